@@ -1,0 +1,40 @@
+# mcpipe: `make repro` sets up and runs the whole pipeline on the embedded tiny zoo, `make test` tests it.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(abspath $(BIN)):$(PATH)
+export DVC_NO_ANALYTICS := true
+export OMP_WAIT_POLICY := passive
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(READY) ## create .venv with the locked packages; does nothing when they did not change
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mcpipe needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+repro: setup ## run every stage that is not up to date, then print the benchmark table
+	dvc repro
+	@python -m mcpipe.cli table data/results
+
+test: setup ## run the tests
+	python -m pytest
+
+lint: setup ## style and types
+	ruff check .
+	ruff format --check .
+	basedpyright
+
+lock: ## renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
+	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
+
+.PHONY: help setup repro test lint lock

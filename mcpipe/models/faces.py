@@ -1,0 +1,123 @@
+"""Faces and who they are by an InsightFace pack (a detector with five landmarks and an ArcFace recogniser).
+
+A detector that works at one size misses faces that fill the picture, and small ones. Hence every picture is looked at
+twice: with a border, in which a face can fill the picture, and as it is; what both find counts once.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from mcpipe.models.protocols import Faces, Picture
+
+if TYPE_CHECKING:
+    from insightface.app import FaceAnalysis
+
+BORDER = 0.5
+"""Width of the border on each side, as a fraction of the picture's longer side."""
+SAME_FACE_IOU = 0.4
+"""Two boxes that overlap so much are one face."""
+LEAST_SIDE = 256
+"""Pictures with a shorter longer side are enlarged to it (bicubic): detectors are trained on larger ones."""
+
+
+class InsightFaces:
+    """A pack folder ``ROOT/models/NAME`` of ONNX files, loaded with InsightFace's ``FaceAnalysis``."""
+
+    def __init__(self, folder: Path, min_score: float, detection_size: int) -> None:
+        """Load the pack; ``detection_size`` is the side in pixels at which the detector sees a picture.
+
+        Raises:
+            FileNotFoundError: there is no such folder, or no ONNX file in it.
+            ValueError: a file is no ONNX model, or the pack lacks a detector or a recogniser.
+
+        """
+        self._app = _load(folder)
+        self._app.prepare(ctx_id=-1, det_thresh=min_score, det_size=(detection_size, detection_size))
+
+    def faces(self, picture: Picture) -> Faces:
+        """Every face in the picture."""
+        import cv2
+
+        enlarge = max(1.0, LEAST_SIDE / max(picture.shape[:2]))
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        if enlarge > 1:
+            bgr = cv2.resize(bgr, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+        border = round(BORDER * max(bgr.shape[:2]))
+        bordered = cv2.copyMakeBorder(bgr, border, border, border, border, cv2.BORDER_CONSTANT)
+        found = [(face, 0) for face in self._app.get(bgr)] + [(face, border) for face in self._app.get(bordered)]
+        found.sort(key=lambda item: -float(item[0].det_score))
+        boxes = np.array([face.bbox - shift for face, shift in found], np.float32).reshape(-1, 4)
+        kept = distinct(boxes)
+        return Faces(
+            boxes=boxes[kept] / np.float32(enlarge),
+            scores=np.array([found[i][0].det_score for i in kept], np.float32),
+            landmarks=np.array([found[i][0].kps - found[i][1] for i in kept], np.float32).reshape(-1, 5, 2)
+            / np.float32(enlarge),
+            embeddings=np.array([found[i][0].normed_embedding for i in kept], np.float32).reshape(len(kept), -1),
+        )
+
+
+def distinct(boxes: Float[np.ndarray, "F 4"]) -> list[int]:
+    """Indices of boxes that do not repeat an earlier one."""
+    kept: list[int] = []
+    for i, box in enumerate(boxes):
+        if all(_iou(box, boxes[j]) < SAME_FACE_IOU for j in kept):
+            kept.append(i)
+    return kept
+
+
+def _iou(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> float:
+    overlap = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    return float(overlap / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - overlap, 1e-9))
+
+
+def _load(folder: Path) -> "FaceAnalysis":
+    import onnxruntime
+    from insightface.app import FaceAnalysis
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        InvalidProtobuf,
+        NoSuchFile,
+    )
+
+    if not list(folder.glob("*.onnx")):
+        raise FileNotFoundError(f"no *.onnx in the face pack {folder}")
+    if folder.parent.name != "models":
+        raise ValueError(
+            f"face pack {folder} should lie in a folder called models, as InsightFace lays it out (ROOT/models/NAME)"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        app = FaceAnalysis(
+            name=folder.name,
+            root=str(folder.parent.parent),
+            allowed_modules=["detection", "recognition"],
+            providers=onnxruntime.get_available_providers(),
+            sess_options=options,
+        )
+    except (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, AssertionError) as error:
+        fault = str(error).strip() or "no detector in the pack"
+        raise ValueError(f"{_broken_file(folder)} is no ONNX model that InsightFace knows: {fault}") from error
+    if "recognition" not in app.models:
+        raise ValueError(f"face pack {folder} has no recogniser")
+    return app
+
+
+def _broken_file(folder: Path) -> Path:
+    """The first file of a pack that is no ONNX model, or the pack itself."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    for file in sorted(folder.glob("*.onnx")):
+        try:
+            onnx.checker.check_model(onnx.load(file))
+        except (DecodeError, onnx.checker.ValidationError):
+            return file
+    return folder

@@ -1,0 +1,70 @@
+"""Masks by a SAM 2 checkpoint, prompted with boxes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mcpipe.models.checkpoints import device_name, loaded
+from mcpipe.models.protocols import Picture
+
+if TYPE_CHECKING:
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+INFERENCE = {
+    "dynamic_multimask_via_stability": True,
+    "dynamic_multimask_stability_delta": 0.05,
+    "dynamic_multimask_stability_thresh": 0.98,
+}
+"""What sam2.build_sam.build_sam2 adds to the mask decoder's settings for inference."""
+
+
+class Sam2:
+    """A folder with one model configuration (``*.yaml``) and its checkpoint (``*.pt``), as SAM 2 publishes them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the checkpoint on the best device there is.
+
+        Raises:
+            FileNotFoundError: the folder lacks the configuration or the checkpoint, or has several.
+            ValueError: the two do not fit each other or are damaged.
+
+        """
+        config, checkpoint = _only(folder, "*.yaml"), _only(folder, "*.pt")
+        self._predictor = loaded(lambda: _load(config, checkpoint), folder, "SAM 2 model")
+
+    def masks(self, picture: Picture, boxes: Float[np.ndarray, "P 4"]) -> Bool[np.ndarray, "P H W"]:
+        """One mask per box, raw."""
+        if not len(boxes):
+            return np.zeros((0, *picture.shape[:2]), np.bool_)
+        self._predictor.set_image(picture)
+        masks, _, _ = self._predictor.predict(box=boxes, multimask_output=False)
+        return np.asarray(masks, dtype=np.float32).reshape(len(boxes), *picture.shape[:2]) > 0
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise FileNotFoundError(f"segmenter folder {folder} should hold exactly one {pattern}, found {len(found)}")
+    return found[0]
+
+
+def _load(config: Path, checkpoint: Path) -> "SAM2ImagePredictor":
+    import torch
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+    settings = OmegaConf.load(config)
+    OmegaConf.resolve(settings)
+    settings.model.sam_mask_decoder_extra_args = INFERENCE
+    model = instantiate(settings.model, _recursive_=True)
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
+    model.load_state_dict(
+        {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    )
+    predictor = SAM2ImagePredictor(model.eval().to(device_name()))
+    # The predictor assumes images of 1024 pixels; its feature maps are 4, 8 and 16 times smaller than the real size.
+    predictor._bb_feat_sizes = [(model.image_size // step,) * 2 for step in (4, 8, 16)]
+    return predictor

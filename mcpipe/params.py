@@ -1,0 +1,51 @@
+"""Settings of the stages: typed, frozen, complete.
+
+Every value stands in ``params.yaml``, so that the file is the whole truth: a model has no defaults, and neither a
+missing nor an unknown key passes.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Params(BaseModel):
+    """Settings of one stage or of one part of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+P = TypeVar("P", bound=Params)
+
+
+def read_params(file: Path, section: str, model: type[P]) -> P:
+    """The settings of one section of a YAML file, checked against their model.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no YAML mapping, the section is absent, or a key is missing, unknown or out of range;
+            the message names every such key.
+
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no settings file {file}; run from the root of the project")
+    try:
+        content = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or section not in content:
+        raise ValueError(f"{file} has no section {section!r}")
+    try:
+        return model.model_validate(content[section])
+    except ValidationError as error:
+        raise ValueError(f"{file}: {_complaints(section, error)}") from error
+
+
+def _complaints(section: str, error: ValidationError) -> str:
+    """All faults of a section in one line, each with its dotted key, the fault and the value."""
+    return "; ".join(
+        f"{'.'.join([section, *map(str, fault['loc'])])}: {fault['msg']} (got {fault['input']!r})"
+        for fault in error.errors()
+    )

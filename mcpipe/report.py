@@ -1,0 +1,67 @@
+"""The account a stage gives of itself: what it kept, what it dropped and why, with which versions.
+
+Nothing in it depends on the clock or the machine, because it is part of the stage's output.
+"""
+
+import json
+import logging
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+
+from mcpipe.records import JSON
+
+logger = logging.getLogger(__name__)
+
+
+class Report:
+    """Counts of kept and dropped items; every dropped one is listed with its reason."""
+
+    def __init__(self, stage: str, packages: tuple[str, ...] = ()) -> None:
+        self.stage = stage
+        self.packages = packages
+        self.kept: list[str] = []
+        self.rejections: list[dict[str, str]] = []
+        self.facts: dict[str, JSON] = {}
+        """Whatever else the stage wants to say of its result."""
+
+    def keep(self, key: str) -> None:
+        """Count an item that goes on."""
+        self.kept.append(key)
+
+    def drop(self, key: str, reason: str, detail: str = "") -> None:
+        """Count an item that ends here; ``reason`` is a name to count by, ``detail`` says more of this one."""
+        logger.info("%s: dropped %s: %s %s", self.stage, key, reason, detail)
+        self.rejections.append({"key": key, "reason": reason, "detail": detail})
+
+    def summary(self) -> dict[str, JSON]:
+        """The account as JSON: counts first, then every rejection in the order of keys."""
+        reasons = Counter(rejection["reason"] for rejection in self.rejections)
+        return {
+            "stage": self.stage,
+            "seen": len(self.kept) + len(self.rejections),
+            "kept": len(self.kept),
+            "dropped": {reason: reasons[reason] for reason in sorted(reasons)},
+            "rejections": [dict(r) for r in sorted(self.rejections, key=lambda r: (r["key"], r["reason"]))],
+            "facts": self.facts,
+            "versions": {package: version(package) for package in ("mcpipe", *self.packages)},
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write ``report.json`` into a stage's output."""
+        summary = self.summary()
+        logger.info("%s: kept %s of %s, dropped %s", self.stage, summary["kept"], summary["seen"], summary["dropped"])
+        (folder / "report.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_report(folder: Path) -> dict[str, JSON]:
+    """The account that a stage left in its output.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+
+    """
+    file = folder / "report.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"no {file}; has the stage that writes it run?")
+    return json.loads(file.read_text())
