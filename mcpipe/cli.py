@@ -1,27 +1,32 @@
-"""The command ``mcpipe``: what people want to see or do outside of ``dvc repro``."""
+"""The command ``mcpipe``: what people want to see outside of ``dvc repro``."""
 
 import argparse
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
+from mcpipe.bench.pictures import contact_sheet
 from mcpipe.bench.tables import POLICY, from_metrics, text_table
+from mcpipe.shards import read_shards
+
+ARM_ORDER = {"train_single": 0, "train_multi": 1, "train_rl": 2}
+"""The arms of the pipeline in the order of training; others come after, by name."""
+TILE_PX, GAP_PX = 144, 6
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="mcpipe", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    table = verbs.add_parser("table", help="print the benchmark table of the last run")
-    table.add_argument("results", type=Path, nargs="?", default=Path("data/results"))
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        Console(soft_wrap=True, highlight=False).print(benchmark_table(options.results), markup=False)
+        said = options.run(options)
     except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False)
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return 1
+    Console(soft_wrap=True, highlight=False).print(said, markup=False)
     return 0
 
 
@@ -31,15 +36,49 @@ def benchmark_table(results: Path) -> str:
     Raises:
         FileNotFoundError: no arm has been evaluated.
     """
-    files = sorted(results.glob("*/metrics.json"), key=lambda file: ARM_ORDER.get(file.parent.name, len(ARM_ORDER)))
-    if not files:
-        raise FileNotFoundError(f"no metrics.json below {results}; run `dvc repro` first")
-    arms = [from_metrics(file.parent.name, json.loads(file.read_text())) for file in files]
+    arms = [from_metrics(folder.name, json.loads((folder / "metrics.json").read_text())) for folder in _arms(results)]
     return f"{text_table(arms)}\n{POLICY}"
 
 
-ARM_ORDER = {"train_single": 0, "train_multi": 1, "train_rl": 2}
-"""The arms of the pipeline in the order of training; others come after, by name."""
+def benchmark_picture(data: Path, file: Path, num_prompts: int) -> str:
+    """Write one row per prompt: the given faces, then every arm's picture; returns what was written.
+
+    Raises:
+        FileNotFoundError: the pipeline has not run.
+    """
+    faces = {record.key: record.arrays["reference"] for record in read_shards(data / "pairs" / "faces")}
+    folders = _arms(data / "results")
+    pictures = [{r.key: r.arrays["image"] for r in read_shards(data / "images" / folder.name)} for folder in folders]
+    prompts = islice(read_shards(data / "pairs" / "bench"), num_prompts)
+    rows: list[list[np.ndarray]] = [
+        [faces[face] for face in prompt.texts("faces")] + [arm[prompt.key] for arm in pictures] for prompt in prompts
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(rows, TILE_PX, GAP_PX).save(file, optimize=True)
+    return f"{file}: columns are the given faces, then {', '.join(folder.name for folder in folders)}"
+
+
+def _arms(results: Path) -> list[Path]:
+    """Folders of evaluated arms, in the order of training."""
+    folders = [file.parent for file in sorted(results.glob("*/metrics.json"))]
+    if not folders:
+        raise FileNotFoundError(f"no metrics.json below {results}; run `dvc repro` first")
+    return sorted(folders, key=lambda folder: (ARM_ORDER.get(folder.name, len(ARM_ORDER)), folder.name))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mcpipe", description=__doc__)
+    verbs = parser.add_subparsers(required=True)
+    table = verbs.add_parser("table", help="print the benchmark table of the last run")
+    table.add_argument("results", type=Path, nargs="?", default=Path("data/results"))
+    table.set_defaults(run=lambda options: benchmark_table(options.results))
+    picture = verbs.add_parser("picture", help="write the benchmark's faces and pictures of the last run as one PNG")
+    picture.add_argument("file", type=Path)
+    picture.add_argument("--data", type=Path, default=Path("data"))
+    picture.add_argument("--prompts", type=int, default=4)
+    picture.set_defaults(run=lambda options: benchmark_picture(options.data, options.file, options.prompts))
+    return parser
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,17 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mcpipe.curate.identity import IdentityParams, face_of, is_blurred, match_people
-from mcpipe.curate.samples import face_crop
+from mcpipe.curate.identity import IdentityParams, face_of, face_sharpness, match_people
 from mcpipe.engine import kept
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.records import Record, Rejection
 from mcpipe.report import Report
 from mcpipe.shards import join_shards, read_shards, whole_folder, write_shards
-
-ALIGNED_PX = 112
-"""Side at which recognisers of the ArcFace family see a face; sharpness is judged there."""
 
 
 def run(frames: Path, subjects: Path, faces: Path, identity: Path, params: IdentityParams) -> None:
@@ -76,8 +72,9 @@ def faces_of(
         chosen = face_of(face_boxes, mask, params)
         if isinstance(chosen, tuple):
             return Rejection(*chosen)
-        if is_blurred(face_crop(picture, face_boxes[chosen], ALIGNED_PX), params):
-            return Rejection("face_blurred")
+        sharp = face_sharpness(picture, face_boxes[chosen])
+        if sharp < params.min_face_sharpness:
+            return Rejection("face_blurred", f"sharpness {sharp:.1f}")
         parts.append((face_boxes[chosen], found.landmarks[chosen] + corner, found.embeddings[chosen]))
     first, second, third = (np.stack(column) for column in zip(*parts, strict=True))
     return first, second, third

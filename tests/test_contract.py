@@ -17,8 +17,11 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
+CODE = (".py", ".j2")
+
+
 def paths_of(stage, kind):
-    return [path for path in PIPELINE["stages"][stage].get(kind, []) if not path.endswith(".py")]
+    return [path for path in PIPELINE["stages"][stage].get(kind, []) if not path.endswith(CODE)]
 
 
 def test_stages_have_one_name_in_four_places():
@@ -42,6 +45,10 @@ def test_stage_depends_on_all_the_code_it_imports(name):
     needed = sorted(str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py")
     declared = [dep for dep in PIPELINE["stages"][name]["deps"] if dep.endswith(".py")]
     assert sorted(declared) == needed
+
+
+def test_the_page_depends_on_its_template():
+    assert "mcpipe/bench/page.html.j2" in PIPELINE["stages"]["report"]["deps"]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -97,7 +104,7 @@ def sandbox(tmp_path_factory):
         shutil.copy(ROOT / file, folder)
     for stage in PIPELINE["stages"].values():
         for dep in stage["deps"]:
-            if dep.endswith(".py"):
+            if dep.endswith(CODE):
                 (folder / dep).parent.mkdir(parents=True, exist_ok=True)
                 (folder / dep).write_text("")
     for path in SETTINGS["models"].values():

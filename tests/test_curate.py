@@ -181,6 +181,7 @@ def test_identities_are_refused_by_name(initial, middle, reason):
         ("I'm sorry, I cannot describe a person and a person in pictures", "caption_refusal"),
         (" ".join(["a person and a person"] + ["very"] * 20), "caption_too_long"),
         ("", "caption_too_short"),
+        ("two people: a person in red and a \ufffd\ufffd a person", "caption_garbled"),
     ],
 )
 def test_captions_are_refused_by_name(caption, reason):

@@ -5,6 +5,7 @@ checked by counting, whichever model wrote it.
 """
 
 import re
+import unicodedata
 
 from pydantic import Field
 
@@ -25,6 +26,8 @@ PROMPT_INSTRUCTION = (
 """Asked of the captioner with the references alone: a prompt for the benchmark or for the last training stage."""
 
 REFUSALS = ("i cannot", "i can't", "i am unable", "i'm unable", "i'm sorry", "i am sorry", "as an ai")
+UNWRITTEN = ("Cc", "Co", "Cn", "So")
+"""Unicode categories that no caption needs: control characters, unassigned ones, symbols such as U+FFFD."""
 SUBJECT = re.compile(r"\ba person\b", re.IGNORECASE)
 
 
@@ -49,6 +52,8 @@ def caption_fault(caption: str, num_subjects: int, params: SentenceParams) -> st
     """Why a sentence cannot caption ``num_subjects`` people, or ``None`` if it can."""
     lowered = caption.lower()
     num_words = len(caption.split())
+    if any(unicodedata.category(letter) in UNWRITTEN for letter in caption):
+        return "caption_garbled"
     if any(refusal in lowered for refusal in REFUSALS):
         return "caption_refusal"
     if num_words < params.min_words:

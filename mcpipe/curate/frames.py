@@ -11,7 +11,7 @@ from pydantic import Field
 from mcpipe.params import Params
 
 SHARPNESS_HEIGHT_PX = 256
-"""Height at which sharpness is measured, so that the measure does not depend on resolution."""
+"""Height at which the sharpness of frames is measured."""
 ORDINARY_CHANGE = 4.0
 """A cut changes the picture by at least this many times the clip's median change from frame to frame."""
 
@@ -45,7 +45,7 @@ def frame_fault(
     for name, frame in (("initial", initial), ("middle", middle)):
         if (brightness := float(frame.mean())) < params.min_brightness:
             return "black", f"{name} frame has mean {brightness:.1f}"
-        if (sharp := sharpness(frame)) < params.min_sharpness:
+        if (sharp := sharpness(frame, SHARPNESS_HEIGHT_PX)) < params.min_sharpness:
             return "blurred", f"{name} frame has sharpness {sharp:.1f}"
     jumps = changes(thumbnails)
     if (change := float(np.abs(thumbnails[0].astype(float) - thumbnails[-1]).mean())) < params.min_change:
@@ -55,9 +55,9 @@ def frame_fault(
     return None
 
 
-def sharpness(picture: UInt8[np.ndarray, "H W 3"]) -> float:
-    """Variance of the Laplacian of the grey picture, scaled to one height first."""
-    scale = SHARPNESS_HEIGHT_PX / picture.shape[0]
+def sharpness(picture: UInt8[np.ndarray, "H W 3"], height_px: int) -> float:
+    """Variance of the Laplacian of the grey picture, scaled to a height first, so that resolution matters little."""
+    scale = height_px / picture.shape[0]
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     grey = cv2.cvtColor(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=method), cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_64F).var())

@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
 from mcpipe.curate.frames import sharpness
+from mcpipe.curate.samples import padded_square
 from mcpipe.params import Params
+
+ALIGNED_PX = 112
+"""Side at which recognisers of the ArcFace family see a face."""
 
 
 class IdentityParams(Params):
@@ -23,7 +27,7 @@ class IdentityParams(Params):
     min_face_px: float = Field(ge=1)
     """Height of a face in the frame; under it similarities of the same and of different people overlap."""
     min_face_sharpness: float = Field(ge=0)
-    """Variance of the Laplacian under which a face counts as blurred or anonymised."""
+    """Variance of the Laplacian at 112 px under which a face counts as blurred or anonymised."""
     detection_size: int = Field(ge=32)
     """Side in pixels at which the detector sees a portrait."""
     records_per_shard: int = Field(ge=1)
@@ -56,9 +60,9 @@ def face_of(
     return inside[0]
 
 
-def is_blurred(face: np.ndarray, params: IdentityParams) -> bool:
-    """Whether a face crop is too soft to trust."""
-    return sharpness(face) < params.min_face_sharpness
+def face_sharpness(picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"]) -> float:
+    """Variance of the Laplacian of a face at the size at which recognisers see it."""
+    return sharpness(padded_square(picture, box, float((box[2:] - box[:2]).max()), ALIGNED_PX), ALIGNED_PX)
 
 
 def match_people(

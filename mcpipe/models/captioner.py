@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcpipe.models.checkpoints import checkpoint_folder, device_name, loaded, pretrained
+from mcpipe.models.checkpoints import PROCESSING, checkpoint_folder, device_name, loaded, pretrained
 from mcpipe.models.protocols import Picture
 
 LARGEST_SEED = 2**32
@@ -21,7 +21,7 @@ class Qwen2_5VL:  # noqa: N801  the model's published name
         """
         from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-        checkpoint_folder(folder, "captioner", "preprocessor_config.json", "tokenizer_config.json")
+        checkpoint_folder(folder, "captioner", PROCESSING, "tokenizer_config.json")
         self._device = device_name()
         dtype = "auto" if self._device == "cuda" else "float32"
         model = pretrained(Qwen2_5_VLForConditionalGeneration.from_pretrained, folder, "captioner", dtype=dtype)

@@ -11,12 +11,13 @@ T = TypeVar("T")
 FAULTS = (RuntimeError, ValueError, OSError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
 """What vendors' loaders raise for files that are damaged or belong to another class."""
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-MAX_FAULT_LENGTH = 300
+PROCESSING = "preprocessor_config.json|processor_config.json"
+WEIGHTS = "*.safetensors|pytorch_model*.bin"
+MAX_FAULT_LENGTH = 200
 
 
 def checkpoint_folder(folder: Path, what: str, *patterns: str) -> Path:
-    """The folder itself, once each pattern matches a file in it.
+    """The folder itself, once each pattern matches a file in it; "a|b" asks for one of the two.
 
     Raises:
         FileNotFoundError: there is no such folder, or no file for one of the patterns.
@@ -24,8 +25,9 @@ def checkpoint_folder(folder: Path, what: str, *patterns: str) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"no {what} folder {folder}; check models: in params.yaml")
     for pattern in patterns:
-        if not any(folder.glob(pattern)):
-            raise FileNotFoundError(f"{what} folder {folder} lacks {pattern}; is the checkpoint complete?")
+        choices = pattern.split("|")
+        if not any(any(folder.glob(choice)) for choice in choices):
+            raise FileNotFoundError(f"{what} folder {folder} lacks {' or '.join(choices)}; is the checkpoint complete?")
     return folder
 
 
@@ -41,7 +43,8 @@ def loaded(load: Callable[[], T], folder: Path, what: str) -> T:
     try:
         return load()
     except (*FAULTS, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:MAX_FAULT_LENGTH]
+        # Vendors go on to give advice; the first sentence says what is wrong.
+        reason = " ".join(str(error).split()).split(". ")[0][:MAX_FAULT_LENGTH]
         raise ValueError(f"{folder} is no usable {what}: {type(error).__name__}: {reason}") from error
 
 
@@ -54,9 +57,10 @@ def pretrained(load: Callable[..., tuple[T, dict]], folder: Path, what: str, *, 
         FileNotFoundError: the folder has no configuration or no weights.
         ValueError: the files are damaged, or weights are missing or of another shape.
     """
-    checkpoint_folder(folder, what, "config.json")
-    if not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
-        raise FileNotFoundError(f"{what} folder {folder} lacks weights ({' or '.join(WEIGHTS)}); is it complete?")
+    from transformers.utils import logging
+
+    checkpoint_folder(folder, what, "config.json", WEIGHTS)
+    logging.disable_progress_bar()
     model, report = loaded(
         lambda: load(folder, local_files_only=True, dtype=dtype, output_loading_info=True), folder, what
     )
@@ -64,8 +68,8 @@ def pretrained(load: Callable[..., tuple[T, dict]], folder: Path, what: str, *, 
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     unfit = sorted(str(fault) for fault in report["mismatched_keys"])
     if missing or unfit:
-        raise ValueError(f"{folder} is no whole {what}: {len(missing)} weights missing, {len(unfit)} of another shape, "
-                         f"first {(missing + unfit)[0]}")
+        faults = f"{len(missing)} weights missing, {len(unfit)} of another shape, first {(missing + unfit)[0]}"
+        raise ValueError(f"{folder} is no whole {what}: {faults}")
     return model
 
 

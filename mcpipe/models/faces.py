@@ -19,6 +19,9 @@ BORDER = 0.5
 """Width of the border on each side, as a fraction of the picture's longer side."""
 SAME_FACE_IOU = 0.4
 """Two boxes that overlap so much are one face."""
+NUM_LANDMARKS = 5
+EMBEDDING_WIDTH = 512
+"""Of every recogniser of the ArcFace family."""
 LEAST_SIDE = 256
 """Pictures with a shorter longer side are enlarged to it (bicubic): detectors are trained on larger ones."""
 
@@ -50,13 +53,14 @@ class InsightFaces:
         found = [(face, 0) for face in self._app.get(bgr)] + [(face, border) for face in self._app.get(bordered)]
         found.sort(key=lambda item: -float(item[0].det_score))
         boxes = np.array([face.bbox - shift for face, shift in found], np.float32).reshape(-1, 4)
-        kept = distinct(boxes)
+        kept = [found[i] for i in distinct(boxes)]
+        landmarks = np.array([face.kps - shift for face, shift in kept], np.float32)
+        embeddings = np.array([face.normed_embedding for face, _ in kept], np.float32)
         return Faces(
-            boxes=boxes[kept] / np.float32(enlarge),
-            scores=np.array([found[i][0].det_score for i in kept], np.float32),
-            landmarks=np.array([found[i][0].kps - found[i][1] for i in kept], np.float32).reshape(-1, 5, 2)
-            / np.float32(enlarge),
-            embeddings=np.array([found[i][0].normed_embedding for i in kept], np.float32).reshape(len(kept), -1),
+            boxes=boxes[distinct(boxes)] / np.float32(enlarge),
+            scores=np.array([face.det_score for face, _ in kept], np.float32),
+            landmarks=landmarks.reshape(-1, NUM_LANDMARKS, 2) / np.float32(enlarge),
+            embeddings=embeddings.reshape(-1, EMBEDDING_WIDTH),
         )
 
 

@@ -1,0 +1,122 @@
+"""From stored records to what the report page shows of them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from pydantic import Field
+
+from mcpipe.bench.bootstrap import IntervalParams
+from mcpipe.bench.page import Account, Clip, Figure, Look, Maps, Row, Sheet
+from mcpipe.bench.pictures import data_uri, heat_overlay, mask_overlay
+from mcpipe.params import Params
+from mcpipe.records import Record
+
+THUMBNAIL_PX = 200
+"""Longer side of a clip's frame on the page."""
+
+
+class ReportParams(Params):
+    """What the page shows of everything there is."""
+
+    arms: list[str] = Field(min_length=1)
+    """Models to compare, in the order in which they build on each other."""
+    num_clips: int = Field(ge=0)
+    """Clips in the overview, half of them rejected ones where there are so many."""
+    num_samples: int = Field(ge=0)
+    """Training samples."""
+    num_maps: int = Field(ge=0)
+    """Pictures with attention maps."""
+    num_prompts: int = Field(ge=0)
+    """Benchmark prompts with every arm's picture."""
+    picture_px: int = Field(ge=32)
+    """Longest side of any picture on the page; larger ones are made smaller."""
+    interval: IntervalParams
+    """Of the change from one arm to the next."""
+
+
+def fates(accounts: Iterable[Account]) -> dict[str, str]:
+    """Why each rejected item was rejected, by its key."""
+    return {rejection["key"]: rejection["reason"] for account in accounts for rejection in account.rejections}
+
+
+def clip_tiles(frames: Iterable[Record], reasons: Mapping[str, str], number: int) -> list[Clip]:
+    """A choice of clips: at most half are rejected ones, of as many reasons as possible; kept ones come first."""
+    tiles = [clip_tile(record, reasons.get(record.key)) for record in frames]
+    seen: Counter[str | None] = Counter()
+    turns = []
+    for tile in tiles:
+        turns.append(seen[tile.reason])
+        seen[tile.reason] += 1
+    lost = [tile for _, tile in sorted(zip(turns, tiles, strict=True), key=lambda pair: pair[0]) if tile.reason]
+    kept = [tile for tile in tiles if not tile.reason]
+    num_lost = min(len(lost), max(number // 2, number - len(kept)))
+    return kept[: number - num_lost] + lost[:num_lost]
+
+
+def clip_tile(record: Record, reason: str | None) -> Clip:
+    """A clip's middle frame and what became of it."""
+    name = record.text("clip")
+    figure = Figure(data_uri(record.arrays["middle"], THUMBNAIL_PX), f"middle frame of {name}")
+    return Clip(figure, name, reason)
+
+
+def sheet(record: Record, picture_px: int) -> Sheet:
+    """A training sample with its masks painted."""
+    arrays = record.arrays
+    target = arrays["target"]
+    overlay = mask_overlay(target, arrays["body_masks"], arrays["face_masks"])
+    who = record.texts("identities")
+    provenance = record.meta["provenance"]
+    assert isinstance(provenance, dict), f"provenance of {record.key} is {provenance!r}"
+    return Sheet(
+        caption=record.text("caption"),
+        references=[
+            Figure(data_uri(face, picture_px), f"reference face {i}") for i, face in enumerate(arrays["faces"], 1)
+        ],
+        target=Figure(data_uri(target, picture_px), "target picture"),
+        overlay=Figure(data_uri(overlay, picture_px), f"masks of {len(who)} people over the target in grey"),
+        note=f"{provenance['clip']}: {', '.join(who)}; {record.text('split')} split",
+    )
+
+
+def row(
+    prompt: Record,
+    references: Mapping[str, np.ndarray],
+    pictures: Mapping[str, np.ndarray],
+    scores: Mapping[str, Mapping[str, float]],
+    picture_px: int,
+) -> Row:
+    """A benchmark prompt with every arm's picture and its scores."""
+    faces = prompt.texts("faces")
+    return Row(
+        prompt=prompt.text("prompt"),
+        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in faces],
+        cells={
+            arm: (Figure(data_uri(picture, picture_px), f"picture by {arm}"), in_short(scores[arm]))
+            for arm, picture in pictures.items()
+        },
+    )
+
+
+def in_short(score: Mapping[str, float]) -> str:
+    """A picture's scores in a few words."""
+    found = int(score["num_faces"])
+    faces = "no face" if not found else "1 face" if found == 1 else f"{found} faces"
+    return f"{faces}, Face-Sim {score['face_sim']:.2f}, CLIP-T {score['clip_t']:.2f}"
+
+
+def maps(sample: Record, arrays: Mapping[str, np.ndarray], picture_px: int) -> Maps:
+    """Attention of references over a sample's target: ``before`` and ``after`` training, ``masks``, all (N, h, w)."""
+    target, looks = sample.arrays["target"], []
+    for i, face in enumerate(sample.arrays["faces"]):
+        views = []
+        for when in ("before", "after"):
+            heat, mask = arrays[when][i], arrays["masks"][i]
+            inside = float(heat[mask].sum() / max(float(heat.sum()), 1e-12))
+            picture = data_uri(heat_overlay(target, heat, i), picture_px)
+            views.append(
+                (Figure(picture, f"attention of reference {i + 1} {when} training"), f"{inside:.0%} on the face")
+            )
+        looks.append(Look(Figure(data_uri(face, picture_px), f"reference face {i + 1}"), *views))
+    return Maps(looks)

@@ -1,0 +1,159 @@
+"""Small outputs of every stage, drawn by hand, as the report reads them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mcpipe.bench.bootstrap import IntervalParams
+from mcpipe.bench.gallery import ReportParams
+from mcpipe.bench.metrics import Score, as_row, summary
+from mcpipe.bench.tables import as_metrics
+from mcpipe.records import Record
+from mcpipe.report import Report
+from mcpipe.shards import write_shards
+
+ARMS = ["train_single", "train_multi", "train_rl"]
+INTERVAL = IntervalParams(resamples=200, seed=0)
+REPORT = ReportParams(
+    arms=ARMS, num_clips=8, num_samples=2, num_maps=2, num_prompts=3, picture_px=256, interval=INTERVAL
+)
+REJECTIONS = {
+    "frames": {"cut": 2, "truncated_file": 1},
+    "subjects": {"one_person": 1, "three_people": 2},
+    "identity": {"different_person": 2, "no_face": 1},
+    "captions": {"caption_wrong_count": 1},
+    "samples": {},
+    "encode": {},
+}
+HOSTILE = '<script>alert("x")</script> & a person with a <b>hat</b>'
+FOLDERS = ("frames", "subjects", "identity", "captions", "samples", "encode", "models", "pairs", "images", "results")
+
+
+def scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two round heads on shoulders: picture, body masks, face masks."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    picture = np.empty((height, width, 3))
+    picture[:] = rng.integers(90, 220, 3) * (0.75 + 0.25 * (y / height)[:, :, None])
+    bodies, faces = [], []
+    for i in range(2):
+        cx, cy, r = (0.3 + 0.4 * i) * width, 0.42 * height, 0.13 * height
+        face = (x - cx) ** 2 + (y - cy) ** 2 < r**2
+        shoulders = ((x - cx) / (1.6 * r)) ** 2 + ((y - height) / (0.45 * height)) ** 2 < 1
+        picture[shoulders] = rng.integers(40, 230, 3)
+        picture[face] = rng.integers(120, 240, 3)
+        for side in (-1, 1):
+            picture[(x - cx - side * r / 2.5) ** 2 + (y - cy + r / 5) ** 2 < (r / 7) ** 2] = 30
+        bodies.append(face | (shoulders & ~face))
+        faces.append(face)
+    return picture.round().astype(np.uint8), np.stack(bodies), np.stack(faces)
+
+
+def write_outputs(root: Path) -> list[Path]:
+    """Outputs of a whole run; returns the paths that the report stage takes, in order."""
+    write_curation(root)
+    write_models(root / "models")
+    write_suite(root)
+    return [root / name for name in FOLDERS]
+
+
+def write_curation(root: Path) -> None:
+    num_clips = 20
+    keys = [f"clip-{i:02d}" for i in range(num_clips)]
+    alive = list(keys)
+    for stage, reasons in REJECTIONS.items():
+        report = Report(stage, ("numpy",))
+        for reason, count in reasons.items():
+            for _ in range(count):
+                report.drop(alive.pop(), reason, f"seen {HOSTILE}")
+        for key in alive:
+            report.keep(key)
+        (root / stage).mkdir(parents=True)
+        report.write(root / stage)
+        if stage == "frames":
+            write_shards([clip(key, i) for i, key in enumerate(alive)], root / stage, 8)
+    write_shards([sample(key, i) for i, key in enumerate(alive)], root / "samples", 8)
+
+
+def clip(key: str, seed: int) -> Record:
+    picture = scene(seed, 120, 160)[0]
+    return Record(key, {"clip": f"{key}.mp4"}, {"initial": picture, "middle": picture})
+
+
+def sample(key: str, seed: int) -> Record:
+    picture, bodies, faces = scene(seed, 96, 96)
+    crops = np.stack([picture[24:56, 12:44], picture[24:56, 52:84]])
+    meta = {
+        "caption": f"two people in a park: {HOSTILE}" if seed == 0 else "two people in a park: a person, a person",
+        "split": "train",
+        "identities": [f"person-{2 * seed:05d}", f"person-{2 * seed + 1:05d}"],
+        "provenance": {"clip": f"{key}.mp4"},
+    }
+    return Record(key, meta, {"target": picture, "body_masks": bodies, "face_masks": faces, "faces": crops})
+
+
+def write_models(models: Path) -> None:
+    for seed, arm in enumerate(ARMS):
+        metrics = models / arm / "live" / "plots" / "metrics"
+        metrics.mkdir(parents=True)
+        rng = np.random.default_rng(seed)
+        for name in ("flow", "grad_norm") if seed else ("flow",):
+            values = np.exp(-np.arange(40) / 15) + 0.1 * rng.random(40) + 0.4
+            lines = [f"step\t{name}", *(f"{step}\t{value}" for step, value in enumerate(values))]
+            (metrics / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+        report = Report(arm, ("numpy",))
+        report.facts = {"steps": 40}
+        report.write(models / arm)
+    faces = scene(3, 96, 96)[2]
+    (models / "train_multi" / "attention").mkdir()
+    coarse = faces.reshape(2, 12, 8, 12, 8).mean(axis=(2, 4)) >= 0.5
+    heat = (coarse * 0.02 + 0.001).astype(np.float32)
+    before = np.full_like(heat, 1 / 144)
+    np.savez(models / "train_multi" / "attention" / "clip-03.npz", before=before, after=heat, masks=coarse)
+
+
+def write_suite(root: Path) -> None:
+    pairs = root / "pairs"
+    faces = [f"face-{i}" for i in range(4)]
+    pictures = [
+        Record(key, {}, {"reference": scene(i, 48, 48)[0], "embedding": np.eye(4)[i]}) for i, key in enumerate(faces)
+    ]
+    write_shards(pictures, pairs / "faces", 8)
+    report = Report("faces", ("numpy",))
+    report.drop("face-9", "several_faces", "2 faces")
+    for key in faces:
+        report.keep(key)
+    report.write(pairs / "faces")
+    prompts = [
+        Record(f"{a}+{b}", {"prompt": f"a person and a person {HOSTILE}", "faces": [a, b]})
+        for a, b in zip(faces, faces[1:], strict=False)
+    ]
+    write_shards(prompts, pairs / "bench", 8)
+    report = Report("pairs", ("numpy",))
+    report.drop("face-0+face-3", "caption_refusal")
+    for prompt in prompts:
+        report.keep(prompt.key)
+    report.write(pairs)
+    for seed, arm in enumerate(ARMS):
+        write_arm(root, arm, prompts, seed)
+
+
+def write_arm(root: Path, arm: str, prompts: list[Record], seed: int) -> None:
+    drawn = [Record(p.key, p.meta, {"image": scene(10 * seed + i, 96, 96)[0]}) for i, p in enumerate(prompts)]
+    write_shards(drawn, root / "images" / arm, 8)
+    scores = [Score(0.2 + 0.01 * i, 0.1 * seed + 0.05 * i, 0.5, 0.6, 0.21, 1.0, 2) for i in range(len(prompts))]
+    folder = root / "results" / arm
+    folder.mkdir(parents=True)
+    metrics = as_metrics(summary(scores, INTERVAL), len(scores))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    rows = [{"key": prompt.key, **as_row(score)} for prompt, score in zip(prompts, scores, strict=True)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    for stage, place in (("generate", root / "images" / arm), ("evaluate", folder)):
+        report = Report(stage, ("numpy",))
+        for prompt in prompts:
+            report.keep(prompt.key)
+        report.facts = {"num_steps": 8}
+        report.write(place)

@@ -1,0 +1,48 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mcpipe.bench.pictures import contact_sheet
+from mcpipe.bench.tables import METRICS
+from mcpipe.cli import main
+from mcpipe.records import Record
+from mcpipe.shards import write_shards
+
+
+@pytest.fixture
+def run(tmp_path):
+    """What a small run leaves behind."""
+    grey = np.full((8, 8, 3), 100, np.uint8)
+    write_shards([Record(k, {}, {"reference": grey}) for k in "ab"], tmp_path / "pairs" / "faces", 9)
+    write_shards([Record("a+b", {"faces": ["a", "b"]})], tmp_path / "pairs" / "bench", 9)
+    for place, arm in enumerate(("train_rl", "train_single", "another")):
+        scores = {f"{metric}{end}": 0.1 * place for metric in METRICS for end in ("", "_low", "_high")}
+        folder = tmp_path / "results" / arm
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps(scores | {"num_images": 1}))
+        picture = np.full((16, 16, 3), 50 * (place + 1), np.uint8)
+        write_shards([Record("a+b", {}, {"image": picture})], tmp_path / "images" / arm, 9)
+    return tmp_path
+
+
+def test_table_lists_arms_in_the_order_of_training(run, capsys):
+    assert main(["table", str(run / "results")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["train_single", "train_rl", "another"]
+
+
+def test_picture_shows_faces_then_arms(run, capsys):
+    assert main(["picture", str(run / "sheet.png"), "--data", str(run)]) == 0
+    assert "train_single, train_rl, another" in capsys.readouterr().out
+    sheet = np.asarray(Image.open(run / "sheet.png"))
+    middle = sheet[sheet.shape[0] // 2, 6 + 72 :: 150, 0]
+    assert middle.tolist() == [100, 100, 100, 50, 150]
+
+
+def test_nothing_to_show_is_said_in_one_line(tmp_path, capsys):
+    assert main(["table", str(tmp_path)]) == 1
+    assert "run `dvc repro` first" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="at least one picture"):
+        contact_sheet([], 8, 1)

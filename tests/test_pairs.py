@@ -1,0 +1,151 @@
+"""Who appears together, and the prompts."""
+
+from math import comb
+
+import numpy as np
+import pytest
+from bench_fixtures import scene
+from PIL import Image
+
+from mcpipe.bench.pairs import SplitParams, all_pairs, num_held_out, pair_key, split_pairs
+from mcpipe.curate.captions import SentenceParams
+from mcpipe.models.protocols import Faces
+from mcpipe.records import Rejection
+from mcpipe.report import Report, read_report
+from mcpipe.shards import read_shards
+from stages.s09_pairs import PairsParams, attempt_seeds, face_files, prompt_of, write_faces, write_prompts
+
+POOL = [f"face-{i:03d}" for i in range(160)]
+SENTENCE = SentenceParams(min_words=3, max_words=20, attempts=3, temperature=1.0, max_tokens=30, seed=0)
+
+
+def split_params(split="pair", num_bench=1000, num_rl=20000, seed=0):
+    return SplitParams(split=split, num_bench=num_bench, num_rl=num_rl, seed=seed)
+
+
+def pairs_params(**changes):
+    split = split_params(num_bench=2, num_rl=2)
+    rest = {
+        "min_face_score": 0.5,
+        "detection_size": 64,
+        "reference_size": 32,
+        "captioner_size": 40,
+        "records_per_shard": 2,
+    }
+    return PairsParams(**(rest | {"split": split, "prompt": SENTENCE} | changes))
+
+
+class OneFacePerBlob:
+    """Finds a face for every pixel column that is pure red."""
+
+    def faces(self, picture):
+        columns = np.flatnonzero((picture == (255, 0, 0)).all(axis=2).any(axis=0))
+        boxes = np.array([[x - 4, 4, x + 4, 12] for x in columns], np.float32).reshape(-1, 4)
+        marks = np.zeros((len(boxes), 5, 2), np.float32)
+        return Faces(boxes, np.ones(len(boxes), np.float32), marks, np.ones((len(boxes), 4), np.float32) / 2)
+
+
+class Writer:
+    """Answers from a list, and remembers how it was asked."""
+
+    def __init__(self, *answers):
+        self.answers = answers
+        self.seeds = []
+
+    def answer(self, pictures, instruction, *, temperature, seed, max_tokens):
+        assert len(pictures) == 2
+        assert "2 pictures" in instruction
+        assert (temperature, max_tokens) == (SENTENCE.temperature, SENTENCE.max_tokens)
+        self.seeds.append(seed)
+        return self.answers[(len(self.seeds) - 1) % len(self.answers)]
+
+
+GOOD = "two people: a person with a hat; a person with glasses"
+
+
+def test_the_papers_pool_makes_the_papers_numbers():
+    split = split_pairs(POOL, split_params())
+    assert len(all_pairs(POOL)) == 12720
+    assert len(split.bench) == 1000
+    assert len(split.rl) == 11720
+    appearances = np.mean([sum(face in pair for pair in split.bench) for face in POOL])
+    assert appearances == 12.5
+
+
+def test_identity_split_holds_out_46_faces_and_never_trains_on_them():
+    split = split_pairs(POOL, split_params("identity"))
+    held_out = {face for pair in split.bench for face in pair}
+    trained = {face for pair in split.rl for face in pair}
+    assert num_held_out(1000) == 46
+    assert comb(46, 2) == 1035
+    assert len(split.bench) == 1000
+    assert len(split.rl) == comb(114, 2) == 6441
+    assert not held_out & trained
+
+
+@pytest.mark.parametrize("kind", ["pair", "identity"])
+def test_split_depends_on_the_seed_but_not_on_the_order_of_faces(kind):
+    params = split_params(kind, num_bench=30, num_rl=40)
+    split = split_pairs(POOL[:20], params)
+    assert split_pairs(POOL[19::-1], params) == split
+    assert split_pairs(POOL[:20], split_params(kind, num_bench=30, num_rl=40, seed=1)) != split
+    assert not set(split.bench) & set(split.rl)
+    assert len(set(split.bench)) == 30
+    assert len(set(split.rl)) == 40
+
+
+def test_too_few_faces_are_told_with_what_to_do():
+    with pytest.raises(ValueError, match=r"3 pairs.*asks for 4.*lower num_bench"):
+        split_pairs(POOL[:3], split_params(num_bench=4))
+    with pytest.raises(ValueError, match="leaves none for reinforcement"):
+        split_pairs(POOL[:3], split_params(num_bench=3))
+    with pytest.raises(ValueError, match="leaves none for reinforcement"):
+        split_pairs(POOL[:4], split_params("identity", num_bench=3))
+
+
+def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
+    writer = Writer("a person alone", GOOD)
+    record = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, SENTENCE)
+    assert record.text("prompt") == GOOD
+    assert record.texts("faces") == ["a", "b"]
+    assert writer.seeds == list(attempt_seeds("a+b", SENTENCE))[:2]
+    assert len({*attempt_seeds("a+b", SENTENCE), *attempt_seeds("a+c", SENTENCE)}) == 6
+
+
+def test_a_pair_without_a_usable_prompt_is_dropped_by_name(tmp_path):
+    pool = {name: np.zeros((8, 8, 3), np.uint8) for name in "abc"}
+    report = Report("pairs")
+    writer = Writer(GOOD, *["I cannot describe people"] * 3)
+    assert write_prompts([("a", "b"), ("a", "c")], pool, writer, tmp_path, report, pairs_params()) == 1
+    assert [record.key for record in read_shards(tmp_path)] == ["a+b"]
+    assert report.summary()["dropped"] == {"caption_refusal": 1}
+    assert isinstance(prompt_of(("a", "b"), [pool["a"]] * 2, Writer("no"), SENTENCE), Rejection)
+
+
+def test_every_picture_without_exactly_one_face_is_dropped_by_name(tmp_path):
+    for name, columns in {"one": [16], "none": [], "two": [8, 24]}.items():
+        picture = scene(0, 32, 32)[0]
+        picture[8, columns] = (255, 0, 0)
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    (tmp_path / "faces.csv").write_text("file,hair\none.png,brown\n")
+    pool = write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
+    (record,) = read_shards(tmp_path / "out")
+    assert list(pool) == ["one"]
+    assert record.arrays["reference"].shape == (32, 32, 3)
+    assert pool["one"].shape == (40, 40, 3)
+    assert record.meta == {"file": "one.png", "attributes": {"hair": "brown"}}
+    assert read_report(tmp_path / "out")["dropped"] == {"no_face": 1, "several_faces": 1, "unreadable": 1}
+
+
+def test_pictures_that_would_share_a_key_and_an_empty_folder_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no picture in"):
+        face_files(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        face_files(tmp_path / "absent")
+    for name in ("a.png", "a.jpg", "b+c.png"):
+        Image.fromarray(scene(0, 8, 8)[0]).save(tmp_path / name)
+    with pytest.raises(ValueError, match="one name"):
+        face_files(tmp_path)
+    (tmp_path / "a.jpg").unlink()
+    assert pair_key(tuple(face_files(tmp_path))) == "a+b%2Bc"
