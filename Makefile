@@ -33,8 +33,11 @@ lint: setup ## style and types
 	ruff format --check .
 	basedpyright
 
+zoo: setup ## rebuild the tiny zoo's checkpoints from the world and publish them into zoo/ (hours)
+	cd zoo/build && dvc repro && python -m zoo.build publish out ..
+
 lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup repro test lint lock
+.PHONY: help setup repro test lint zoo lock

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,8 @@ def run(clips: Path, faces: Path, truth: Path, params: WorldParams) -> None:
     specs = clip_specs(params)
     with whole_folder(clips) as video, whole_folder(faces) as pool, whole_folder(truth) as told:
         jobs = [(video, told, spec, params) for spec in specs]
-        with ProcessPoolExecutor(os.cpu_count()) as workers:
+        # Spawned, because a forked copy of a process with threads can hang.
+        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as workers:
             for _ in track(workers.map(_clip, jobs), len(jobs), "world"):
                 pass
         write_faces(pool, params)

@@ -160,7 +160,7 @@ def test_second_repro_does_nothing_and_a_parameter_reruns_exactly_its_dependants
     assert set(ran(sandbox)) == set(STAGES)
     dvc(sandbox, "repro", "-q")
     assert ran(sandbox) == []
-    for section, key in (("samples", "val_fraction"), ("pairs", "seed")):
+    for section, key in (("samples", "val_fraction"), ("pairs", "reference_size")):
         text = (sandbox / "params.yaml").read_text()
         settings = yaml.safe_load(text)
         settings[section][key] = settings[section][key] + 1

@@ -71,7 +71,7 @@ def test_missing_and_broken_checkpoints(door, tmp_path):
     broken = tmp_path / "broken.pt"
     broken.write_text("version https://git-lfs.github.com/spec/v1")
     said = door("subjects", "frames", broken, ROOT / "zoo/segmenter", "out")
-    assert f"{broken} is no ultralytics checkpoint" in said
+    assert f"{broken} is no usable ultralytics checkpoint" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -91,7 +91,7 @@ def test_broken_face_packs(door, tmp_path):
 
 
 def test_missing_input(door):
-    assert "no folder frames; has the stage that writes it run?" in door(
+    assert "no folder subjects; has the stage that writes it run?" in door(
         "identity", "frames", "subjects", ROOT / SETTINGS["models"]["faces"], "out"
     )
 

@@ -44,7 +44,7 @@ class Qwen2_5VL:  # noqa: N801  the model's published name
         shown = [{"type": "image", "image": Image.fromarray(picture)} for picture in pictures]
         messages = [{"role": "user", "content": [*shown, {"type": "text", "text": instruction}]}]
         text = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        images, videos = process_vision_info(messages)
+        images, videos, *_ = process_vision_info(messages)
         inputs = self._processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pt")
         inputs = inputs.to(self._device)
         sampling = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}

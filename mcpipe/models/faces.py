@@ -4,6 +4,7 @@ A detector that works at one size misses faces that fill the picture, and small 
 twice: with a border, in which a face can fill the picture, and as it is; what both find counts once.
 """
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,8 @@ def _load(folder: Path) -> "FaceAnalysis":
         raise ValueError(
             f"face pack {folder} should lie in a folder called models, as InsightFace lays it out (ROOT/models/NAME)"
         )
+    # InsightFace calls a function of scikit-image that is on its way out; nobody here can change that.
+    warnings.filterwarnings("ignore", message="`estimate` is deprecated", category=FutureWarning)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

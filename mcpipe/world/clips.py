@@ -172,7 +172,8 @@ def _people(count: int) -> Callable[[np.random.Generator, int, WorldParams], Cam
 
 def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Camera:
     """Another scene with other people from some time before the middle."""
-    before, after = (sample_scene(rng, _cast(rng, 2, params)) for _ in range(2))
+    cast = _cast(rng, 4, params)
+    before, after = sample_scene(rng, cast[:2]), sample_scene(rng, cast[2:])
     place = next(place for place in PLACES if place not in (before.background.place, "studio"))
     after = replace(after, background=replace(after.background, place=place))
     cut_s = 0.5 * params.seconds * float(rng.uniform(*CUT_SPAN))

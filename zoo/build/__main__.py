@@ -1,0 +1,54 @@
+"""The door of the zoo: ``python -m zoo.build NAME PATH...`` builds one part of it from paths that dvc.yaml names.
+
+Settings are the section NAME of params.yaml in the current folder, that of ``zoo/build``.
+"""
+
+import importlib
+import logging
+import os
+import sys
+import typing
+from pathlib import Path
+
+from mcpipe.offline import stay_offline
+from mcpipe.params import Params, read_params
+
+SETTINGS = Path("params.yaml")
+logger = logging.getLogger("zoo")
+
+
+def main(arguments: list[str]) -> int:
+    """Build what the arguments name; returns the exit status."""
+    stay_offline()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        build_part(arguments)
+    except (ValueError, OSError, FloatingPointError) as error:
+        debug = "MCPIPE_DEBUG" in os.environ
+        logger.log(logging.ERROR, "error: %s", " ".join(f"{arguments[:1]}: {error}".split()), exc_info=debug)
+        return 1
+    return 0
+
+
+def build_part(arguments: list[str]) -> None:
+    """Read the settings of a part and call its ``build`` with the paths.
+
+    Raises:
+        ValueError: no such part, or a bad parameter.
+    """
+    parts = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if "def build(" in file.read_text())
+    if not arguments or arguments[0] not in parts:
+        raise ValueError(f"usage: python -m zoo.build NAME PATH..., with NAME one of {', '.join(parts)}")
+    name, *paths = arguments
+    build = importlib.import_module(f"zoo.build.{name}").build
+    model = typing.get_type_hints(build).get("params")
+    if model is None:
+        build(*map(Path, paths))
+        return
+    if not issubclass(model, Params):
+        raise TypeError(f"zoo.build.{name}.build should take params: a subclass of Params")
+    build(*map(Path, paths), params=read_params(SETTINGS, name, model))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

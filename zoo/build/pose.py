@@ -1,0 +1,183 @@
+"""The pose detector: a small ultralytics model with COCO's 17 keypoints, trained by ultralytics' own trainer."""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from pydantic import Field
+from ultralytics import YOLO, settings
+
+from mcpipe.params import Params
+from mcpipe.shards import whole_folder
+from zoo.build.cards import Card, Measured, write_card
+from zoo.build.data import Frames, read_frames
+
+logger = logging.getLogger(__name__)
+
+FILE = "pose.pt"
+MIRRORED = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+"""COCO's keypoints as a mirror shows them."""
+
+JPEG_QUALITY_RANGE = (55, 96)
+SURE = 0.5
+"""Certainty from which a detection is counted in `exact_count`."""
+
+LAYERS = {
+    "backbone": [
+        [-1, 1, "Conv", [64, 3, 2]],
+        [-1, 1, "Conv", [128, 3, 2]],
+        [-1, 1, "Conv", [256, 3, 2]],
+        [-1, 1, "C3k2", [256, False, 0.5]],
+        [-1, 1, "Conv", [512, 3, 2]],
+        [-1, 1, "C3k2", [512, False, 0.5]],
+        [-1, 1, "Conv", [512, 3, 2]],
+        [-1, 1, "C3k2", [512, False, 0.5]],
+        [-1, 1, "SPPF", [512, 5]],
+    ],
+    "head": [
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 5], 1, "Concat", [1]],
+        [-1, 1, "C3k2", [512, False]],
+        [-1, 1, "Conv", [512, 3, 2]],
+        [[-1, 8], 1, "Concat", [1]],
+        [-1, 1, "C3k2", [512, False]],
+        [[11, 14], 1, "Pose", ["nc", "kpt_shape"]],
+    ],
+}
+"""YOLO11-pose without its finest scale: people in a two-shot are large."""
+
+CARD = Card(
+    title="Pose detector of the puppet world",
+    what="An ultralytics pose checkpoint (`YOLO('pose.pt')`), 17 COCO keypoints, weights in half precision.",
+    data="Rendered scenes of 0 to 3 people of the zoo's own namespace, a tenth of them with somebody looking away, "
+    "a third softened to the resolution of the tiny generator, stored as JPEG of varying quality.",
+    limits="Knows half-body puppets at the scale of the world's clips and square crops of them, nothing else. "
+    "Hips are guesses where the picture ends above them; knees and ankles are never seen.",
+    bars={
+        "box_map50": "mean average precision of boxes at IoU 0.5",
+        "pose_map50": "the same of keypoints, at object keypoint similarity 0.5",
+        "exact_count": f"share of pictures with as many sure ({SURE}) detections as people",
+    },
+)
+
+
+class PoseParams(Params):
+    """Recipe of the pose detector."""
+
+    seed: int
+    """Of weights and batches."""
+    width: float = Field(gt=0, le=1)
+    """Channels against YOLO11-l's."""
+    depth: float = Field(gt=0, le=1)
+    """Repeats against YOLO11-l's."""
+    picture_size: int = Field(ge=64, multiple_of=32)
+    """Longer side in pixels at which pictures are seen."""
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+
+
+def build(data: Path, out: Path, params: PoseParams) -> None:
+    """Train on the frames of ``data``; write the checkpoint with its figures and card to ``out``."""
+    torch.set_num_threads(1)
+    # Writes a file in the library's own folder for settings, see mcpipe.offline.
+    settings.update({name: False for name in ("sync", "dvc", "mlflow", "tensorboard", "wandb") if name in settings})
+    with whole_folder(out) as folder, tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        dataset = write_dataset(data, work)
+        best = _train(dataset, work, params)
+        strip(best, folder / FILE, params.picture_size)
+        metrics = _measure(folder / FILE, dataset, data, params)
+        logger.info("%s", metrics)
+        write_card(folder, CARD, Measured("pose", metrics, {}, params))
+
+
+def write_dataset(data: Path, work: Path) -> Path:
+    """Write frames and labels in ultralytics' layout; returns the file that describes them."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        frames = read_frames(data / f"frames_{split}.npz")
+        for kind in ("images", "labels"):
+            (work / kind / split).mkdir(parents=True)
+        for index in range(len(frames)):
+            quality = int(rng.integers(*JPEG_QUALITY_RANGE))
+            picture = str(work / "images" / split / f"{index:05d}.jpg")
+            cv2.imwrite(picture, frames.rgb[index][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+            (work / "labels" / split / f"{index:05d}.txt").write_text("\n".join(_label_lines(frames, index)))
+    dataset = work / "world.yaml"
+    described = {
+        "path": str(work), "train": "images/train", "val": "images/val", "names": {0: "person"},
+        "kpt_shape": [17, 3], "flip_idx": MIRRORED,
+    }  # fmt: skip
+    dataset.write_text(yaml.safe_dump(described))
+    return dataset
+
+
+def _label_lines(frames: Frames, index: int) -> list[str]:
+    """One line per person: class, middle and size of the box, keypoints; all against the picture's size."""
+    height, width = frames.rgb.shape[1:3]
+    size = np.array([width, height])
+    lines = []
+    for box, keypoints in zip(frames.boxes[index], frames.keypoints[index], strict=True):
+        if np.isnan(box[0]):
+            continue
+        middle, extent = (box[:2] + box[2:]) / 2 / size, (box[2:] - box[:2]) / size
+        points = np.where(keypoints[:, 2:] > 0, np.clip(keypoints[:, :2] / size, 0, 1), 0)
+        numbers = np.concatenate([middle, extent, np.column_stack([points, keypoints[:, 2]]).ravel()])
+        lines.append(" ".join(["0", *(f"{number:.5g}" for number in numbers)]))
+    return lines
+
+
+def _train(dataset: Path, work: Path, params: PoseParams) -> Path:
+    config = work / "pose.yaml"
+    scales = {"t": [params.depth, params.width, 512]}
+    config.write_text(yaml.safe_dump({"nc": 1, "kpt_shape": [17, 3], "scale": "t", "scales": scales} | LAYERS))
+    YOLO(str(config), task="pose").train(
+        data=str(dataset), epochs=params.epochs, imgsz=params.picture_size, batch=params.batch, seed=params.seed,
+        optimizer="AdamW", lr0=params.learning_rate, lrf=0.02, cos_lr=True, warmup_epochs=0.5, nbs=params.batch,
+        mosaic=0.0, erasing=0.0, degrees=0.0, translate=0.12, scale=0.4, fliplr=0.5, hsv_h=0.01, hsv_s=0.3, hsv_v=0.3,
+        device="cpu", workers=0, cache="ram", amp=False, plots=False, val=False, verbose=False, pretrained=False,
+        project=str(work), name="run", exist_ok=True,
+    )  # fmt: skip
+    return work / "run" / "weights" / "last.pt"
+
+
+def strip(trained: Path, file: Path, picture_size: int) -> None:
+    """Write the checkpoint with what inference needs: half-precision weights, the picture size, no paths or dates."""
+    checkpoint = torch.load(trained, weights_only=False)
+    model = checkpoint["ema"] or checkpoint["model"]
+    kept = {"imgsz": picture_size, "task": "pose", "single_cls": False, "data": None, "model": "pose.yaml"}
+    model.args = kept
+    model.yaml.pop("yaml_file", None)
+    model.criterion = None
+    torch.save({"model": model.half(), "train_args": kept, "epoch": -1, "version": checkpoint["version"]}, file)
+
+
+def _measure(file: Path, dataset: Path, data: Path, params: PoseParams) -> dict[str, float]:
+    detector = YOLO(str(file))
+    with tempfile.TemporaryDirectory() as scratch:
+        scores = detector.val(
+            data=str(dataset), imgsz=params.picture_size, batch=params.batch, workers=0, device="cpu", plots=False,
+            verbose=False, project=scratch, name="val",
+        )  # fmt: skip
+        shutil.rmtree(scratch, ignore_errors=True)
+        Path(scratch).mkdir()
+    frames = read_frames(data / "frames_val.npz")
+    right = []
+    for index, picture in enumerate(frames.rgb):
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        found = detector.predict(bgr, conf=SURE, imgsz=params.picture_size, verbose=False, device="cpu")[0]
+        right.append(len(found.boxes) == int((~np.isnan(frames.boxes[index, :, 0])).sum()))
+    return {
+        "box_map50": float(scores.box.map50),
+        "box_map50_95": float(scores.box.map),
+        "pose_map50": float(scores.pose.map50),
+        "pose_map50_95": float(scores.pose.map),
+        "exact_count": float(np.mean(right)),
+        "megabytes": file.stat().st_size / 1e6,
+    }
