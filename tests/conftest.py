@@ -24,3 +24,6 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"the real clips, faces and checkpoints are not in {REAL}")
     return REAL
+
+
+pytest_plugins = ["flux_fixtures"]

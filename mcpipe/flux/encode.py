@@ -1,0 +1,75 @@
+"""Training samples as the generator sees them: latents, text embeddings and masks on the token grid.
+
+All of it is frozen work, done once instead of in every training step.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor
+
+from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.flux.encoders import encode_pictures, encode_texts
+from mcpipe.flux.tokens import Grid, layout
+from mcpipe.params import Params
+from mcpipe.records import Record
+
+EMPTY = "_empty"
+"""Key of the record that holds the embeddings of the empty text."""
+
+
+class EncodeParams(Params):
+    """How samples become training inputs."""
+
+    min_mask_fraction: float = Field(gt=0, le=1)
+    """Part of a token that a mask must cover for the token to count as inside."""
+    records_per_shard: int = Field(ge=1)
+
+
+def encoded_sample(pipeline: FluxPipeline, sample: Record, params: EncodeParams) -> Record:
+    """What training needs of a sample.
+
+    Raises:
+        ValueError: the sample's pictures do not fit the generator.
+    """
+    target, faces = sample.arrays["target"], sample.arrays["faces"]
+    image_size, reference_size = target.shape[0], faces.shape[1]
+    grid = layout(pipeline, image_size, reference_size).image
+    texts = encode_texts(pipeline, [sample.text("caption")])
+    return Record(
+        sample.key,
+        {
+            "caption": sample.text("caption"),
+            "split": sample.text("split"),
+            "image_size": image_size,
+            "reference_size": reference_size,
+        },
+        {
+            "latents": _array(encode_pictures(pipeline, target[None]))[0],
+            "reference_latents": _array(encode_pictures(pipeline, faces)),
+            "face_masks": token_masks(sample.arrays["face_masks"], grid, params.min_mask_fraction),
+            "body_masks": token_masks(sample.arrays["body_masks"], grid, params.min_mask_fraction),
+            "prompt_embeds": _array(texts.tokens)[0],
+            "pooled": _array(texts.pooled)[0],
+        },
+    )
+
+
+def encoded_empty(pipeline: FluxPipeline) -> Record:
+    """The embeddings of the empty text, which training sometimes puts in place of a caption."""
+    texts = encode_texts(pipeline, [""])
+    return Record(EMPTY, {}, {"prompt_embeds": _array(texts.tokens)[0], "pooled": _array(texts.pooled)[0]})
+
+
+def token_masks(
+    masks: Bool[np.ndarray, "subjects height width"], grid: Grid, min_fraction: float
+) -> Bool[np.ndarray, "subjects rows columns"]:
+    """Masks on the token grid: tokens covered by at least ``min_fraction``; if there are none, all that are touched."""
+    rows, columns = grid
+    covered = masks.reshape(len(masks), rows, masks.shape[1] // rows, columns, masks.shape[2] // columns).mean((2, 4))
+    inside = covered >= min_fraction
+    return np.where(inside.any((1, 2), keepdims=True), inside, covered > 0)
+
+
+def _array(tensor: Tensor) -> Float[np.ndarray, "..."]:
+    return tensor.float().cpu().numpy()

@@ -1,0 +1,62 @@
+"""Steps of a sampler from noise to picture: deterministic (ODE) or stochastic (SDE) with the same marginals.
+
+    dt = sigma' - sigma < 0
+    mean = x + [v + g^2 / (2 sigma) (x + (1 - sigma) v)] dt,    x' = mean + g sqrt(-dt) z
+    g = eta sqrt(sigma / (1 - sigma))    (Flow-GRPO; at sigma = 1 the schedule's next level stands in the denominator)
+
+eta = 0 is the ODE. Everything is kept in float32; log-probabilities are averaged, not summed, over the latent's
+dimensions, as in Flow-GRPO, DanceGRPO and MixGRPO, so that they do not depend on its size.
+"""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """A transition x -> N(x x_weight + v v_weight, std^2); std 0 is an ODE step."""
+
+    x_weight: float
+    v_weight: float
+    std: float
+
+    def mean(
+        self, x: Float[Tensor, "batch tokens width"], v: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Where the step leads on average."""
+        return self.x_weight * x.float() + self.v_weight * v.float()
+
+
+def step(sigmas: Float[Tensor, " levels"], index: int, eta: float) -> Step:
+    """The step from level ``index`` of a schedule to the next; ``eta`` 0 makes it deterministic.
+
+    Raises:
+        ValueError: a stochastic step would end at noise level 0, where its noise would remain in the picture.
+    """
+    levels = [float(sigma) for sigma in sigmas]
+    sigma, dt = levels[index], levels[index + 1] - levels[index]
+    if eta > 0 and levels[index + 1] == 0:
+        raise ValueError("the last step of a schedule cannot be stochastic; its noise would stay in the picture")
+    start = levels[index + 1] if sigma == 1 else sigma
+    g_squared = eta**2 * sigma / (1 - start)
+    drift = g_squared / (2 * sigma) * dt
+    return Step(1 + drift, dt + drift * (1 - sigma), math.sqrt(g_squared * -dt))
+
+
+def log_prob(
+    x_next: Float[Tensor, "batch tokens width"], mean: Float[Tensor, "batch tokens width"], std: float
+) -> Float[Tensor, " batch"]:
+    """Mean log-density per latent dimension of having stepped to ``x_next``; ``std`` is positive."""
+    deviation = (x_next.detach() - mean) / std
+    return (-deviation.square() / 2 - math.log(std) - math.log(2 * math.pi) / 2).flatten(1).mean(1)
+
+
+def window_start(iteration: int, *, num_steps: int, window_size: int, move_every: int, stride: int) -> int:
+    """First stochastic step l of an iteration counted from 0 (paper, Algorithm 1).
+
+    The window moves by ``stride`` after every ``move_every`` iterations and never passes ``num_steps - window_size``.
+    """
+    return min(iteration // move_every * stride, num_steps - window_size)

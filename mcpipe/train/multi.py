@@ -1,0 +1,122 @@
+"""Stage 2: several people per picture (paper, section 4.2 and 4.3).
+
+    L = L_diff + lambda L_attn  (+ a small balance loss on the routers, which the paper does not mention)
+
+Departures from the paper: attention maps are divided by their peak, since the paper leaves "normalize" open; the
+router is trained by a straight-through weight, since its formula gives it no gradient at one expert per token.
+"""
+
+from contextlib import nullcontext
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from mcpipe.flux.adapters import AdapterSpec, ExpertParams
+from mcpipe.flux.attention import AttentionCapture, attention_maps
+from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.flux.moe_lora import busiest_share, mean_balance
+from mcpipe.flux.network import ReferenceFlux
+from mcpipe.flux.tokens import layout
+from mcpipe.objectives.flow import flow_loss, noised
+from mcpipe.objectives.idar import Norm, attention_inside, attention_loss, peak_inside
+from mcpipe.params import Params
+from mcpipe.records import JSON
+from mcpipe.train.batches import Batch, Draws, EncodedSet, collate, draw
+from mcpipe.train.fit import Losses, OnStep
+from mcpipe.train.supervised import SupervisedParams, predicted, train
+
+NUM_MAPS = 4
+"""Held-out samples whose attention is kept for the report."""
+MAP_NOISE = 0.5
+"""Noise level t at which it is taken: the layout is settled there, the faces are not."""
+
+
+class IdarParams(Params):
+    """Identity-disentangled attention regularisation."""
+
+    weight: float = Field(ge=0)
+    """lambda; 0 leaves it out."""
+    norm: Norm
+
+
+class TrainMultiParams(SupervisedParams):
+    """Settings of stage 2."""
+
+    idar: IdarParams
+    experts: ExpertParams | None
+    """Experts on the output layers of the feed-forward networks; null keeps the adapter of stage 1 as it is."""
+    balance_weight: float = Field(ge=0)
+    """Of the routers' balance loss."""
+
+
+def multi_spec(start: AdapterSpec, data: EncodedSet, params: TrainMultiParams) -> AdapterSpec:
+    """The form of the adapter that goes on from the one of stage 1.
+
+    Raises:
+        ValueError: stage 1 was trained for other sizes than the samples have.
+    """
+    if (start.image_size, start.reference_size) != (data.image_size, data.reference_size):
+        raise ValueError(
+            f"the adapter of stage 1 was trained for pictures of {start.image_size} px and references of "
+            f"{start.reference_size} px, but the samples have {data.image_size} and {data.reference_size}"
+        )
+    return start.model_copy(update={"experts": params.experts})
+
+
+def multi_network(pipeline: FluxPipeline, data: EncodedSet, params: TrainMultiParams) -> ReferenceFlux:
+    """The pipeline's transformer, seeing references."""
+    return ReferenceFlux(pipeline.transformer, layout(pipeline, data.image_size, data.reference_size), params.guidance)
+
+
+def train_multi(network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams, on_step: OnStep) -> dict[str, JSON]:
+    """Train the network's adapter; returns facts about the training."""
+    capture = AttentionCapture(network.transformer, network.layout) if params.idar.weight else None
+
+    def objective(model: nn.Module, batch: Batch) -> Losses:
+        return multi_losses(model, batch, params, capture)
+
+    with capture or nullcontext():
+        return train(network, data, params, objective, one_reference=False, on_step=on_step)
+
+
+def multi_losses(model: nn.Module, batch: Batch, params: TrainMultiParams, capture: AttentionCapture | None) -> Losses:
+    """Flow matching, attention inside the faces, and an even spread over the experts."""
+    terms = {"flow": flow_loss(predicted(model, batch), batch.clean, batch.noise)}
+    watched = {}
+    if capture is not None:
+        attention = capture.mean()
+        terms["attention"] = params.idar.weight * attention_loss(attention, batch.masks, params.idar.norm)
+        watched = attention_scores(attention.detach(), batch.masks)
+    if params.experts is not None:
+        terms["balance"] = params.balance_weight * mean_balance(model)
+        watched["busiest_expert"] = busiest_share(model)
+    return Losses(terms, watched)
+
+
+def attention_scores(
+    attention: Float[Tensor, "batch subjects tokens"], masks: Bool[Tensor, "batch subjects tokens"]
+) -> dict[str, float]:
+    """How much of the attention, and how many of its peaks, fall on the right face; means over subjects with a mask."""
+    shown = masks.any(-1)
+    return {
+        "attention_inside": float(attention_inside(attention, masks)[shown].mean()),
+        "attention_peak_inside": float(peak_inside(attention, masks)[shown].float().mean()),
+    }
+
+
+def held_out_maps(
+    network: ReferenceFlux, data: EncodedSet, seed: int
+) -> dict[str, Float[Tensor, "subjects rows columns"]]:
+    """Attention maps of a few held-out samples by key, at one noise level and with the same noise at every call."""
+    draws = Draws(seed, 1, 1.0, 0.0, one_reference=False)
+    device = next(network.parameters()).device
+    maps = {}
+    for position in range(min(NUM_MAPS, len(data.val))):
+        drawn = draw(data, data.val, draws, position)
+        batch = collate([drawn], device)
+        t = torch.full_like(batch.t, MAP_NOISE)
+        found = attention_maps(network, noised(batch.clean, batch.noise, t), t, batch.conditions)
+        maps[drawn[0].key] = found[0].cpu()
+    return maps

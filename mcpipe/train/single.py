@@ -1,0 +1,43 @@
+"""Stage 1: one person per picture (paper, section 4.1), plain LoRA, flow-matching loss only.
+
+Departures from the paper: it pre-trains on internal single-subject data; here the two-person samples serve, and one
+of their people is chosen at random as the only reference. The adapter is plain; experts join in stage 2, starting
+from it.
+"""
+
+from pydantic import Field
+from torch import nn
+
+from mcpipe.flux.adapters import AdapterSpec, add_adapter
+from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.flux.network import ReferenceFlux
+from mcpipe.flux.tokens import layout
+from mcpipe.objectives.flow import flow_loss
+from mcpipe.records import JSON
+from mcpipe.train.batches import Batch, EncodedSet
+from mcpipe.train.fit import Losses, OnStep
+from mcpipe.train.supervised import SupervisedParams, predicted, train
+
+
+class TrainSingleParams(SupervisedParams):
+    """Settings of stage 1."""
+
+    rank: int = Field(ge=1)
+    """Rank of every LoRA."""
+
+
+def train_single(
+    pipeline: FluxPipeline, data: EncodedSet, params: TrainSingleParams, on_step: OnStep
+) -> tuple[AdapterSpec, dict[str, JSON]]:
+    """Give the pipeline a trained adapter; returns its form and facts about the training."""
+    spec = AdapterSpec(rank=params.rank, experts=None, image_size=data.image_size, reference_size=data.reference_size)
+    add_adapter(pipeline.transformer, spec, params.seed)
+    network = ReferenceFlux(
+        pipeline.transformer, layout(pipeline, data.image_size, data.reference_size), params.guidance
+    )
+    return spec, train(network, data, params, objective, one_reference=True, on_step=on_step)
+
+
+def objective(model: nn.Module, batch: Batch) -> Losses:
+    """The flow-matching loss."""
+    return Losses({"flow": flow_loss(predicted(model, batch), batch.clean, batch.noise)})

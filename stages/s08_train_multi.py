@@ -1,0 +1,37 @@
+"""Stage 8: training stage 2: experts and attention regularisation on several people per picture."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mcpipe.flux.adapters import read_spec, save_adapter, start_adapter
+from mcpipe.flux.backbone import load_generator
+from mcpipe.report import Report
+from mcpipe.shards import whole_folder
+from mcpipe.train import multi
+from mcpipe.train.batches import read_encoded
+from mcpipe.train.curves import curves
+
+
+def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, params: multi.TrainMultiParams) -> None:
+    """Write the adapter that went on from stage 1, its curves, attention maps before and after, and a report."""
+    report = Report("train_multi", ("torch", "diffusers", "peft", "accelerate"))
+    data = read_encoded(encode)
+    spec = multi.multi_spec(read_spec(train_single), data, params)
+    pipeline = load_generator(generator)
+    start_adapter(pipeline, train_single, spec, params.seed)
+    network = multi.multi_network(pipeline, data, params)
+    with whole_folder(train_multi) as folder:
+        before = multi.held_out_maps(network, data, params.seed)
+        with curves(folder / "live") as on_step:
+            report.facts = multi.train_multi(network, data, params, on_step)
+        after = multi.held_out_maps(network, data, params.seed)
+        masks = {sample.key: sample.masks.unflatten(-1, network.layout.image).numpy() for sample in data.val}
+        (folder / "attention").mkdir()
+        for key in before:
+            arrays = {"before": before[key].numpy(), "after": after[key].numpy(), "masks": masks[key]}
+            np.savez(folder / "attention" / f"{key}.npz", **arrays)
+        save_adapter(pipeline.transformer, spec, folder)
+        for sample in data.train:
+            report.keep(sample.key)
+        report.write(folder)

@@ -1,0 +1,149 @@
+"""A random tiny FLUX pipeline, saved and loaded like a real one, and encoded samples that fit it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcpipe.records import Record
+from mcpipe.shards import write_shards
+
+IMAGE_SIZE, REFERENCE_SIZE = 32, 16
+"""Pixels; with an f4 VAE these are 16 and 4 tokens."""
+TEXTS = ["two people in a park", "a person with brown hair and glasses", "on the left a person wearing a red shirt"]
+
+
+def clip_tokenizer():
+    from tokenizers import pre_tokenizers
+    from transformers import CLIPTokenizer
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=77)
+
+
+def t5_tokenizer():
+    from tokenizers import Tokenizer, models, trainers
+    from transformers import T5TokenizerFast
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = T5TokenizerFast()._tokenizer.pre_tokenizer
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        unk_token="<unk>",
+        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz,."),
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    vocab = [tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    return T5TokenizerFast(vocab=vocab, extra_ids=0, additional_special_tokens=None, model_max_length=12)
+
+
+def random_pipeline():
+    """FLUX with 2 double and 2 single blocks of width 64."""
+    import torch
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    clip, t5 = clip_tokenizer(), t5_tokenizer()
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.5),
+        vae=AutoencoderKL(
+            down_block_types=["DownEncoderBlock2D"] * 3,
+            up_block_types=["UpDecoderBlock2D"] * 3,
+            block_out_channels=(8, 8, 16),
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=32,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            mid_block_add_attention=False,
+            scaling_factor=0.7,
+            shift_factor=0.1,
+        ),
+        text_encoder=CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(clip),
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                max_position_embeddings=77,
+                projection_dim=16,
+                bos_token_id=clip.bos_token_id,
+                eos_token_id=clip.eos_token_id,
+                pad_token_id=clip.pad_token_id,
+            )
+        ),
+        tokenizer=clip,
+        text_encoder_2=T5EncoderModel(
+            T5Config(
+                vocab_size=len(t5),
+                d_model=24,
+                d_kv=12,
+                d_ff=32,
+                num_layers=1,
+                num_heads=2,
+                feed_forward_proj="gated-gelu",
+                dropout_rate=0.0,
+                pad_token_id=t5.pad_token_id,
+                eos_token_id=t5.eos_token_id,
+                is_encoder_decoder=False,
+            )
+        ),
+        tokenizer_2=t5,
+        transformer=FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=2,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=4,
+            joint_attention_dim=24,
+            pooled_projection_dim=16,
+            guidance_embeds=True,
+            axes_dims_rope=(4, 6, 6),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def generator_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("generator")
+    random_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def generator(generator_folder):
+    from mcpipe.flux.backbone import load_generator
+
+    return load_generator(generator_folder)
+
+
+@pytest.fixture
+def people() -> list[np.ndarray]:
+    """References of three pictures: of two people, of one, of two."""
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 256, (num, REFERENCE_SIZE, REFERENCE_SIZE, 3), dtype=np.uint8) for num in (2, 1, 2)]
+
+
+def make_samples(folder: Path, num: int = 6) -> None:
+    """Records as the stage ``samples`` leaves them: noisy pictures of two people, every third held out."""
+    rng = np.random.default_rng(2)
+    records = [_sample(rng, f"clip_{i}", "val" if i % 3 == 2 else "train") for i in range(num)]
+    write_shards(records, folder, 4)
+
+
+def _sample(rng: np.random.Generator, key: str, split: str) -> Record:
+    masks = np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), bool)
+    masks[0, 4:20, 2:14] = masks[1, 6:22, 17:30] = True
+    arrays = {
+        "target": rng.integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8),
+        "face_masks": masks,
+        "body_masks": masks,
+        "faces": rng.integers(0, 256, (2, REFERENCE_SIZE, REFERENCE_SIZE, 3), dtype=np.uint8),
+    }
+    return Record(key, {"caption": TEXTS[0], "split": split}, arrays)
