@@ -26,7 +26,7 @@ repro: setup ## run every stage that is not up to date, then print the benchmark
 	@python -m mcpipe.cli table data/results
 
 test: setup ## run the tests
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup ## style and types
 	ruff check .

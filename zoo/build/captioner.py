@@ -1,0 +1,239 @@
+"""The captioner of the tiny zoo: `Qwen2_5_VLForConditionalGeneration` with processor and chat template.
+
+It is taught through its own processor, by next-token prediction on the answers. Words that tell one person from
+another are few among many that never change, so the loss is focal (what is already certain weighs little), and heads
+read the same off the visual tokens while it learns (`zoo.build.sightings`).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+from transformers import (
+    GenerationConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
+from mcpipe.params import Params
+from mcpipe.shards import whole_folder
+from zoo.build.captioner_scores import inputs_of, measure
+from zoo.build.cards import Card, Measured, write_card
+from zoo.build.conversations import TASK_SHARES, Conversation, draw
+from zoo.build.pictures import Pictures, read_pictures
+from zoo.build.sightings import Heads, Sighting
+from zoo.build.tokenizers import QWEN_SPECIAL, qwen_tokenizer
+from zoo.build.training import FitParams, Loss, fit, half_precision, settle
+
+LONGEST_TEXT = 2048
+PATCH, MERGE = 14, 2
+FEWEST_PIXELS, MOST_PIXELS = 56 * 56, 224 * 168
+"""Of one picture, in sums of squares of 28 x 28 pixels, each of which becomes one token."""
+
+ROPE_BASE = 20.0
+"""Rows and columns turn the slower parts of the rotary embedding. At the usual 10,000 these hardly move over the six
+columns of a small picture, and left and right look alike."""
+
+IGNORED = -100
+"""A label that counts for nothing (PyTorch's convention)."""
+
+FOCUS = 1.0
+"""Exponent of the focal loss; 0 is plain cross entropy."""
+
+CHAT_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
+    "{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' or 'image' in content %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' or 'video' in content %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Qwen2.5-VL's own, without its tool calls."""
+
+
+class CaptionerParams(Params):
+    """Size and training of the captioner."""
+
+    fit: FitParams
+    vocabulary: int = Field(ge=300)
+    """Byte-pair tokens beside the special ones."""
+    hidden: int
+    """Width of the language model."""
+    layers: int
+    """Of the language model."""
+    vision_hidden: int
+    """Width of the vision tower."""
+    vision_layers: int
+    """Of the vision tower; the last two see the whole picture."""
+    num_tested: int = Field(ge=1)
+    """Scenes of the test set to measure on."""
+
+
+def build(pictures: Path, out: Path, params: CaptionerParams) -> None:
+    """Train on the conversations of ``pictures`` and write the captioner's folder."""
+    settle(params.fit.seed)
+    train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
+    processor = make_processor(train, params.vocabulary)
+    model, heads = make_model(processor, params), Heads(params.hidden)
+    tasks, shares = list(TASK_SHARES), list(TASK_SHARES.values())
+
+    def loss_of(_: int, rng: np.random.Generator) -> Loss:
+        task = str(rng.choice(tasks, p=shares))
+        rows = rng.integers(0, len(train.scenes), params.fit.batch)
+        return answer_loss(model, heads, processor, [draw(train, task, int(row), rng) for row in rows], task)
+
+    curves = fit([model, heads], loss_of, params.fit, out.with_suffix(".progress"))
+    metrics = measure(model, processor, test, params.num_tested)
+    with whole_folder(out) as folder:
+        model.half().save_pretrained(folder)
+        processor.save_pretrained(folder)
+        write_card(folder, CARD, Measured("captioner", metrics, curves, params))
+
+
+def make_processor(pictures: Pictures, vocabulary: int) -> Qwen2_5_VLProcessor:
+    """Tokenizer learnt from the sentences, and the genuine image processing for small pictures."""
+    spoken = [CAPTION_INSTRUCTION.format(num_subjects=number) for number in (1, 2, 3)]
+    spoken += [PROMPT_INSTRUCTION.format(num_subjects=number) for number in (1, 2, 3)]
+    rng = np.random.default_rng(0)
+    rows = range(min(len(pictures.scenes), 400))
+    spoken += [draw(pictures, "question", row, rng).instruction for row in rows]
+    spoken += ["system\nYou are a helpful assistant.", "user\n", "assistant\n", "yes", "no"]
+    tokenizer = qwen_tokenizer([*pictures.all_texts(), *spoken * 50], vocabulary, LONGEST_TEXT)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    settings = {
+        "size": {"shortest_edge": FEWEST_PIXELS, "longest_edge": MOST_PIXELS},
+        "patch_size": PATCH,
+        "merge_size": MERGE,
+        "temporal_patch_size": 2,
+    }
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**settings),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**settings),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def make_model(processor: Qwen2_5_VLProcessor, params: CaptionerParams) -> Qwen2_5_VLForConditionalGeneration:
+    """An untrained model of the genuine architecture."""
+    tokenizer = processor.tokenizer
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in QWEN_SPECIAL}
+    end, pad = ids["<|im_end|>"], ids["<|endoftext|>"]
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": params.hidden,
+            "intermediate_size": params.hidden * 5 // 2,
+            "num_hidden_layers": params.layers,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": LONGEST_TEXT,
+            "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_BASE, "mrope_section": [4, 6, 6]},
+            "bos_token_id": pad,
+            "eos_token_id": end,
+            "pad_token_id": pad,
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": params.vision_layers,
+            "hidden_size": params.vision_hidden,
+            "intermediate_size": 2 * params.vision_hidden,
+            "num_heads": 4,
+            "patch_size": PATCH,
+            "spatial_merge_size": MERGE,
+            "temporal_patch_size": 2,
+            "window_size": 112,
+            "out_hidden_size": params.hidden,
+            "fullatt_block_indexes": [params.vision_layers - 2, params.vision_layers - 1],
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad, do_sample=False)
+    return model
+
+
+def answer_labels(processor: Qwen2_5_VLProcessor, inputs: dict) -> Tensor:
+    """The tokens of the answers; everything else is ignored."""
+    start = processor.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    header = len(processor.tokenizer("assistant\n").input_ids)
+    labels = inputs["input_ids"].clone()
+    for row in labels:
+        last = int((row == start).nonzero()[-1])
+        row[: last + 1 + header] = IGNORED
+    labels[inputs["attention_mask"] == 0] = IGNORED
+    return labels
+
+
+def answer_loss(
+    model: Qwen2_5_VLForConditionalGeneration,
+    heads: Heads,
+    processor: Qwen2_5_VLProcessor,
+    conversations: Sequence[Conversation],
+    task: str,
+) -> Loss:
+    """Focal cross entropy of the answers' tokens and what the heads make of the visual tokens.
+
+    An invented prompt has no certain words, so its cross entropy is left plain.
+    """
+    inputs = inputs_of(processor, conversations, answered=True)
+    labels = answer_labels(processor, inputs)[:, 1:]
+    spoken = labels != IGNORED
+    seen: list[Tensor] = []
+    watch = model.model.visual.register_forward_hook(lambda _, __, output: seen.append(output.pooler_output))
+    with half_precision():
+        logits = model(**inputs).logits[:, :-1][spoken]
+    watch.remove()
+    sightings = heads(seen[0].float(), inputs["image_grid_thw"], numbered(conversations))
+    plain = functional.cross_entropy(logits.float(), labels[spoken], reduction="none")
+    focus = 0.0 if task == "prompt" else FOCUS
+    weight = (1 - (-plain.detach()).exp()).pow(focus) + 0.05
+    return Loss(answer=(weight * plain).mean(), sightings=sightings, **{f"_{task}": plain.mean()})
+
+
+def numbered(conversations: Sequence[Conversation]) -> list[Sighting]:
+    """All sightings, with pictures numbered through the batch."""
+    starts = np.cumsum([0, *(len(conversation.pictures) for conversation in conversations)])
+    return [
+        dataclasses.replace(sighting, picture=sighting.picture + int(start))
+        for start, conversation in zip(starts, conversations, strict=False)
+        for sighting in conversation.sightings
+    ]
+
+
+CARD = Card(
+    title="Captioner of the tiny zoo",
+    what=(
+        "`Qwen2_5_VLForConditionalGeneration` with `Qwen2_5_VLProcessor` and chat template, float16. It captions "
+        "pictures given with references of the people in them, writes prompts for faces, and answers yes or no."
+    ),
+    data=(
+        "Frames and squares of the puppet world with one to three people, face crops from earlier frames and from "
+        "portraits as references. Identities come from the namespace `zoo`, which no clip and no face pool uses."
+    ),
+    limits="Knows the puppet world and its one grammar; real photographs and free questions are beyond it.",
+    bars={
+        "questions_right": "share of yes/no questions answered right",
+        "caption_count_right": "share of captions that mention every person once",
+        "prompt_count_right": "share of prompts that mention every person once",
+        "skin": "share of people whose skin tone is told right",
+        "hair": "colour and cut",
+        "shirt": "colour",
+        "object": "colour and kind, or none",
+    },
+)

@@ -1,0 +1,88 @@
+"""How good a captioner is: well-formed answers, and attributes told right."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from qwen_vl_utils import process_vision_info
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+from zoo.build.conversations import TASK_SHARES, Conversation, draw
+from zoo.build.pictures import Pictures
+
+ATTRIBUTES = {
+    "skin": r"with (\w+) skin",
+    "hair": r"(a bald head|\w+ \w+ hair)",
+    "glasses": r"(glasses)",
+    "facial_hair": r"a (?:\w+ )?(beard|moustache)",
+    "shirt": r"wearing an? (?:striped )?(\w+) shirt",
+    "stripes": r"(striped)",
+    "object": r"holding an? (\w+ \w+)",
+}
+
+
+def inputs_of(processor: Qwen2_5_VLProcessor, conversations: Sequence[Conversation], *, answered: bool) -> dict:
+    """Token ids and patches of conversations, with their answers or ready for them."""
+    texts, images = [], []
+    for conversation in conversations:
+        shown = [{"type": "image", "image": Image.fromarray(picture)} for picture in conversation.pictures]
+        messages = [{"role": "user", "content": [*shown, {"type": "text", "text": conversation.instruction}]}]
+        asked = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        texts.append(asked + (f"{conversation.answer}<|im_end|>" if answered else ""))
+        images += process_vision_info(messages)[0] or []
+    return processor(text=texts, images=images, padding=True, return_tensors="pt")
+
+
+@torch.no_grad()
+def answers(
+    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, asked: Sequence[Conversation]
+) -> list[str]:
+    """What the model says, decoded greedily."""
+    processor.tokenizer.padding_side = "left"
+    inputs = inputs_of(processor, asked, answered=False)
+    processor.tokenizer.padding_side = "right"
+    tokens = model.generate(**inputs, max_new_tokens=110, do_sample=False)
+    return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def measure(
+    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, pictures: Pictures, total: int
+) -> dict[str, float]:
+    """How well formed the answers are and how often each attribute is right."""
+    rng = np.random.default_rng(0)
+    rows = range(min(total, len(pictures.scenes)))
+    said: dict[str, list[tuple[Conversation, str]]] = {}
+    for task in TASK_SHARES:
+        for start in range(0, len(rows), 8):
+            asked = [draw(pictures, task, row, rng) for row in rows[start : start + 8]]
+            said.setdefault(task, []).extend(zip(asked, answers(model, processor, asked), strict=True))
+    right = [told == asked.answer for asked, told in said["question"]]
+    metrics = {"questions_right": float(np.mean(right))}
+    for task in ("caption", "prompt"):
+        counts = [told.count("a person") == asked.answer.count("a person") for asked, told in said[task]]
+        metrics[f"{task}_count_right"] = float(np.mean(counts))
+    pairs = [(asked.answer, told) for asked, told in said["caption"]]
+    lasting = [(asked.answer, told) for asked, told in said["prompt"]]
+    return (
+        metrics
+        | attribute_accuracy(pairs)
+        | {
+            f"prompt_{name}": value
+            for name, value in attribute_accuracy(lasting).items()
+            if name in ("skin", "hair", "glasses", "facial_hair")
+        }
+    )
+
+
+def attribute_accuracy(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """Share of people of whom an attribute is told right; (truth, told) sentences, people from left to right."""
+    right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
+    for truth, told in pairs:
+        wanted, given = truth.split("a person")[1:], told.split("a person")[1:]
+        given += [""] * (len(wanted) - len(given))
+        for wish, gift in zip(wanted, given[: len(wanted)], strict=True):
+            for name, pattern in ATTRIBUTES.items():
+                right[name].append(re.findall(pattern, wish) == re.findall(pattern, gift))
+    return {name: float(np.mean(values)) for name, values in right.items()}

@@ -1,0 +1,210 @@
+"""CLIP of the tiny zoo: `CLIPModel` with processor, contrastive on scenes and on single faces.
+
+Each batch has the mirrored captions as further negatives: who stands left and who right is part of what is said.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+from mcpipe.params import Params
+from mcpipe.shards import whole_folder
+from zoo.build.cards import Card, Measured, write_card
+from zoo.build.pictures import Pictures, on_white, read_pictures
+from zoo.build.tokenizers import clip_tokenizer
+from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
+
+LENGTH = 77
+VOCABULARY = 600
+FACE_SHARE = 0.2
+"""Batches of single faces; the pipeline compares cut-outs with references."""
+
+AMONG = 64
+"""Pictures and texts that a caption is looked up in."""
+
+LARGEST_SCALE = 4.6052
+"""Logarithm of the largest factor on cosines, 100 as in CLIP."""
+
+
+class ClipParams(Params):
+    """Size and training."""
+
+    fit: FitParams
+    size: int = Field(gt=0)
+    """Pixels of a picture's side."""
+    patch: int = Field(gt=0)
+    """Pixels of a patch's side."""
+    width: int
+    """Of both encoders and of the joint space."""
+    vision_layers: int = Field(ge=1)
+    """Of the picture's encoder."""
+    text_layers: int = Field(ge=1)
+    """Of the text's encoder."""
+
+
+def build(pictures: Path, out: Path, params: ClipParams) -> None:
+    """Train on the squares of ``pictures`` and write the model's folder."""
+    settle(params.fit.seed)
+    train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
+    processor = make_processor(train, params.size)
+    model = make_model(processor, params)
+    squares = train.small(params.size)
+
+    def loss_of(_: int, rng: np.random.Generator) -> Loss:
+        if rng.random() < FACE_SHARE:
+            shown, told = _faces(train, params, rng)
+        else:
+            shown, told = _scenes(train, squares, params.fit.batch, rng)
+        return contrastive_loss(model, as_input(shown, processor), words(processor, told))
+
+    curves = fit([model], loss_of, params.fit, out.with_suffix(".progress"))
+    metrics = measure(model, processor, test)
+    with whole_folder(out) as folder:
+        model.half().save_pretrained(folder)
+        processor.save_pretrained(folder)
+        write_card(folder, CARD, Measured("clip", metrics, curves, params))
+
+
+def make_processor(pictures: Pictures, size: int) -> CLIPProcessor:
+    """Tokenizer learnt from the sentences, and CLIP's image processing at another size."""
+    tokenizer = clip_tokenizer(list(pictures.all_texts()), VOCABULARY, LENGTH)
+    images = CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+    return CLIPProcessor(image_processor=images, tokenizer=tokenizer)
+
+
+def make_model(processor: CLIPProcessor, params: ClipParams) -> CLIPModel:
+    """An untrained model."""
+    tokenizer = processor.tokenizer
+    shared = {
+        "hidden_size": params.width,
+        "intermediate_size": 2 * params.width,
+        "num_attention_heads": 4,
+        "projection_dim": params.width,
+    }
+    text = shared | {
+        "vocab_size": len(tokenizer),
+        "num_hidden_layers": params.text_layers,
+        "max_position_embeddings": LENGTH,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = shared | {
+        "num_hidden_layers": params.vision_layers,
+        "image_size": params.size,
+        "patch_size": params.patch,
+    }
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=params.width))
+    nn.init.constant_(model.logit_scale, 2.0)
+    return model
+
+
+def _scenes(
+    pictures: Pictures, squares: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[str]]:
+    """Squares, mirrored or not, their captions, and after these the captions of the other way round."""
+    shown, right, wrong = [], [], []
+    for index in rng.integers(0, len(squares), count):
+        scene, mirror = pictures.scenes[index], rng.random() < 0.5
+        texts = [scene["caption"], scene["mirrored_caption"]]
+        shown.append(jittered(squares[index][:, ::-1] if mirror else squares[index], rng))
+        right.append(texts[int(mirror)])
+        wrong += [texts[1 - int(mirror)]] * (texts[0] != texts[1])
+    return np.stack(shown), right + wrong
+
+
+def _faces(pictures: Pictures, params: ClipParams, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+    shown, told = [], []
+    for index in rng.integers(0, len(pictures.scenes), params.fit.batch):
+        scene = pictures.scenes[index]
+        seat = int(rng.integers(len(scene["traits"])))
+        crop = on_white(pictures.references[scene["first_reference"] + seat], rng)
+        crop = cv2.resize(crop, (params.size, params.size), interpolation=cv2.INTER_LINEAR)
+        shown.append(jittered(crop[:, ::-1] if rng.random() < 0.5 else crop, rng))
+        told.append(scene["traits"][seat])
+    return np.stack(shown), told
+
+
+def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same picture moved, scaled and brightened a little, now and then softened as generated pictures are."""
+    size = len(picture)
+    scale = float(rng.uniform(0.95, 1.08))
+    move = size / 2 * (1 - scale) + rng.normal(0, 0.015 * size, 2)
+    matrix = np.array([[scale, 0, move[0]], [0, scale, move[1]]])
+    picture = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    if rng.random() < 0.3:
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.5)))
+    return cv2.convertScaleAbs(picture, alpha=float(rng.uniform(0.92, 1.08)), beta=float(rng.uniform(0, 8)))
+
+
+def as_input(pictures: np.ndarray, processor: CLIPProcessor) -> Tensor:
+    """Pictures (N, S, S, 3) uint8 as the model takes them; equal to the processor's work on pictures of that size."""
+    images = processor.image_processor
+    mean, std = torch.tensor(images.image_mean), torch.tensor(images.image_std)
+    scaled = torch.from_numpy(np.ascontiguousarray(pictures)).float().div(255)
+    return ((scaled - mean) / std).permute(0, 3, 1, 2)
+
+
+def words(processor: CLIPProcessor, texts: list[str]) -> dict[str, Tensor]:
+    """Token ids of texts and their mask."""
+    return dict(processor.tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt"))
+
+
+def contrastive_loss(model: CLIPModel, shown: Tensor, told: dict[str, Tensor]) -> Loss:
+    """CLIP's loss; texts beyond the number of pictures are negatives only."""
+    with half_precision():
+        seen = model.get_image_features(pixel_values=shown).pooler_output.float()
+        read = model.get_text_features(**told).pooler_output.float()
+    factor = model.logit_scale.clamp(max=LARGEST_SCALE).exp()
+    logits = factor * functional.normalize(seen, dim=-1) @ functional.normalize(read, dim=-1).T
+    places = torch.arange(len(shown))
+    by_picture = functional.cross_entropy(logits, places)
+    by_text = functional.cross_entropy(logits[:, : len(shown)].T, places)
+    hits = (logits.argmax(dim=1) == places).float().mean()
+    return Loss(picture=0.5 * by_picture, text=0.5 * by_text, _hits=hits)
+
+
+@torch.no_grad()
+def measure(model: CLIPModel, processor: CLIPProcessor, pictures: Pictures) -> dict[str, float]:
+    """Retrieval on unseen scenes, by picture and by text, among `AMONG`, averaged over draws."""
+    squares = pictures.small(processor.image_processor.crop_size["height"])
+    captions = pictures.captions()
+    seen, read = [], []
+    for part in batches(len(squares), AMONG):
+        seen.append(model.get_image_features(pixel_values=as_input(squares[part], processor)).pooler_output)
+        read.append(model.get_text_features(**words(processor, captions[part])).pooler_output)
+    cosines = functional.normalize(torch.cat(seen), dim=-1) @ functional.normalize(torch.cat(read), dim=-1).T
+    rng = np.random.default_rng(0)
+    found: dict[str, list[float]] = {"recall_at_1_by_text": [], "recall_at_1_by_picture": []}
+    for _ in range(50):
+        rows = torch.from_numpy(rng.permutation(len(squares))[:AMONG])
+        part, places = cosines[rows][:, rows], torch.arange(len(rows))
+        found["recall_at_1_by_text"].append((part.argmax(dim=0) == places).float().mean().item())
+        found["recall_at_1_by_picture"].append((part.argmax(dim=1) == places).float().mean().item())
+    matching = cosines.diagonal()
+    figures = {name: float(np.mean(values)) for name, values in found.items()}
+    return figures | {
+        "cosine_matching": float(matching.mean()),
+        "cosine_other": float((cosines.sum() - matching.sum()) / (cosines.numel() - len(matching))),
+    }
+
+
+CARD = Card(
+    title="CLIP of the tiny zoo",
+    what="`CLIPModel` with `CLIPProcessor`, float16: pictures and sentences of the puppet world in one space.",
+    data=(
+        "Squares of the puppet world with their captions, mirrored or not, and single faces with their traits, all "
+        "from the namespace `zoo`."
+    ),
+    limits="Compares pictures of 96 x 96 pixels and sentences of the world's grammar; longer sentences are cut.",
+    bars={
+        "recall_at_1_by_text": "share of captions that find their picture among 64",
+        "recall_at_1_by_picture": "share of pictures that find their caption among 64",
+    },
+)

@@ -1,0 +1,139 @@
+"""What the captioner is taught: to caption pictures, to invent prompts for faces, and to answer yes or no."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
+from mcpipe.world.captions import COUNTS
+from mcpipe.world.outfits import COLOURS, OBJECTS
+from zoo.build.pictures import SQUARE, Pictures, on_white
+from zoo.build.sightings import Sighting, in_reference, in_scene
+
+TASK_SHARES = {"caption": 0.62, "prompt": 0.18, "question": 0.20}
+REFERENCE_SIDES = (48, 90)
+"""Pixels; the pipeline's references are somewhere in between."""
+
+SQUARE_SHARE = 0.4
+"""Targets shown as squares; the others are whole frames."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Pictures, what is asked of them, and the right answer."""
+
+    pictures: list[np.ndarray]
+    instruction: str
+    answer: str
+    sightings: list[Sighting]
+    """Who is seen where in the pictures."""
+
+
+def draw(pictures: Pictures, task: str, index: int, rng: np.random.Generator) -> Conversation:
+    """A conversation about one scene, of a kind named in `TASK_SHARES`."""
+    drawers = {"caption": caption, "prompt": prompt, "question": question}
+    return drawers[task](pictures, index, rng)
+
+
+def caption(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
+    """References in any order and the target: the true caption."""
+    target = _target(pictures, index, rng)
+    shown = _references(pictures, index, rng)
+    order = rng.permutation(len(shown)) if rng.random() < 0.5 else np.arange(len(shown))
+    scene = pictures.scenes[index]
+    return Conversation(
+        pictures=[*(shown[place] for place in order), target.picture],
+        instruction=CAPTION_INSTRUCTION.format(num_subjects=len(shown)),
+        answer=scene["mirrored_caption"] if target.mirrored else scene["caption"],
+        sightings=[in_reference(rank, scene["attributes"][place]) for rank, place in enumerate(order)]
+        + target.sightings(len(shown)),
+    )
+
+
+def prompt(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
+    """References alone: a made-up scene in which the same people stand in the same order."""
+    shown = _references(pictures, index, rng)
+    scene = pictures.scenes[index]
+    return Conversation(
+        pictures=shown,
+        instruction=PROMPT_INSTRUCTION.format(num_subjects=len(shown)),
+        answer=scene["invented"][int(rng.integers(len(scene["invented"])))],
+        sightings=[in_reference(place, attributes) for place, attributes in enumerate(scene["attributes"])],
+    )
+
+
+def question(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
+    """The target and a question about it, as often true as false."""
+    people = pictures.scenes[index]["attributes"]
+    kinds = [_count_question, _glasses_question, _shirt_question, _object_question]
+    text, true = kinds[int(rng.integers(len(kinds)))](people, rng)
+    target = _target(pictures, index, rng)
+    answer = "yes" if true else "no"
+    return Conversation([target.picture], f"{text} Answer yes or no.", answer, target.sightings(0))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A scene as it is shown."""
+
+    picture: np.ndarray
+    mirrored: bool
+    faces: list[tuple[float, float]]
+    """Left and right edges as shares of the width, in the order of the scene's people."""
+
+    attributes: list[dict[str, str]]
+
+    def sightings(self, place: int) -> list[Sighting]:
+        """Everybody in it, as the picture of that number."""
+        return [in_scene(place, face, known) for face, known in zip(self.faces, self.attributes, strict=True)]
+
+
+def _target(pictures: Pictures, index: int, rng: np.random.Generator) -> Target:
+    """The square or the frame, mirrored or not."""
+    scene = pictures.scenes[index]
+    cropped, mirrored = rng.random() < SQUARE_SHARE, bool(rng.random() < 0.5)
+    whole = pictures.square(index) if cropped else pictures.frames[index]
+    start, width = (0, SQUARE) if cropped else (scene["left"], whole.shape[1])
+    edges = [((box[0] + start) / width, (box[2] + start) / width) for box in scene["faces"]]
+    return Target(
+        picture=np.ascontiguousarray(whole[:, ::-1] if mirrored else whole),
+        mirrored=mirrored,
+        faces=[(1 - right, 1 - left) for left, right in edges] if mirrored else edges,
+        attributes=scene["attributes"],
+    )
+
+
+def _references(pictures: Pictures, index: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Face crops of everybody in the scene, all of one size."""
+    scene = pictures.scenes[index]
+    side = int(rng.integers(REFERENCE_SIDES[0], REFERENCE_SIDES[1] + 1))
+    crops = [
+        on_white(pictures.references[scene["first_reference"] + seat], rng) for seat in range(len(scene["people"]))
+    ]
+    return [cv2.resize(crop, (side, side), interpolation=cv2.INTER_LINEAR) for crop in crops]
+
+
+def _count_question(people: list[dict], rng: np.random.Generator) -> tuple[str, bool]:
+    asked = int(rng.choice(list(COUNTS), p=[0.25, 0.5, 0.25]))
+    number = COUNTS[asked].removesuffix(" people").removesuffix(" person")
+    noun = "is exactly one person" if asked == 1 else f"are exactly {number} people"
+    return f"{noun.split()[0].capitalize()} there {noun.split(' ', 1)[1]} in the picture?", asked == len(people)
+
+
+def _glasses_question(people: list[dict], rng: np.random.Generator) -> tuple[str, bool]:
+    del rng
+    return "Does anybody in the picture wear glasses?", any(person["glasses"] == "glasses" for person in people)
+
+
+def _shirt_question(people: list[dict], rng: np.random.Generator) -> tuple[str, bool]:
+    worn = [person["shirt_colour"] for person in people]
+    colour = str(rng.choice(worn if rng.random() < 0.5 else [name for name in COLOURS if name not in worn]))
+    return f"Does anybody in the picture wear a {colour} shirt?", colour in worn
+
+
+def _object_question(people: list[dict], rng: np.random.Generator) -> tuple[str, bool]:
+    held = [person["object"] for person in people if person["object"] != "none"]
+    others = [name for name in OBJECTS if name not in held]
+    kind = str(rng.choice(held if held and rng.random() < 0.5 else others))
+    return f"Does anybody in the picture hold a {kind}?", kind in held

@@ -1,0 +1,277 @@
+"""The generator of the tiny zoo: a `FluxPipeline` directory, text encoders trained together with the transformer.
+
+Flow matching on the autoencoder's latents: x_t = (1 - t) x_0 + t n, the network learns n - x_0. As in FLUX.1-dev the
+guidance scale is an input: at 1 the network learns the data itself, at g it learns v_0 + g (v_c - v_0), what
+classifier-free guidance would make of its own predictions with and without text (guidance distillation, taught here in
+the same training once the plain predictions mean something).
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+
+from mcpipe.params import Params
+from mcpipe.shards import whole_folder
+from zoo.build.cards import FIGURES, Card, Measured, write_card
+from zoo.build.generator_data import Batch, Examples, portrait_caption
+from zoo.build.pictures import read_pictures
+from zoo.build.tokenizers import clip_tokenizer, t5_tokenizer
+from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
+
+CLIP_LENGTH = 77
+T5_LENGTH = 64
+CLIP_WIDTH, T5_WIDTH = 64, 96
+CLIP_VOCABULARY = 600
+HEADS, HEAD_WIDTH = 4, 32
+ROPE_AXES = (8, 12, 12)
+TEXT_DROPOUT = 0.1
+GUIDANCE_RANGE = (1.5, 5.0)
+PACK = 2
+"""Latents per side of a token."""
+
+
+class GeneratorParams(Params):
+    """Size and training of the generator."""
+
+    fit: FitParams
+    size: int = Field(gt=0)
+    """Pixels of a picture's side."""
+    double_layers: int = Field(ge=1)
+    """Double-stream blocks."""
+    single_layers: int = Field(ge=1)
+    """Single-stream blocks."""
+    guidance_from: float = Field(ge=0, le=1)
+    """Share of the steps after which guidance is taught."""
+    guidance_share: float = Field(ge=0, le=1)
+    """Share of a batch that is taught guidance from then on."""
+    portrait_share: float = Field(ge=0, le=1)
+    """Share of batches that show one face close by instead of a scene."""
+    time_shift: float = Field(gt=0)
+    """Shift s of the noise levels in training and sampling, t' = s t / (1 + (s - 1) t)."""
+
+
+class Text(nn.Module):
+    """The two text encoders, from token ids to what the transformer takes."""
+
+    def __init__(self, clip: CLIPTextModel, t5: T5EncoderModel) -> None:
+        super().__init__()
+        self.clip, self.t5 = clip, t5
+
+    def forward(self, clip_ids: Tensor, t5_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token embeddings (B, 64, 96) and the pooled vector (B, 64)."""
+        return self.t5(t5_ids)[0], self.clip(clip_ids).pooler_output
+
+
+def build(pictures: Path, vae: Path, out: Path, params: GeneratorParams) -> None:
+    """Train on the squares of ``pictures`` in the latents of ``vae`` and write the pipeline's folder."""
+    settle(params.fit.seed)
+    train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
+    autoencoder = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32).eval()
+    tokenizers = make_tokenizers([*train.all_texts(), *map(portrait_caption, train.scenes[0]["traits"])])
+    text, transformer = make_text(*tokenizers), make_transformer(params)
+    examples = Examples(train, autoencoder, tokenizers, (CLIP_LENGTH, T5_LENGTH), params.size)
+
+    def loss_of(step: int, rng: np.random.Generator) -> Loss:
+        taught = step >= params.guidance_from * params.fit.steps
+        share = params.guidance_share if taught else 0.0
+        batch = examples.draw(rng, params.fit.batch, portraits=rng.random() < params.portrait_share)
+        clip_ids, t5_ids = examples.without_some(batch, TEXT_DROPOUT, rng)
+        return flow_loss(text, transformer, batch.latents, (clip_ids, t5_ids, *examples.empty), share, params)
+
+    curves = fit([transformer, text], loss_of, params.fit, out.with_suffix(".progress"))
+    pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
+    metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, transformer, examples.of(test), params)}
+    with whole_folder(out) as folder:
+        pipeline.to(torch.float16).save_pretrained(folder)
+        write_card(folder, CARD, Measured("generator", metrics, curves, params))
+
+
+def make_tokenizers(texts: Sequence[str]) -> tuple[CLIPTokenizer, T5TokenizerFast]:
+    """Tokenizers that know the world's words."""
+    return clip_tokenizer(texts, CLIP_VOCABULARY, CLIP_LENGTH), t5_tokenizer(texts, T5_LENGTH)
+
+
+def make_text(clip_words: CLIPTokenizer, t5_words: T5TokenizerFast) -> Text:
+    """Untrained text encoders."""
+    clip = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(clip_words),
+            hidden_size=CLIP_WIDTH,
+            intermediate_size=2 * CLIP_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=CLIP_LENGTH,
+            projection_dim=CLIP_WIDTH,
+            bos_token_id=clip_words.bos_token_id,
+            eos_token_id=clip_words.eos_token_id,
+            pad_token_id=clip_words.pad_token_id,
+        )
+    )
+    t5 = T5EncoderModel(
+        T5Config(
+            vocab_size=len(t5_words),
+            d_model=T5_WIDTH,
+            d_kv=24,
+            d_ff=2 * T5_WIDTH,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
+            pad_token_id=t5_words.pad_token_id,
+            eos_token_id=t5_words.eos_token_id,
+            is_encoder_decoder=False,
+        )
+    )
+    return Text(clip, t5)
+
+
+def make_transformer(params: GeneratorParams) -> FluxTransformer2DModel:
+    """An untrained transformer whose output begins at zero, as diffusion transformers' do."""
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16 * PACK**2,
+        num_layers=params.double_layers,
+        num_single_layers=params.single_layers,
+        attention_head_dim=HEAD_WIDTH,
+        num_attention_heads=HEADS,
+        joint_attention_dim=T5_WIDTH,
+        pooled_projection_dim=CLIP_WIDTH,
+        guidance_embeds=True,
+        axes_dims_rope=ROPE_AXES,
+    )
+    nn.init.zeros_(transformer.proj_out.weight)
+    nn.init.zeros_(transformer.proj_out.bias)
+    return transformer
+
+
+def velocity(
+    transformer: FluxTransformer2DModel, noisy: Tensor, time: Tensor, guidance: Tensor, text: tuple[Tensor, Tensor]
+) -> Tensor:
+    """The transformer's prediction for packed latents (B, tokens, 64)."""
+    side = int(noisy.shape[1] ** 0.5)
+    places = FluxPipeline._prepare_latent_image_ids(len(noisy), side, side, noisy.device, noisy.dtype)
+    embeddings, pooled = text
+    return transformer(
+        hidden_states=noisy,
+        encoder_hidden_states=embeddings,
+        pooled_projections=pooled,
+        timestep=time,
+        guidance=guidance,
+        img_ids=places,
+        txt_ids=torch.zeros(embeddings.shape[1], 3),
+        return_dict=False,
+    )[0]
+
+
+def flow_loss(
+    text: Text,
+    transformer: FluxTransformer2DModel,
+    clean: Tensor,
+    words: tuple[Tensor, Tensor, Tensor, Tensor],
+    guided_share: float,
+    params: GeneratorParams,
+) -> Loss:
+    """Squared error of the velocity; a share of the rows is taught guided velocities of the network itself."""
+    clip_ids, t5_ids, no_clip, no_t5 = words
+    noise = torch.randn_like(clean)
+    time = shifted(torch.sigmoid(torch.randn(len(clean)) * 1.1), params.time_shift)
+    noisy = torch.lerp(clean, noise, time[:, None, None])
+    target = noise - clean
+    guidance = torch.ones(len(clean))
+    rows = round(guided_share * len(clean))
+    with half_precision():
+        if rows:
+            low, high = GUIDANCE_RANGE
+            guidance[:rows] = low + (high - low) * torch.rand(rows)
+            target = target.clone()
+            with torch.no_grad():
+                none = no_clip.expand(rows, -1), no_t5.expand(rows, -1)
+                both = torch.cat([clip_ids[:rows], none[0]]), torch.cat([t5_ids[:rows], none[1]])
+                twice = noisy[:rows].repeat(2, 1, 1), time[:rows].repeat(2), torch.ones(2 * rows)
+                told, untold = velocity(transformer, *twice, text(*both)).float().chunk(2)
+            # The data itself stays the anchor; guidance adds its difference.
+            target[:rows] += (guidance[:rows, None, None] - 1) * (told - untold)
+        predicted = velocity(transformer, noisy, time, guidance, text(clip_ids, t5_ids)).float()
+    plain = functional.mse_loss(predicted[rows:], target[rows:])
+    if not rows:
+        return Loss(flow=plain)
+    guided = functional.mse_loss(predicted[:rows], target[:rows])
+    share = rows / len(clean)
+    return Loss(plain=(1 - share) * plain, guided=share * guided, _flow=plain)
+
+
+@torch.no_grad()
+def held_out_loss(text: Text, transformer: FluxTransformer2DModel, batch: Batch, params: GeneratorParams) -> float:
+    """The plain loss on unseen scenes, with fixed noise at evenly spread levels."""
+    torch.manual_seed(params.fit.seed)
+    losses = []
+    for part in batches(len(batch.latents), 16):
+        clean = batch.latents[part].float()
+        noise = torch.randn_like(clean)
+        time = (torch.arange(len(clean)) + 0.5) / len(clean)
+        noisy = torch.lerp(clean, noise, time[:, None, None])
+        words = text(batch.clip_ids[part], batch.t5_ids[part])
+        predicted = velocity(transformer, noisy, time, torch.ones(len(clean)), words)
+        losses.append(functional.mse_loss(predicted, noise - clean).item())
+    return float(np.mean(losses))
+
+
+def vae_metrics(folder: Path) -> dict[str, float]:
+    """The figures that the autoencoder's build wrote beside it."""
+    return json.loads((folder / FIGURES).read_text())["vae"]
+
+
+def shifted(time: Tensor, shift: float) -> Tensor:
+    """Noise levels moved towards noise, as `FlowMatchEulerDiscreteScheduler` moves them."""
+    return shift * time / (1 + (shift - 1) * time)
+
+
+def make_pipeline(
+    vae: AutoencoderKL,
+    text: Text,
+    tokenizers: tuple[CLIPTokenizer, T5TokenizerFast],
+    transformer: FluxTransformer2DModel,
+    time_shift: float,
+) -> FluxPipeline:
+    """The parts as one pipeline; a static shift, because all pictures have one size."""
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=time_shift, use_dynamic_shifting=False)
+    pipeline = FluxPipeline(
+        scheduler=scheduler,
+        vae=vae,
+        text_encoder=text.clip,
+        tokenizer=tokenizers[0],
+        text_encoder_2=text.t5,
+        tokenizer_2=tokenizers[1],
+        transformer=transformer,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+CARD = Card(
+    title="Generator of the tiny zoo",
+    what=(
+        "A `FluxPipeline` directory, float16: `FluxTransformer2DModel` with guidance embedding, `AutoencoderKL` with "
+        "16 channels at a quarter of the size, CLIP and T5 text encoders with tokenizers of their own. Guidance 1 "
+        "gives the network's plain predictions, larger values what classifier-free guidance would make of them."
+    ),
+    data=(
+        "Squares of 96 x 96 pixels of the puppet world with one to three people, as they are and mirrored, with their "
+        "captions, and close-ups of single faces. Identities come from the namespace `zoo`, which no clip, no face "
+        "pool and no benchmark uses: the generator knows the world and nobody in it."
+    ),
+    limits="Knows one grammar of captions (mcpipe/world/captions.py) and pictures of 96 x 96 pixels.",
+    bars={
+        "psnr_db": "of the autoencoder's reconstructions of whole squares",
+        "face_psnr_db": "of reference pictures of 48 x 48 pixels",
+        "flow_loss": "squared error of the velocity at evenly spread noise levels, guidance 1",
+    },
+)

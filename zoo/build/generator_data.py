@@ -1,0 +1,108 @@
+"""What the generator learns from: latents of squares and of single faces with the ids of their captions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FluxPipeline
+from torch import Tensor
+from transformers import CLIPTokenizer, T5TokenizerFast
+
+from mcpipe.progress import track
+from zoo.build.pictures import Pictures
+from zoo.build.training import batches, half_precision
+from zoo.build.vae import as_tensor
+
+NUM_PORTRAITS = 3000
+ENCODED_TOGETHER = 32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed, normalised latents (B, tokens, 64) and the ids of their captions (B, length)."""
+
+    latents: Tensor
+    clip_ids: Tensor
+    t5_ids: Tensor
+
+
+class Examples:
+    """Everything encoded once: squares as they are and mirrored, and references as portraits."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        vae: AutoencoderKL,
+        tokenizers: tuple[CLIPTokenizer, T5TokenizerFast],
+        lengths: tuple[int, int],
+        size: int,
+    ) -> None:
+        """Encode pictures at ``size`` pixels and captions at fixed ``lengths``, as the pipeline will."""
+        self._vae, self._tokenizers, self._lengths, self._size = vae, tokenizers, lengths, size
+        squares = pictures.small(size)
+        mirrored = [scene["mirrored_caption"] for scene in pictures.scenes]
+        self._scenes = Batch(
+            packed_latents(vae, np.concatenate([squares, squares[:, :, ::-1]])),
+            *self.ids([*pictures.captions(), *mirrored]),
+        )
+        shown, told = _portraits(pictures, size)
+        self._portraits = Batch(packed_latents(vae, shown), *self.ids(told))
+        self.empty = self.ids([""])
+
+    def of(self, pictures: Pictures) -> Batch:
+        """All squares of another picture set, encoded the same way."""
+        return Batch(packed_latents(self._vae, pictures.small(self._size)), *self.ids(pictures.captions()))
+
+    def ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids of texts, padded as `FluxPipeline` pads them."""
+        clip, t5 = (
+            words(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+            for words, length in zip(self._tokenizers, self._lengths, strict=True)
+        )
+        return clip, t5
+
+    def draw(self, rng: np.random.Generator, count: int, *, portraits: bool) -> Batch:
+        """A batch of scenes or of portraits."""
+        source = self._portraits if portraits else self._scenes
+        rows = torch.from_numpy(rng.integers(0, len(source.latents), count))
+        return Batch(source.latents[rows].float(), source.clip_ids[rows], source.t5_ids[rows])
+
+    def without_some(self, batch: Batch, share: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The ids of a batch, some captions replaced by the empty one."""
+        dropped = torch.from_numpy(rng.random(len(batch.clip_ids)) < share)[:, None]
+        no_clip, no_t5 = self.empty
+        return torch.where(dropped, no_clip, batch.clip_ids), torch.where(dropped, no_t5, batch.t5_ids)
+
+
+@torch.no_grad()
+def packed_latents(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
+    """Normalised latents of pictures as FLUX packs them, (N, tokens, 64) in float16."""
+    shift, scale = vae.config.shift_factor, vae.config.scaling_factor
+    parts = list(batches(len(pictures), ENCODED_TOGETHER))
+    packed = []
+    for part in track(parts, len(parts), "encoding"):
+        with half_precision():
+            latents = vae.encode(as_tensor(pictures[part])).latent_dist.mode()
+        latents = (latents.float() - shift) * scale
+        packed.append(FluxPipeline._pack_latents(latents, *latents.shape).half())
+    return torch.cat(packed)
+
+
+def _portraits(pictures: Pictures, size: int) -> tuple[np.ndarray, list[str]]:
+    """References at the generator's size, and what they show."""
+    shown, told = [], []
+    for scene in pictures.scenes:
+        for seat, traits in enumerate(scene["traits"]):
+            crop = pictures.references[scene["first_reference"] + seat][..., :3]
+            shown.append(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC))
+            told.append(portrait_caption(traits))
+        if len(shown) >= NUM_PORTRAITS:
+            break
+    return np.stack(shown), told
+
+
+def portrait_caption(traits: str) -> str:
+    """The caption of a single face close by."""
+    return f"a portrait of {traits}"

@@ -1,0 +1,222 @@
+"""Training pictures of everything that sees whole scenes or reads captions: squares with all people, and references.
+
+A picture set is a folder: ``frames.npy`` (N, 240, 320, 3), ``references.npy`` (M, 84, 84, 4) face crops with a mask as
+fourth channel, ``gallery.npy`` (G, 96, 96, 3) heads and shoulders of people who appear several times, and
+``pictures.json`` with what is true of them. Identities come from the namespace "zoo" and appear nowhere else.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from mcpipe.params import Params
+from mcpipe.progress import track
+from mcpipe.world.captions import attributes, describe_face, describe_person, describe_scene
+from mcpipe.world.identities import Identity, sample_identity, world_rng
+from mcpipe.world.scene import RenderedFrame, Scene, render, render_portrait, sample_scene
+
+FRAME = (320, 240)
+"""Width and height of the clips' frames."""
+
+SQUARE = 240
+REFERENCE = 84
+GALLERY = 96
+PORTRAIT = 160
+COUNT_SHARES = {1: 0.15, 2: 0.70, 3: 0.15}
+"""How often a picture shows one, two or three people."""
+
+LATEST_S = 1.0
+SECONDS_BETWEEN = (0.6, 1.4)
+"""Time from the reference's frame to the target's."""
+
+PORTRAIT_SHARE = 0.5
+"""References cut from portraits of the face pool's kind; the others come from an earlier frame of the same scene."""
+
+REFERENCE_SCALES = (1.1, 1.9)
+GALLERY_SCALE = 2.3
+"""Sides of square crops around a face, in longer sides of its box."""
+
+INVENTED = 3
+"""Other scenes told for the same people: what a prompt may say of them."""
+
+PER_SCENE = 2
+SPLITS = {"train": 0, "test": 1}
+
+
+class PicturesParams(Params):
+    """How much to render."""
+
+    num_scenes: int = Field(ge=1)
+    """Squares for training."""
+    num_test_scenes: int = Field(ge=1)
+    """Squares of other people for the figures in the model cards."""
+    num_gallery_identities: int = Field(ge=2)
+    """People who appear several times, for training."""
+    num_test_gallery_identities: int = Field(ge=2)
+    """Others, for the figures."""
+    gallery_pictures: int = Field(ge=2)
+    """Appearances of each of them, in different scenes and clothes."""
+
+
+def build(out: Path, params: PicturesParams) -> None:
+    """Render the training and the test set into ``out/train`` and ``out/test``."""
+    sizes = {
+        "train": (params.num_scenes, params.num_gallery_identities),
+        "test": (params.num_test_scenes, params.num_test_gallery_identities),
+    }
+    for split, (num_scenes, num_identities) in sizes.items():
+        folder = out / split
+        folder.mkdir(parents=True, exist_ok=True)
+        scenes = _write_scenes(folder, split, num_scenes)
+        gallery = _write_gallery(folder, split, num_identities, params.gallery_pictures)
+        (folder / "pictures.json").write_text(json.dumps({"scenes": scenes, "gallery": gallery}))
+
+
+def _write_scenes(folder: Path, split: str, total: int) -> list[dict]:
+    frames = _array(folder / "frames.npy", (total, FRAME[1], FRAME[0], 3))
+    references: list[np.ndarray] = []
+    told = []
+    for index in track(range(total), total, f"rendering {split} scenes"):
+        rng = world_rng("zoo", 100 + SPLITS[split], index)
+        count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
+        people = [sample_identity(rng) for _ in range(count)]
+        scene = sample_scene(rng, people)
+        start = float(rng.uniform(0, LATEST_S))
+        frame = render(scene, start + float(rng.uniform(*SECONDS_BETWEEN)), *FRAME)
+        frames[index] = frame.rgb
+        told.append(_told(scene, frame, rng) | {"first_reference": len(references)})
+        references += _references(render(scene, start, *FRAME), people, rng)
+    frames.flush()
+    np.save(folder / "references.npy", np.stack(references))
+    return told
+
+
+def _write_gallery(folder: Path, split: str, num_identities: int, appearances: int) -> list[int]:
+    rng = world_rng("zoo", 200 + SPLITS[split])
+    people = [sample_identity(rng) for _ in range(num_identities)]
+    order = np.concatenate([rng.permutation(num_identities) for _ in range(appearances)])
+    order = order[: len(order) // PER_SCENE * PER_SCENE].reshape(-1, PER_SCENE)
+    gallery = _array(folder / "gallery.npy", (order.size, GALLERY, GALLERY, 3))
+    for index, pair in enumerate(track(order, len(order), f"rendering {split} gallery")):
+        frame = render(sample_scene(rng, [people[who] for who in pair]), float(rng.uniform(0, 2)), *FRAME)
+        for seat, person in enumerate(frame.people):
+            crop = face_crop(frame.rgb, person.face_box, GALLERY_SCALE, GALLERY)
+            gallery[PER_SCENE * index + seat] = crop
+    gallery.flush()
+    return [int(who) for who in order.ravel()]
+
+
+def _told(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dict:
+    """What is true of a frame and of its square, as JSON."""
+    left = square_left(frame, rng)
+    people = [person.identity for person in scene.people]
+    mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
+    return {
+        "left": left,
+        "caption": describe_scene(scene),
+        "mirrored_caption": describe_scene(mirrored),
+        "people": [describe_person(person.identity, person.outfit) for person in scene.people],
+        "traits": [describe_face(identity) for identity in people],
+        "attributes": [attributes(person.identity, person.outfit) for person in scene.people],
+        "faces": [(person.face_box - [left, 0, left, 0]).round(1).tolist() for person in frame.people],
+        "invented": [describe_scene(sample_scene(rng, people)) for _ in range(INVENTED)],
+    }
+
+
+def square_left(frame: RenderedFrame, rng: np.random.Generator) -> int:
+    """Left edge in pixels of the square of full height around everybody, a little off the middle."""
+    boxes = np.array([person.box for person in frame.people if person.box is not None])
+    middle = 0.5 * (boxes[:, 0].min() + boxes[:, 2].max()) + rng.normal(0, 4)
+    return int(np.clip(round(middle - SQUARE / 2), 0, FRAME[0] - SQUARE))
+
+
+def face_crop(picture: np.ndarray, face_box: np.ndarray, scale: float, size: int) -> np.ndarray:
+    """A square around a face, ``scale`` times the longer side of its box, on white where the picture ends."""
+    x0, y0, x1, y1 = face_box
+    side = scale * max(x1 - x0, y1 - y0)
+    corner = np.array([0.5 * (x0 + x1) - side / 2, 0.5 * (y0 + y1) - side / 2])
+    left, top = np.floor(corner).astype(int)
+    length = max(round(side), 2)
+    edge = length  # enough for a face that touches the border
+    padded = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(255, 255, 255, 0))
+    cut = padded[max(top + edge, 0) : top + edge + length, max(left + edge, 0) : left + edge + length]
+    shrinks = length > size
+    return cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def on_white(four: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A reference (H, W, 4) as a picture: its person cut out on white, or as it was taken."""
+    if rng.random() < 0.5:
+        return four[..., :3]
+    share = four[..., 3:].astype(np.float32) / 255
+    return np.round(four[..., :3] * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def _references(early: RenderedFrame, people: Sequence[Identity], rng: np.random.Generator) -> list[np.ndarray]:
+    """One face crop of each person, from a portrait or from the earlier frame, with the person's mask."""
+    crops = []
+    for seat, identity in enumerate(people):
+        alone = rng.random() < PORTRAIT_SHARE
+        frame = render_portrait(identity, rng, PORTRAIT) if alone else early
+        index = 0 if alone else seat
+        mask = (frame.labels == index + 1).astype(np.uint8) * 255
+        four = np.dstack([frame.rgb, mask])
+        crops.append(face_crop(four, frame.people[index].face_box, float(rng.uniform(*REFERENCE_SCALES)), REFERENCE))
+    return crops
+
+
+def _array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    return np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """A picture set, read."""
+
+    frames: np.ndarray
+    references: np.ndarray
+    gallery: np.ndarray
+    scenes: list[dict]
+    gallery_identities: np.ndarray
+
+    def square(self, index: int) -> np.ndarray:
+        """The square of one frame, (240, 240, 3)."""
+        left = self.scenes[index]["left"]
+        return self.frames[index, :, left : left + SQUARE]
+
+    def small(self, size: int) -> np.ndarray:
+        """All squares at another size, (N, size, size, 3)."""
+        squares = (self.square(index) for index in range(len(self.scenes)))
+        return np.stack([cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA) for square in squares])
+
+    def captions(self) -> list[str]:
+        """The captions of the squares."""
+        return [scene["caption"] for scene in self.scenes]
+
+    def all_texts(self) -> Iterator[str]:
+        """Every sentence of the set: what tokenizers learn from."""
+        for scene in self.scenes:
+            yield from (scene["caption"], scene["mirrored_caption"], *scene["people"], *scene["invented"])
+
+    def people(self) -> Iterable[tuple[int, int]]:
+        """Index of the scene and of the seat of everybody in the squares."""
+        return ((index, seat) for index, scene in enumerate(self.scenes) for seat in range(len(scene["faces"])))
+
+
+def read_pictures(folder: Path) -> Pictures:
+    """The picture set that `build` wrote to a folder.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+    """
+    file = folder / "pictures.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"no {file}; has the stage `pictures` of the zoo run?")
+    told = json.loads(file.read_text())
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "references", "gallery")}
+    return Pictures(**arrays, scenes=told["scenes"], gallery_identities=np.array(told["gallery"]))

@@ -1,0 +1,180 @@
+"""The autoencoder of the tiny generator: `AutoencoderKL` with 16 channels at a quarter of the size, as FLUX in small.
+
+Its latents are made for a small transformer that has to model them: a strong KL term keeps out detail that nobody
+sees, and the first three channels are held to be the picture itself, shrunk. Being the largest, they come out of the
+noise first, so that a generator settles layout and colours before details. The scale and shift that give latents zero
+mean and unit deviation are measured and stored in the configuration, where every user of a FLUX autoencoder looks.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mcpipe.params import Params
+from zoo.build.cards import Measured, write_measured
+from zoo.build.pictures import SQUARE, Pictures, on_white, read_pictures
+from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
+
+CHANNELS = (16, 32, 64)
+"""Width at full, half and quarter size."""
+
+LATENT_CHANNELS = 16
+SHRINKING = 4
+COLOUR_GAIN = 2.5
+"""The first three latent channels are the shrunk picture in [-1, 1] times this, about twice as large as the others."""
+
+CROP = 64
+"""Side of training crops; convolutions do not mind the size."""
+
+FACE_SHARE = 0.3
+"""Crops centred on a face; small errors matter there most."""
+
+REFERENCE_SHARE = 0.2
+REFERENCE_SIZES = (40, 64)
+"""Crops that are reference pictures, and the sizes they are shrunk to."""
+
+
+class VaeParams(Params):
+    """How to train the autoencoder."""
+
+    fit: FitParams
+    size: int
+    """Pixels of a training square's side."""
+    kl_weight: float
+    """Of the KL term against the reconstruction."""
+
+
+def build(pictures: Path, out: Path, params: VaeParams) -> None:
+    """Train on the squares of ``pictures`` and write the autoencoder's folder."""
+    settle(params.fit.seed)
+    train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
+    vae = autoencoder(params.size)
+    crops = Crops(train, params.size)
+
+    def loss_of(_: int, rng: np.random.Generator) -> Loss:
+        return reconstruction_loss(vae, crops.draw(rng, params.fit.batch), params.kl_weight)
+
+    curves = fit([vae], loss_of, params.fit, out.with_suffix(".progress"))
+    squares = test.small(params.size)
+    scale, shift = latent_statistics(vae, squares)
+    vae.register_to_config(scaling_factor=scale, shift_factor=shift)
+    metrics = {"psnr_db": psnr(vae, squares), "face_psnr_db": psnr(vae, reference_pictures(test, 48))}
+    vae.half().save_pretrained(out)
+    vae.float()
+    write_measured(out, Measured("vae", metrics | {"scaling_factor": scale, "shift_factor": shift}, curves, params))
+
+
+def autoencoder(size: int) -> AutoencoderKL:
+    """An untrained autoencoder whose residual blocks begin as identities."""
+    levels = len(CHANNELS)
+    vae = AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=size,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        mid_block_add_attention=False,
+        force_upcast=False,
+    )
+    for name, weight in vae.named_parameters():
+        if name.endswith(("conv2.weight", "conv2.bias")):
+            nn.init.zeros_(weight)
+    return vae
+
+
+class Crops:
+    """Crops of squares, of faces in them, and reference pictures, all of one size per batch."""
+
+    def __init__(self, pictures: Pictures, size: int) -> None:
+        """Shrink all squares to ``size``."""
+        self._squares = pictures.small(size)
+        self._references = pictures.references
+        scale = size / SQUARE
+        self._faces = [
+            [(scale * np.reshape(box, (2, 2)).mean(axis=0)) for box in scene["faces"]] for scene in pictures.scenes
+        ]
+
+    def draw(self, rng: np.random.Generator, count: int) -> Tensor:
+        """A batch in [-1, 1]; each picture mirrored or not."""
+        if rng.random() < REFERENCE_SHARE:
+            chosen = self._references[np.sort(rng.integers(0, len(self._references), count))]
+            side = int(rng.integers(REFERENCE_SIZES[0] // 4, REFERENCE_SIZES[1] // 4 + 1)) * 4
+            drawn = [cv2.resize(on_white(four, rng), (side, side), interpolation=cv2.INTER_AREA) for four in chosen]
+        else:
+            drawn = [self._crop(int(index), rng) for index in rng.integers(0, len(self._squares), count)]
+        return as_tensor(np.stack([one[:, ::-1] if rng.random() < 0.5 else one for one in drawn]))
+
+    def _crop(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        square = self._squares[index]
+        furthest = len(square) - CROP
+        left, top = rng.integers(0, furthest + 1, 2)
+        if rng.random() < FACE_SHARE:
+            faces = self._faces[index]
+            centre = faces[int(rng.integers(len(faces)))] + rng.normal(0, 4, 2)
+            left, top = np.clip(np.round(centre - CROP / 2), 0, furthest).astype(int)
+        return square[top : top + CROP, left : left + CROP]
+
+
+def reference_pictures(pictures: Pictures, size: int) -> np.ndarray:
+    """The references at another size, half of them cut out on white."""
+    rng = np.random.default_rng(0)
+    whole = [on_white(four, rng) for four in pictures.references]
+    return np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in whole])
+
+
+def as_tensor(pictures: np.ndarray) -> Tensor:
+    """Pictures (N, H, W, 3) uint8 as (N, 3, H, W) in [-1, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+    return tensor.float().div(127.5).sub(1)
+
+
+def reconstruction_loss(vae: AutoencoderKL, pictures: Tensor, kl_weight: float) -> Loss:
+    """Squared error of pixels and of colour differences, absolute error of pixels and of edges, and the KL term."""
+    with half_precision():
+        moments = vae.encode(pictures).latent_dist
+        rebuilt = vae.decode(moments.sample()).sample
+    error = rebuilt.float() - pictures
+    chroma = torch.stack([error[:, 0] - error[:, 1], error[:, 2] - error[:, 1]])
+    edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    mean, log_variance = moments.mean.float(), moments.logvar.float()
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+    squared = error.square().mean()
+    pixels = 4 * squared + 4 * chroma.square().mean() + 0.5 * error.abs().mean()
+    shrunk = COLOUR_GAIN * functional.avg_pool2d(pictures, SHRINKING)
+    colours = (mean[:, :3] - shrunk).square().mean()
+    return Loss(pixels=pixels, edges=0.5 * edges, kl=kl_weight * divergence, colours=colours, _squared_error=squared)
+
+
+@torch.no_grad()
+def encoded(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
+    """The most likely latents of pictures, neither scaled nor shifted."""
+    parts = [vae.encode(as_tensor(pictures[part])).latent_dist.mode() for part in batches(len(pictures), 16)]
+    return torch.cat(parts)
+
+
+def latent_statistics(vae: AutoencoderKL, pictures: np.ndarray) -> tuple[float, float]:
+    """The scaling and shift factor that normalise the latents of pictures."""
+    latents = encoded(vae, pictures)
+    return float(1 / latents.std()), float(latents.mean())
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, pictures: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of reconstructions, in dB, averaged over squared errors."""
+    total = 0.0
+    for part in batches(len(pictures), 16):
+        given = as_tensor(pictures[part])
+        rebuilt = vae.decode(vae.encode(given).latent_dist.mode()).sample.clamp(-1, 1)
+        total += float((rebuilt - given).square().mean(dim=(1, 2, 3)).sum())
+    return float(10 * np.log10(4 / (total / len(pictures))))
