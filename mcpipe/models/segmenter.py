@@ -1,5 +1,6 @@
 """Masks by a SAM 2 checkpoint, prompted with boxes."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ class Sam2:
         """One mask per box, raw."""
         if not len(boxes):
             return np.zeros((0, *picture.shape[:2]), np.bool_)
-        self._predictor.set_image(picture)
+        self._predictor.set_image(picture.copy())  # torch wants to own what it reads
         masks, _, _ = self._predictor.predict(box=boxes, multimask_output=False)
         return np.asarray(masks, dtype=np.float32).reshape(len(boxes), *picture.shape[:2]) > 0
 
@@ -56,6 +57,8 @@ def _load(config: Path, checkpoint: Path) -> "SAM2ImagePredictor":
     from omegaconf import OmegaConf
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
+    # The predictor scripts its resizing, which torch has begun to discourage; nobody here can change that.
+    warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
     settings = OmegaConf.load(config)
     OmegaConf.resolve(settings)
     settings.model.sam_mask_decoder_extra_args = INFERENCE
