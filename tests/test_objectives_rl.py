@@ -13,7 +13,7 @@ from mcpipe.objectives.gspo import clipped_objective, sequence_ratio
 from mcpipe.objectives.reward import identity_reward, match, matched_similarity
 from mcpipe.objectives.sde import log_prob, step, window_start
 
-SIGMAS = schedule(16, 3)
+SIGMAS = schedule(16, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_a_stochastic_step_of_a_worked_example():
 
 @pytest.mark.parametrize("index", range(16))
 def test_without_noise_the_step_is_eulers(index):
-    found = step(SIGMAS, index, 0)
+    found = step(SIGMAS, index, 0.0)
     close([found.x_weight, found.v_weight, found.std], [1, float(SIGMAS[index + 1] - SIGMAS[index]), 0])
 
 
-@pytest.mark.parametrize("eta", [0, 0.7])
+@pytest.mark.parametrize("eta", [0.0, 0.7])
 def test_the_picture_stays_where_the_velocity_says_it_is(eta):
     """With all data at 0 the velocity is x / sigma, and after any step the noise is still all there is."""
     x = torch.randn(1, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -109,16 +109,16 @@ def test_adding_rewards_or_advantages_can_disagree_on_who_is_better():
         "aesthetic": torch.tensor([0.28, 0.27]),
     }
     weights = {"identity": 0.5, "text": 1.4, "aesthetic": 0.7}
-    close(combined_advantage(rewards, weights, "reward", 5), [-0.7071068, 0.7071068], atol=1e-5)
-    close(combined_advantage(rewards, weights, "advantage", 5), [0.4351426, -0.4351426], atol=1e-5)
+    close(combined_advantage(rewards, weights, "reward", 5.0), [-0.7071068, 0.7071068], atol=1e-5)
+    close(combined_advantage(rewards, weights, "advantage", 5.0), [0.4351426, -0.4351426], atol=1e-5)
     scaled = rewards | {"text": 100 * rewards["text"] + 7}
-    close(combined_advantage(scaled, weights, "advantage", 5), [0.4351426, -0.4351426], atol=1e-5)
+    close(combined_advantage(scaled, weights, "advantage", 5.0), [0.4351426, -0.4351426], atol=1e-5)
     close(combined_advantage(rewards, weights, "advantage", 0.1), [0.1, -0.1])
 
 
 def test_rewards_need_weights_of_the_same_names():
     with pytest.raises(ValueError, match="text"):
-        combined_advantage({"text": torch.zeros(2)}, {"identity": 1.0}, "advantage", 5)
+        combined_advantage({"text": torch.zeros(2)}, {"identity": 1.0}, "advantage", 5.0)
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def test_velocity_points_from_picture_to_noise():
 
 def test_schedule_is_the_published_one():
     fractions = [1, 45 / 46, 21 / 22, 13 / 14, 9 / 10, 33 / 38, 5 / 6, 27 / 34, 3 / 4, 7 / 10, 9 / 14, 15 / 26]
-    close(schedule(16, 3), [*fractions, 1 / 2, 9 / 22, 3 / 10, 1 / 6, 0])
-    close(schedule(4, 1), [1, 0.75, 0.5, 0.25, 0])
+    close(schedule(16, 3.0), [*fractions, 1 / 2, 9 / 22, 3 / 10, 1 / 6, 0])
+    close(schedule(4, 1.0), [1, 0.75, 0.5, 0.25, 0])
     close(shifted(torch.tensor([0.0, 0.5, 1.0]), 3.0), [0, 0.75, 1])
 
 

@@ -83,5 +83,5 @@ def integrate(
     """The state after some deterministic steps of a schedule."""
     for index in steps:
         t = torch.full((len(x),), float(sigmas[index]), device=x.device)
-        x = sde.step(sigmas, index, eta=0).mean(x, network(x, t, conditions))
+        x = sde.step(sigmas, index, eta=0.0).mean(x, network(x, t, conditions))
     return x

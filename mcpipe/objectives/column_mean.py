@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import BackwardCFunction, once_differentiable
 
 CHUNK_BYTES = 64 * 2**20
 """Memory for the probabilities of one chunk of heads; performance only."""
@@ -33,7 +33,7 @@ def column_mean(
 
 class _ColumnMean(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.Function, queries: Tensor, keys: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    def forward(ctx: BackwardCFunction, queries: Tensor, keys: Tensor, sizes: tuple[int, ...]) -> Tensor:
         ctx.save_for_backward(queries, keys, torch.tensor(sizes))
         heads = queries.shape[2]
         total = queries.new_zeros(queries.shape[0], len(sizes), keys.shape[1], dtype=torch.float32)
@@ -45,7 +45,7 @@ class _ColumnMean(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: torch.autograd.Function, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: BackwardCFunction, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         queries, keys, sizes = iter(ctx.saved_tensors)
         grad_queries, grad_keys = torch.zeros_like(queries), torch.zeros_like(keys)
         shares = [grad[:, i] / (queries.shape[2] * size) for i, size in enumerate(sizes.tolist())]

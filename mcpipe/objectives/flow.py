@@ -34,7 +34,7 @@ def shifted(t: Float[Tensor, " num"], shift: float) -> Float[Tensor, " num"]:
     return shift * t / (1 + (shift - 1) * t)
 
 
-def schedule(num_steps: int, shift: float) -> Float[Tensor, " steps+1"]:
+def schedule(num_steps: int, shift: float) -> Float[Tensor, " {num_steps}+1"]:
     """Noise levels sigma_0 = 1 > ... > sigma_T = 0 of a sampler with ``num_steps`` steps, in float64."""
     steps = torch.arange(num_steps, -1, -1, dtype=torch.float64) / num_steps
     return shifted(steps, shift)

@@ -24,8 +24,8 @@ class Step:
     std: float
 
     def mean(
-        self, x: Float[Tensor, "batch tokens width"], v: Float[Tensor, "batch tokens width"]
-    ) -> Float[Tensor, "batch tokens width"]:
+        self, x: Float[Tensor, "batch *shape"], v: Float[Tensor, "batch *shape"]
+    ) -> Float[Tensor, "batch *shape"]:
         """Where the step leads on average."""
         return self.x_weight * x.float() + self.v_weight * v.float()
 
@@ -47,7 +47,7 @@ def step(sigmas: Float[Tensor, " levels"], index: int, eta: float) -> Step:
 
 
 def log_prob(
-    x_next: Float[Tensor, "batch tokens width"], mean: Float[Tensor, "batch tokens width"], std: float
+    x_next: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], std: float
 ) -> Float[Tensor, " batch"]:
     """Mean log-density per latent dimension of having stepped to ``x_next``; ``std`` is positive."""
     deviation = (x_next.detach() - mean) / std
