@@ -81,6 +81,13 @@ def test_every_number_says_where_it_comes_from():
             assert "#" in line or lines[number - 1].strip().startswith("#"), f"params.yaml:{number + 1} has no comment"
 
 
+def test_the_zoo_is_a_graph_of_its_own():
+    """Otherwise a change of the renderer would train every checkpoint anew, and experiments would trip over it."""
+    assert (ROOT / "zoo" / "build" / ".dvc").is_dir()
+    listed = dvc(ROOT, "stage", "list", "--all", "--name-only").splitlines()
+    assert {name.split("@")[0] for name in listed} == set(STAGES)
+
+
 STAND_IN = """
 import hashlib, pathlib, sys, yaml
 name, *paths = sys.argv[1:]
