@@ -23,9 +23,7 @@ class Step:
     v_weight: float
     std: float
 
-    def mean(
-        self, x: Float[Tensor, "batch *shape"], v: Float[Tensor, "batch *shape"]
-    ) -> Float[Tensor, "batch *shape"]:
+    def mean(self, x: Float[Tensor, "batch ..."], v: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Where the step leads on average."""
         return self.x_weight * x.float() + self.v_weight * v.float()
 
@@ -47,7 +45,7 @@ def step(sigmas: Float[Tensor, " levels"], index: int, eta: float) -> Step:
 
 
 def log_prob(
-    x_next: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], std: float
+    x_next: Float[Tensor, "batch ..."], mean: Float[Tensor, "batch ..."], std: float
 ) -> Float[Tensor, " batch"]:
     """Mean log-density per latent dimension of having stepped to ``x_next``; ``std`` is positive."""
     deviation = (x_next.detach() - mean) / std
