@@ -1,4 +1,4 @@
-"""Stage 13: one page that tells the run, and the benchmark table in the log."""
+"""Stage 13: one page that tells the run."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mcpipe.bench.gallery import ReportParams, clip_tiles, fates, maps, row, sheet
 from mcpipe.bench.page import Account, Curves, Maps, Page, Row, render
 from mcpipe.bench.pictures import curve_plot
-from mcpipe.bench.tables import POLICY, ArmScores, changes, from_metrics, text_table
+from mcpipe.bench.tables import ArmScores, changes, from_metrics
 from mcpipe.report import Report, read_report
 from mcpipe.shards import read_shards, whole_folder
 
@@ -72,7 +72,7 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
 
 
 def write_page(report: Path, page: Page) -> None:
-    """Write the page and its account, and the benchmark table to the log."""
+    """Write the page and its account."""
     html = render(page)
     size_mb = len(html.encode()) / 1e6
     if size_mb > LARGEST_PAGE_MB:
@@ -89,7 +89,6 @@ def write_page(report: Path, page: Page) -> None:
     with whole_folder(report) as folder:
         (folder / "index.html").write_text(html, encoding="utf-8")
         summary.write(folder)
-    logger.info("%s\n%s", POLICY, text_table(page.arms))
 
 
 def check_arms(folder: Path, arms: Sequence[str]) -> None:
