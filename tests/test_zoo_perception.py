@@ -174,5 +174,5 @@ def test_measured_figures_meet_their_bars_and_stand_in_the_card(root, name, limi
 @pytest.mark.parametrize("path", ["pose/pose.pt", "segmenter/segmenter.pt"])
 def test_checkpoints_tell_no_paths(root, path):
     data = (root / "zoo" / path).read_bytes()
-    for trace in (b"/tmp/", b"/home/", b"/root/", b"/work/"):
+    for trace in (b"/tmp/", b"/home/", b"/root/", str(root.parent).encode()):
         assert trace not in data
