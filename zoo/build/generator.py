@@ -90,6 +90,7 @@ def build(pictures: Path, vae: Path, out: Path, params: GeneratorParams) -> None
     pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
     metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, transformer, examples.of(test), params)}
     with whole_folder(out) as folder:
+        pipeline.vae.register_to_config(_name_or_path="")  # diffusers would tell where the autoencoder was built
         pipeline.to(torch.float16).save_pretrained(folder)
         write_card(folder, CARD, Measured("generator", metrics, curves, params))
 
