@@ -132,7 +132,8 @@ def face_of(file: Path, attributes: dict[str, JSON], finder: FaceAnalyser, param
     try:
         with Image.open(file) as image:
             picture = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    # ImportError: ultralytics, once imported, makes Pillow look for a HEIF plug-in when it cannot read a file.
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, ImportError) as error:
         return Rejection("unreadable", str(error).replace(str(file), file.name))
     found = finder.faces(picture)
     if len(found.boxes) != 1:
