@@ -33,11 +33,15 @@ lint: setup ## style and types
 	ruff format --check .
 	basedpyright
 
-zoo: setup ## rebuild the tiny zoo's checkpoints from the world and publish them into zoo/ (hours)
-	cd zoo/build && dvc repro && python -m zoo.build publish out ..
+zoo: setup ## rebuild the tiny zoo into zoo/, on two cores in hours; ONLY="clip hps" rebuilds these alone, and what they need
+	cd zoo/build && python -m zoo.build.parallel $(ONLY) && python -m zoo.build publish out .. figures
+
+zoo-scores: setup ## measure every checkpoint on the world of SEED=n, which nobody has seen; table and zoo/scores.json
+	@test -n "$(SEED)" || { echo "usage: make zoo-scores SEED=n" >&2; exit 2; }
+	python -m zoo.scores --seed $(SEED)
 
 lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup repro test lint zoo lock
+.PHONY: help setup repro test lint zoo zoo-scores lock

@@ -3,10 +3,12 @@
 import argparse
 import json
 import sys
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 
 from mcpipe.bench.pictures import contact_sheet
@@ -58,6 +60,33 @@ def benchmark_picture(data: Path, file: Path, num_prompts: int) -> str:
     return f"{file}: columns are the given faces, then {', '.join(folder.name for folder in folders)}"
 
 
+def curation_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``curate`` takes: a folder of clips, a folder for the outcome, changes of settings."""
+    parser.add_argument("clips", type=Path, metavar="DIR", help="folder of clips, searched recursively")
+    parser.add_argument("--out", type=Path, required=True, help="folder for samples, funnel.json and progress")
+    parser.add_argument(
+        "-S", dest="changes", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting"
+    )
+
+
+def world_preview(file: Path, seed: int) -> str:
+    """Write a contact sheet of the puppet world; returns what was written.
+
+    Raises:
+        ValueError: the file's ending names no picture format, or the seed is negative.
+        OSError: the file cannot be written.
+    """
+    if file.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{file} should end as a picture does, such as .png")
+    if seed < 0:
+        raise ValueError(f"a seed should be 0 or more, not {seed}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Named here and imported by no other module: no part of the pipeline knows the world.
+    sheet = import_module("mcpipe.world.preview").preview_sheet(seed)
+    sheet.save(file, optimize=True)
+    return f"{file}: the puppet world of seed {seed}, {sheet.width} x {sheet.height} pixels"
+
+
 def _arms(results: Path) -> list[Path]:
     """Folders of evaluated arms, in the order of training."""
     folders = [file.parent for file in sorted(results.glob("*/metrics.json"))]
@@ -77,6 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     picture.add_argument("--data", type=Path, default=Path("data"))
     picture.add_argument("--prompts", type=int, default=4)
     picture.set_defaults(run=lambda options: benchmark_picture(options.data, options.file, options.prompts))
+    curate = verbs.add_parser("curate", help="turn a folder of clips into training samples and say what was refused")
+    curation_arguments(curate)
+    # The shell is named here and imported nowhere in mcpipe: what opens paths lies outside.
+    curate.set_defaults(run=lambda options: import_module("stages.curation").command(options))
+    world = verbs.add_parser("world", help="write a contact sheet of the puppet world: scenes, portraits, clothes")
+    world.add_argument("--preview", type=Path, required=True, metavar="FILE", help="picture to write, such as a PNG")
+    world.add_argument("--seed", type=int, default=1, help="another seed shows other people (default: 1)")
+    world.set_defaults(run=lambda options: world_preview(options.preview, options.seed))
     return parser
 
 

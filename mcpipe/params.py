@@ -37,15 +37,25 @@ def read_params(file: Path, section: str, model: type[P]) -> P:
         raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or section not in content:
         raise ValueError(f"{file} has no section {section!r}")
+    return check_params(content[section], model, section, f"{file}: ")
+
+
+def check_params(content: object, model: type[P], section: str = "", source: str = "") -> P:
+    """Settings checked against their model.
+
+    Raises:
+        ValueError: a key is missing, unknown or out of range; the message names every such key.
+
+    """
     try:
-        return model.model_validate(content[section])
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"{file}: {_complaints(section, error)}") from error
+        raise ValueError(f"{source}{_complaints(section, error)}") from error
 
 
 def _complaints(section: str, error: ValidationError) -> str:
     """All faults of a section in one line, each with its dotted key, the fault and the value."""
     return "; ".join(
-        f"{'.'.join([section, *map(str, fault['loc'])])}: {fault['msg']} (got {fault['input']!r})"
+        f"{'.'.join([*filter(None, [section]), *map(str, fault['loc'])])}: {fault['msg']} (got {fault['input']!r})"
         for fault in error.errors()
     )

@@ -1,8 +1,13 @@
 """What is stored between stages: a key, a small JSON description and named arrays."""
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import numpy as np
+
+LONGEST_KEY = 72
+"""In bytes; leaves room in a shard for the name and the ending of every array."""
+SHORTENED_KEY = 48
 
 JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
 
@@ -55,7 +60,17 @@ class Rejection:
     detail: str = ""
     """What was seen in this one."""
 
+    scores: dict[str, JSON] = field(default_factory=dict)
+    """The measurements behind the decision."""
+
 
 def record_key(path: str) -> str:
-    """A key made from a relative path: dots and separators replaced so that distinct paths stay distinct."""
-    return path.replace("%", "%25").replace(".", "%2E").replace("/", "%2F")
+    """A key made from a relative path: dots and separators replaced so that distinct paths stay distinct.
+
+    A shard's format allows names of 100 bytes; the end of a longer path is replaced by a digest of the whole.
+    """
+    key = path.replace("%", "%25").replace(".", "%2E").replace("/", "%2F")
+    encoded = key.encode(errors="surrogateescape")
+    if len(encoded) <= LONGEST_KEY:
+        return key
+    return encoded[:SHORTENED_KEY].decode(errors="ignore") + f"%{sha256(encoded).hexdigest()[:16]}"

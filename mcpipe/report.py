@@ -6,6 +6,7 @@ Nothing in it depends on the clock or the machine, because it is part of the sta
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,7 +22,7 @@ class Report:
         self.stage = stage
         self.packages = packages
         self.kept: list[str] = []
-        self.rejections: list[dict[str, str]] = []
+        self.rejections: list[dict[str, JSON]] = []
         self.facts: dict[str, JSON] = {}
         """Whatever else the stage wants to say of its result."""
 
@@ -29,20 +30,23 @@ class Report:
         """Count an item that goes on."""
         self.kept.append(key)
 
-    def drop(self, key: str, reason: str, detail: str = "") -> None:
-        """Count an item that ends here; ``reason`` is a name to count by, ``detail`` says more of this one."""
+    def drop(self, key: str, reason: str, detail: str = "", scores: Mapping[str, JSON] | None = None) -> None:
+        """Count an item that ends here; ``reason`` is a name to count by, the rest says more of this one."""
         logger.info("%s: dropped %s: %s %s", self.stage, key, reason, detail)
-        self.rejections.append({"key": key, "reason": reason, "detail": detail})
+        told: dict[str, JSON] = {"key": key, "reason": reason, "detail": detail}
+        if scores:
+            told["scores"] = dict(scores)
+        self.rejections.append(told)
 
     def summary(self) -> dict[str, JSON]:
         """The account as JSON: counts first, then every rejection in the order of keys."""
-        reasons = Counter(rejection["reason"] for rejection in self.rejections)
+        reasons = Counter(str(rejection["reason"]) for rejection in self.rejections)
         return {
             "stage": self.stage,
             "seen": len(self.kept) + len(self.rejections),
             "kept": len(self.kept),
             "dropped": {reason: reasons[reason] for reason in sorted(reasons)},
-            "rejections": [dict(r) for r in sorted(self.rejections, key=lambda r: (r["key"], r["reason"]))],
+            "rejections": [dict(r) for r in sorted(self.rejections, key=lambda r: (str(r["key"]), str(r["reason"])))],
             "facts": self.facts,
             "versions": {package: version(package) for package in ("mcpipe", *self.packages)},
         }

@@ -1,9 +1,4 @@
-"""Records in deterministic tar shards (WebDataset layout): the same records give the same bytes.
-
-A member is called ``KEY.NAME.EXT``: ``json`` for the description, ``png`` for pictures and masks (batches are stacked
-vertically), ``npy`` for numbers; everything is lossless. The standard library packs them, because WebDataset's own
-package imports torch, which a data stage does without.
-"""
+"""Records in deterministic tar shards (WebDataset layout): the same records give the same bytes."""
 
 import io
 import json
@@ -11,16 +6,16 @@ import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain, count, islice
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain, count, groupby, islice
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-
+from mcpipe.packing import Packed, add_members, pack, read_members
 from mcpipe.records import Record
 
-DESCRIPTION = "meta.json"
+Place = tuple[Path, int, int]
+"""Of a record: its shard, the first byte, and the one after the last."""
 
 
 @contextmanager
@@ -43,7 +38,68 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def write_shards(records: Iterable[Record], folder: Path, per_shard: int) -> int:
+@dataclass(frozen=True)
+class Row:
+    """Where the records of one key lie, one per folder; small, so that it can travel to where the work is done."""
+
+    key: str
+    places: tuple[Place, ...]
+
+    def packed(self) -> list[Packed]:
+        """The records as they are stored.
+
+        Raises:
+            ValueError: a shard is damaged.
+
+        """
+        return [_read(self.key, place) for place in self.places]
+
+    def inputs(self) -> list[Record]:
+        """The records, decoded, in the order of the folders.
+
+        Raises:
+            ValueError: a shard is damaged.
+
+        """
+        records = []
+        for place in self.places:
+            try:
+                records.append(_read(self.key, place).record())
+            except (json.JSONDecodeError, OSError, EOFError) as error:
+                raise _damaged(place[0], error) from error
+        return records
+
+    def digest(self) -> str:
+        """Of what is stored."""
+        content = sha256()
+        for place in self.places:
+            content.update(_bytes(place))
+        return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The keys that all folders have, in order; folders must be sorted by key."""
+
+    folders: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Every key with the places of its records.
+
+        Raises:
+            FileNotFoundError: a folder is missing.
+            ValueError: a shard is damaged, or a folder is not sorted by key.
+
+        """
+        for places in _joined([_sorted_places(folder) for folder in self.folders]):
+            yield Row(places[0][0], tuple(place for _, place in places))
+
+
+def write_shards(records: Iterable[Record | Packed], folder: Path, per_shard: int) -> int:
     """Pack records, in the order given, into ``folder/shard-00000.tar`` and so on; returns how many there were."""
     folder.mkdir(parents=True, exist_ok=True)
     stream = iter(records)
@@ -54,7 +110,7 @@ def write_shards(records: Iterable[Record], folder: Path, per_shard: int) -> int
             break
         with tarfile.open(folder / f"shard-{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
             for record in chain([first], islice(stream, per_shard - 1)):
-                _add_record(shard, record)
+                add_members(shard, record if isinstance(record, Packed) else pack(record))
                 num_records += 1
     return num_records
 
@@ -67,10 +123,20 @@ def read_shards(folder: Path) -> Iterator[Record]:
         ValueError: a shard is damaged.
 
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}; has the stage that writes it run?")
-    for shard in sorted(folder.glob("*.tar")):
-        yield from _read_shard(shard)
+    for key, place in _places(folder):
+        yield from Row(key, (place,)).inputs()
+
+
+def read_packed(folder: Path) -> Iterator[Packed]:
+    """The records of a folder as they are stored, in that order.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: a shard is damaged.
+
+    """
+    for key, place in _places(folder):
+        yield _read(key, place)
 
 
 def join_shards(*folders: Path) -> Iterator[tuple[Record, ...]]:
@@ -80,64 +146,70 @@ def join_shards(*folders: Path) -> Iterator[tuple[Record, ...]]:
         ValueError: a folder is not sorted by key.
 
     """
-    streams = [_sorted_records(folder) for folder in folders]
+    return (tuple(row.inputs()) for row in Rows(folders))
+
+
+def _joined(streams: list[Iterator[tuple[str, Place]]]) -> Iterator[list[tuple[str, Place]]]:
+    """The heads of sorted streams wherever all of them have one key."""
     heads = [next(stream, None) for stream in streams]
     while all(head is not None for head in heads):
         present = [head for head in heads if head is not None]
-        last = max(record.key for record in present)
-        if all(record.key == last for record in present):
-            yield tuple(present)
+        last = max(key for key, _ in present)
+        if all(key == last for key, _ in present):
+            yield present
             last = ""
         heads = [
-            next(stream, None) if not last or record.key < last else record
-            for stream, record in zip(streams, present, strict=True)
+            next(stream, None) if not last or head[0] < last else head
+            for stream, head in zip(streams, present, strict=True)
         ]
 
 
-def _sorted_records(folder: Path) -> Iterator[Record]:
+def _sorted_places(folder: Path) -> Iterator[tuple[str, Place]]:
     previous = ""
-    for record in read_shards(folder):
-        if record.key <= previous:
-            raise ValueError(f"{folder}: record {record.key!r} comes after {previous!r}; shards must be sorted by key")
-        previous = record.key
-        yield record
+    for key, place in _places(folder):
+        if key <= previous:
+            raise ValueError(f"{folder}: record {key!r} comes after {previous!r}; shards must be sorted by key")
+        previous = key
+        yield key, place
 
 
-def _add_record(shard: tarfile.TarFile, record: Record) -> None:
-    if "." in record.key or "/" in record.key or not record.key:
-        raise ValueError(f"record key {record.key!r} holds a dot or a slash; use records.record_key")
-    members = {DESCRIPTION: json.dumps(record.meta, sort_keys=True, ensure_ascii=False).encode()}
-    members |= {f"{name}.{kind}": data for name, (kind, data) in _encoded(record.arrays).items()}
-    for name in sorted(members):
-        info = tarfile.TarInfo(f"{record.key}.{name}")
-        info.size = len(members[name])
-        shard.addfile(info, io.BytesIO(members[name]))
+def _places(folder: Path) -> Iterator[tuple[str, Place]]:
+    """Every record of a folder with its place."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}; has the stage that writes it run?")
+    for file in sorted(folder.glob("*.tar")):
+        try:
+            _check_whole(file)
+            with tarfile.open(file, "r:") as shard:
+                members = [(info.name.split(".")[0], info.offset, _end(info)) for info in shard]
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise _damaged(file, error) from error
+        for key, group in groupby(members, key=lambda member: member[0]):
+            bounds = [(start, stop) for _, start, stop in group]
+            yield key, (file, bounds[0][0], bounds[-1][1])
 
 
-def _encoded(arrays: dict[str, np.ndarray]) -> dict[str, tuple[str, bytes]]:
-    return {name: _encode(array) for name, array in arrays.items()}
+def _end(member: tarfile.TarInfo) -> int:
+    """The first byte after a member, which fills whole blocks."""
+    return member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
-def _encode(array: np.ndarray) -> tuple[str, bytes]:
-    """The extension and the bytes of one array; pictures and masks become PNG if they hold any pixel."""
-    is_picture = array.dtype == np.uint8 and array.ndim >= 3 and array.shape[-1] == 3
-    is_mask = array.dtype == np.bool_ and array.ndim >= 2
-    if array.size and (is_picture or is_mask):
-        return "png", _png(array, is_picture)
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return "npy", buffer.getvalue()
+def _read(key: str, place: Place) -> Packed:
+    try:
+        return read_members(key, _bytes(place))
+    except (tarfile.TarError, OSError) as error:
+        raise _damaged(place[0], error) from error
 
 
-def _png(array: np.ndarray, is_picture: bool) -> bytes:
-    """PNG of a batch stacked vertically; the batch shape travels in a text chunk."""
-    batch = array.shape[:-3] if is_picture else array.shape[:-2]
-    flat = array.reshape(-1, *array.shape[-2:]) if is_picture else array.reshape(-1, array.shape[-1])
-    note = PngInfo()
-    note.add_text("batch", json.dumps(batch))
-    buffer = io.BytesIO()
-    Image.fromarray(flat).save(buffer, "PNG", pnginfo=note, compress_level=4)
-    return buffer.getvalue()
+def _bytes(place: Place) -> bytes:
+    file, start, stop = place
+    with file.open("rb") as shard:
+        shard.seek(start)
+        return shard.read(stop - start)
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(f"{file} is damaged ({error}); delete it and run the stage that writes it again")
 
 
 def _check_whole(file: Path) -> None:
@@ -148,38 +220,3 @@ def _check_whole(file: Path) -> None:
         shard.seek(max(size - end, 0))
         if size < end or any(shard.read()):
             raise EOFError("it ends too early")
-
-
-def _read_shard(file: Path) -> Iterator[Record]:
-    try:
-        _check_whole(file)
-        with tarfile.open(file, "r:") as shard:
-            key, meta, arrays = "", {}, {}
-            for info in shard:
-                member = shard.extractfile(info)
-                if member is None:
-                    raise ValueError(f"{file}: {info.name} is no regular file")
-                member_key, name, kind = info.name.split(".")
-                if key and member_key != key:
-                    yield Record(key, meta, arrays)
-                    meta, arrays = {}, {}
-                key = member_key
-                if f"{name}.{kind}" == DESCRIPTION:
-                    meta = json.loads(member.read())
-                else:
-                    arrays[name] = _decode(kind, member.read())
-            if key:
-                yield Record(key, meta, arrays)
-    except (tarfile.TarError, json.JSONDecodeError, OSError, EOFError) as error:
-        raise ValueError(f"{file} is damaged ({error}); delete it and run the stage that writes it again") from error
-
-
-def _decode(kind: str, data: bytes) -> np.ndarray:
-    if kind == "npy":
-        return np.load(io.BytesIO(data), allow_pickle=False)
-    with Image.open(io.BytesIO(data)) as picture:
-        batch = tuple(json.loads(picture.info["batch"]))
-        flat = np.asarray(picture)
-    if flat.ndim == 3:
-        return flat.reshape(*batch, -1, *flat.shape[-2:]) if batch else flat
-    return flat.reshape(*batch, -1, flat.shape[-1]).astype(np.bool_) if batch else flat.astype(np.bool_)

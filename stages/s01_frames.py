@@ -1,13 +1,20 @@
 """Stage 1: the initial and the middle frame of every clip in a folder."""
 
+import os
+from dataclasses import dataclass
+from functools import partial
+from hashlib import file_digest
 from pathlib import Path
 
-from mcpipe.curate.frames import FramesParams, frame_fault
-from mcpipe.engine import kept
+from mcpipe.curate.frames import FramesParams, frame_fault, frame_scores
+from mcpipe.curate.scores import Scores
+from mcpipe.engine import decided
 from mcpipe.models.video import SUFFIXES, UnusableClipError, read_clip
 from mcpipe.records import Record, Rejection, record_key
 from mcpipe.report import Report
 from mcpipe.shards import whole_folder, write_shards
+from mcpipe.store import progress_of
+from mcpipe.workers import Decide
 
 
 def run(clips: Path, frames: Path, params: FramesParams) -> None:
@@ -17,19 +24,69 @@ def run(clips: Path, frames: Path, params: FramesParams) -> None:
         FileNotFoundError: the folder is missing or holds no clip.
 
     """
-    files = clip_files(clips)
+    write(Frames(params), clip_files(clips), frames)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What this stage does to every clip."""
+
+    params: FramesParams
+
+    def load(self) -> Decide:
+        """The decision on one clip."""
+        return partial(frames_of, params=self.params)
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """A video file by its folder and its path in it."""
+
+    folder: Path
+    name: str
+
+    @property
+    def file(self) -> Path:
+        """The file itself."""
+        return self.folder / self.name
+
+    @property
+    def title(self) -> str:
+        """The name as text, also where a file system holds one that is none."""
+        return self.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+    @property
+    def key(self) -> str:
+        """Made from the title."""
+        return record_key(self.title)
+
+    def is_clip(self) -> bool:
+        """Whether it is a regular file and called like a video."""
+        return self.file.suffix.lower() in SUFFIXES and self.file.is_file()
+
+    def digest(self) -> str:
+        """Of the bytes of the file, or of the fault that keeps them from being read."""
+        try:
+            with self.file.open("rb") as content:
+                return file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            return str(error.strerror)
+
+    def inputs(self) -> tuple[Path, str]:
+        """The file, which the work opens, and its title."""
+        return self.file, self.title
+
+
+def write(work: Frames, clips: list[ClipFile], frames: Path) -> None:
+    """Write what becomes of clips."""
     report = Report("frames", ("av", "opencv-python-headless"))
-
-    def decide(file: Path) -> Record | Rejection:
-        return frames_of(file, clips, params)
-
-    items = [(record_key(str(file.relative_to(clips))), file) for file in files]
+    items = sorted(clips, key=lambda clip: clip.key)
     with whole_folder(frames) as folder:
-        write_shards(kept(sorted(items), len(items), decide, report), folder, params.records_per_shard)
+        write_shards(decided(items, work, report, progress_of(frames)), folder, work.params.records_per_shard)
         report.write(folder)
 
 
-def clip_files(clips: Path) -> list[Path]:
+def clip_files(clips: Path) -> list[ClipFile]:
     """All files of a folder, searched recursively, that are called like videos.
 
     Raises:
@@ -38,30 +95,54 @@ def clip_files(clips: Path) -> list[Path]:
     """
     if not clips.is_dir():
         raise FileNotFoundError(f"no folder of clips {clips}")
-    files = sorted(file for file in clips.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = [clip for name in file_names(clips) if (clip := ClipFile(clips, name)).is_clip()]
     if not files:
         raise FileNotFoundError(f"no clip in {clips}; looked for {' '.join(sorted(SUFFIXES))}")
     return files
 
 
-def frames_of(file: Path, clips: Path, params: FramesParams) -> Record | Rejection:
+def file_names(folder: Path) -> list[str]:
+    """Paths of everything below a folder that is no folder, sorted.
+
+    Links to folders are followed, each folder is visited once, under its own name rather than that of a link to it.
+    """
+    names: list[str] = []
+    visited: set[Path] = set()
+    links = [folder]
+    while links:
+        later: list[Path] = []
+        for link in sorted(links):
+            for place, folders, files in os.walk(link):
+                here = Path(place)
+                if here.resolve() in visited:
+                    folders.clear()
+                    continue
+                visited.add(here.resolve())
+                later += [here / name for name in folders if (here / name).is_symlink()]
+                names += [(here / name).relative_to(folder).as_posix() for name in files]
+        links = later
+    return sorted(names)
+
+
+def frames_of(file: Path, name: str, params: FramesParams) -> Record | Rejection:
     """The two frames of a clip, or why it is refused."""
     try:
-        clip = read_clip(file)
+        clip = read_clip(file, params.max_decoded)
     except UnusableClipError as error:
         return Rejection(error.reason, error.detail)
-    fault = frame_fault(clip.initial, clip.middle, clip.thumbnails, clip.duration_s, params)
+    measured, scores = frame_scores(clip.initial, clip.middle, clip.thumbnails), Scores()
+    scores.note(duration_s=clip.duration_s, **measured)
+    fault = frame_fault(measured, clip.duration_s, params)
     if fault is not None:
-        return Rejection(*fault)
-    name = str(file.relative_to(clips))
+        return scores.rejection(fault)
     return Record(
         key=record_key(name),
         meta={
             "clip": name,
             "times_s": list(clip.times_s),
-            "duration_s": clip.duration_s,
             "num_frames": clip.num_frames,
             "codec": clip.codec,
+            **scores.told,
         },
         arrays={"initial": clip.initial, "middle": clip.middle},
     )

@@ -1,48 +1,73 @@
 """Stage 2: the people of both frames: boxes, joints and masks."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from mcpipe.curate.subjects import SubjectsParams, clean_masks
-from mcpipe.curate.subjects import subjects as choose
-from mcpipe.engine import kept
+from mcpipe.curate.scores import Scores
+from mcpipe.curate.subjects import SubjectsParams, clean_masks, mask_fault, mask_scores, people_fault, people_in
+from mcpipe.engine import decided
 from mcpipe.models.pose import UltralyticsPose
 from mcpipe.models.protocols import PoseDetector, Segmenter
 from mcpipe.models.segmenter import Sam2
 from mcpipe.records import Record, Rejection
 from mcpipe.report import Report
-from mcpipe.shards import read_shards, whole_folder, write_shards
+from mcpipe.shards import Rows, whole_folder, write_shards
+from mcpipe.store import progress_of
+from mcpipe.workers import Decide
 
 
 def run(frames: Path, pose: Path, segmenter: Path, subjects: Path, params: SubjectsParams) -> None:
     """Write the people of every clip that shows the wanted number of them in both frames."""
-    detector, cutter = UltralyticsPose(pose, params.min_score), Sam2(segmenter)
+    write(Subjects(pose, segmenter, params), frames, subjects)
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What this stage does to every clip."""
+
+    pose: Path
+    segmenter: Path
+    params: SubjectsParams
+    detector: Callable[[Path, float], PoseDetector] = UltralyticsPose
+    cutter: Callable[[Path], Segmenter] = Sam2
+
+    def load(self) -> Decide:
+        """Load detector and segmenter; the decision on one clip."""
+        detector, cutter = self.detector(self.pose, self.params.min_score), self.cutter(self.segmenter)
+        return partial(people_of, detector=detector, cutter=cutter, params=self.params)
+
+
+def write(work: Subjects, frames: Path, subjects: Path) -> None:
+    """Write what becomes of the clips in ``frames``."""
     report = Report("subjects", ("ultralytics", "sam2"))
-
-    def decide(record: Record) -> Record | Rejection:
-        return people_of(record, detector, cutter, params)
-
-    items = ((record.key, record) for record in read_shards(frames))
-    total = sum(1 for _ in read_shards(frames))
+    records = decided(Rows((frames,)), work, report, progress_of(subjects))
     with whole_folder(subjects) as folder:
-        write_shards(kept(items, total, decide, report), folder, params.records_per_shard)
+        write_shards(records, folder, work.params.records_per_shard)
         report.write(folder)
 
 
 def people_of(record: Record, detector: PoseDetector, cutter: Segmenter, params: SubjectsParams) -> Record | Rejection:
     """The people of one clip, or why it is refused."""
-    found = []
-    for name in ("initial", "middle"):
+    names, found, scores = ("initial", "middle"), [], Scores()
+    for name in names:  # counting is cheap: both frames are counted before anything is cut out
         picture = record.arrays[name]
         people = detector.people(picture)
-        chosen = choose(people.boxes, people.keypoints, picture.shape[0], params)
-        if isinstance(chosen, tuple):
-            return Rejection(chosen[0], f"{name} frame: {chosen[1]}")
-        boxes = people.boxes[chosen]
-        masks = clean_masks(cutter.masks(picture, boxes), boxes, params)
-        if isinstance(masks, tuple):
-            return Rejection(masks[0], f"{name} frame: {masks[1]}")
-        found.append((boxes, people.keypoints[chosen], masks))
-    boxes, keypoints, masks = (np.stack(parts) for parts in zip(*found, strict=True))
-    return Record(record.key, {}, {"boxes": boxes, "keypoints": keypoints, "masks": masks})
+        chosen = people_in(people.boxes, people.keypoints, params)
+        found.append((people.boxes[chosen], people.keypoints[chosen]))
+        scores.add({"people": len(chosen), "people_found": len(people.boxes)})
+        if fault := people_fault(people.boxes[chosen], picture.shape[0], params):
+            return scores.rejection(fault, f"{name} frame: ")
+    masks = []
+    for name, (boxes, _) in zip(names, found, strict=True):
+        raw = cutter.masks(record.arrays[name], boxes)
+        masks.append(clean_masks(raw))
+        measured = mask_scores(raw, masks[-1], boxes)
+        scores.add(measured)
+        if fault := mask_fault(measured, params):
+            return scores.rejection(fault, f"{name} frame: ")
+    boxes, keypoints = (np.stack(parts) for parts in zip(*found, strict=True))
+    return Record(record.key, scores.told, {"boxes": boxes, "keypoints": keypoints, "masks": np.stack(masks)})

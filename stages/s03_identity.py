@@ -1,54 +1,87 @@
 """Stage 3: the same people in both frames, and who is who."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from mcpipe.curate.identity import IdentityParams, face_of, face_sharpness, match_people
-from mcpipe.engine import kept
+from mcpipe.curate.identity import IdentityParams, face_fault, face_of, face_scores, match_fault, match_people
+from mcpipe.curate.recognisers import threshold_for
+from mcpipe.curate.scores import Scores
+from mcpipe.engine import decided
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.records import Record, Rejection
 from mcpipe.report import Report
-from mcpipe.shards import join_shards, read_shards, whole_folder, write_shards
+from mcpipe.shards import Rows, whole_folder, write_shards
+from mcpipe.store import progress_of
+from mcpipe.workers import Decide
+
+MIN_SIMILARITY = "identity.min_similarity"
 
 
 def run(frames: Path, subjects: Path, faces: Path, identity: Path, params: IdentityParams) -> None:
     """Write faces, embeddings and the assignment of every clip whose people are verified."""
-    analyser = InsightFaces(faces, params.min_face_score, params.detection_size)
+    write(Identity(faces, params), frames, subjects, identity)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What this stage does to every clip."""
+
+    faces: Path
+    params: IdentityParams
+    analyser: Callable[[Path, float, int], FaceAnalyser] = InsightFaces
+
+    def load(self) -> Decide:
+        """Load the face analyser; the decision on one clip."""
+        analyser = self.analyser(self.faces, self.params.min_face_score, self.params.detection_size)
+        threshold_for(analyser.name, self.params.min_similarity, MIN_SIMILARITY)
+        return partial(verified, analyser=analyser, params=self.params)
+
+
+def write(work: Identity, frames: Path, subjects: Path, identity: Path) -> None:
+    """Write what becomes of the clips in ``subjects``."""
     report = Report("identity", ("insightface", "onnxruntime"))
-
-    def decide(records: tuple[Record, ...]) -> Record | Rejection:
-        of_frames, of_subjects = records
-        return verified(of_frames, of_subjects, analyser, params)
-
-    total = sum(1 for _ in read_shards(subjects))
-    items = ((records[0].key, records) for records in join_shards(frames, subjects))
+    records = decided(Rows((frames, subjects)), work, report, progress_of(identity))
     with whole_folder(identity) as folder:
-        write_shards(kept(items, total, decide, report), folder, params.records_per_shard)
+        write_shards(records, folder, work.params.records_per_shard)
         report.write(folder)
 
 
 def verified(frames: Record, subjects: Record, analyser: FaceAnalyser, params: IdentityParams) -> Record | Rejection:
     """The assignment of one clip's people across its frames, or why it is refused."""
-    boxes, landmarks, embeddings = [], [], []
+    boxes, landmarks, embeddings, scores = [], [], [], Scores()
     for i, name in enumerate(("initial", "middle")):
-        found = faces_of(
-            frames.arrays[name], subjects.arrays["masks"][i], subjects.arrays["boxes"][i], analyser, params
-        )
-        if isinstance(found, Rejection):
-            return Rejection(found.reason, f"{name} frame: {found.detail}")
-        for parts, part in zip((boxes, landmarks, embeddings), found, strict=True):
-            parts.append(part)
-    match = match_people(embeddings[0], embeddings[1], params)
-    if isinstance(match, tuple):
-        return Rejection(*match)
+        people = zip(subjects.arrays["masks"][i], subjects.arrays["boxes"][i], strict=True)
+        found = [face_in(frames.arrays[name], mask, box, analyser, params) for mask, box in people]
+        for fault in (one for one in found if isinstance(one, tuple)):
+            return scores.rejection(fault, f"{name} frame: ")
+        faces = [one for one in found if isinstance(one, Face)]
+        measured = [face_scores(frames.arrays[name], face.box) for face in faces]
+        for one in measured:
+            scores.add(one)
+        for fault in filter(None, (face_fault(one, params) for one in measured)):
+            return scores.rejection(fault, f"{name} frame: ")
+        boxes.append(np.stack([face.box for face in faces]))
+        landmarks.append(np.stack([face.landmarks for face in faces]))
+        embeddings.append(np.stack([face.embedding for face in faces]))
+    match = match_people(embeddings[0], embeddings[1])
+    for own in match.similarity:
+        scores.add({"similarity": float(own)})
+    scores.note(margin=match.margin)
+    if fault := match_fault(
+        match, threshold_for(analyser.name, params.min_similarity, MIN_SIMILARITY), params.min_margin
+    ):
+        return scores.rejection(fault)
     ordered = [
         np.stack([parts[0], parts[1][match.order]]).astype(np.float32) for parts in (boxes, landmarks, embeddings)
     ]
     return Record(
         frames.key,
-        {"similarity": [round(float(value), 4) for value in match.similarity], "margin": round(match.margin, 4)},
+        {"recogniser": analyser.name, **scores.told},
         {
             "order": match.order.astype(np.int64),
             "face_boxes": ordered[0],
@@ -58,23 +91,25 @@ def verified(frames: Record, subjects: Record, analyser: FaceAnalyser, params: I
     )
 
 
-def faces_of(
-    picture: np.ndarray, masks: np.ndarray, boxes: np.ndarray, analyser: FaceAnalyser, params: IdentityParams
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | Rejection:
-    """Boxes, landmarks and embeddings of the one face of every person, looked for in the cut-out of their box."""
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for mask, box in zip(masks, boxes, strict=True):
-        x0, y0 = np.maximum(np.floor(box[:2]).astype(int), 0)
-        x1, y1 = np.ceil(box[2:]).astype(int)
-        corner = np.array([x0, y0], np.float32)
-        found = analyser.faces(picture[y0:y1, x0:x1])
-        face_boxes = found.boxes + np.tile(corner, 2)
-        chosen = face_of(face_boxes, mask, params)
-        if isinstance(chosen, tuple):
-            return Rejection(*chosen)
-        sharp = face_sharpness(picture, face_boxes[chosen])
-        if sharp < params.min_face_sharpness:
-            return Rejection("face_blurred", f"sharpness {sharp:.1f}")
-        parts.append((face_boxes[chosen], found.landmarks[chosen] + corner, found.embeddings[chosen]))
-    first, second, third = (np.stack(column) for column in zip(*parts, strict=True))
-    return first, second, third
+@dataclass(frozen=True)
+class Face:
+    """The face of one person, in pixels of the frame."""
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    embedding: np.ndarray
+
+
+def face_in(
+    picture: np.ndarray, mask: np.ndarray, box: np.ndarray, analyser: FaceAnalyser, params: IdentityParams
+) -> Face | tuple[str, str]:
+    """The one face of a person, looked for in the cut-out of their box; or why there is none."""
+    x0, y0 = np.maximum(np.floor(box[:2]).astype(int), 0)
+    x1, y1 = np.ceil(box[2:]).astype(int)
+    corner = np.array([x0, y0], np.float32)
+    found = analyser.faces(picture[y0:y1, x0:x1])
+    boxes = found.boxes + np.tile(corner, 2)
+    chosen = face_of(boxes, mask, params)
+    if isinstance(chosen, tuple):
+        return chosen
+    return Face(boxes[chosen], found.landmarks[chosen] + corner, found.embeddings[chosen])

@@ -1,17 +1,22 @@
 """Stage 4: a sentence that describes everyone in the target, written with sight of the references."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
 from mcpipe.curate.captions import CAPTION_INSTRUCTION, SentenceParams, caption_fault
-from mcpipe.curate.samples import face_crop, square_window
-from mcpipe.engine import kept
+from mcpipe.curate.samples import cut_square, face_crop, square_window
+from mcpipe.engine import decided
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.protocols import Captioner
 from mcpipe.records import Record, Rejection
 from mcpipe.report import Report
-from mcpipe.shards import join_shards, read_shards, whole_folder, write_shards
+from mcpipe.shards import Rows, whole_folder, write_shards
+from mcpipe.store import progress_of
+from mcpipe.workers import Decide
 
 
 class CaptionsParams(SentenceParams):
@@ -24,17 +29,28 @@ class CaptionsParams(SentenceParams):
 
 def run(frames: Path, subjects: Path, identity: Path, captioner: Path, captions: Path, params: CaptionsParams) -> None:
     """Write a caption for every verified clip whose captioner finds one."""
-    writer = Qwen2_5VL(captioner)
+    write(Captions(captioner, params), frames, subjects, identity, captions)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What this stage does to every clip."""
+
+    captioner: Path
+    params: CaptionsParams
+    writer: Callable[[Path], Captioner] = Qwen2_5VL
+
+    def load(self) -> Decide:
+        """Load the captioner; the decision on one clip."""
+        return partial(captioned, writer=self.writer(self.captioner), params=self.params)
+
+
+def write(work: Captions, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
+    """Write what becomes of the clips in ``identity``."""
     report = Report("captions", ("transformers", "qwen-vl-utils"))
-
-    def decide(records: tuple[Record, ...]) -> Record | Rejection:
-        of_frames, of_subjects, of_identity = records
-        return captioned(of_frames, of_subjects, of_identity, writer, params)
-
-    total = sum(1 for _ in read_shards(identity))
-    items = ((records[0].key, records) for records in join_shards(frames, subjects, identity))
+    records = decided(Rows((frames, subjects, identity)), work, report, progress_of(captions))
     with whole_folder(captions) as folder:
-        write_shards(kept(items, total, decide, report), folder, params.records_per_shard)
+        write_shards(records, folder, work.params.records_per_shard)
         report.write(folder)
 
 
@@ -46,11 +62,10 @@ def captioned(
     window = square_window(subjects.arrays["boxes"][1], *middle.shape[:2])
     if window is None:
         return Rejection("no_square_holds_all", "the people stand wider than the frame is high")
-    x, y, side = window
     references = [
         face_crop(frames.arrays["initial"], box, params.reference_size) for box in identity.arrays["face_boxes"][0]
     ]
-    pictures = [*references, middle[y : y + side, x : x + side]]
+    pictures = [*references, cut_square(middle, window)]
     instruction = CAPTION_INSTRUCTION.format(num_subjects=len(references))
     caption, fault = "", None
     for attempt in range(params.attempts):
@@ -63,5 +78,5 @@ def captioned(
         )
         fault = caption_fault(caption, len(references), params)
         if fault is None:
-            return Record(frames.key, {"caption": caption})
+            return Record(frames.key, {"caption": caption, "attempts": attempt + 1})
     return Rejection(fault or "caption_missing", caption)

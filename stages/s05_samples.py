@@ -1,9 +1,13 @@
 """Stage 5: training samples: references, square target, masks, caption, provenance, split."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.samples import (
     SamplesParams,
     crop_masks,
@@ -15,27 +19,50 @@ from mcpipe.curate.samples import (
     split_by_identity,
     square_window,
 )
-from mcpipe.engine import kept
-from mcpipe.records import JSON, Record, Rejection
+from mcpipe.engine import decided
+from mcpipe.packing import Packed
+from mcpipe.records import Record, Rejection
 from mcpipe.report import Report, read_report
-from mcpipe.shards import join_shards, whole_folder, write_shards
+from mcpipe.shards import Rows, join_shards, whole_folder, write_shards
+from mcpipe.store import progress_of
+from mcpipe.workers import Decide
 
 
 def run(frames: Path, subjects: Path, identity: Path, captions: Path, samples: Path, params: SamplesParams) -> None:
     """Write a sample for every captioned clip, split by identity."""
+    write(Samples(params), (frames, subjects, identity, captions), samples)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What this stage does to every clip."""
+
+    params: SamplesParams
+
+    def load(self) -> Decide:
+        """The decision on one clip."""
+        return partial(sample_of, params=self.params)
+
+
+def write(work: Samples, sources: tuple[Path, Path, Path, Path], samples: Path) -> None:
+    """Write what becomes of the captioned clips, with what only all of them together tell: identities and the split."""
+    params = work.params
     report = Report("samples", ("opencv-python-headless",))
-    people = identities(identity, captions, params)
+    people = identities(sources[2], sources[3], params)
     splits = dict(zip(people, split_by_identity(list(people.values()), params.val_fraction, params.seed), strict=True))
-    sources = [read_report(folder)["versions"] for folder in (frames, subjects, identity, captions)]
-    versions = {name: text for source in sources if isinstance(source, dict) for name, text in source.items()}
+    accounts = [read_report(folder)["versions"] for folder in sources]
+    versions = {name: text for account in accounts if isinstance(account, dict) for name, text in account.items()}
 
-    def decide(records: tuple[Record, ...]) -> Record | Rejection:
-        key = records[0].key
-        return sample_of(records, {"identities": [*people[key]], "split": splits[key], "versions": versions}, params)
+    def placed() -> Iterator[Packed]:
+        for sample in decided(Rows(sources), work, report, progress_of(samples)):
+            meta = sample.meta
+            match meta:
+                case {"provenance": dict(provenance)}:
+                    provenance["versions"] = versions
+            yield sample.with_meta({**meta, "identities": [*people[sample.key]], "split": splits[sample.key]})
 
-    items = ((records[0].key, records) for records in join_shards(frames, subjects, identity, captions))
     with whole_folder(samples) as folder:
-        write_shards(kept(items, len(people), decide, report), folder, params.records_per_shard)
+        write_shards(placed(), folder, params.records_per_shard)
         report.facts = {
             "identities": len({who for names in people.values() for who in names}),
             "train": sum(split == "train" for split in splits.values()),
@@ -51,14 +78,16 @@ def identities(identity: Path, captions: Path, params: SamplesParams) -> dict[st
         return {}
     means = [record.arrays["embeddings"].mean(axis=0) for record in verified]
     stacked = np.concatenate(means)
-    groups = identity_groups(stacked / np.linalg.norm(stacked, axis=1, keepdims=True), params.same_identity)
+    same_identity = threshold_for(verified[0].text("recogniser"), params.same_identity, "samples.same_identity")
+    groups = identity_groups(stacked / np.linalg.norm(stacked, axis=1, keepdims=True), same_identity)
     names = iter(f"person-{group:05d}" for group in groups)
     return {record.key: [next(names) for _ in mean] for record, mean in zip(verified, means, strict=True)}
 
 
-def sample_of(records: tuple[Record, ...], origin: dict[str, JSON], params: SamplesParams) -> Record | Rejection:
+def sample_of(
+    frames: Record, subjects: Record, identity: Record, captions: Record, params: SamplesParams
+) -> Record | Rejection:
     """One sample; index i is the same person in every array."""
-    frames, subjects, identity, captions = records
     initial, middle = frames.arrays["initial"], frames.arrays["middle"]
     order, boxes = identity.arrays["order"], identity.arrays["face_boxes"]
     window = square_window(subjects.arrays["boxes"][1], *middle.shape[:2])
@@ -69,14 +98,11 @@ def sample_of(records: tuple[Record, ...], origin: dict[str, JSON], params: Samp
     masks = crop_masks(face_masks(bodies, boxes[1]), window, params.image_size)
     if not masks.any(axis=(1, 2)).all():
         return Rejection("face_mask_empty", "a face covers no pixel of the target")
-    scores = {"similarity": identity.meta["similarity"], "margin": identity.meta["margin"]}
     return Record(
         frames.key,
         {
             "caption": captions.text("caption"),
-            "identities": origin["identities"],
-            "split": origin["split"],
-            "provenance": {**frames.meta, **scores, "window_px": list(window), "versions": origin["versions"]},
+            "provenance": {**frames.meta, **subjects.meta, **identity.meta, **captions.meta, "window_px": list(window)},
         },
         {
             "target": crop_square(middle, window, params.image_size),

@@ -1,16 +1,30 @@
 """Stage 8: training stage 2: experts and attention regularisation on several people per picture."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mcpipe.fingerprint import fingerprint
 from mcpipe.flux.adapters import read_spec, save_adapter, start_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.report import Report
 from mcpipe.shards import whole_folder
+from mcpipe.store import progress_of
 from mcpipe.train import multi
 from mcpipe.train.batches import read_encoded
+from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import curves
+
+
+@dataclass(frozen=True)
+class Training:
+    """What decides how this training ends."""
+
+    encode: Path
+    train_single: Path
+    generator: Path
+    params: multi.TrainMultiParams
 
 
 def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, params: multi.TrainMultiParams) -> None:
@@ -21,10 +35,12 @@ def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, pa
     pipeline = load_generator(generator)
     start_adapter(pipeline, train_single, spec, params.seed)
     network = multi.multi_network(pipeline, data, params)
+    training = Training(encode, train_single, generator, params)
+    checkpoint = Checkpoint(progress_of(train_multi) / fingerprint(training, report.packages))
     with whole_folder(train_multi) as folder:
         before = multi.held_out_maps(network, data, params.seed)
         with curves(folder / "live") as on_step:
-            report.facts = multi.train_multi(network, data, params, on_step)
+            report.facts = multi.train_multi(network, data, params, on_step, checkpoint)
         after = multi.held_out_maps(network, data, params.seed)
         masks = {sample.key: sample.masks.unflatten(-1, network.layout.image).numpy() for sample in data.val}
         (folder / "attention").mkdir()
@@ -35,3 +51,4 @@ def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, pa
         for sample in data.train:
             report.keep(sample.key)
         report.write(folder)
+    checkpoint.clear()

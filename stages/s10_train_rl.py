@@ -1,9 +1,11 @@
 """Stage 10: training stage 3: reinforcement by judges of text, looks and identity."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mcpipe.fingerprint import fingerprint
 from mcpipe.flux.adapters import AdapterSpec, load_adapter, save_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.network import ReferenceFlux
@@ -13,9 +15,24 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.hps import HpsV2_1
 from mcpipe.report import Report
 from mcpipe.shards import read_shards, whole_folder
+from mcpipe.store import progress_of
 from mcpipe.train import rl
+from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import curves
 from mcpipe.train.rewards import Judges
+
+
+@dataclass(frozen=True)
+class Training:
+    """What decides how this training ends."""
+
+    pairs: Path
+    train_multi: Path
+    generator: Path
+    faces: Path
+    clip: Path
+    hps: Path
+    params: rl.TrainRLParams
 
 
 def run(  # noqa: PLR0913  a path for every dependency
@@ -30,11 +47,14 @@ def run(  # noqa: PLR0913  a path for every dependency
     grids = layout(pipeline, spec.image_size, spec.reference_size)
     network = ReferenceFlux(pipeline.transformer, grids, params.sampling.guidance)
     learner = rl.Learner(pipeline, network, judges, params, report)
+    training = Training(pairs, train_multi, generator, faces, clip, hps, params)
+    checkpoint = Checkpoint(progress_of(train_rl) / fingerprint(training, report.packages))
     with whole_folder(train_rl) as folder:
         with curves(folder / "live") as on_step:
-            report.facts = rl.train_rl(learner, read_prompts(pairs, spec), on_step)
+            report.facts = rl.train_rl(learner, read_prompts(pairs, spec), on_step, checkpoint)
         save_adapter(pipeline.transformer, spec, folder)
         report.write(folder)
+    checkpoint.clear()
 
 
 def read_prompts(pairs: Path, spec: AdapterSpec) -> list[rl.Prompt]:

@@ -10,7 +10,10 @@ from imports import ROOT, imported_modules, module_file, project_modules
 LAYERS = [
     {"params", "offline"},
     {"records"},
-    {"shards", "report", "progress"},
+    {"packing"},
+    {"shards", "report", "progress", "store", "fingerprint"},
+    {"workers"},
+    {"ray_workers"},
     {"engine"},
     {"curate", "models", "objectives", "world"},
     {"flux"},

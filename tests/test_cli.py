@@ -41,6 +41,39 @@ def test_picture_shows_faces_then_arms(run, capsys):
     assert middle.tolist() == [100, 100, 100, 50, 150]
 
 
+def test_world_is_shown_on_one_sheet_that_follows_from_the_seed(tmp_path, capsys):
+    sheets = []
+    for name, seed in (("a.png", 4), ("b/a.png", 4), ("c.png", 5)):
+        assert main(["world", "--preview", str(tmp_path / name), "--seed", str(seed)]) == 0
+        sheets.append((tmp_path / name).read_bytes())
+    assert "seed 4" in capsys.readouterr().out
+    assert sheets[0] == sheets[1] != sheets[2]
+    assert len(sheets[0]) < 350_000
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    assert sheet.shape[0] > 700
+    assert sheet.shape[1] > 900
+    assert (sheet != 255).any(axis=2).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [
+        ("sheet", [], "should end as a picture does"),
+        ("sheet.png", ["--seed", "-1"], "0 or more"),
+        ("file.txt/sheet.png", [], "file.txt"),
+        ("folder.png", [], "folder.png"),
+    ],
+)
+def test_world_refuses_what_it_cannot_write_in_one_line(tmp_path, capsys, name, arguments, reason):
+    (tmp_path / "file.txt").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    assert main(["world", "--preview", str(tmp_path / name), *arguments]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert reason in told.err
+    assert len(told.err.strip().splitlines()) == 1
+
+
 def test_nothing_to_show_is_said_in_one_line(tmp_path, capsys):
     assert main(["table", str(tmp_path)]) == 1
     assert "run `dvc repro` first" in capsys.readouterr().err

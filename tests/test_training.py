@@ -20,7 +20,8 @@ from mcpipe.objectives.flow import schedule
 from mcpipe.report import Report, read_report
 from mcpipe.train import rl
 from mcpipe.train.batches import Draws, draw, read_encoded, sample_index
-from mcpipe.train.fit import Losses, fit
+from mcpipe.train.checkpoint import Checkpoint
+from mcpipe.train.fit import Engine, Losses, fit
 from mcpipe.train.multi import IdarParams, TrainMultiParams
 from mcpipe.train.rewards import Judges
 from mcpipe.train.rollout import Policy, rollout, window_logp
@@ -104,15 +105,27 @@ def test_encoded_masks_follow_the_faces(encoded):
     assert not (masks[0] & masks[1]).any()
 
 
-def test_a_loss_that_is_not_finite_stops_with_every_term():
+class OneBatch:
+    def batches(self):
+        yield torch.ones(1, 1)
+
+    def standing(self):
+        return {}
+
+    def resume(self, standing):
+        raise AssertionError(f"there is no checkpoint, but {standing} was found")
+
+
+def test_a_loss_that_is_not_finite_stops_with_every_term(tmp_path):
     weight = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(weight.parameters(), lr=0.1)
 
     def losses(batch):
         return Losses({"flow": weight(batch).sum(), "attention": weight(batch).sum() * float("nan")})
 
+    engine = Engine(Accelerator(), weight, optimizer, 1.0)
     with pytest.raises(FloatingPointError, match="not finite at step 0.*'flow'.*'attention': nan"):
-        fit(Accelerator(), weight, [torch.ones(1, 1)], losses, optimizer, 1.0, lambda *_: None)
+        fit(engine, OneBatch(), losses, lambda *_: None, Checkpoint(tmp_path))
 
 
 def test_stage_one_leaves_the_same_bytes_twice(encoded, generator_folder, stage_one, tmp_path):
@@ -239,7 +252,7 @@ def prompts_of(people):
 
 def test_reinforcement_makes_what_is_rewarded_likelier(generator, network, people):
     learner, report = learner_of(generator, network, Judge())
-    update = next(learner.updates(prompts_of(people)))
+    update = next(rl.Iterations(learner, prompts_of(people)).batches())
     group = update.groups[0]
     best, worst = int(group.advantages.argmax()), int(group.advantages.argmin())
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -261,10 +274,10 @@ def test_reinforcement_makes_what_is_rewarded_likelier(generator, network, peopl
     assert report.kept == ["00000-a+b"]
 
 
-def test_a_whole_stage_of_reinforcement_counts_its_work(generator, network, people):
+def test_a_whole_stage_of_reinforcement_counts_its_work(generator, network, people, tmp_path):
     learner, _ = learner_of(generator, network, Judge())
     seen = []
-    facts = rl.train_rl(learner, prompts_of(people), lambda step, values: seen.append(values))
+    facts = rl.train_rl(learner, prompts_of(people), lambda step, values: seen.append(values), Checkpoint(tmp_path))
     group, num_steps, slices = 4, 5, 2
     assert len(seen) == 2 * slices, "iterations x updates"
     rollouts = sum((start + 1) + (num_steps - start - 1) * group for start in (0, 1))
@@ -278,7 +291,7 @@ def test_a_whole_stage_of_reinforcement_counts_its_work(generator, network, peop
 
 def test_a_group_that_a_judge_cannot_score_is_dropped_by_name(generator, network, people):
     learner, report = learner_of(generator, network, Judge(fault=True))
-    assert list(learner.updates(prompts_of(people))) == []
+    assert list(rl.Iterations(learner, prompts_of(people)).batches()) == []
     assert {rejection["reason"] for rejection in report.rejections} == {"reward_not_finite"}
 
 

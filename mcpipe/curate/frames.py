@@ -1,6 +1,6 @@
 """Whether the two frames of a clip can show the same people at two moments (paper, appendix C).
 
-The initial frame gives the references, the middle frame the scene to be learned.
+The initial frame gives the references, the middle frame the scene to be learned; the shot between them has no cut.
 """
 
 import cv2
@@ -8,12 +8,23 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from pydantic import Field
 
+from mcpipe.curate.sharpness import softness
 from mcpipe.params import Params
 
-SHARPNESS_HEIGHT_PX = 256
-"""Height at which the sharpness of frames is measured."""
-ORDINARY_CHANGE = 4.0
-"""A cut changes the picture by at least this many times the clip's median change from frame to frame."""
+SOFTNESS_HEIGHT_PX = 256
+"""Height at which the softness of frames is measured, so that resolution matters little."""
+REACH = np.ones((5, 5), np.uint8)
+"""Neighbourhood in which a thumbnail's pixel is looked for in the next one: what moves by 6 % of the picture stays."""
+ORDINARY_JUMP = 6.0
+"""A cut jumps by at least this many times the median of the frames around it."""
+NEIGHBOURS = 8
+"""Frames on either side that tell what is ordinary."""
+FLASH_FRAMES = 3
+"""A picture that comes back within so many frames was interrupted by a flash and not cut."""
+LASTING = 0.5
+"""Part of the jump that is left after the flash would have gone."""
+EMPTY_CONTRAST = 3.0
+"""Standard deviation of grey values under which a picture has faded to one colour."""
 
 
 class FramesParams(Params):
@@ -21,48 +32,83 @@ class FramesParams(Params):
 
     min_duration_s: float = Field(ge=0)
     """Seconds between the first and the last frame."""
+    max_decoded: int = Field(ge=2)
+    """Frames that are decoded to reach the middle one; bounds time and memory."""
+    min_side_px: int = Field(ge=1)
+    """Shorter side of the frames."""
     min_brightness: float = Field(ge=0, le=255)
     """Mean grey value below which a frame counts as black."""
-    min_sharpness: float = Field(ge=0)
-    """Variance of the Laplacian at 256 px height below which a frame counts as blurred."""
+    max_softness: float = Field(ge=0, le=1)
+    """Softness at 256 px height above which a frame counts as blurred."""
     min_change: float = Field(ge=0, le=255)
     """Mean absolute difference of the two frames below which they are duplicates."""
     max_jump: float = Field(ge=0, le=255)
-    """Mean absolute difference of neighbouring frames at which there is a cut."""
+    """Jump between neighbouring frames at which there is a cut."""
     records_per_shard: int = Field(ge=1)
 
 
-def frame_fault(
-    initial: UInt8[np.ndarray, "H W 3"],
-    middle: UInt8[np.ndarray, "H W 3"],
-    thumbnails: UInt8[np.ndarray, "T S S 3"],
-    duration_s: float,
-    params: FramesParams,
-) -> tuple[str, str] | None:
+def frame_scores(
+    initial: UInt8[np.ndarray, "H W 3"], middle: UInt8[np.ndarray, "H W 3"], thumbnails: UInt8[np.ndarray, "T S S 3"]
+) -> dict[str, float]:
+    """What `frame_fault` decides by; the worse of the two frames, the worst moment between them."""
+    lasting = lasting_jumps(thumbnails)
+    return {
+        "side_px": float(min(initial.shape[:2])),
+        "brightness": min(float(initial.mean()), float(middle.mean())),
+        "softness": max(softness(initial, SOFTNESS_HEIGHT_PX), softness(middle, SOFTNESS_HEIGHT_PX)),
+        "change": float(np.abs(thumbnails[0].astype(np.float64) - thumbnails[-1]).mean()),
+        "jump": float(lasting.max(initial=0.0)),
+        "contrast": float(thumbnails.mean(axis=3).std(axis=(1, 2)).min()),
+    }
+
+
+def frame_fault(scores: dict[str, float], duration_s: float, params: FramesParams) -> tuple[str, str] | None:
     """Why a clip is refused by its frames, as a reason and a detail, or ``None`` if it is not."""
-    if duration_s < params.min_duration_s:
-        return "too_short", f"{duration_s:.2f} s"
-    for name, frame in (("initial", initial), ("middle", middle)):
-        if (brightness := float(frame.mean())) < params.min_brightness:
-            return "black", f"{name} frame has mean {brightness:.1f}"
-        if (sharp := sharpness(frame, SHARPNESS_HEIGHT_PX)) < params.min_sharpness:
-            return "blurred", f"{name} frame has sharpness {sharp:.1f}"
-    jumps = changes(thumbnails)
-    if (change := float(np.abs(thumbnails[0].astype(float) - thumbnails[-1]).mean())) < params.min_change:
-        return "duplicate", f"the two frames differ by {change:.2f}"
-    if jumps.max() >= max(params.max_jump, ORDINARY_CHANGE * float(np.median(jumps))):
-        return "cut", f"frame {int(jumps.argmax()) + 1} differs from the one before by {jumps.max():.1f}"
-    return None
+    faults = (
+        (duration_s < params.min_duration_s, "too_short", f"{duration_s:.2f} s"),
+        (scores["side_px"] < params.min_side_px, "too_small", f"shorter side of {scores['side_px']:.0f} px"),
+        (scores["brightness"] < params.min_brightness, "black", f"mean grey value {scores['brightness']:.1f}"),
+        (scores["softness"] > params.max_softness, "blurred", f"softness {scores['softness']:.2f}"),
+        (scores["change"] < params.min_change, "duplicate", f"the two frames differ by {scores['change']:.2f}"),
+        (scores["jump"] >= params.max_jump, "cut", f"neighbouring frames differ by {scores['jump']:.1f}"),
+        (scores["contrast"] < EMPTY_CONTRAST, "cut", "the picture fades away between the two frames"),
+    )
+    return next(((reason, detail) for fault, reason, detail in faults if fault), None)
 
 
-def sharpness(picture: UInt8[np.ndarray, "H W 3"], height_px: int) -> float:
-    """Variance of the Laplacian of the grey picture, scaled to a height first, so that resolution matters little."""
-    scale = height_px / picture.shape[0]
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    grey = cv2.cvtColor(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=method), cv2.COLOR_RGB2GRAY)
-    return float(cv2.Laplacian(grey, cv2.CV_64F).var())
+def jump(before: UInt8[np.ndarray, "S S 3"], after: UInt8[np.ndarray, "S S 3"]) -> float:
+    """How much of one picture cannot be found near its place in the other, in mean grey levels.
+
+    A pixel counts by how far it lies outside the range of its neighbourhood in the other picture, so that motion and
+    small changes of light count little and a new picture counts much.
+    """
+    outside = [
+        np.maximum(cv2.subtract(one, cv2.dilate(other, REACH)), cv2.subtract(cv2.erode(other, REACH), one)).mean()
+        for one, other in ((before, after), (after, before))
+    ]
+    return float(np.mean(outside))
 
 
-def changes(thumbnails: UInt8[np.ndarray, "T S S 3"]) -> Float[np.ndarray, " T-1"]:
-    """Mean absolute difference of every frame from the one before, in grey levels."""
-    return np.abs(np.diff(thumbnails.astype(np.float64), axis=0)).mean(axis=(1, 2, 3))
+def lasting_jumps(thumbnails: UInt8[np.ndarray, "T S S 3"]) -> Float[np.ndarray, " T-1"]:
+    """Jump into every frame after the first; 0 where it is ordinary for its surroundings or undone by a return.
+
+    Lively motion makes many large jumps, a cut makes one; a flash makes two and brings the old picture back.
+    """
+    jumps = np.array([jump(a, b) for a, b in zip(thumbnails, thumbnails[1:], strict=False)])
+    lasting = np.zeros_like(jumps)
+    for i in np.flatnonzero(jumps >= 1.0):
+        around = np.delete(jumps[max(i - NEIGHBOURS, 0) : i + NEIGHBOURS + 1], min(i, NEIGHBOURS))
+        if len(around) and jumps[i] < ORDINARY_JUMP * np.median(around):
+            continue
+        lasting[i] = _lasting(thumbnails, int(i), float(jumps[i]))
+    return lasting
+
+
+def _lasting(thumbnails: UInt8[np.ndarray, "T S S 3"], i: int, size: float) -> float:
+    """The jump from frame ``i`` to the next, or 0 if it begins or ends a flash."""
+    befores = thumbnails[max(i - FLASH_FRAMES, 0) : i + 1]
+    afters = thumbnails[i + 1 : i + 2 + FLASH_FRAMES]
+    returned = min(
+        [jump(thumbnails[i], after) for after in afters] + [jump(before, thumbnails[i + 1]) for before in befores]
+    )
+    return size if returned >= LASTING * size else 0.0

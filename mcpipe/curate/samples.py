@@ -9,13 +9,18 @@ from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from mcpipe.curate.recognisers import PerRecogniser
 from mcpipe.params import Params
 
 FACE_MARGIN = 1.5
 """Side of a face reference in units of the face's longer side: room for hair and chin."""
 TARGET_MARGIN = 1.04
 """Side of the target square in units of the longer side of the subjects' common box, where the frame allows it."""
-WHITE = (255, 255, 255)
+LARGEST_PADDING = 0.45
+"""Part of the target square that may lie outside the frame, above and below: two people side by side are wider than a
+16:9 frame is high. Wider scenes are refused."""
+IDENTITY_CHUNK = 256
+"""People whose similarities to everybody are held in memory at a time."""
 
 
 class SamplesParams(Params):
@@ -27,8 +32,8 @@ class SamplesParams(Params):
     """Side of a face reference in pixels (paper: 320)."""
     portrait_size: int = Field(ge=16)
     """Side of a whole-body reference on white, in pixels."""
-    same_identity: float = Field(ge=-1, le=1)
-    """Cosine from which people of two clips count as one identity, so that both clips fall into one split."""
+    same_identity: PerRecogniser
+    """Cosine from which people of two clips count as one identity, by the name of the recogniser's pack."""
     val_fraction: float = Field(ge=0, lt=1)
     """Part of the samples that is held out."""
     seed: int
@@ -37,33 +42,46 @@ class SamplesParams(Params):
 
 
 def square_window(boxes: Float[np.ndarray, "N 4"], height: int, width: int) -> tuple[int, int, int] | None:
-    """The square ``(x, y, side)`` inside the frame that holds all boxes, centred on them; ``None`` if there is none."""
+    """The square ``(x, y, side)`` that holds all boxes, centred on them; ``None`` if there is none.
+
+    It lies inside the frame if such a square holds everybody; otherwise it is as long as the frame allows and reaches
+    over its other two edges by the same amount, no further than `LARGEST_PADDING` permits.
+    """
     low, high = np.floor(boxes[:, :2].min(axis=0)), np.ceil(boxes[:, 2:].max(axis=0))
     low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
-    needed = float((high - low).max())
-    side = int(min(np.ceil(needed * TARGET_MARGIN), height, width))
-    if side < needed:
+    needed, shorter, longer = float((high - low).max()), min(height, width), max(height, width)
+    wanted = int(np.ceil(needed * TARGET_MARGIN))
+    side = min(wanted, shorter) if needed <= shorter else min(wanted, longer)
+    if side * (1 - LARGEST_PADDING) > shorter:
         return None
-    corner = np.clip(np.round((low + high - side) / 2), 0, (width - side, height - side)).astype(int)
+    room = np.array((width, height)) - side
+    corner = np.where(room >= 0, np.clip(np.round((low + high - side) / 2), 0, np.maximum(room, 0)), room // 2)
     return int(corner[0]), int(corner[1]), side
+
+
+def cut_square(picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int]) -> UInt8[np.ndarray, "s s 3"]:
+    """The window of a picture as it is, on white where the picture ends."""
+    x, y, side = window
+    return _cut(picture, (x, y), side, np.uint8(255))
 
 
 def crop_square(
     picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int], size: int
 ) -> UInt8[np.ndarray, "S S 3"]:
     """The window of a picture, resized."""
-    x, y, side = window
-    return resize(picture[y : y + side, x : x + side], size)
+    return resize(cut_square(picture, window), size)
 
 
 def crop_masks(masks: Bool[np.ndarray, "N H W"], window: tuple[int, int, int], size: int) -> Bool[np.ndarray, "N S S"]:
-    """The window of masks, resized by area and cut at one half, so that disjoint masks stay disjoint."""
+    """The window of masks, resized so that disjoint masks stay disjoint; outside of the picture is nobody.
+
+    Where it grows, every pixel takes its nearest one, so that the mask comes back unchanged; where it shrinks, a pixel
+    belongs to whoever covers more than half of it.
+    """
     x, y, side = window
-    parts = [
-        cv2.resize(mask[y : y + side, x : x + side].astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-        for mask in masks
-    ]
-    return np.stack(parts) > 0.5
+    method = cv2.INTER_AREA if side >= size else cv2.INTER_NEAREST_EXACT
+    parts = [_cut(mask.astype(np.float32), (x, y), side, np.float32(0)) for mask in masks]
+    return np.stack([cv2.resize(part, (size, size), interpolation=method) for part in parts]) > 0.5
 
 
 def face_crop(
@@ -95,14 +113,19 @@ def padded_square(
 ) -> UInt8[np.ndarray, "S S 3"]:
     """The square of a given side around the centre of a box, on white where the picture ends, resized."""
     pixels = max(1, round(side))
-    corner = np.round((box[:2] + box[2:] - pixels) / 2).astype(int)
-    canvas = np.full((pixels, pixels, 3), 255, np.uint8)
+    x, y = np.round((box[:2] + box[2:] - pixels) / 2).astype(int)
+    return resize(_cut(picture, (int(x), int(y)), pixels, np.uint8(255)), size)
+
+
+def _cut(picture: np.ndarray, corner: tuple[int, int], side: int, outside: np.generic) -> np.ndarray:
+    """A square of a picture or a mask, with one value where that ends."""
+    canvas = np.full((side, side, *picture.shape[2:]), outside, picture.dtype)
     low = np.maximum(corner, 0)
-    high = np.minimum(corner + pixels, (picture.shape[1], picture.shape[0]))
+    high = np.minimum(np.add(corner, side), (picture.shape[1], picture.shape[0]))
     if (high > low).all():
         (x0, y0), (x1, y1) = low - corner, high - corner
         canvas[y0:y1, x0:x1] = picture[low[1] : high[1], low[0] : high[0]]
-    return resize(canvas, size)
+    return canvas
 
 
 def resize(picture: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
@@ -121,8 +144,12 @@ def face_masks(masks: Bool[np.ndarray, "N H W"], boxes: Float[np.ndarray, "N 4"]
 
 def identity_groups(embeddings: Float[np.ndarray, "M D"], same_identity: float) -> Int[np.ndarray, " M"]:
     """The identity of each person: people more similar than the threshold, also through others, are one."""
-    rows, columns = np.nonzero(embeddings @ embeddings.T >= same_identity)
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(embeddings),) * 2)
+    pairs = [np.zeros((2, 0), int)]
+    for start in range(0, len(embeddings), IDENTITY_CHUNK):
+        rows, columns = np.nonzero(embeddings[start : start + IDENTITY_CHUNK] @ embeddings.T >= same_identity)
+        pairs.append(np.stack([rows + start, columns]))
+    alike = np.concatenate(pairs, axis=1)
+    graph = coo_array((np.ones(alike.shape[1]), (alike[0], alike[1])), shape=(len(embeddings),) * 2)
     return connected_components(graph, directed=False)[1]
 
 

@@ -38,6 +38,7 @@ class InsightFaces:
             ValueError: a file is no ONNX model, or the pack lacks a detector or a recogniser.
 
         """
+        self.name = folder.name
         self._app = _load(folder)
         self._app.prepare(ctx_id=-1, det_thresh=min_score, det_size=(detection_size, detection_size))
 

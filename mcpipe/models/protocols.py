@@ -56,6 +56,9 @@ class Segmenter(Protocol):
 class FaceAnalyser(Protocol):
     """Finds faces and says who they are."""
 
+    name: str
+    """Of the recogniser, by which thresholds are known."""
+
     def faces(self, picture: Picture) -> Faces:
         """Every face in the picture, small ones and ones that fill it alike."""
         ...

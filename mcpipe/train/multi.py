@@ -24,6 +24,7 @@ from mcpipe.objectives.idar import Norm, attention_inside, attention_loss, peak_
 from mcpipe.params import Params
 from mcpipe.records import JSON
 from mcpipe.train.batches import Batch, Draws, EncodedSet, collate, draw
+from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.fit import Losses, OnStep
 from mcpipe.train.supervised import SupervisedParams, predicted, train
 
@@ -70,7 +71,9 @@ def multi_network(pipeline: FluxPipeline, data: EncodedSet, params: TrainMultiPa
     return ReferenceFlux(pipeline.transformer, layout(pipeline, data.image_size, data.reference_size), params.guidance)
 
 
-def train_multi(network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams, on_step: OnStep) -> dict[str, JSON]:
+def train_multi(
+    network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams, on_step: OnStep, checkpoint: Checkpoint
+) -> dict[str, JSON]:
     """Train the network's adapter; returns facts about the training."""
     capture = AttentionCapture(network.transformer, network.layout) if params.idar.weight else None
 
@@ -78,7 +81,7 @@ def train_multi(network: ReferenceFlux, data: EncodedSet, params: TrainMultiPara
         return multi_losses(model, batch, params, capture)
 
     with capture or nullcontext():
-        return train(network, data, params, objective, one_reference=False, on_step=on_step)
+        return train(network, data, params, objective, one_reference=False, on_step=on_step, checkpoint=checkpoint)
 
 
 def multi_losses(model: nn.Module, batch: Batch, params: TrainMultiParams, capture: AttentionCapture | None) -> Losses:

@@ -6,14 +6,14 @@ MixGRPO; there is no moving average of the weights.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float, UInt8
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mcpipe.flux.backbone import FluxPipeline
@@ -21,103 +21,19 @@ from mcpipe.flux.encoders import decode_latents
 from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.sampler import encode_conditions
 from mcpipe.flux.tokens import unpack
-from mcpipe.objectives.advantage import Aggregate, combined_advantage
+from mcpipe.objectives.advantage import combined_advantage
 from mcpipe.objectives.flow import schedule
 from mcpipe.objectives.gspo import clipped_objective, sequence_ratio
-from mcpipe.objectives.sde import window_start
-from mcpipe.params import Params
 from mcpipe.progress import track
 from mcpipe.records import JSON
 from mcpipe.report import Report
 from mcpipe.train.batches import generator_at, sample_index
+from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import Ends
-from mcpipe.train.fit import Losses, OnStep, fit
+from mcpipe.train.fit import Engine, Losses, OnStep, fit
 from mcpipe.train.rewards import Judges, rewards
+from mcpipe.train.rl_params import TrainRLParams
 from mcpipe.train.rollout import Policy, Trajectory, rollout, window_logp
-
-
-class SdeParams(Params):
-    """How a group is drawn."""
-
-    num_steps: int = Field(ge=2)
-    shift: float = Field(gt=0)
-    guidance: float = Field(ge=0)
-    eta: float = Field(gt=0)
-    """Strength of the noise in stochastic steps (Flow-GRPO)."""
-    group_size: int = Field(ge=2)
-    window_size: int = Field(ge=1)
-    """Stochastic steps of a trajectory."""
-    move_every: int = Field(ge=1)
-    """Iterations after which the window moves."""
-    stride: int = Field(ge=0)
-    """Steps by which it moves."""
-
-
-class UpdateParams(Params):
-    """How a group is learned from."""
-
-    samples_per_update: int = Field(ge=1)
-    """Samples of every group in one optimiser step; divides the group size."""
-    clip_low: float = Field(gt=0, lt=1)
-    clip_high: float = Field(gt=0)
-    aggregate: Aggregate
-    max_advantage: float = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    max_grad_norm: float = Field(gt=0)
-
-
-class RewardWeights(Params):
-    """Weights of the rewards."""
-
-    text: float = Field(ge=0)
-    aesthetic: float = Field(ge=0)
-    identity: float = Field(ge=0)
-
-
-class FaceParams(Params):
-    """How faces are looked for in generated pictures."""
-
-    min_score: float = Field(ge=0, le=1)
-    """Certainty of a detection."""
-    detection_size: int = Field(ge=32)
-    """Side in pixels at which the detector sees a picture."""
-
-
-class TrainRLParams(Params):
-    """Settings of stage 3."""
-
-    seed: int = Field(ge=0)
-    num_iterations: int = Field(ge=1)
-    prompts_per_iteration: int = Field(ge=1)
-    sampling: SdeParams
-    update: UpdateParams
-    rewards: RewardWeights
-    faces: FaceParams
-
-    @model_validator(mode="after")
-    def _window_ends_before_the_last_step(self) -> "TrainRLParams":
-        last = self.window(self.num_iterations - 1).stop
-        if last >= self.sampling.num_steps:
-            raise ValueError(
-                f"the window would reach step {last} of {self.sampling.num_steps}, the last, which cannot be stochastic"
-            )
-        group_size, part = self.sampling.group_size, self.update.samples_per_update
-        if group_size % part:
-            raise ValueError(f"samples_per_update {part} does not divide group_size {group_size}")
-        return self
-
-    def window(self, iteration: int) -> range:
-        """The stochastic steps of an iteration."""
-        sampling = self.sampling
-        start = window_start(
-            iteration,
-            num_steps=sampling.num_steps,
-            window_size=sampling.window_size,
-            move_every=sampling.move_every,
-            stride=sampling.stride,
-        )
-        return range(start, start + sampling.window_size)
 
 
 @dataclass(frozen=True)
@@ -167,18 +83,16 @@ class Learner:
         self.forwards: Counter[str] = Counter()
         """Pictures sent through the network, in rollouts and in updates."""
 
-    def updates(self, prompts: Sequence[Prompt]) -> Iterator[Update]:
-        """The optimiser steps of all iterations; each iteration draws with the network as the steps before left it."""
-        used = self._used(len(prompts))
-        conditions = self._encoded([prompts[i] for i in sorted(set(used))])
-        for iteration in track(range(self.params.num_iterations), self.params.num_iterations, "iterations"):
-            size = self.params.prompts_per_iteration
-            places = range(iteration * size, (iteration + 1) * size)
-            drawn = [self._group(prompts[used[p]], conditions[prompts[used[p]].key], iteration, p) for p in places]
-            groups = [group for group in drawn if group is not None]
-            for number, part in enumerate(self._policy(iteration).slices()):
-                if groups:
-                    yield Update(groups, part, is_first=number == 0)
+    def updates(self, iteration: int, prompts: Sequence[Prompt], conditions: Mapping[str, Conditions]) -> list[Update]:
+        """The optimiser steps of one iteration, which draws with the network as the steps before left it."""
+        size = self.params.prompts_per_iteration
+        drawn = [
+            self._group(prompt, conditions[prompt.key], iteration, iteration * size + place)
+            for place, prompt in enumerate(prompts)
+        ]
+        groups = [group for group in drawn if group is not None]
+        parts = self._policy(iteration).slices() if groups else []
+        return [Update(groups, part, is_first=number == 0) for number, part in enumerate(parts)]
 
     def losses(self, model: nn.Module, update: Update) -> Losses:
         """The negative objective of eq. 8, averaged over samples and groups.
@@ -205,13 +119,6 @@ class Learner:
             for name in update.groups[0].rewards
         }
         return Losses({"gspo": -torch.stack(objectives).mean()}, means | {"ratio_deviation": deviation})
-
-    def _used(self, num_prompts: int) -> list[int]:
-        total = self.params.num_iterations * self.params.prompts_per_iteration
-        return [sample_index(num_prompts, self.params.seed, position) for position in range(total)]
-
-    def _encoded(self, prompts: Sequence[Prompt]) -> dict[str, Conditions]:
-        return {prompt.key: encode_conditions(self.pipeline, [prompt.text], [prompt.faces]) for prompt in prompts}
 
     def _policy(self, iteration: int) -> Policy:
         sampling = self.params.sampling
@@ -242,7 +149,55 @@ class Learner:
         return Group(conditions, policy, trajectory, advantages.float().to(conditions.text.device), means)
 
 
-def train_rl(learner: Learner, prompts: Sequence[Prompt], on_step: OnStep) -> dict[str, JSON]:
+class Iterations:
+    """All iterations as a course that can be taken up between two of them."""
+
+    def __init__(self, learner: Learner, prompts: Sequence[Prompt]) -> None:
+        self._learner, self._prompts = learner, prompts
+        self._done = 0
+        self._is_between = True
+
+    def batches(self) -> Iterator[Update]:
+        """The optimiser steps of the iterations that are left."""
+        params, learner = self._learner.params, self._learner
+        size = params.prompts_per_iteration
+        order = [
+            self._prompts[sample_index(len(self._prompts), params.seed, place)]
+            for place in range(params.num_iterations * size)
+        ]
+        left = range(self._done, params.num_iterations)
+        used = {prompt.key: prompt for prompt in order[left.start * size :]}
+        conditions = {
+            key: encode_conditions(learner.pipeline, [prompt.text], [prompt.faces]) for key, prompt in used.items()
+        }
+        for iteration in track(left, len(left), "iterations"):
+            updates = learner.updates(iteration, order[iteration * size : (iteration + 1) * size], conditions)
+            for number, update in enumerate(updates, 1):
+                self._is_between = number == len(updates)
+                self._done = iteration + self._is_between
+                yield update
+
+    def standing(self) -> dict[str, JSON] | None:
+        """The iterations done and what was counted in them."""
+        if not self._is_between:
+            return None
+        report = self._learner.report
+        return {
+            "iterations": self._done,
+            "kept": list(report.kept),
+            "rejections": [dict(rejection) for rejection in report.rejections],
+            "forwards": dict(self._learner.forwards),
+        }
+
+    def resume(self, standing: Mapping[str, Any]) -> None:
+        """Go on after the iterations of another run."""
+        self._done = standing["iterations"]
+        self._learner.forwards.update(standing["forwards"])
+        self._learner.report.kept.extend(standing["kept"])
+        self._learner.report.rejections.extend(standing["rejections"])
+
+
+def train_rl(learner: Learner, prompts: Sequence[Prompt], on_step: OnStep, checkpoint: Checkpoint) -> dict[str, JSON]:
     """Train the network's adapter on what the judges prefer; returns facts about the training."""
     params = learner.params
     accelerator = Accelerator()
@@ -250,10 +205,8 @@ def train_rl(learner: Learner, prompts: Sequence[Prompt], on_step: OnStep) -> di
     optimizer = torch.optim.AdamW(parameters, lr=params.update.learning_rate, weight_decay=params.update.weight_decay)
     model, optimizer = accelerator.prepare(learner.network, optimizer)
     ends = Ends(on_step)
-    fit(
-        accelerator, model, learner.updates(prompts), lambda update: learner.losses(model, update),
-        optimizer, params.update.max_grad_norm, ends,
-    )  # fmt: skip
+    engine = Engine(accelerator, model, optimizer, params.update.max_grad_norm)
+    fit(engine, Iterations(learner, prompts), lambda update: learner.losses(model, update), ends, checkpoint)
     return {
         "trained_parameters": sum(parameter.numel() for parameter in parameters),
         "forwards": dict(sorted(learner.forwards.items())),

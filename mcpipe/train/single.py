@@ -15,6 +15,7 @@ from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import flow_loss
 from mcpipe.records import JSON
 from mcpipe.train.batches import Batch, EncodedSet
+from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.fit import Losses, OnStep
 from mcpipe.train.supervised import SupervisedParams, predicted, train
 
@@ -27,7 +28,7 @@ class TrainSingleParams(SupervisedParams):
 
 
 def train_single(
-    pipeline: FluxPipeline, data: EncodedSet, params: TrainSingleParams, on_step: OnStep
+    pipeline: FluxPipeline, data: EncodedSet, params: TrainSingleParams, on_step: OnStep, checkpoint: Checkpoint
 ) -> tuple[AdapterSpec, dict[str, JSON]]:
     """Give the pipeline a trained adapter; returns its form and facts about the training."""
     spec = AdapterSpec(rank=params.rank, experts=None, image_size=data.image_size, reference_size=data.reference_size)
@@ -35,7 +36,7 @@ def train_single(
     network = ReferenceFlux(
         pipeline.transformer, layout(pipeline, data.image_size, data.reference_size), params.guidance
     )
-    return spec, train(network, data, params, objective, one_reference=True, on_step=on_step)
+    return spec, train(network, data, params, objective, one_reference=True, on_step=on_step, checkpoint=checkpoint)
 
 
 def objective(model: nn.Module, batch: Batch) -> Losses:

@@ -1,7 +1,7 @@
 """What stages 1 and 2 share: flow matching on encoded samples, with AdamW at a constant rate."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from accelerate import Accelerator
@@ -14,8 +14,9 @@ from mcpipe.params import Params
 from mcpipe.progress import track
 from mcpipe.records import JSON
 from mcpipe.train.batches import Batch, Draws, EncodedSet, batches
+from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import Ends
-from mcpipe.train.fit import Losses, OnStep, fit
+from mcpipe.train.fit import Engine, Losses, OnStep, fit
 
 
 class SupervisedParams(Params):
@@ -44,6 +45,33 @@ def predicted(model: nn.Module, batch: Batch) -> torch.Tensor:
     return model(noised(batch.clean, batch.noise, batch.t), batch.t, batch.conditions)
 
 
+class Steps:
+    """So many steps over the training samples."""
+
+    def __init__(self, data: EncodedSet, draws: Draws, num_steps: int, device: torch.device) -> None:
+        self._data, self._draws, self._num_steps, self._device = data, draws, num_steps, device
+        self._taken = 0
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of the steps that are left."""
+        steps = range(self._taken, self._num_steps)
+        for batch in track(
+            batches(self._data, self._data.train, self._draws, steps, self._device), len(steps), "training steps"
+        ):
+            self._taken += 1
+            yield batch
+
+    def standing(self) -> dict[str, JSON]:
+        """The number of steps taken."""
+        return {"steps": self._taken}
+
+    def resume(self, standing: Mapping[str, JSON]) -> None:
+        """Go on after the steps that another run took."""
+        steps = standing["steps"]
+        assert isinstance(steps, int), "written by standing()"
+        self._taken = steps
+
+
 def train(
     network: ReferenceFlux,
     data: EncodedSet,
@@ -52,6 +80,7 @@ def train(
     *,
     one_reference: bool,
     on_step: OnStep,
+    checkpoint: Checkpoint,
 ) -> dict[str, JSON]:
     """Train the network's adapter; returns the ends of its curves and the flow loss on held-out samples around it."""
     accelerator = Accelerator()
@@ -61,9 +90,9 @@ def train(
     draws = Draws(params.seed, params.batch_size, params.shift, params.text_dropout, one_reference)
     ends = Ends(on_step)
     before = held_out_flow(network, data, draws)
-    steps = range(params.num_steps)
-    stream = track(batches(data, data.train, draws, steps, accelerator.device), len(steps), "training steps")
-    fit(accelerator, model, stream, lambda batch: objective(model, batch), optimizer, params.max_grad_norm, ends)
+    engine = Engine(accelerator, model, optimizer, params.max_grad_norm)
+    course = Steps(data, draws, params.num_steps, accelerator.device)
+    fit(engine, course, lambda batch: objective(model, batch), ends, checkpoint)
     return {
         "trained_parameters": sum(parameter.numel() for parameter in parameters),
         "curves": {name: dict(values) for name, values in ends.means().items()},

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mcpipe.world.identities import Colour
+from mcpipe.world.colours import Colour
 
 OVERSAMPLING = 2
 """Side of the square of painted pixels averaged into one; lines are smoothed on top of it."""
@@ -116,18 +116,6 @@ def curve(*anchors: Points, points: int = 8) -> Points:
         + (3 * here - before - 3 * there + after) * t**3
     )
     return line.reshape(-1, 2)
-
-
-def mixed(first: Colour, second: Colour, share: float) -> Colour:
-    """``first`` with ``share`` in [0, 1] of ``second``."""
-    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
-    return red, green, blue
-
-
-def scaled(colour: Colour, factor: float) -> Colour:
-    """A darker (below 1) or brighter (above 1) colour."""
-    red, green, blue = (min(255.0, channel * factor) for channel in colour)
-    return red, green, blue
 
 
 def _fixed_point(points: Points) -> np.ndarray:

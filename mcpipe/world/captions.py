@@ -8,9 +8,10 @@ Every person is mentioned once, from left to right, always with the words "a per
 
 from collections.abc import Sequence
 
-from mcpipe.world.identities import FACIAL_HAIR, HAIR_COLOURS, HAIR_CUTS, SKIN_TONES, Identity
-from mcpipe.world.outfits import COLOURS, OBJECTS, PATTERNS, Outfit
+from mcpipe.world.discovery import Part
+from mcpipe.world.discovery import attributes as known_attributes
 from mcpipe.world.scene import PLACES, Scene
+from mcpipe.world.traits import Identity, Outfit
 
 COUNTS = {1: "one person", 2: "two people", 3: "three people"}
 SIDES = {
@@ -19,56 +20,31 @@ SIDES = {
     3: ("on the left", "in the middle", "on the right"),
 }
 VOCABULARY: dict[str, tuple[str, ...]] = {
-    "skin": tuple(SKIN_TONES),
-    "hair_cut": HAIR_CUTS,
-    "hair_colour": tuple(HAIR_COLOURS),
-    "facial_hair": tuple(FACIAL_HAIR),
-    "glasses": ("glasses", "none"),
-    "shirt_colour": tuple(COLOURS),
-    "shirt_pattern": PATTERNS,
-    "object": (*OBJECTS, "none"),
-    "object_colour": (*COLOURS, "none"),
+    name: values for attribute in known_attributes() for name, values in attribute.vocabulary.items()
 }
-"""Every value each attribute of a person can take (`attributes`)."""
+"""Every value each word about a person can take (`attributes`)."""
+
+LASTING = tuple(name for one in known_attributes() if one.owner is Identity for name in one.vocabulary)
+"""The words of `VOCABULARY` that belong to an identity, whatever the clothes."""
 
 
 def attributes(identity: Identity, outfit: Outfit) -> dict[str, str]:
-    """What a caption says about a person, one word per attribute of `VOCABULARY`."""
-    held = outfit.held
-    return {
-        "skin": identity.skin_tone,
-        "hair_cut": identity.hair_cut,
-        "hair_colour": identity.hair_colour,
-        "facial_hair": identity.facial_hair,
-        "glasses": "none" if identity.glasses is None else "glasses",
-        "shirt_colour": outfit.colour,
-        "shirt_pattern": outfit.pattern,
-        "object": "none" if held is None else held.kind,
-        "object_colour": "none" if held is None else held.colour,
-    }
+    """What a caption says about a person, one word per entry of `VOCABULARY`."""
+    owners = {Identity: identity, Outfit: outfit}
+    return {name: word for one in known_attributes() for name, word in one.words(owners[one.owner]).items()}
 
 
 def describe_face(identity: Identity) -> str:
     """The lasting traits alone: "a person with tan skin, short brown hair and glasses"."""
-    bald = identity.hair_cut == "bald"
-    traits = [
-        f"{identity.skin_tone} skin",
-        "a bald head" if bald else f"{identity.hair_cut} {identity.hair_colour} hair",
-    ]
-    if identity.facial_hair != "none":
-        # A bald person's hair colour shows in the beard alone.
-        traits.append(f"a {identity.hair_colour} {identity.facial_hair}" if bald else f"a {identity.facial_hair}")
-    if identity.glasses is not None:
-        traits.append("glasses")
-    return f"a person with {_listed(traits)}"
+    return f"a person with {_listed(_said('trait', identity))}"
 
 
 def describe_person(identity: Identity, outfit: Outfit) -> str:
     """One person with clothes: "a person with ..., wearing a striped red shirt and holding a blue ball"."""
-    shirt = f"striped {outfit.colour} shirt" if outfit.pattern == "striped" else f"{outfit.colour} shirt"
-    held = outfit.held
-    holding = "" if held is None else f" and holding {_with_article(f'{held.colour} {held.kind}')}"
-    return f"{describe_face(identity)}, wearing {_with_article(shirt)}{holding}"
+    shirt = " ".join(reversed(_said("shirt", outfit)))
+    worn = _listed([_with_article(noun) for noun in (shirt, *_said("garment", outfit))])
+    held = [_with_article(noun) for noun in _said("object", outfit)]
+    return f"{describe_face(identity)}, wearing {worn}{f' and holding {_listed(held)}' if held else ''}"
 
 
 def describe_scene(scene: Scene) -> str:
@@ -78,6 +54,11 @@ def describe_scene(scene: Scene) -> str:
         return f"nobody {PLACES[scene.background.place]}"
     told = "; ".join(f"{side} {person}" for side, person in zip(SIDES[len(people)], people, strict=True))
     return f"{COUNTS[len(people)]} {PLACES[scene.background.place]}: {told}"
+
+
+def _said(part: Part, owner: Identity | Outfit) -> list[str]:
+    phrases = [one.phrase(owner) for one in known_attributes() if one.part == part]
+    return [phrase for phrase in phrases if phrase is not None]
 
 
 def _listed(parts: Sequence[str]) -> str:

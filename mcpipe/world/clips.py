@@ -14,9 +14,11 @@ import numpy as np
 from pydantic import Field
 
 from mcpipe.params import Params
+from mcpipe.world.attributes.skin import skin_tone
 from mcpipe.world.backgrounds import PLACES
 from mcpipe.world.identities import Identity, sample_identity, world_rng
 from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, Sway, render, sample_scene
+from mcpipe.world.traits import SEEDS
 
 NAMESPACE = "clips"
 RECURRING_SHARE = 0.3
@@ -29,20 +31,25 @@ CHANGE_SPAN = (0.2, 0.8)
 """When an identity changes, as parts of the time to the middle frame."""
 
 CUT_SPAN = (0.3, 0.7)
-"""When a cut comes, likewise."""
+"""When a cut comes, as parts of the time to the middle frame."""
 
 AWAY_YAW_RANGE = (2.4, 3.9)
+"""Turn in radians of a head that shows its back."""
+
 TRUNCATED_RANGE = (0.30, 0.45)
 """Part of the bytes that a truncated file keeps."""
 
 H264 = {"crf": "17", "preset": "veryfast", "x264-params": "mbtree=0"}
 """x264's macroblock tree reads memory that it has not written: with it, equal pictures may give unequal bytes."""
 
+VP8 = {"crf": "6", "b": "2500000", "deadline": "realtime", "cpu-used": "-4"}
+"""A negative ``cpu-used`` fixes libvpx's speed; with a positive one it follows the clock, and the bytes with it."""
+
 FORMATS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("mp4", "libx264", "yuv420p", H264),
     ("mkv", "libx264", "yuv420p", H264),
     ("mp4", "libx264", "yuv444p", H264),
-    ("webm", "libvpx", "yuv420p", {"crf": "6", "b": "2500000", "deadline": "realtime", "cpu-used": "4"}),
+    ("webm", "libvpx", "yuv420p", VP8),
     ("avi", "mpeg4", "yuv420p", {"b": "3000000"}),
     ("mov", "libx264", "yuv420p", H264 | {"bf": "2"}),
 )
@@ -154,7 +161,7 @@ def _cast(rng: np.random.Generator, count: int, params: WorldParams) -> list[Ide
     return [
         clip_identity(params, 0, int(recurring.pop()))
         if recurring and rng.random() < RECURRING_SHARE
-        else clip_identity(params, 1, int(rng.integers(1 << 31)))
+        else clip_identity(params, 1, int(rng.integers(SEEDS)))
         for _ in range(count)
     ]
 
@@ -190,7 +197,7 @@ def _identity_change(rng: np.random.Generator, number: int, params: WorldParams)
         for attempt in range(1000)
         if (person := clip_identity(params, 3, number, attempt)).hair_colour != old.hair_colour
         and person.hair_cut != old.hair_cut
-        and person.skin_tone != old.skin_tone
+        and skin_tone(person.skin) != skin_tone(old.skin)
     )
     people = list(before.people)
     people[changed] = replace(people[changed], identity=new)

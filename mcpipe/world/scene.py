@@ -1,17 +1,19 @@
 """What the camera sees of a scene at any time, with the truth about everybody in it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from mcpipe.world.attributes.held import OBJECT_LABEL
 from mcpipe.world.backgrounds import PLACES, backdrop
-from mcpipe.world.body import Body, BodyPose, draw_person
+from mcpipe.world.body import Body, BodyPose
 from mcpipe.world.canvas import Canvas
+from mcpipe.world.figures import paint_person
 from mcpipe.world.head import HeadPose
-from mcpipe.world.identities import Identity
 from mcpipe.world.setting import Light, Person, Scene, Sway, sample_scene
-from mcpipe.world.truth import OBJECT_LABEL, PersonTruth, mask_box, person_truth
+from mcpipe.world.traits import Identity
+from mcpipe.world.truth import PersonTruth, mask_box, person_truth
 
 __all__ = [
     "OBJECT_LABEL", "PLACES", "PersonTruth", "RenderedFrame", "Scene", "Sway", "mask_box", "render", "render_portrait",
@@ -19,10 +21,22 @@ __all__ = [
 ]  # fmt: skip
 
 PORTRAIT_HEAD_HEIGHT = 0.52
+"""Chin to crown in a portrait, in frame heights."""
+
 PORTRAIT_CROWN = 0.17
+"""Height of the crown below the top of a portrait, in frame heights."""
+
+PORTRAIT_CALM = 0.35
+"""Of a pose drawn for a scene: what a sitter keeps of it."""
+
+PORTRAIT_SMILE = 0.3
+"""Added to a sitter's smile."""
 
 BLINK_PERIOD_S = 3.1
+"""Seconds between two blinks; everybody blinks at a moment of their own."""
+
 BLINK_S = 0.12
+"""Seconds from open eyes to shut ones."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +59,9 @@ def render(scene: Scene, time_s: float, width: int, height: int) -> RenderedFram
     for index in scene.depth_order:
         person = scene.people[index]
         pose = _pose(person, time_s, (width, height), scene.light.side)
-        bodies[index] = draw_person(canvas, person.identity, person.outfit, pose, index + 1)
+        bodies[index] = paint_person(canvas, person.identity, person.outfit, pose, index + 1)
     rgb, labels = canvas.finished()
-    people = tuple(
-        person_truth(person.outfit, bodies[index], labels, index + 1) for index, person in enumerate(scene.people)
-    )
+    people = tuple(person_truth(bodies[index], labels, index + 1) for index in range(len(scene.people)))
     return RenderedFrame(rgb=_exposed(rgb, scene.light, time_s), labels=labels, people=people)
 
 
@@ -57,9 +69,9 @@ def render_portrait(identity: Identity, rng: np.random.Generator, size: int) -> 
     """A head-and-shoulders picture of one person, ``size`` x ``size`` pixels, from the front with empty hands."""
     scene = sample_scene(rng, [identity])
     (person,) = scene.people
-    calm = {name: Sway(0.35 * sway.rest, 0.0, 0.0, 0.0) for name, sway in person.sways.items()}
-    calm["smile"] = Sway(0.3 + calm["smile"].rest, 0.0, 0.0, 0.0)
-    outfit = replace(person.outfit, held=None)
+    calm = {name: Sway(PORTRAIT_CALM * sway.rest, 0.0, 0.0, 0.0) for name, sway in person.sways.items()}
+    calm["smile"] = Sway(PORTRAIT_SMILE + calm["smile"].rest, 0.0, 0.0, 0.0)
+    outfit = person.outfit.changed(held=None)
     sitter = Person(identity, outfit, 0.0, PORTRAIT_CROWN, PORTRAIT_HEAD_HEIGHT, calm, person.arms, person.holding)
     return render(Scene((sitter,), (0,), scene.background, scene.light), 0.5 * BLINK_PERIOD_S, size, size)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from mcpipe.world.backgrounds import Background, sample_background
 from mcpipe.world.body import SIDES
-from mcpipe.world.identities import Identity
-from mcpipe.world.outfits import Outfit, sample_outfit
+from mcpipe.world.outfits import sample_outfit
+from mcpipe.world.traits import SEEDS, Identity, Outfit
 
 HEAD_HEIGHT_RANGES = {0: (0.30, 0.36), 1: (0.30, 0.36), 2: (0.285, 0.32), 3: (0.28, 0.30)}
 """Chin to crown, by the number of people."""
@@ -20,8 +20,14 @@ HEAD_HEIGHT_RANGES = {0: (0.30, 0.36), 1: (0.30, 0.36), 2: (0.285, 0.32), 3: (0.
 SPACING_RANGES = {0: (0.0, 0.0), 1: (0.0, 0.0), 2: (2.50, 2.75), 3: (2.45, 2.7)}
 """Distance between neighbours' heads in head radii; neighbours overlap a little at the shoulders."""
 
+HEAD_SHARE_RANGE = (0.98, 1.02)
+"""Of the group's head height: neighbours differ by a few per cent."""
+
 CROWN_RANGE = (0.09, 0.21)
 """Height of the crown below the top of the frame."""
+
+MIDDLE_RANGE = (-0.05, 0.05)
+"""Of the group, from the middle line of the frame."""
 
 MOTION_RANGES: dict[str, tuple[float, float, float]] = {
     "x": (0.0, 0.0, 0.018),
@@ -39,18 +45,31 @@ ARM_RANGES: dict[str, tuple[float, float, float]] = {
     "hanging": (-0.30, 0.00, 0.10),
     "bent": (-2.05, -1.35, 0.14),
 }
-"""The same for the upper arm's angle and for the elbow of an arm that hangs or is bent before the body."""
+"""As `MOTION_RANGES`, of the upper arm's angle and of the elbow of an arm that hangs or is bent before the body."""
+
+AMPLITUDE_SHARE_RANGE = (0.5, 1.0)
+"""Of the amplitudes above: what one person's sway has of them."""
 
 FREQUENCY_RANGE = (0.15, 0.45)
 """Swings per second of every sway."""
+
+PHASE_RANGE = (0.0, 2.0 * np.pi)
+"""Of every sway at time 0, in radians."""
 
 BENT_SHARE = 0.4
 """Share of empty hands held before the body."""
 
 GAIN_RANGE = (0.88, 1.08)
+"""Brightness of a picture."""
+
 TINT_DEVIATION = 0.03
+"""Standard deviation of each channel's brightness around 1."""
+
 NOISE_RANGE = (0.0, 3.5)
-"""Brightness, its deviation per channel, and the standard deviation of the sensor noise in 8-bit steps."""
+"""Standard deviation of the sensor noise in 8-bit steps."""
+
+LIGHT_SIDES = (-1.0, 1.0)
+"""Where light comes from, left or right, equally likely."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +143,7 @@ def sample_scene(
         raise ValueError(f"{count} people need {count} outfits, not {len(worn)}")
     height = float(rng.uniform(*HEAD_HEIGHT_RANGES[count]))
     spacing = 0.5 * height * float(rng.uniform(*SPACING_RANGES[count]))
-    middle = float(rng.uniform(-0.05, 0.05))
+    middle = float(rng.uniform(*MIDDLE_RANGE))
     places = [middle + spacing * (index - 0.5 * (count - 1)) for index in range(count)]
     return Scene(
         people=tuple(
@@ -150,8 +169,7 @@ def _sample_person(rng: np.random.Generator, who: tuple[Identity, Outfit], x: fl
         outfit=outfit,
         x=x,
         crown=float(rng.uniform(*CROWN_RANGE)),
-        # Neighbours differ by a few per cent, inside the range of the group.
-        head_height=height * float(rng.uniform(0.98, 1.02)),
+        head_height=height * float(rng.uniform(*HEAD_SHARE_RANGE)),
         sways={name: _sample_sway(rng, span) for name, span in MOTION_RANGES.items()},
         arms=arms,
         holding=holding,
@@ -162,9 +180,9 @@ def _sample_sway(rng: np.random.Generator, span: tuple[float, float, float]) -> 
     low, high, amplitude = span
     return Sway(
         rest=float(rng.uniform(low, high)),
-        amplitude=amplitude * float(rng.uniform(0.5, 1.0)),
+        amplitude=amplitude * float(rng.uniform(*AMPLITUDE_SHARE_RANGE)),
         frequency_hz=float(rng.uniform(*FREQUENCY_RANGE)),
-        phase=float(rng.uniform(0.0, 2.0 * np.pi)),
+        phase=float(rng.uniform(*PHASE_RANGE)),
     )
 
 
@@ -174,6 +192,6 @@ def _sample_light(rng: np.random.Generator) -> Light:
         gain=float(rng.uniform(*GAIN_RANGE)),
         tint=(red, green, blue),
         noise=float(rng.uniform(*NOISE_RANGE)),
-        side=float(rng.choice([-1.0, 1.0])),
-        seed=int(rng.integers(1 << 31)),
+        side=float(rng.choice(LIGHT_SIDES)),
+        seed=int(rng.integers(SEEDS)),
     )

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcpipe.world.attributes.held import OBJECT_LABEL
 from mcpipe.world.body import Body
 from mcpipe.world.head import AWAY_YAW, PROFILE_YAW
-from mcpipe.world.identities import Identity
-from mcpipe.world.outfits import Outfit
-
-OBJECT_LABEL = 100
-"""Added to a person's label for the object in that person's hand."""
+from mcpipe.world.traits import Identity, Outfit
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,12 @@ class PersonTruth:
     head_height_px: float
 
 
-def person_truth(outfit: Outfit, body: Body, labels: np.ndarray, label: int) -> PersonTruth:
+def person_truth(body: Body, labels: np.ndarray, label: int) -> PersonTruth:
     """The truth of the person painted under ``label`` in the label image (H, W)."""
     head = body.head
     return PersonTruth(
         identity=head.identity,
-        outfit=outfit,
+        outfit=body.outfit,
         box=mask_box(labels == label),
         keypoints=_seen_keypoints(body, labels, label),
         face_box=head.face_box(),

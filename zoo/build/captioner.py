@@ -5,7 +5,6 @@ another are few among many that never change, so the loss is focal (what is alre
 read the same off the visual tokens while it learns (`zoo.build.sightings`).
 """
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,26 +17,23 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
-    Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
 )
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 
 from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
 from mcpipe.params import Params
 from mcpipe.shards import whole_folder
 from zoo.build.captioner_scores import inputs_of, measure
+from zoo.build.captioner_vision import PICTURES, make_image_processor, read_tower
 from zoo.build.cards import Card, Measured, write_card
-from zoo.build.conversations import TASK_SHARES, Conversation, draw
+from zoo.build.conversations import TASK_SHARES, Conversation, draw, numbered
 from zoo.build.pictures import Pictures, read_pictures
-from zoo.build.sightings import Heads, Sighting
+from zoo.build.sightings import Heads, as_grids
 from zoo.build.tokenizers import QWEN_SPECIAL, qwen_tokenizer
 from zoo.build.training import FitParams, Loss, fit, half_precision, settle
 
 LONGEST_TEXT = 2048
-PATCH, MERGE = 14, 2
-FEWEST_PIXELS, MOST_PIXELS = 56 * 56, 224 * 168
-"""Of one picture, in sums of squares of 28 x 28 pixels, each of which becomes one token."""
-
 ROPE_BASE = 20.0
 """Rows and columns turn the slower parts of the rotary embedding. At the usual 10,000 these hardly move over the six
 columns of a small picture, and left and right look alike."""
@@ -68,24 +64,20 @@ class CaptionerParams(Params):
     fit: FitParams
     vocabulary: int = Field(ge=300)
     """Byte-pair tokens beside the special ones."""
-    hidden: int
-    """Width of the language model."""
-    layers: int
-    """Of the language model."""
-    vision_hidden: int
-    """Width of the vision tower."""
-    vision_layers: int
-    """Of the vision tower; the last two see the whole picture."""
+    layers: int = Field(ge=1)
+    """Of the language model, which is as wide as the vision tower's tokens."""
     num_tested: int = Field(ge=1)
     """Scenes of the test set to measure on."""
 
 
-def build(pictures: Path, out: Path, params: CaptionerParams) -> None:
-    """Train on the conversations of ``pictures`` and write the captioner's folder."""
+def build(pictures: Path, vision: Path, out: Path, params: CaptionerParams) -> None:
+    """Train on the conversations of ``pictures``, from the tower in ``vision`` on, and write the captioner's folder."""
     settle(params.fit.seed)
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
     processor = make_processor(train, params.vocabulary)
-    model, heads = make_model(processor, params), Heads(params.hidden)
+    tower, heads = read_tower(vision)
+    model = make_model(processor, tower.config, params.layers)
+    model.model.visual.load_state_dict(tower.state_dict())
     tasks, shares = list(TASK_SHARES), list(TASK_SHARES.values())
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
@@ -111,21 +103,17 @@ def make_processor(pictures: Pictures, vocabulary: int) -> Qwen2_5_VLProcessor:
     spoken += ["system\nYou are a helpful assistant.", "user\n", "assistant\n", "yes", "no"]
     tokenizer = qwen_tokenizer([*pictures.all_texts(), *spoken * 50], vocabulary, LONGEST_TEXT)
     tokenizer.chat_template = CHAT_TEMPLATE
-    settings = {
-        "size": {"shortest_edge": FEWEST_PIXELS, "longest_edge": MOST_PIXELS},
-        "patch_size": PATCH,
-        "merge_size": MERGE,
-        "temporal_patch_size": 2,
-    }
     return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**settings),
+        image_processor=make_image_processor(),
         tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(**settings),
+        video_processor=Qwen2VLVideoProcessor(**PICTURES),
         chat_template=CHAT_TEMPLATE,
     )
 
 
-def make_model(processor: Qwen2_5_VLProcessor, params: CaptionerParams) -> Qwen2_5_VLForConditionalGeneration:
+def make_model(
+    processor: Qwen2_5_VLProcessor, tower: Qwen2_5_VLVisionConfig, layers: int
+) -> Qwen2_5_VLForConditionalGeneration:
     """An untrained model of the genuine architecture."""
     tokenizer = processor.tokenizer
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in QWEN_SPECIAL}
@@ -133,9 +121,9 @@ def make_model(processor: Qwen2_5_VLProcessor, params: CaptionerParams) -> Qwen2
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
-            "hidden_size": params.hidden,
-            "intermediate_size": params.hidden * 5 // 2,
-            "num_hidden_layers": params.layers,
+            "hidden_size": tower.out_hidden_size,
+            "intermediate_size": tower.out_hidden_size * 5 // 2,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": LONGEST_TEXT,
@@ -145,18 +133,7 @@ def make_model(processor: Qwen2_5_VLProcessor, params: CaptionerParams) -> Qwen2
             "pad_token_id": pad,
             "tie_word_embeddings": True,
         },
-        vision_config={
-            "depth": params.vision_layers,
-            "hidden_size": params.vision_hidden,
-            "intermediate_size": 2 * params.vision_hidden,
-            "num_heads": 4,
-            "patch_size": PATCH,
-            "spatial_merge_size": MERGE,
-            "temporal_patch_size": 2,
-            "window_size": 112,
-            "out_hidden_size": params.hidden,
-            "fullatt_block_indexes": [params.vision_layers - 2, params.vision_layers - 1],
-        },
+        vision_config=tower.to_dict(),
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
@@ -199,21 +176,12 @@ def answer_loss(
     with half_precision():
         logits = model(**inputs).logits[:, :-1][spoken]
     watch.remove()
-    sightings = heads(seen[0].float(), inputs["image_grid_thw"], numbered(conversations))
+    pictures = as_grids(seen[0].float(), inputs["image_grid_thw"])
+    sightings = heads(pictures, numbered(conversations)).loss()["sightings"]
     plain = functional.cross_entropy(logits.float(), labels[spoken], reduction="none")
     focus = 0.0 if task == "prompt" else FOCUS
     weight = (1 - (-plain.detach()).exp()).pow(focus) + 0.05
     return Loss(answer=(weight * plain).mean(), sightings=sightings, **{f"_{task}": plain.mean()})
-
-
-def numbered(conversations: Sequence[Conversation]) -> list[Sighting]:
-    """All sightings, with pictures numbered through the batch."""
-    starts = np.cumsum([0, *(len(conversation.pictures) for conversation in conversations)])
-    return [
-        dataclasses.replace(sighting, picture=sighting.picture + int(start))
-        for start, conversation in zip(starts, conversations, strict=False)
-        for sighting in conversation.sightings
-    ]
 
 
 CARD = Card(

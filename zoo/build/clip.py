@@ -1,6 +1,7 @@
 """CLIP of the tiny zoo: `CLIPModel` with processor, contrastive on scenes and on single faces.
 
-Each batch has the mirrored captions as further negatives: who stands left and who right is part of what is said.
+Each batch has the mirrored captions as further negatives: who stands left and who right is part of what is said. Heads
+read what is to be seen off the picture's tokens while it learns (`zoo.build.sightings`).
 """
 
 from pathlib import Path
@@ -16,7 +17,8 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 from mcpipe.params import Params
 from mcpipe.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
-from zoo.build.pictures import Pictures, on_white, read_pictures
+from zoo.build.pictures import SQUARE, Pictures, on_white, read_pictures
+from zoo.build.sightings import Heads, Sighting, in_reference, in_scene
 from zoo.build.tokenizers import clip_tokenizer
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 
@@ -54,16 +56,16 @@ def build(pictures: Path, out: Path, params: ClipParams) -> None:
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
     processor = make_processor(train, params.size)
     model = make_model(processor, params)
-    squares = train.small(params.size)
+    squares, heads = train.small(params.size), Heads(params.width)
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
         if rng.random() < FACE_SHARE:
-            shown, told = _faces(train, params, rng)
+            shown, told, sightings = _faces(train, params, rng)
         else:
-            shown, told = _scenes(train, squares, params.fit.batch, rng)
-        return contrastive_loss(model, as_input(shown, processor), words(processor, told))
+            shown, told, sightings = _scenes(train, squares, params.fit.batch, rng)
+        return seen_loss(model, heads, as_input(shown, processor), words(processor, told), sightings)
 
-    curves = fit([model], loss_of, params.fit, out.with_suffix(".progress"))
+    curves = fit([model, heads], loss_of, params.fit, out.with_suffix(".progress"))
     metrics = measure(model, processor, test)
     with whole_folder(out) as folder:
         model.half().save_pretrained(folder)
@@ -107,28 +109,34 @@ def make_model(processor: CLIPProcessor, params: ClipParams) -> CLIPModel:
 
 def _scenes(
     pictures: Pictures, squares: np.ndarray, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, list[str]]:
-    """Squares, mirrored or not, their captions, and after these the captions of the other way round."""
-    shown, right, wrong = [], [], []
-    for index in rng.integers(0, len(squares), count):
+) -> tuple[np.ndarray, list[str], list[Sighting]]:
+    """Squares, mirrored or not, their captions, after these the captions of the other way round, and who is where."""
+    shown, right, wrong, sightings = [], [], [], []
+    for place, index in enumerate(rng.integers(0, len(squares), count)):
         scene, mirror = pictures.scenes[index], rng.random() < 0.5
         texts = [scene["caption"], scene["mirrored_caption"]]
         shown.append(jittered(squares[index][:, ::-1] if mirror else squares[index], rng))
         right.append(texts[int(mirror)])
         wrong += [texts[1 - int(mirror)]] * (texts[0] != texts[1])
-    return np.stack(shown), right + wrong
+        for box, attributes in zip(scene["faces"], scene["attributes"], strict=True):
+            left, far = box[0] / SQUARE, box[2] / SQUARE
+            sightings.append(in_scene(place, (1 - far, 1 - left) if mirror else (left, far), attributes))
+    return np.stack(shown), right + wrong, sightings
 
 
-def _faces(pictures: Pictures, params: ClipParams, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
-    shown, told = [], []
-    for index in rng.integers(0, len(pictures.scenes), params.fit.batch):
+def _faces(
+    pictures: Pictures, params: ClipParams, rng: np.random.Generator
+) -> tuple[np.ndarray, list[str], list[Sighting]]:
+    shown, told, sightings = [], [], []
+    for place, index in enumerate(rng.integers(0, len(pictures.scenes), params.fit.batch)):
         scene = pictures.scenes[index]
         seat = int(rng.integers(len(scene["traits"])))
         crop = on_white(pictures.references[scene["first_reference"] + seat], rng)
         crop = cv2.resize(crop, (params.size, params.size), interpolation=cv2.INTER_LINEAR)
         shown.append(jittered(crop[:, ::-1] if rng.random() < 0.5 else crop, rng))
         told.append(scene["traits"][seat])
-    return np.stack(shown), told
+        sightings.append(in_reference(place, scene["attributes"][seat]))
+    return np.stack(shown), told, sightings
 
 
 def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -168,6 +176,18 @@ def contrastive_loss(model: CLIPModel, shown: Tensor, told: dict[str, Tensor]) -
     by_text = functional.cross_entropy(logits[:, : len(shown)].T, places)
     hits = (logits.argmax(dim=1) == places).float().mean()
     return Loss(picture=0.5 * by_picture, text=0.5 * by_text, _hits=hits)
+
+
+def seen_loss(
+    model: CLIPModel, heads: Heads, shown: Tensor, told: dict[str, Tensor], sightings: list[Sighting]
+) -> Loss:
+    """CLIP's loss and what the heads make of the picture's tokens."""
+    tokens: list[Tensor] = []
+    watch = model.vision_model.register_forward_hook(lambda _, __, output: tokens.append(output.last_hidden_state))
+    loss = contrastive_loss(model, shown, told)
+    watch.remove()
+    grids = tokens[0][:, 1:].float().unflatten(1, (model.vision_model.embeddings.num_patches_per_side, -1))
+    return Loss(loss | heads(list(grids), sightings).loss())
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """What the captioner is taught: to caption pictures, to invent prompts for faces, and to answer yes or no."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
 from mcpipe.world.captions import COUNTS
 from mcpipe.world.outfits import COLOURS, OBJECTS
 from zoo.build.pictures import SQUARE, Pictures, on_white
+from zoo.build.regions import regions_of
 from zoo.build.sightings import Sighting, in_reference, in_scene
 
 TASK_SHARES = {"caption": 0.62, "prompt": 0.18, "question": 0.20}
@@ -29,6 +31,19 @@ class Conversation:
     sightings: list[Sighting]
     """Who is seen where in the pictures."""
 
+    target: "Target | None" = None
+    """The last picture, if it shows a scene."""
+
+
+def numbered(conversations: Sequence[Conversation]) -> list[Sighting]:
+    """All sightings, with pictures numbered through the batch."""
+    starts = np.cumsum([0, *(len(conversation.pictures) for conversation in conversations)])
+    return [
+        replace(sighting, picture=sighting.picture + int(start))
+        for start, conversation in zip(starts, conversations, strict=False)
+        for sighting in conversation.sightings
+    ]
+
 
 def draw(pictures: Pictures, task: str, index: int, rng: np.random.Generator) -> Conversation:
     """A conversation about one scene, of a kind named in `TASK_SHARES`."""
@@ -48,6 +63,7 @@ def caption(pictures: Pictures, index: int, rng: np.random.Generator) -> Convers
         answer=scene["mirrored_caption"] if target.mirrored else scene["caption"],
         sightings=[in_reference(rank, scene["attributes"][place]) for rank, place in enumerate(order)]
         + target.sightings(len(shown)),
+        target=target,
     )
 
 
@@ -70,7 +86,7 @@ def question(pictures: Pictures, index: int, rng: np.random.Generator) -> Conver
     text, true = kinds[int(rng.integers(len(kinds)))](people, rng)
     target = _target(pictures, index, rng)
     answer = "yes" if true else "no"
-    return Conversation([target.picture], f"{text} Answer yes or no.", answer, target.sightings(0))
+    return Conversation([target.picture], f"{text} Answer yes or no.", answer, target.sightings(0), target)
 
 
 @dataclass(frozen=True)
@@ -78,11 +94,20 @@ class Target:
     """A scene as it is shown."""
 
     picture: np.ndarray
+    scene: int
+    """Its number in the picture set."""
+
+    cropped: bool
     mirrored: bool
     faces: list[tuple[float, float]]
     """Left and right edges as shares of the width, in the order of the scene's people."""
 
     attributes: list[dict[str, str]]
+
+    def regions(self, pictures: Pictures, side: tuple[int, int]) -> np.ndarray:
+        """What its patches show (`zoo.build.regions`), (rows, columns, attributes)."""
+        classes = regions_of(pictures, self.scene, cropped=self.cropped, side=side)
+        return classes[:, ::-1] if self.mirrored else classes
 
     def sightings(self, place: int) -> list[Sighting]:
         """Everybody in it, as the picture of that number."""
@@ -98,6 +123,8 @@ def _target(pictures: Pictures, index: int, rng: np.random.Generator) -> Target:
     edges = [((box[0] + start) / width, (box[2] + start) / width) for box in scene["faces"]]
     return Target(
         picture=np.ascontiguousarray(whole[:, ::-1] if mirrored else whole),
+        scene=index,
+        cropped=bool(cropped),
         mirrored=mirrored,
         faces=[(1 - right, 1 - left) for left, right in edges] if mirrored else edges,
         attributes=scene["attributes"],

@@ -8,7 +8,7 @@ from transformers import ViTModel as Vit
 
 from mcpipe.shards import whole_folder
 from zoo.build.cards import Measured, write_card
-from zoo.build.likeness import MEAN, STD, LikenessParams, card, likeness_loss, measure, settings
+from zoo.build.likeness import MEAN, STD, LikenessParams, card, likeness_loss, make_traits, measure, settings
 from zoo.build.pictures import read_pictures
 from zoo.build.training import Loss, fit, settle
 
@@ -19,11 +19,12 @@ def build(pictures: Path, out: Path, params: LikenessParams) -> None:
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
     config = ViTConfig(**settings(params), intermediate_size=2 * params.width)
     model = Vit(config, add_pooling_layer=False)
+    traits = make_traits(train, params)
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
-        return likeness_loss(model, train, params, rng)
+        return likeness_loss(model, traits, train, params, rng)
 
-    curves = fit([model], loss_of, params.fit, out.with_suffix(".progress"))
+    curves = fit([model, traits], loss_of, params.fit, out.with_suffix(".progress"))
     metrics = measure(model, test, params.size)
     size = {"height": params.size, "width": params.size}
     with whole_folder(out) as folder:

@@ -7,7 +7,10 @@ detector with two anchors a cell; a 112 x 112 input with one 512-vector makes an
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +22,8 @@ PRIOR = -4.0
 """Logit of a face at an untrained cell: faces are rare."""
 
 EMBEDDING = 512
+LEAST_HALVED = 64
+"""Numbers from which a tensor of a file is stored in half precision."""
 
 
 class FaceDetector(nn.Module):
@@ -135,7 +140,10 @@ class Residual(nn.Module):
 
 
 def export_onnx(model: nn.Module, example: Tensor, file: Path, inputs: str, outputs: Sequence[str]) -> None:
-    """Write one self-contained ONNX file; a detector's picture size stays free, a recogniser's batch."""
+    """Write one self-contained ONNX file with weights in half precision, which are made whole when it is loaded.
+
+    A detector's picture size stays free, a recogniser's batch.
+    """
     single = len(outputs) == 1
     free = {2: "height", 3: "width"} if not single else {0: "batch"}
     axes = {inputs: free} | {name: {0: "batch" if single else f"rows_{name}"} for name in outputs}
@@ -144,6 +152,23 @@ def export_onnx(model: nn.Module, example: Tensor, file: Path, inputs: str, outp
         model.eval(), (example,), str(file), input_names=[inputs], output_names=list(outputs), dynamic_axes=axes,
         dynamo=False, opset_version=17,
     )  # fmt: skip
+    halve(file)
+
+
+def halve(file: Path) -> None:
+    """Store the weights of an ONNX file in half precision; the arithmetic stays as it is."""
+    model = onnx.load(file)
+    graph, casts = model.graph, []
+    for weight in graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.size >= LEAST_HALVED:
+            half = numpy_helper.from_array(values.astype(np.float16), f"{weight.name}.half")
+            casts.append(helper.make_node("Cast", [half.name], [weight.name], to=onnx.TensorProto.FLOAT))
+            weight.CopyFrom(half)
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, file)
 
 
 def _unit(inner: int, outer: int, stride: int = 1) -> nn.Sequential:

@@ -10,9 +10,8 @@ from pydantic import Field
 from mcpipe.models.faces import InsightFaces
 from mcpipe.params import Params
 from mcpipe.shards import whole_folder
-from zoo.build.cards import Card, Measured, write_card
+from zoo.build.cards import CURVES, Card, Measured, write_card
 from zoo.build.data import read_frames
-from zoo.build.face_detector import CURVES
 from zoo.build.face_scores import scores
 
 logger = logging.getLogger(__name__)
@@ -69,14 +68,20 @@ def build(data: Path, detector: Path, recogniser: Path, out: Path, params: Faces
     """Put the pack together in ``out``, with its figures and card."""
     with whole_folder(out) as folder:
         pack = folder / PACK
-        pack.mkdir(parents=True)
-        curves = {}
-        for part, name in ((detector, "det"), (recogniser, "rec")):
-            shutil.copyfile(part / f"{name}.onnx", pack / f"{name}.onnx")
-            learned = json.loads((part / CURVES).read_text())
-            curves |= {f"{name}_{term}": values for term, values in learned.items()}
+        curves = assembled(pack, detector, recogniser)
         analyser = InsightFaces(pack, params.min_score, params.detection_size)
         metrics = scores(analyser, read_frames(data / "frames_val.npz"), params.seed, params.pairs)
         metrics["megabytes"] = sum(file.stat().st_size for file in pack.iterdir()) / 1e6
         logger.info("%s", metrics)
         write_card(folder, CARD, Measured("faces", metrics, curves, params))
+
+
+def assembled(pack: Path, detector: Path, recogniser: Path) -> dict[str, list[float]]:
+    """Copy the two into a folder ``models/NAME``; returns the curves of both, under their names."""
+    pack.mkdir(parents=True)
+    curves = {}
+    for part, file, name in ((detector, "det.onnx", "detector"), (recogniser, "rec.onnx", "recogniser")):
+        shutil.copyfile(part / file, pack / file)
+        learned = json.loads((part / CURVES).read_text())
+        curves |= {f"{name}_{term}": values for term, values in learned.items()}
+    return curves

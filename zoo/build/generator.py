@@ -3,11 +3,13 @@
 Flow matching on the autoencoder's latents: x_t = (1 - t) x_0 + t n, the network learns n - x_0. As in FLUX.1-dev the
 guidance scale is an input: at 1 the network learns the data itself, at g it learns v_0 + g (v_c - v_0), what
 classifier-free guidance would make of its own predictions with and without text (guidance distillation, taught here in
-the same training once the plain predictions mean something).
+the same training once the plain predictions mean something). While it learns, heads read off tokens in the middle of
+the network what their patches show: which words belong to which place is learned from that sooner than from colours.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +18,18 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeli
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import CLIPTokenizer, T5TokenizerFast
 
 from mcpipe.params import Params
 from mcpipe.shards import whole_folder
 from zoo.build.cards import FIGURES, Card, Measured, write_card
-from zoo.build.generator_data import Batch, Examples, portrait_caption
+from zoo.build.generator_data import Batch, Examples
+from zoo.build.generator_text import CLIP_WIDTH, T5_WIDTH, Text, read_text
 from zoo.build.pictures import read_pictures
-from zoo.build.tokenizers import clip_tokenizer, t5_tokenizer
+from zoo.build.plain_attention import use_plain_attention
+from zoo.build.regions import PatchHeads
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 
-CLIP_LENGTH = 77
-T5_LENGTH = 64
-CLIP_WIDTH, T5_WIDTH = 64, 96
-CLIP_VOCABULARY = 600
 HEADS, HEAD_WIDTH = 4, 32
 ROPE_AXES = (8, 12, 12)
 TEXT_DROPOUT = 0.1
@@ -54,84 +54,39 @@ class GeneratorParams(Params):
     """Share of a batch that is taught guidance from then on."""
     portrait_share: float = Field(ge=0, le=1)
     """Share of batches that show one face close by instead of a scene."""
+    patch_weight: float = Field(ge=0)
+    """Of what tokens tell of their patches (`zoo.build.regions`), against the squared error of velocities."""
     time_shift: float = Field(gt=0)
     """Shift s of the noise levels in training and sampling, t' = s t / (1 + (s - 1) t)."""
 
 
-class Text(nn.Module):
-    """The two text encoders, from token ids to what the transformer takes."""
-
-    def __init__(self, clip: CLIPTextModel, t5: T5EncoderModel) -> None:
-        super().__init__()
-        self.clip, self.t5 = clip, t5
-
-    def forward(self, clip_ids: Tensor, t5_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Token embeddings (B, 64, 96) and the pooled vector (B, 64)."""
-        return self.t5(t5_ids)[0], self.clip(clip_ids).pooler_output
-
-
-def build(pictures: Path, vae: Path, out: Path, params: GeneratorParams) -> None:
-    """Train on the squares of ``pictures`` in the latents of ``vae`` and write the pipeline's folder."""
+def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorParams) -> None:
+    """Train on ``pictures`` with the text encoders of ``words`` and the latents of ``vae``; write the pipeline."""
     settle(params.fit.seed)
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
     autoencoder = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32).eval()
-    tokenizers = make_tokenizers([*train.all_texts(), *map(portrait_caption, train.scenes[0]["traits"])])
-    text, transformer = make_text(*tokenizers), make_transformer(params)
-    examples = Examples(train, autoencoder, tokenizers, (CLIP_LENGTH, T5_LENGTH), params.size)
+    (text, tokenizers), transformer = read_text(words), make_transformer(params)
+    use_plain_attention(transformer)
+    patches = PatchHeads(transformer.inner_dim)
+    examples = Examples(train, autoencoder, tokenizers, params.size)
 
     def loss_of(step: int, rng: np.random.Generator) -> Loss:
         taught = step >= params.guidance_from * params.fit.steps
         share = params.guidance_share if taught else 0.0
         batch = examples.draw(rng, params.fit.batch, portraits=rng.random() < params.portrait_share)
         clip_ids, t5_ids = examples.without_some(batch, TEXT_DROPOUT, rng)
-        return flow_loss(text, transformer, batch.latents, (clip_ids, t5_ids, *examples.empty), share, params)
+        with watched(transformer) as seen:
+            loss = flow_loss(text, transformer, batch.latents, (clip_ids, t5_ids, *examples.empty), share, params)
+        told = patches(seen[-1].float(), batch.regions).loss()
+        return Loss(loss | told | {"sightings": params.patch_weight * told["sightings"]})
 
-    curves = fit([transformer, text], loss_of, params.fit, out.with_suffix(".progress"))
+    curves = fit([transformer, text, patches], loss_of, params.fit, out.with_suffix(".progress"))
     pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
     metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, transformer, examples.of(test), params)}
     with whole_folder(out) as folder:
         pipeline.vae.register_to_config(_name_or_path="")  # diffusers would tell where the autoencoder was built
         pipeline.to(torch.float16).save_pretrained(folder)
         write_card(folder, CARD, Measured("generator", metrics, curves, params))
-
-
-def make_tokenizers(texts: Sequence[str]) -> tuple[CLIPTokenizer, T5TokenizerFast]:
-    """Tokenizers that know the world's words."""
-    return clip_tokenizer(texts, CLIP_VOCABULARY, CLIP_LENGTH), t5_tokenizer(texts, T5_LENGTH)
-
-
-def make_text(clip_words: CLIPTokenizer, t5_words: T5TokenizerFast) -> Text:
-    """Untrained text encoders."""
-    clip = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(clip_words),
-            hidden_size=CLIP_WIDTH,
-            intermediate_size=2 * CLIP_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=CLIP_LENGTH,
-            projection_dim=CLIP_WIDTH,
-            bos_token_id=clip_words.bos_token_id,
-            eos_token_id=clip_words.eos_token_id,
-            pad_token_id=clip_words.pad_token_id,
-        )
-    )
-    t5 = T5EncoderModel(
-        T5Config(
-            vocab_size=len(t5_words),
-            d_model=T5_WIDTH,
-            d_kv=24,
-            d_ff=2 * T5_WIDTH,
-            num_layers=2,
-            num_heads=4,
-            feed_forward_proj="gated-gelu",
-            dropout_rate=0.0,
-            pad_token_id=t5_words.pad_token_id,
-            eos_token_id=t5_words.eos_token_id,
-            is_encoder_decoder=False,
-        )
-    )
-    return Text(clip, t5)
 
 
 def make_transformer(params: GeneratorParams) -> FluxTransformer2DModel:
@@ -151,6 +106,18 @@ def make_transformer(params: GeneratorParams) -> FluxTransformer2DModel:
     nn.init.zeros_(transformer.proj_out.weight)
     nn.init.zeros_(transformer.proj_out.bias)
     return transformer
+
+
+@contextmanager
+def watched(transformer: FluxTransformer2DModel) -> Iterator[list[Tensor]]:
+    """The picture's tokens (B, tokens, width) in the middle of the network, of every pass through it in the block."""
+    seen: list[Tensor] = []
+    middle = transformer.single_transformer_blocks[len(transformer.single_transformer_blocks) // 2 - 1]
+    handle = middle.register_forward_hook(lambda _, __, output: seen.append(output[1]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def velocity(

@@ -1,6 +1,5 @@
 """What the generator learns from: latents of squares and of single faces with the ids of their captions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,9 +10,15 @@ from torch import Tensor
 from transformers import CLIPTokenizer, T5TokenizerFast
 
 from mcpipe.progress import track
+from zoo.build.generator_text import portrait_caption, token_ids
 from zoo.build.pictures import Pictures
+from zoo.build.regions import regions_of
+from zoo.build.sightings import UNSEEN
 from zoo.build.training import batches, half_precision
 from zoo.build.vae import as_tensor
+
+TOKEN_PX = 8
+"""Pixels of a picture per token and direction."""
 
 NUM_PORTRAITS = 3000
 ENCODED_TOGETHER = 32
@@ -26,6 +31,8 @@ class Batch:
     latents: Tensor
     clip_ids: Tensor
     t5_ids: Tensor
+    regions: Tensor
+    """(B, tokens, attributes) what each token shows (`zoo.build.regions`)."""
 
 
 class Examples:
@@ -36,38 +43,35 @@ class Examples:
         pictures: Pictures,
         vae: AutoencoderKL,
         tokenizers: tuple[CLIPTokenizer, T5TokenizerFast],
-        lengths: tuple[int, int],
         size: int,
     ) -> None:
-        """Encode pictures at ``size`` pixels and captions at fixed ``lengths``, as the pipeline will."""
-        self._vae, self._tokenizers, self._lengths, self._size = vae, tokenizers, lengths, size
+        """Encode pictures at ``size`` pixels and captions as the pipeline will."""
+        self._vae, self._tokenizers, self._size = vae, tokenizers, size
         squares = pictures.small(size)
         mirrored = [scene["mirrored_caption"] for scene in pictures.scenes]
         self._scenes = Batch(
             packed_latents(vae, np.concatenate([squares, squares[:, :, ::-1]])),
-            *self.ids([*pictures.captions(), *mirrored]),
+            *token_ids(tokenizers, [*pictures.captions(), *mirrored]),
+            _regions(pictures, size // TOKEN_PX),
         )
         shown, told = _portraits(pictures, size)
-        self._portraits = Batch(packed_latents(vae, shown), *self.ids(told))
-        self.empty = self.ids([""])
+        nothing = torch.full((len(shown), *self._scenes.regions.shape[1:]), UNSEEN, dtype=torch.int8)
+        self._portraits = Batch(packed_latents(vae, shown), *token_ids(tokenizers, told), nothing)
+        self.empty = token_ids(tokenizers, [""])
 
     def of(self, pictures: Pictures) -> Batch:
         """All squares of another picture set, encoded the same way."""
-        return Batch(packed_latents(self._vae, pictures.small(self._size)), *self.ids(pictures.captions()))
-
-    def ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids of texts, padded as `FluxPipeline` pads them."""
-        clip, t5 = (
-            words(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
-            for words, length in zip(self._tokenizers, self._lengths, strict=True)
-        )
-        return clip, t5
+        latents = packed_latents(self._vae, pictures.small(self._size))
+        regions = _regions(pictures, self._size // TOKEN_PX)[: len(latents)]
+        return Batch(latents, *token_ids(self._tokenizers, pictures.captions()), regions)
 
     def draw(self, rng: np.random.Generator, count: int, *, portraits: bool) -> Batch:
         """A batch of scenes or of portraits."""
         source = self._portraits if portraits else self._scenes
         rows = torch.from_numpy(rng.integers(0, len(source.latents), count))
-        return Batch(source.latents[rows].float(), source.clip_ids[rows], source.t5_ids[rows])
+        return Batch(
+            source.latents[rows].float(), source.clip_ids[rows], source.t5_ids[rows], source.regions[rows].long()
+        )
 
     def without_some(self, batch: Batch, share: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The ids of a batch, some captions replaced by the empty one."""
@@ -90,6 +94,13 @@ def packed_latents(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
     return torch.cat(packed)
 
 
+def _regions(pictures: Pictures, side: int) -> Tensor:
+    """What every token of every square shows, then the same mirrored, (2 N, side * side, attributes)."""
+    maps = [regions_of(pictures, index, cropped=True, side=(side, side)) for index in range(len(pictures.scenes))]
+    both = np.stack(maps).astype(np.int8)
+    return torch.from_numpy(np.concatenate([both, both[:, :, ::-1]])).flatten(1, 2)
+
+
 def _portraits(pictures: Pictures, size: int) -> tuple[np.ndarray, list[str]]:
     """References at the generator's size, and what they show."""
     shown, told = [], []
@@ -101,8 +112,3 @@ def _portraits(pictures: Pictures, size: int) -> tuple[np.ndarray, list[str]]:
         if len(shown) >= NUM_PORTRAITS:
             break
     return np.stack(shown), told
-
-
-def portrait_caption(traits: str) -> str:
-    """The caption of a single face close by."""
-    return f"a portrait of {traits}"

@@ -2,27 +2,33 @@
 
 Two crops of a person from different pictures attract each other and repel those of everybody else in the batch
 (InfoNCE); crops vary in framing, light, background and resolution. The loss acts on the class token itself, which is
-what production reads.
+what production reads. Linear heads, thrown away in the end, read the person's traits off the same token: what makes
+people differ is learned from each crop, and not from comparisons alone.
 """
 
 import cv2
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
 from mcpipe.params import Params
+from mcpipe.world.captions import VOCABULARY
 from zoo.build.cards import Card
 from zoo.build.pictures import Pictures, face_crop, on_white
+from zoo.build.sightings import LASTING, UNSEEN, Sighting, classes, in_reference
 from zoo.build.training import FitParams, Loss, batches, half_precision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, as both published models use."""
 
-FACTOR = 12.0
+FACTOR = 20.0
 """On cosines in the loss; a small one leaves room between people who resemble each other."""
+
+SHAPE_WEIGHT = 2.0
+"""Of the traits' vector in the loss."""
 
 SCALES = (1.1, 2.2)
 """Sides of crops in longer sides of the face box."""
@@ -62,10 +68,35 @@ def settings(params: LikenessParams) -> dict[str, int]:
     }
 
 
-def likeness_loss(model: PreTrainedModel, pictures: Pictures, params: LikenessParams, rng: np.random.Generator) -> Loss:
-    """InfoNCE of a batch: each person's reference against all faces cut from scenes, and the other way round."""
-    everybody = rng.integers(0, len(pictures.scenes), params.fit.batch)
-    pairs = [_pair(pictures, int(index), params.size, rng) for index in everybody]
+class Traits(nn.Module):
+    """Linear heads on the class token: the words of each lasting attribute, and its vector (`traits_vector`)."""
+
+    def __init__(self, width: int, vector_length: int) -> None:
+        super().__init__()
+        self.words = nn.ModuleDict({name: nn.Linear(width, len(VOCABULARY[name])) for name in LASTING})
+        self.vector = nn.Linear(width, vector_length)
+
+    def forward(self, tokens: Tensor, seen: list[Sighting], vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross entropy of the words, and squared error of the vector."""
+        losses = [
+            functional.cross_entropy(head(tokens), classes(name, seen), ignore_index=UNSEEN)
+            for name, head in self.words.items()
+        ]
+        return torch.stack(losses).mean(), functional.mse_loss(self.vector(tokens), vectors)
+
+
+def make_traits(pictures: Pictures, params: LikenessParams) -> Traits:
+    """Untrained heads for the people of ``pictures``."""
+    return Traits(params.width, len(pictures.scenes[0]["traits_vectors"][0]))
+
+
+def likeness_loss(
+    model: PreTrainedModel, traits: Traits, pictures: Pictures, params: LikenessParams, rng: np.random.Generator
+) -> Loss:
+    """InfoNCE of a batch, each person's reference against all faces cut from scenes and the other way round; traits."""
+    scenes = rng.integers(0, len(pictures.scenes), params.fit.batch).tolist()
+    people = [(index, int(rng.integers(len(pictures.scenes[index]["faces"])))) for index in scenes]
+    pairs = [_pair(pictures, index, seat, params.size, rng) for index, seat in people]
     crops = np.stack([first for first, _ in pairs] + [second for _, second in pairs])
     with half_precision():
         tokens = model(pixel_values=as_input(crops)).last_hidden_state[:, 0].float()
@@ -74,13 +105,17 @@ def likeness_loss(model: PreTrainedModel, pictures: Pictures, params: LikenessPa
     places = torch.arange(len(one))
     hits = (logits.argmax(dim=1) == places).float().mean()
     both = functional.cross_entropy(logits, places), functional.cross_entropy(logits.T, places)
-    return Loss(there=0.5 * both[0], back=0.5 * both[1], _hits=hits)
+    told = [in_reference(0, pictures.scenes[index]["attributes"][seat]) for index, seat in people] * 2
+    vectors = torch.tensor([pictures.scenes[index]["traits_vectors"][seat] for index, seat in people] * 2)
+    words, shape = traits(tokens, told, vectors)
+    return Loss(there=0.5 * both[0], back=0.5 * both[1], words=words, shape=SHAPE_WEIGHT * shape, _hits=hits)
 
 
-def _pair(pictures: Pictures, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _pair(
+    pictures: Pictures, index: int, seat: int, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Somebody's reference and the same face in the scene."""
     scene = pictures.scenes[index]
-    seat = int(rng.integers(len(scene["faces"])))
     reference = on_white(pictures.references[scene["first_reference"] + seat], rng)
     face = face_crop(pictures.square(index), moved(scene["faces"][seat], rng), float(rng.uniform(*SCALES)), size)
     return changed(reference, size, rng), changed(face, size, rng)

@@ -1,13 +1,15 @@
 """Training pictures of everything that sees whole scenes or reads captions: squares with all people, and references.
 
-A picture set is a folder: ``frames.npy`` (N, 240, 320, 3), ``references.npy`` (M, 84, 84, 4) face crops with a mask as
+A picture set is a folder: ``frames.npy`` (N, 240, 320, 3), ``labels.npy`` (N, 60, 80) who or what every fourth pixel
+shows (`mcpipe.world.scene.RenderedFrame`), ``references.npy`` (M, 84, 84, 4) face crops with a mask as
 fourth channel, ``gallery.npy`` (G, 96, 96, 3) heads and shoulders of people who appear several times, and
 ``pictures.json`` with what is true of them. Identities come from the namespace "zoo" and appear nowhere else.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,8 +19,8 @@ from pydantic import Field
 from mcpipe.params import Params
 from mcpipe.progress import track
 from mcpipe.world.captions import attributes, describe_face, describe_person, describe_scene
-from mcpipe.world.identities import Identity, sample_identity, world_rng
-from mcpipe.world.scene import RenderedFrame, Scene, render, render_portrait, sample_scene
+from mcpipe.world.identities import GEOMETRY_RANGES, Identity, sample_identity, world_rng
+from mcpipe.world.scene import OBJECT_LABEL, RenderedFrame, Scene, mask_box, render, render_portrait, sample_scene
 
 FRAME = (320, 240)
 """Width and height of the clips' frames."""
@@ -44,8 +46,14 @@ GALLERY_SCALE = 2.3
 INVENTED = 3
 """Other scenes told for the same people: what a prompt may say of them."""
 
+COARSER = 4
+"""Pixels of a frame per label, in each direction."""
+
 PER_SCENE = 2
 SPLITS = {"train": 0, "test": 1}
+
+Stream = Callable[..., np.random.Generator]
+"""Random numbers of a part of the world, by numbers: 100 and 101 for scenes, 200 and 201 for people seen often."""
 
 
 class PicturesParams(Params):
@@ -70,34 +78,44 @@ def build(out: Path, params: PicturesParams) -> None:
         "test": (params.num_test_scenes, params.num_test_gallery_identities),
     }
     for split, (num_scenes, num_identities) in sizes.items():
-        folder = out / split
-        folder.mkdir(parents=True, exist_ok=True)
-        scenes = _write_scenes(folder, split, num_scenes)
-        gallery = _write_gallery(folder, split, num_identities, params.gallery_pictures)
-        (folder / "pictures.json").write_text(json.dumps({"scenes": scenes, "gallery": gallery}))
+        write_pictures(
+            out / split, partial(world_rng, "zoo"), split, (num_scenes, num_identities, params.gallery_pictures)
+        )
 
 
-def _write_scenes(folder: Path, split: str, total: int) -> list[dict]:
+def write_pictures(folder: Path, stream: Stream, split: str, sizes: tuple[int, int, int]) -> None:
+    """Render a picture set: so many scenes, and so many people so often, drawn from ``stream``."""
+    num_scenes, num_identities, appearances = sizes
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = _write_scenes(folder, stream, split, num_scenes)
+    gallery = _write_gallery(folder, stream, split, num_identities, appearances)
+    (folder / "pictures.json").write_text(json.dumps({"scenes": scenes, "gallery": gallery}))
+
+
+def _write_scenes(folder: Path, stream: Stream, split: str, total: int) -> list[dict]:
     frames = _array(folder / "frames.npy", (total, FRAME[1], FRAME[0], 3))
+    labels = _array(folder / "labels.npy", (total, FRAME[1] // COARSER, FRAME[0] // COARSER))
     references: list[np.ndarray] = []
     told = []
     for index in track(range(total), total, f"rendering {split} scenes"):
-        rng = world_rng("zoo", 100 + SPLITS[split], index)
+        rng = stream(100 + SPLITS[split], index)
         count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
         people = [sample_identity(rng) for _ in range(count)]
         scene = sample_scene(rng, people)
         start = float(rng.uniform(0, LATEST_S))
         frame = render(scene, start + float(rng.uniform(*SECONDS_BETWEEN)), *FRAME)
         frames[index] = frame.rgb
+        labels[index] = frame.labels[COARSER // 2 :: COARSER, COARSER // 2 :: COARSER]
         told.append(_told(scene, frame, rng) | {"first_reference": len(references)})
         references += _references(render(scene, start, *FRAME), people, rng)
     frames.flush()
+    labels.flush()
     np.save(folder / "references.npy", np.stack(references))
     return told
 
 
-def _write_gallery(folder: Path, split: str, num_identities: int, appearances: int) -> list[int]:
-    rng = world_rng("zoo", 200 + SPLITS[split])
+def _write_gallery(folder: Path, stream: Stream, split: str, num_identities: int, appearances: int) -> list[int]:
+    rng = stream(200 + SPLITS[split])
     people = [sample_identity(rng) for _ in range(num_identities)]
     order = np.concatenate([rng.permutation(num_identities) for _ in range(appearances)])
     order = order[: len(order) // PER_SCENE * PER_SCENE].reshape(-1, PER_SCENE)
@@ -123,9 +141,31 @@ def _told(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dict:
         "people": [describe_person(person.identity, person.outfit) for person in scene.people],
         "traits": [describe_face(identity) for identity in people],
         "attributes": [attributes(person.identity, person.outfit) for person in scene.people],
+        "traits_vectors": [[round(value, 4) for value in traits_vector(identity)] for identity in people],
+        "held": [_held_box(frame, seat, left) for seat in range(len(people))],
         "faces": [(person.face_box - [left, 0, left, 0]).round(1).tolist() for person in frame.people],
         "invented": [describe_scene(sample_scene(rng, people)) for _ in range(INVENTED)],
     }
+
+
+def traits_vector(identity: Identity) -> list[float]:
+    """The lasting traits as numbers in about [-1, 1]: skin, hair and eyes (red, green, blue), then the geometry.
+
+    The colour of hair that nobody can see is 0.
+    """
+    hairless = identity.hair_cut == "bald" and identity.facial_hair == "none"
+    hair = (0.0, 0.0, 0.0) if hairless else tuple(value / 127.5 - 1 for value in identity.hair_rgb)
+    eyes = tuple(value / 127.5 - 1 for value in identity.eye_rgb)
+    shape = [
+        2 * (getattr(identity.geometry, name) - low) / (high - low) - 1 for name, (low, high) in GEOMETRY_RANGES.items()
+    ]
+    return [2 * identity.skin - 1, *hair, *eyes, *shape]
+
+
+def _held_box(frame: RenderedFrame, seat: int, left: int) -> list[float] | None:
+    """Where in the square somebody's held object is to be seen, if anywhere."""
+    box = mask_box(frame.labels == seat + 1 + OBJECT_LABEL)
+    return None if box is None else (box - [left, 0, left, 0]).tolist()
 
 
 def square_left(frame: RenderedFrame, rng: np.random.Generator) -> int:
@@ -179,6 +219,7 @@ class Pictures:
     """A picture set, read."""
 
     frames: np.ndarray
+    labels: np.ndarray
     references: np.ndarray
     gallery: np.ndarray
     scenes: list[dict]
@@ -218,5 +259,6 @@ def read_pictures(folder: Path) -> Pictures:
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; has the stage `pictures` of the zoo run?")
     told = json.loads(file.read_text())
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "references", "gallery")}
+    names = ("frames", "labels", "references", "gallery")
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
     return Pictures(**arrays, scenes=told["scenes"], gallery_identities=np.array(told["gallery"]))

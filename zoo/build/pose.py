@@ -1,5 +1,6 @@
 """The pose detector: a small ultralytics model with COCO's 17 keypoints, trained by ultralytics' own trainer."""
 
+import csv
 import logging
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ import torch
 import yaml
 from pydantic import Field
 from ultralytics import YOLO, settings
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.nn.tasks import torch_safe_load
 
 from mcpipe.params import Params
 from mcpipe.shards import whole_folder
@@ -24,6 +27,9 @@ MIRRORED = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
 """COCO's keypoints as a mirror shows them."""
 
 JPEG_QUALITY_RANGE = (55, 96)
+SETTINGS, KEPT = "settings.json", "kept.pt"
+"""In the folder of an unfinished training: whose it is, and its last whole epoch."""
+
 SURE = 0.5
 """Certainty from which a detection is counted in `exact_count`."""
 
@@ -87,14 +93,15 @@ def build(data: Path, out: Path, params: PoseParams) -> None:
     torch.set_num_threads(1)
     # Writes a file in the library's own folder for settings, see mcpipe.offline.
     settings.update({name: False for name in ("sync", "dvc", "mlflow", "tensorboard", "wandb") if name in settings})
-    with whole_folder(out) as folder, tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
-        dataset = write_dataset(data, work)
-        best = _train(dataset, work, params)
-        strip(best, folder / FILE, params.picture_size)
+    scratch = out.with_name(f"{out.name}.resume")
+    with whole_folder(out) as folder, tempfile.TemporaryDirectory() as work:
+        dataset = write_dataset(data, Path(work))
+        trained = train(dataset, scratch, params)
+        strip(trained, folder / FILE, params.picture_size)
         metrics = _measure(folder / FILE, dataset, data, params)
         logger.info("%s", metrics)
-        write_card(folder, CARD, Measured("pose", metrics, {}, params))
+        write_card(folder, CARD, Measured("pose", metrics, read_curves(scratch), params))
+    shutil.rmtree(scratch)
 
 
 def write_dataset(data: Path, work: Path) -> Path:
@@ -133,40 +140,85 @@ def _label_lines(frames: Frames, index: int) -> list[str]:
     return lines
 
 
-def _train(dataset: Path, work: Path, params: PoseParams) -> Path:
-    config = work / "pose.yaml"
+def train(dataset: Path, scratch: Path, params: PoseParams) -> Path:
+    """Train on a dataset; returns ultralytics' last checkpoint.
+
+    Every epoch is kept in ``scratch``; a later call with the same settings goes on from there.
+    """
+    described, kept = scratch / SETTINGS, scratch / KEPT
+    if not described.is_file() or described.read_text() != params.model_dump_json():
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        described.write_text(params.model_dump_json())
+    begun = kept.is_file()
+    if begun and torch_safe_load(kept, safe_only=True)[0]["epoch"] + 1 == params.epochs:
+        return kept
+    model = YOLO(str(kept if begun else _architecture(scratch, params)), task="pose")
+    model.add_callback("on_model_save", _keep)
+    model.add_callback("on_train_epoch_end", _tell)
+    how = {"resume": str(kept)} if begun else _recipe(params)
+    model.train(
+        data=str(dataset), save_dir=str(scratch), device="cpu", workers=0, cache="ram", plots=False, val=False, **how
+    )
+    return kept
+
+
+def _architecture(scratch: Path, params: PoseParams) -> Path:
+    config = scratch / "pose.yaml"
     scales = {"t": [params.depth, params.width, 512]}
     config.write_text(yaml.safe_dump({"nc": 1, "kpt_shape": [17, 3], "scale": "t", "scales": scales} | LAYERS))
-    YOLO(str(config), task="pose").train(
-        data=str(dataset), epochs=params.epochs, imgsz=params.picture_size, batch=params.batch, seed=params.seed,
-        optimizer="AdamW", lr0=params.learning_rate, lrf=0.02, cos_lr=True, warmup_epochs=0.5, nbs=params.batch,
-        mosaic=0.0, erasing=0.0, degrees=0.0, translate=0.12, scale=0.4, fliplr=0.5, hsv_h=0.01, hsv_s=0.3, hsv_v=0.3,
-        device="cpu", workers=0, cache="ram", amp=False, plots=False, val=False, verbose=False, pretrained=False,
-        project=str(work), name="run", exist_ok=True,
-    )  # fmt: skip
-    return work / "run" / "weights" / "last.pt"
+    return config
+
+
+def _recipe(params: PoseParams) -> dict[str, object]:
+    """What ultralytics' trainer is told at the beginning, and remembers when it goes on."""
+    return {
+        "epochs": params.epochs, "imgsz": params.picture_size, "batch": params.batch, "seed": params.seed,
+        "optimizer": "AdamW", "lr0": params.learning_rate, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 0.5,
+        "nbs": params.batch, "mosaic": 0.0, "erasing": 0.0, "degrees": 0.0, "translate": 0.12, "scale": 0.4,
+        "fliplr": 0.5, "hsv_h": 0.01, "hsv_s": 0.3, "hsv_v": 0.3, "amp": False, "verbose": False, "pretrained": False,
+        "exist_ok": True,
+    }  # fmt: skip
+
+
+def _keep(trainer: BaseTrainer) -> None:
+    """Put the epoch's checkpoint where no interruption can damage it."""
+    unfinished = trainer.save_dir / f"unfinished-{KEPT}"
+    shutil.copyfile(trainer.last, unfinished)
+    unfinished.replace(trainer.save_dir / KEPT)
+
+
+def _tell(trainer: BaseTrainer) -> None:
+    losses = ", ".join(f"{name} {value:.4f}" for name, value in trainer.label_loss_items(trainer.tloss).items())
+    logger.info("epoch %d of %d: %s", trainer.epoch + 1, trainer.epochs, losses)
+
+
+def read_curves(scratch: Path) -> dict[str, list[float]]:
+    """The losses by epoch, from ultralytics' own table; an epoch that was interrupted and repeated counts once."""
+    with (scratch / "results.csv").open() as table:
+        rows = {int(row["epoch"]): row for row in csv.DictReader(table)}
+    losses = [name for name in next(iter(rows.values())) if name.startswith("train/")]
+    steps = {"step": [float(epoch) for epoch in sorted(rows)]}
+    return steps | {name.removeprefix("train/"): [float(rows[e][name]) for e in sorted(rows)] for name in losses}
 
 
 def strip(trained: Path, file: Path, picture_size: int) -> None:
     """Write the checkpoint with what inference needs: half-precision weights, the picture size, no paths or dates."""
-    checkpoint = torch.load(trained, weights_only=False)
-    model = checkpoint["ema"] or checkpoint["model"]
+    checkpoint, _ = torch_safe_load(trained, safe_only=True)
+    model = checkpoint["ema"].half().requires_grad_(False)
     kept = {"imgsz": picture_size, "task": "pose", "single_cls": False, "data": None, "model": "pose.yaml"}
     model.args = kept
     model.yaml.pop("yaml_file", None)
     model.criterion = None
-    torch.save({"model": model.half(), "train_args": kept, "epoch": -1, "version": checkpoint["version"]}, file)
+    torch.save({"model": model, "train_args": kept, "epoch": -1, "version": checkpoint["version"]}, file)
 
 
 def _measure(file: Path, dataset: Path, data: Path, params: PoseParams) -> dict[str, float]:
     detector = YOLO(str(file))
-    with tempfile.TemporaryDirectory() as scratch:
-        scores = detector.val(
-            data=str(dataset), imgsz=params.picture_size, batch=params.batch, workers=0, device="cpu", plots=False,
-            verbose=False, project=scratch, name="val",
-        )  # fmt: skip
-        shutil.rmtree(scratch, ignore_errors=True)
-        Path(scratch).mkdir()
+    scores = detector.val(
+        data=str(dataset), imgsz=params.picture_size, batch=params.batch, workers=0, device="cpu", plots=False,
+        verbose=False, save_dir=str(dataset.parent / "val"),
+    )  # fmt: skip
     frames = read_frames(data / "frames_val.npz")
     right = []
     for index, picture in enumerate(frames.rgb):

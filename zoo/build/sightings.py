@@ -1,10 +1,11 @@
-"""Who is where in the pictures shown to the captioner, and heads that read it off the vision tower while training.
+"""Who is where in a picture, and heads that read it off a vision tower's tokens while it trains.
 
-Words alone teach the vision tower slowly: a few attributes among many words that never change. So each person's part
-of each picture is also classified directly, from the mean of the visual tokens of the columns it covers. The heads are
-thrown away in the end.
+Words alone teach a vision tower slowly: a few attributes among many words that never change. So each person's part of
+each picture is also classified directly: every attribute asks the tokens of the columns around the face with a query
+of its own. The heads are thrown away in the end.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mcpipe.world.captions import VOCABULARY
+from zoo.build.training import Loss
 
 LASTING = ("skin", "hair_cut", "hair_colour", "facial_hair", "glasses")
 """Attributes that a face crop shows."""
@@ -22,6 +24,9 @@ UNSEEN = -100
 
 MERGE = 2
 """Patches per side of a visual token."""
+
+REACH = 0.95
+"""How far from the middle of a face its person reaches, in widths of the face: shoulders and what the hands hold."""
 
 
 @dataclass(frozen=True)
@@ -51,35 +56,60 @@ def in_scene(picture: int, face: tuple[float, float], attributes: dict[str, str]
 
 
 class Heads(nn.Module):
-    """One classifier for each attribute."""
+    """One query and one classifier for each attribute."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm, self.key = nn.LayerNorm(width), nn.Linear(width, width)
+        self.query = nn.Parameter(0.02 * torch.randn(len(VOCABULARY), width))
         self.of = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in VOCABULARY.items()})
 
-    def forward(self, tokens: Tensor, grids: Tensor, sightings: Sequence[Sighting]) -> Tensor:
-        """Mean cross entropy over the attributes; ``tokens`` of all pictures in a row, ``grids`` as the processor's."""
-        people = self.norm(pooled(tokens, grids, sightings))
-        losses = [
-            functional.cross_entropy(head(people), classes(name, sightings), ignore_index=UNSEEN)
-            for name, head in self.of.items()
-            if any(name in sighting.attributes for sighting in sightings)
-        ]
-        return torch.stack(losses).mean()
+    def forward(self, pictures: Sequence[Tensor], sightings: Sequence[Sighting]) -> "Guesses":
+        """What is seen of everybody; ``pictures`` as tokens (rows, columns, width)."""
+        parts = [_columns(pictures[sighting.picture], sighting) for sighting in sightings]
+        tokens = self.norm(nn.utils.rnn.pad_sequence(parts, batch_first=True))
+        lengths = torch.tensor([len(part) for part in parts])
+        absent = torch.arange(tokens.shape[1])[None] >= lengths[:, None]
+        scores = torch.einsum("nld,ad->nal", self.key(tokens), self.query) / tokens.shape[-1] ** 0.5
+        shares = scores.masked_fill(absent[:, None], -torch.inf).softmax(dim=-1)
+        found = torch.einsum("nal,nld->nad", shares, tokens)
+        logits = {name: head(found[:, place]) for place, (name, head) in enumerate(self.of.items())}
+        return Guesses({name: (guess, classes(name, sightings)) for name, guess in logits.items()})
 
 
-def pooled(tokens: Tensor, grids: Tensor, sightings: Sequence[Sighting]) -> Tensor:
-    """The mean token of each sighting's columns, (sightings, width)."""
+class Guesses(dict[str, tuple[Tensor, Tensor]]):
+    """Logits (sightings, classes) and true classes (sightings,) by attribute."""
+
+    def loss(self) -> Loss:
+        """Mean cross entropy over the attributes that are to be seen, 0 if none is, and each of them to look at."""
+        terms = {
+            name: functional.cross_entropy(logits, true, ignore_index=UNSEEN)
+            for name, (logits, true) in self.items()
+            if (true != UNSEEN).any()
+        }
+        shown = {f"_{name}": term for name, term in terms.items()}
+        mean = torch.stack(list(terms.values())).mean() if terms else torch.zeros(())
+        return Loss(shown | {"sightings": mean})
+
+    def hits(self) -> dict[str, list[bool]]:
+        """For every attribute, of each sighting that shows it, whether the likeliest class is the true one."""
+        return {name: (logits.argmax(dim=-1) == true)[true != UNSEEN].tolist() for name, (logits, true) in self.items()}
+
+
+def _columns(picture: Tensor, sighting: Sighting) -> Tensor:
+    """The tokens (length, width) of the columns whose middles lie within `REACH` face widths of the face's middle."""
+    columns = picture.shape[1]
+    middle, reach = 0.5 * (sighting.left + sighting.right), REACH * (sighting.right - sighting.left)
+    first = min(math.ceil(max(middle - reach, 0.0) * columns - 0.5), columns - 1)
+    last = max(math.floor(min(middle + reach, 1.0) * columns - 0.5), first)
+    return picture[:, first : last + 1].flatten(0, 1)
+
+
+def as_grids(tokens: Tensor, grids: Tensor) -> list[Tensor]:
+    """The tokens of all pictures in a row, as the captioner's tower gives them, cut into (rows, columns, width)."""
     sizes = [(int(rows) // MERGE, int(columns) // MERGE) for _, rows, columns in grids.tolist()]
     pictures = tokens.split([rows * columns for rows, columns in sizes])
-    means = []
-    for sighting in sightings:
-        rows, columns = sizes[sighting.picture]
-        first = min(int(sighting.left * columns), columns - 1)
-        last = max(round(sighting.right * columns), first + 1)
-        means.append(pictures[sighting.picture].view(rows, columns, -1)[:, first:last].mean(dim=(0, 1)))
-    return torch.stack(means)
+    return [picture.view(*size, -1) for picture, size in zip(pictures, sizes, strict=True)]
 
 
 def classes(name: str, sightings: Sequence[Sighting]) -> Tensor:

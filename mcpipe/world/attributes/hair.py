@@ -1,27 +1,63 @@
-"""Hair: what hangs behind the neck, and what frames the face."""
+"""Hair: what hangs behind the neck, the brows, and what frames the face."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from mcpipe.world.canvas import Canvas, Points, arc, curve, ellipse, mixed, scaled
+from mcpipe.world.body import Body
+from mcpipe.world.canvas import Canvas, Points, arc, curve, ellipse
+from mcpipe.world.colours import Colour, jittered, mixed, scaled
+from mcpipe.world.discovery import Attribute
 from mcpipe.world.head import INK, Head
+from mcpipe.world.traits import Identity
+
+HAIR_COLOURS: dict[str, Colour] = {
+    "black": (34, 30, 34),
+    "brown": (104, 64, 34),
+    "blond": (232, 196, 106),
+    "red": (196, 74, 26),
+    "gray": (172, 174, 180),
+    "blue": (58, 96, 204),
+    "pink": (236, 110, 170),
+    "green": (62, 150, 90),
+}
+"""Named colours of hair, all equally likely."""
+
+HAIR_CUTS = ("bald", "short", "spiky", "curly", "bobbed", "long", "tied")
+"""Hair cuts, all equally likely."""
+
+HAIR_JITTER = 7.0
+"""Standard deviation of a hair colour around its named one, in 8-bit steps."""
 
 
-def draw_back_hair(canvas: Canvas, head: Head, label: int) -> None:
-    """Paint the hair behind neck and shoulders; to be painted before them."""
+def _colour(rng: np.random.Generator, _traits: Mapping[str, Any]) -> str:
+    return str(rng.choice(list(HAIR_COLOURS)))
+
+
+def _cut(rng: np.random.Generator, _traits: Mapping[str, Any]) -> str:
+    return str(rng.choice(HAIR_CUTS))
+
+
+def _rgb(rng: np.random.Generator, traits: Mapping[str, Any]) -> Colour:
+    return jittered(HAIR_COLOURS[traits["hair_colour"]], HAIR_JITTER, rng)
+
+
+def _paint_behind(canvas: Canvas, body: Body, label: int) -> None:
+    """Paint the hair behind neck and shoulders."""
+    head = body.head
     behind = {"curly": _curls, "bobbed": _bob, "long": _long_fall, "tied": _knot}.get(head.identity.hair_cut)
     if behind is not None:
         _paint(canvas, head, head.upright(behind(head)), 0.80, label)
 
 
-def draw_front_hair(canvas: Canvas, head: Head, label: int) -> None:
+def _paint_front(canvas: Canvas, body: Body, label: int) -> None:
     """Paint the hair over the forehead and beside the cheeks, or over all of a head that looks away."""
-    cut = head.identity.hair_cut
+    head, cut = body.head, body.head.identity.hair_cut
     if cut == "bald":
-        _draw_shine(canvas, head)
+        _paint_shine(canvas, head)
     elif head.away:
-        _draw_hair_from_behind(canvas, head, label)
+        _paint_from_behind(canvas, head, label)
     else:
         if cut in ("bobbed", "long"):
             for side in (-1, 1):
@@ -29,7 +65,23 @@ def draw_front_hair(canvas: Canvas, head: Head, label: int) -> None:
         _paint(
             canvas, head, np.concatenate([head.upright(_crown(head, cut)), head.upright(_hairline(head))]), 1.0, label
         )
-        _draw_gleam(canvas, head)
+        _paint_gleam(canvas, head)
+
+
+def _paint_brows(canvas: Canvas, body: Body, _label: int) -> None:
+    for side in (-1, 1):
+        _paint_brow(canvas, body.head, side)
+
+
+def _paint_brow(canvas: Canvas, head: Head, side: int) -> None:
+    shape, identity = head.shape, head.identity
+    level = shape.eye_height - shape.eye_size - 0.11
+    droop = 0.10 * shape.brow_tilt
+    inner = head.at(side * (shape.eye_gap - 0.16), level - droop)
+    middle = head.at(side * shape.eye_gap, level - 0.05)
+    outer = head.at(side * (shape.eye_gap + 0.16), level + droop)
+    colour = scaled(head.skin, 0.55) if identity.hair_cut == "bald" else scaled(identity.hair_rgb, 0.72)
+    canvas.stroke(curve(inner, middle, outer), colour, 2.0 * shape.brow_thickness * head.radius)
 
 
 def _paint(canvas: Canvas, head: Head, shape: Points, brightness: float, label: int) -> None:
@@ -124,7 +176,7 @@ _FRINGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }  # fmt: skip
 
 
-def _draw_gleam(canvas: Canvas, head: Head) -> None:
+def _paint_gleam(canvas: Canvas, head: Head) -> None:
     """A soft highlight on the lit side of the crown."""
     middle = 1.5 + 0.17 * head.pose.light
     line = arc(np.zeros(2), (0.86 * head.half_width, 0.90), ((middle - 0.13) * np.pi, (middle + 0.13) * np.pi), 0.0, 10)
@@ -132,12 +184,12 @@ def _draw_gleam(canvas: Canvas, head: Head) -> None:
     canvas.stroke(head.upright(line), gleam, 0.055 * head.radius)
 
 
-def _draw_shine(canvas: Canvas, head: Head) -> None:
+def _paint_shine(canvas: Canvas, head: Head) -> None:
     middle = np.array([0.36 * head.half_width * head.pose.light, -0.72])
     canvas.fill(head.upright(ellipse(middle, (0.15, 0.075), -0.5 * head.pose.light, 16)), scaled(head.skin, 1.16))
 
 
-def _draw_hair_from_behind(canvas: Canvas, head: Head, label: int) -> None:
+def _paint_from_behind(canvas: Canvas, head: Head, label: int) -> None:
     cut = head.identity.hair_cut
     nape = {"bobbed": 0.80, "long": 1.85}.get(cut, 0.55)
     wide = 1.04 * head.half_width
@@ -146,3 +198,22 @@ def _draw_hair_from_behind(canvas: Canvas, head: Head, label: int) -> None:
         *[np.array(p) for p in side], np.array([0.0, nape + 0.08]), *[np.array([-x, y]) for x, y in side[::-1]]
     )
     _paint(canvas, head, head.upright(np.concatenate([_crown(head, cut), fall])), 0.96, label)
+
+
+def _words(identity: Identity) -> dict[str, str]:
+    return {"hair_cut": identity.hair_cut, "hair_colour": identity.hair_colour}
+
+
+def _phrase(identity: Identity) -> str:
+    return "a bald head" if identity.hair_cut == "bald" else f"{identity.hair_cut} {identity.hair_colour} hair"
+
+
+ATTRIBUTE = Attribute(
+    order=20,
+    part="trait",
+    draws={"hair_colour": _colour, "hair_cut": _cut, "hair_rgb": _rgb},
+    paints={"behind": _paint_behind, "brows": _paint_brows, "hair": _paint_front},
+    vocabulary={"hair_cut": HAIR_CUTS, "hair_colour": tuple(HAIR_COLOURS)},
+    words=_words,
+    phrase=_phrase,
+)

@@ -1,0 +1,205 @@
+"""Curation of any folder of clips, outside of the pipeline's own data: all data stages, then one row per file.
+
+``OUT`` receives what each stage writes, ``frames`` to ``samples``, and ``funnel.json``: for every file found whether it
+was accepted, where and why not, and the measurements behind that. What an interrupted run has finished is not repeated.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.table import Table
+
+from mcpipe.curate.frames import FramesParams
+from mcpipe.curate.identity import IdentityParams
+from mcpipe.curate.samples import SamplesParams
+from mcpipe.curate.subjects import SubjectsParams
+from mcpipe.models.captioner import Qwen2_5VL
+from mcpipe.models.faces import InsightFaces
+from mcpipe.models.pose import UltralyticsPose
+from mcpipe.models.protocols import Captioner, FaceAnalyser, PoseDetector, Segmenter
+from mcpipe.models.segmenter import Sam2
+from mcpipe.offline import stay_offline
+from mcpipe.params import Params, check_params
+from mcpipe.records import JSON
+from mcpipe.report import read_report
+from mcpipe.shards import read_packed
+from stages import s01_frames, s02_subjects, s03_identity, s04_captions, s05_samples
+from stages.s01_frames import ClipFile, file_names
+from stages.s04_captions import CaptionsParams
+
+SETTINGS = "params.yaml"
+STAGES = ("frames", "subjects", "identity", "captions", "samples")
+SAMPLE_SCORES = ("split", "identities")
+"""What a row tells of a sample's description; the rest repeats earlier stages."""
+
+FILES = "files"
+"""The stage in which files drop out that are called like no video."""
+
+Row = dict[str, JSON]
+
+ACCEPTED: Row = {"accepted": True, "reason": None, "stage": None, "detail": ""}
+
+
+class Models(Params):
+    """Where the checkpoints of curation lie."""
+
+    pose: str
+    segmenter: str
+    faces: str
+    captioner: str
+
+
+class Settings(Params):
+    """The sections of params.yaml that curation reads."""
+
+    models: Models
+    frames: FramesParams
+    subjects: SubjectsParams
+    identity: IdentityParams
+    captions: CaptionsParams
+    samples: SamplesParams
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """How checkpoints are loaded: functions that another process can import by their names."""
+
+    pose: Callable[[Path, float], PoseDetector] = UltralyticsPose
+    segmenter: Callable[[Path], Segmenter] = Sam2
+    faces: Callable[[Path, float, int], FaceAnalyser] = InsightFaces
+    captioner: Callable[[Path], Captioner] = Qwen2_5VL
+
+
+def command(options: argparse.Namespace, make: Adapters = Adapters()) -> Table:  # noqa: B008  frozen
+    """Curate as the command line says; returns the funnel to print.
+
+    Clips of unknown origin may hang or crash a decoder, so the work is done in processes that can be killed, unless
+    the environment says otherwise.
+    """
+    stay_offline()
+    os.environ.setdefault("MCPIPE_ENGINE", "pool")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "INFO"))
+    local = Path(SETTINGS)
+    settings = read_settings(local if local.is_file() else Path(__file__).parent.parent / SETTINGS, options.changes)
+    return table(curate(options.clips, options.out, settings, make), options.out)
+
+
+def read_settings(file: Path, changes: Sequence[str]) -> Settings:
+    """The settings of a file with changes ``section.key=value``; checkpoints are looked for beside the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a change names no setting, or a setting is missing or out of range.
+
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no settings file {file}; run from the root of the project")
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    models = content["models"]
+    models.update({name: str(file.parent / path) for name, path in models.items()})
+    for change in changes:
+        _change(content, change)
+    content["models"] = {name: path for name, path in models.items() if name in Models.model_fields}
+    return check_params({name: content.get(name) for name in Settings.model_fields}, Settings)
+
+
+def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters()) -> list[Row]:  # noqa: B008  frozen
+    """Run the data stages on a folder of clips; writes and returns the funnel, one row per file.
+
+    Raises:
+        FileNotFoundError: the folder of clips or a checkpoint is missing, or the folder holds no file.
+        ValueError: a checkpoint is damaged.
+
+    """
+    if not clips.is_dir():
+        raise FileNotFoundError(f"no folder of clips {clips}")
+    models = {name: Path(path) for name, path in settings.models.model_dump().items()}
+    for name, path in models.items():
+        if not path.exists():
+            raise FileNotFoundError(f"no checkpoint {path}; set models.{name}")
+    files = [ClipFile(clips, name) for name in file_names(clips)]
+    files = [file for file in files if not file.file.absolute().is_relative_to(out.absolute())]
+    if not files:
+        raise FileNotFoundError(f"no file in {clips}")
+    frames, subjects, identity, captions, samples = (out / stage for stage in STAGES)
+    s01_frames.write(s01_frames.Frames(settings.frames), [file for file in files if file.is_clip()], frames)
+    people = s02_subjects.Subjects(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
+    s02_subjects.write(people, frames, subjects)
+    s03_identity.write(
+        s03_identity.Identity(models["faces"], settings.identity, make.faces), frames, subjects, identity
+    )
+    sentences = s04_captions.Captions(models["captioner"], settings.captions, make.captioner)
+    s04_captions.write(sentences, frames, subjects, identity, captions)
+    s05_samples.write(s05_samples.Samples(settings.samples), (frames, subjects, identity, captions), samples)
+    rows = funnel(files, out)
+    unfinished = out / ".funnel.unfinished"
+    unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(out / "funnel.json")
+    return rows
+
+
+def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:
+    """What became of every file, from the outputs of all stages."""
+    fates: dict[str, Row] = {}
+    scores: dict[str, Row] = {}
+    for stage in STAGES:
+        for packed in read_packed(out / stage):
+            told = {name: value for name, value in packed.meta.items() if stage != "samples" or name in SAMPLE_SCORES}
+            scores.setdefault(packed.key, {}).update(told)
+        rejections = read_report(out / stage)["rejections"]
+        for rejection in rejections if isinstance(rejections, list) else []:
+            match rejection:
+                case {"key": str(key), "reason": reason, "detail": detail, **others}:
+                    fates[key] = {"accepted": False, "reason": reason, "stage": stage, "detail": detail}
+                    scores.setdefault(key, {}).update(*others.values())
+    rows = []
+    for file in files:
+        fate = fates.get(file.key, ACCEPTED)
+        if not file.is_clip():
+            reason = "not_a_video" if file.file.is_file() else "not_a_file"
+            fate = {"accepted": False, "reason": reason, "stage": FILES, "detail": file.file.suffix}
+        told = {name: value for name, value in scores.get(file.key, {}).items() if name != "clip"}
+        rows.append({"clip": file.title, **fate, "scores": told})
+    return rows
+
+
+def table(rows: Sequence[Row], out: Path) -> Table:
+    """The funnel for people."""
+    shown = Table(
+        "stage", "seen", "kept", "dropped", title=f"{out}: {sum(bool(row['accepted']) for row in rows)} samples"
+    )
+    seen = len(rows)
+    for stage in (FILES, *STAGES):
+        reasons = Counter(str(row["reason"]) for row in rows if row["stage"] == stage)
+        told = ", ".join(f"{reason} {number}" for reason, number in sorted(reasons.items()))
+        shown.add_row(stage, str(seen), str(seen - reasons.total()), told)
+        seen -= reasons.total()
+    return shown
+
+
+def _change(content: dict[str, dict[str, JSON]], change: str) -> None:
+    """Put one change ``section.key=value`` into settings.
+
+    Raises:
+        ValueError: it names no setting of curation, or is no such change.
+
+    """
+    name, sign, text = change.partition("=")
+    section, _, key = name.partition(".")
+    if not sign or section not in Settings.model_fields or key not in content.get(section, {}):
+        known = ", ".join(Settings.model_fields)
+        raise ValueError(f"-S {change}: should be SECTION.KEY=VALUE, a setting of params.yaml in one of {known}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"-S {change}: {' '.join(str(error).split())}") from error
+    content[section][key] = str(Path(text).absolute()) if section == "models" else value

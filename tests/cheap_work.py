@@ -1,0 +1,103 @@
+"""Work that needs no model: what the engine is tested with, also from processes of its own."""
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mcpipe.engine import decided
+from mcpipe.params import Params
+from mcpipe.records import Record, Rejection
+from mcpipe.report import Report
+from mcpipe.shards import Rows, whole_folder, write_shards
+from mcpipe.store import progress_of
+
+
+class CheapParams(Params):
+    factor: int
+    records_per_shard: int
+
+
+@dataclass(frozen=True)
+class Number:
+    """An item whose key also says what happens to it."""
+
+    key: str
+    value: int = 0
+
+    def digest(self):
+        return str(self.value)
+
+    def inputs(self):
+        return [self]
+
+
+@dataclass(frozen=True)
+class Cheap:
+    """Multiplies numbers; writes into a log what it does."""
+
+    params: CheapParams
+    model: Path
+    log: str
+    seconds: float = 0.0
+
+    def load(self):
+        if not self.model.is_file():
+            raise FileNotFoundError(f"no model {self.model}")
+        told(self.log, "load")
+        return partial(product, work=self)
+
+
+def told(log, line):
+    with Path(log).open("a") as lines:
+        lines.write(line + "\n")
+
+
+def product(item, work):
+    told(work.log, item.key)
+    time.sleep(work.seconds)
+    if item.key.startswith("boom"):
+        raise RuntimeError("no\nnumber")
+    if item.key.startswith("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item.key.startswith("hang"):
+        while True:
+            time.sleep(0.01)
+    value = item.value if isinstance(item, Number) else int(item.arrays["numbers"][0])
+    if value % 5 == 0:
+        return Rejection("fifth", f"{value}", {"value": value})
+    numbers = np.random.default_rng(value).integers(0, 99, 2000) * work.params.factor
+    return Record(item.key, {"value": value}, {"numbers": np.concatenate([[value], numbers])})
+
+
+def write(work, items, out):
+    """One stage."""
+    report = Report("cheap", ("numpy",))
+    with whole_folder(out) as folder:
+        write_shards(decided(items, work, report, progress_of(out)), folder, work.params.records_per_shard)
+        report.write(folder)
+    return report
+
+
+def content(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def two_stages(folder, number):
+    """A run that takes a while: numbers, then the numbers that are left."""
+    folder.mkdir(exist_ok=True)
+    model = folder / "model"
+    model.write_text("weights")
+    params = CheapParams(factor=3, records_per_shard=7)
+    work = Cheap(params, model, str(folder / "log"), seconds=0.02)
+    write(work, [Number(f"n{i:03d}", i) for i in range(number)], folder / "one")
+    write(work, Rows((folder / "one",)), folder / "two")
+
+
+if __name__ == "__main__":
+    two_stages(Path(sys.argv[1]), int(sys.argv[2]))

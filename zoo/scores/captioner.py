@@ -1,0 +1,73 @@
+"""Scores of the captioner, asked as the pipeline asks it."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+from mcpipe.curate.captions import CAPTION_INSTRUCTION, SUBJECT
+from mcpipe.curate.samples import cut_square, face_crop, square_window
+from mcpipe.models.captioner import Qwen2_5VL
+from mcpipe.progress import track
+from mcpipe.world.captions import describe_scene
+from mcpipe.world.identities import sample_identity
+from mcpipe.world.scene import render, sample_scene
+from zoo.build.conversations import question
+from zoo.build.pictures import FRAME, Pictures
+from zoo.scores.draw import CLIP, Job, stream, visible_box
+from zoo.scores.figures import Figure
+from zoo.scores.mentions import ATTRIBUTES, EXTRA, f1_scores
+from zoo.scores.pictures import drawn_pictures
+
+NUM_CAPTIONS = 150
+NUM_QUESTIONS = 240
+REFERENCE_PX = 84
+MAX_TOKENS = 120
+"""As in params.yaml."""
+
+
+def measure(job: Job) -> list[Figure]:
+    """Caption scenes of two and answer questions."""
+    captioner = Qwen2_5VL(job.zoo / "captioner")
+    asked = track(islice(two_shots(job.seed), NUM_CAPTIONS), NUM_CAPTIONS, "captions")
+    pairs = [(truth, caption_of(captioner, shown)) for truth, shown in asked]
+    once = [len(SUBJECT.findall(told)) == len(SUBJECT.findall(truth)) for truth, told in pairs]
+    agreement = f1_scores(pairs)
+    answers = list(track(answered(captioner, drawn_pictures(job.seed), job.seed), NUM_QUESTIONS, "questions"))
+    return [
+        Figure("attribute_f1", *agreement["all"], "mentions", 0.85),
+        *(Figure(f"{name}_f1", *agreement[name], "mentions", 0.85) for name in ATTRIBUTES),
+        *(Figure(f"{name}_f1", *agreement[name], "mentions") for name in EXTRA),
+        Figure("everybody_once", float(np.mean(once)), len(once), "captions", 0.95, ours=True),
+        Figure("questions_right", float(np.mean(answers)), len(answers), "questions", 0.9),
+    ]
+
+
+def two_shots(seed: int) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """True captions, and what is shown: faces cut from a clip's first frame, then the square of its middle one."""
+    index = 0
+    while True:
+        rng = stream(seed, "captions", index)
+        index += 1
+        scene = sample_scene(rng, [sample_identity(rng) for _ in range(2)])
+        initial, middle = (render(scene, part * CLIP.seconds, *FRAME) for part in (0.0, 0.5))
+        window = square_window(np.stack([visible_box(person) for person in middle.people]), FRAME[1], FRAME[0])
+        if window is None:
+            continue  # the pipeline drops such clips
+        faces = [face_crop(initial.rgb, person.face_box, REFERENCE_PX) for person in initial.people]
+        yield describe_scene(scene), [*faces, cut_square(middle.rgb, window)]
+
+
+def caption_of(captioner: Qwen2_5VL, shown: list[np.ndarray]) -> str:
+    """The first, greedy answer for references and their target."""
+    instruction = CAPTION_INSTRUCTION.format(num_subjects=len(shown) - 1)
+    return captioner.answer(shown, instruction, temperature=0.0, seed=0, max_tokens=MAX_TOKENS)
+
+
+def answered(captioner: Qwen2_5VL, pictures: Pictures, seed: int) -> Iterator[bool]:
+    """Whether yes/no questions about pictures are answered right."""
+    rng = stream(seed, "choices", 0)
+    for index in range(NUM_QUESTIONS):
+        asked = question(pictures, index % len(pictures.scenes), rng)
+        told = captioner.answer(asked.pictures, asked.instruction, temperature=0.0, seed=0, max_tokens=MAX_TOKENS)
+        yield told.strip(" .").lower() == asked.answer

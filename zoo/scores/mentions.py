@@ -1,0 +1,58 @@
+"""What a caption says about whom, and how well that agrees with the truth: F1 over mentions.
+
+A mention is a person, counted from left to right, and a word for one attribute: "the second person's hair is red". It
+is right when the truth mentions the same. What somebody lacks (glasses, a thing in the hand, the hair of a bald head)
+is no mention.
+"""
+
+import re
+from collections.abc import Sequence
+
+from mcpipe.curate.captions import SUBJECT
+
+ATTRIBUTES = {
+    "hair_colour": r"with .*?\w+ (\w+) hair\b|\ba (\w+) (?:beard|moustache)\b",
+    "hair_cut": r"\b(bald) head\b|(\w+) \w+ hair\b",
+    "skin": r"\b(\w+) skin\b",
+    "facial_hair": r"\b(beard|moustache)\b",
+    "glasses": r"\b(glasses)\b",
+    "shirt_colour": r"\bwearing an? (?:striped )?(\w+) shirt\b",
+    "object": r"\bholding an? \w+ (\w+)",
+}
+"""What is scored: attributes and where a sentence of the world's grammar tells them."""
+
+EXTRA = {
+    "shirt_pattern": r"\b(striped) \w+ shirt\b",
+    "object_colour": r"\bholding an? (\w+) \w+",
+}
+"""Told in captions, too, but not part of the score."""
+
+Mention = tuple[int, str]
+"""Whose, and the word."""
+
+
+def mentions(caption: str) -> dict[str, set[Mention]]:
+    """By attribute, what a caption says of whom."""
+    told: dict[str, set[Mention]] = {name: set() for name in (*ATTRIBUTES, *EXTRA)}
+    for place, person in enumerate(SUBJECT.split(caption)[1:]):
+        for name, pattern in (ATTRIBUTES | EXTRA).items():
+            match = re.search(pattern, person, re.IGNORECASE)
+            if match:
+                told[name].add((place, next(word for word in match.groups() if word).lower()))
+    return told
+
+
+def f1_scores(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[float, int]]:
+    """By attribute, and over all of `ATTRIBUTES` as "all": F1 and the number of true mentions.
+
+    ``pairs`` are true and told captions.
+    """
+    counts = {name: [0, 0, 0] for name in (*ATTRIBUTES, *EXTRA)}
+    for truth, told in pairs:
+        wanted, given = mentions(truth), mentions(told)
+        for name, count in counts.items():
+            count[0] += len(wanted[name] & given[name])
+            count[1] += len(wanted[name])
+            count[2] += len(given[name])
+    counts["all"] = [sum(counts[name][kind] for name in ATTRIBUTES) for kind in range(3)]
+    return {name: (2 * right / max(true + said, 1), true) for name, (right, true, said) in counts.items()}

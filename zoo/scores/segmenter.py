@@ -1,0 +1,30 @@
+"""Scores of the segmenter: overlap with true masks, prompted with true boxes."""
+
+import numpy as np
+
+from mcpipe.models.segmenter import Sam2
+from mcpipe.progress import track
+from mcpipe.world.scene import OBJECT_LABEL, mask_box
+from zoo.build.segmenter import SMALLEST_AREA_PX, things
+from zoo.scores.draw import Job
+from zoo.scores.figures import Figure
+from zoo.scores.pose import frames
+
+NUM_FRAMES = 150
+
+
+def measure(job: Job) -> list[Figure]:
+    """Draw frames and cut out everything in them."""
+    segmenter = Sam2(job.zoo / "segmenter")
+    people, held = [], []
+    for frame in track(frames(job.seed, NUM_FRAMES), NUM_FRAMES, "segmenter"):
+        truth = list(things(frame.labels, SMALLEST_AREA_PX))
+        boxes = np.array([mask_box(mask) for mask in truth], np.float32).reshape(-1, 4)
+        for mask, mine in zip(truth, segmenter.masks(frame.rgb, boxes), strict=True):
+            overlaps = held if frame.labels[mask].max() > OBJECT_LABEL else people
+            overlaps.append(float((mask & mine).sum() / (mask | mine).sum()))
+    return [
+        Figure("person_iou", float(np.mean(people)), len(people), "people", 0.85),
+        Figure("person_iou_p10", float(np.quantile(people, 0.1)), len(people), "people", 0.75),
+        Figure("object_iou", float(np.mean(held)), len(held), "held objects", 0.6),
+    ]
