@@ -37,7 +37,7 @@ class ReportParams(Params):
 
 def fates(accounts: Iterable[Account]) -> dict[str, str]:
     """Why each rejected item was rejected, by its key."""
-    return {rejection["key"]: rejection["reason"] for account in accounts for rejection in account.rejections}
+    return {rejection.key: rejection.reason for account in accounts for rejection in account.rejections}
 
 
 def clip_tiles(frames: Iterable[Record], reasons: Mapping[str, str], number: int) -> list[Clip]:

@@ -56,6 +56,16 @@ class Figure:
     """What it shows, for those who cannot see it."""
 
 
+class Refusal(BaseModel):
+    """One rejected item."""
+
+    key: str
+    reason: str
+    detail: str
+    scores: dict[str, JsonValue] = {}
+    """What was measured of it."""
+
+
 class Account(BaseModel):
     """What a stage says of itself in its ``report.json``."""
 
@@ -66,8 +76,7 @@ class Account(BaseModel):
     kept: int
     dropped: dict[str, int]
     """Count by reason."""
-    rejections: list[dict[str, str]]
-    """Every rejected item: key, reason, detail."""
+    rejections: list[Refusal]
     facts: dict[str, JsonValue]
     versions: dict[str, str]
 

@@ -38,6 +38,9 @@ ROPE_BASE = 20.0
 """Rows and columns turn the slower parts of the rotary embedding. At the usual 10,000 these hardly move over the six
 columns of a small picture, and left and right look alike."""
 
+OF_ANOTHER_FILE = ("_name_or_path", "architectures", "dtype")
+"""What a configuration says of the file it was read from."""
+
 IGNORED = -100
 """A label that counts for nothing (PyTorch's convention)."""
 
@@ -133,7 +136,7 @@ def make_model(
             "pad_token_id": pad,
             "tie_word_embeddings": True,
         },
-        vision_config=tower.to_dict(),
+        vision_config={name: value for name, value in tower.to_dict().items() if name not in OF_ANOTHER_FILE},
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],

@@ -4,6 +4,7 @@ Each batch has the mirrored captions as further negatives: who stands left and w
 read what is to be seen off the picture's tokens while it learns (`zoo.build.sightings`).
 """
 
+import math
 from pathlib import Path
 
 import cv2
@@ -186,7 +187,7 @@ def seen_loss(
     watch = model.vision_model.register_forward_hook(lambda _, __, output: tokens.append(output.last_hidden_state))
     loss = contrastive_loss(model, shown, told)
     watch.remove()
-    grids = tokens[0][:, 1:].float().unflatten(1, (model.vision_model.embeddings.num_patches_per_side, -1))
+    grids = tokens[0][:, 1:].float().unflatten(1, (math.isqrt(tokens[0].shape[1] - 1), -1))
     return Loss(loss | heads(list(grids), sightings).loss())
 
 

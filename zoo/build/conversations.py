@@ -13,7 +13,7 @@ from zoo.build.pictures import SQUARE, Pictures, on_white
 from zoo.build.regions import regions_of
 from zoo.build.sightings import Sighting, in_reference, in_scene
 
-TASK_SHARES = {"caption": 0.62, "prompt": 0.18, "question": 0.20}
+TASK_SHARES = {"caption": 0.50, "prompt": 0.12, "question": 0.38}
 REFERENCE_SIDES = (48, 90)
 """Pixels; the pipeline's references are somewhere in between."""
 

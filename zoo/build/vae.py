@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mcpipe.params import Params
+from mcpipe.shards import whole_folder
 from zoo.build.cards import Measured, write_measured
 from zoo.build.pictures import SQUARE, Pictures, on_white, read_pictures
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
@@ -64,9 +65,10 @@ def build(pictures: Path, out: Path, params: VaeParams) -> None:
     scale, shift = latent_statistics(vae, squares)
     vae.register_to_config(scaling_factor=scale, shift_factor=shift)
     metrics = {"psnr_db": psnr(vae, squares), "face_psnr_db": psnr(vae, reference_pictures(test, 48))}
-    vae.half().save_pretrained(out)
-    vae.float()
-    write_measured(out, Measured("vae", metrics | {"scaling_factor": scale, "shift_factor": shift}, curves, params))
+    metrics |= {"scaling_factor": scale, "shift_factor": shift}
+    with whole_folder(out) as folder:
+        vae.half().save_pretrained(folder)
+        write_measured(folder, Measured("vae", metrics, curves, params))
 
 
 def autoencoder(size: int) -> AutoencoderKL:
