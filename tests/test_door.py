@@ -91,7 +91,7 @@ def test_broken_face_packs(door, tmp_path):
 
 
 def test_missing_input(door):
-    assert "no folder subjects; has the stage that writes it run?" in door(
+    assert "no folder frames; has the stage that writes it run?" in door(
         "identity", "frames", "subjects", ROOT / SETTINGS["models"]["faces"], "out"
     )
 
