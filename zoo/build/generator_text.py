@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 
 from mcpipe.params import Params
 from mcpipe.shards import whole_folder
-from mcpipe.world.captions import VOCABULARY
+from mcpipe.world.captions import LASTING, VOCABULARY
 from zoo.build.cards import Measured, write_measured
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.sightings import UNSEEN
@@ -85,7 +85,7 @@ class Sayings:
         self.num_scenes = len(texts)
         for scene in pictures.scenes:
             texts += [portrait_caption(traits) for traits in scene["traits"]]
-            people += [[{name: of[name] for name in of if name in scene_face(of)}] for of in scene["attributes"]]
+            people += [[{name: of[name] for name in LASTING}] for of in scene["attributes"]]
         self.openings = sorted({text.split(":")[0] for text in texts[: self.num_scenes]})
         self.ids = token_ids(tokenizers, texts)
         rows = zip(texts, people, strict=True)
@@ -101,12 +101,6 @@ class Sayings:
 def portrait_caption(traits: str) -> str:
     """The caption of a single face close by."""
     return f"a portrait of {traits}"
-
-
-def scene_face(attributes: dict[str, str]) -> dict[str, str]:
-    """What a portrait's caption says of a person."""
-    hidden = ("shirt_colour", "shirt_pattern", "object", "object_colour")
-    return {name: value for name, value in attributes.items() if name not in hidden}
 
 
 def _classes(people: Sequence[dict[str, str]]) -> list[int]:

@@ -15,10 +15,10 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from mcpipe.params import Params
-from mcpipe.world.captions import VOCABULARY
+from mcpipe.world.captions import LASTING, VOCABULARY
 from zoo.build.cards import Card
 from zoo.build.pictures import Pictures, face_crop, on_white
-from zoo.build.sightings import LASTING, UNSEEN, Sighting, classes, in_reference
+from zoo.build.sightings import UNSEEN, Sighting, classes, in_reference
 from zoo.build.training import FitParams, Loss, batches, half_precision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -13,11 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mcpipe.world.captions import VOCABULARY
+from mcpipe.world.captions import LASTING, VOCABULARY
 from zoo.build.training import Loss
-
-LASTING = ("skin", "hair_cut", "hair_colour", "facial_hair", "glasses")
-"""Attributes that a face crop shows."""
 
 UNSEEN = -100
 """A class that counts for nothing (PyTorch's convention)."""

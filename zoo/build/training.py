@@ -7,7 +7,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +183,3 @@ class Progress:
 def batches(total: int, size: int) -> Iterator[slice]:
     """Slices that cover ``total`` items, ``size`` at a time."""
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
-
-
-def folder_bytes(files: Iterable[Path]) -> int:
-    """Sum of the sizes of files."""
-    return sum(file.stat().st_size for file in files if file.is_file())
