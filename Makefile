@@ -28,6 +28,9 @@ repro: setup ## run every stage that is not up to date, then print the benchmark
 test: setup ## run the tests
 	python -m pytest --numprocesses 2 --dist loadfile
 
+ablation: setup ## the paper's ablation on the tiny zoo, through DVC's queue; goes on where it was interrupted
+	python -m benchmarks.ablation
+
 lint: setup ## style and types
 	ruff check .
 	ruff format --check .
@@ -44,4 +47,4 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup repro test lint zoo zoo-scores lock
+.PHONY: help setup repro test ablation lint zoo zoo-scores lock

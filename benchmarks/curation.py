@@ -1,17 +1,17 @@
 """Curation against a naive script and against pure decoding: clips per second, CPU seconds per clip, peak memory.
 
-    python benchmarks/curation.py [--clips 24] [--many 100 2000] [--json FILE]
+    python benchmarks/curation.py [--chain 100 400] [--frames 100 2000] [--pool 40 240] [--json FILE]
 
-Clips are those of the pipeline (``source.clips`` in params.yaml), under new names until there are enough. Every
-measurement is a process of its own. The naive script does what people write first: it loads the models, decodes every
-frame of one clip after another and runs every model on every frame. It is measured on a few clips, because it is slow.
-CPU seconds do not suffer from other work on the machine; seconds do.
+Clips are those of the pipeline (``source.clips`` in params.yaml), good and bad ones alike, under new names until there
+are enough. Every measurement is a process of its own and is made at two sizes: what a clip costs is the slope between
+them, in which starting and loading models cancel out. The naive script does what people write first: it decodes every
+frame of one clip after another and runs every model on every frame. CPU seconds hardly suffer from other work on the
+machine; seconds do.
 """
 
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,12 +23,11 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-NAIVE_CLIPS = 3
-WARM_CLIPS = 2
-"""A run of so many clips tells what starting costs; it is subtracted from longer runs."""
+NAIVE_CLIPS = (2, 8)
+ENOUGH_SPEEDUP = 1.7
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cost:
     """What a process and its children took."""
 
@@ -38,11 +37,23 @@ class Cost:
     """Of the largest process."""
 
 
+@dataclass(frozen=True)
+class Slope:
+    """What one more clip takes, from the costs of few and of many."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_kb: float
+    start_seconds: float
+    """What is left of the time for no clip at all."""
+
+
 def main() -> None:
     """Measure and print; with ``--json`` also write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=24)
-    parser.add_argument("--many", type=int, nargs=2, default=(100, 2000), help="sizes between which memory is flat")
+    parser.add_argument("--chain", type=int, nargs=2, default=(100, 400), help="clips through all stages")
+    parser.add_argument("--frames", type=int, nargs=2, default=(100, 2000), help="clips through the first stage alone")
+    parser.add_argument("--pool", type=int, nargs=2, default=(40, 240), help="clips with one and with two workers")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -50,52 +61,49 @@ def main() -> None:
         {"naive": naive, "decode": decode}[options.measure[0]](Path(options.measure[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        figures = measured(Path(folder), options.clips, options.many)
+        figures = measured(Path(folder), tuple(options.chain), tuple(options.frames), tuple(options.pool))
     text = json.dumps(figures, indent=1)
     print(text)
     if options.json:
         options.json.write_text(text + "\n")
 
 
-def measured(folder: Path, clips: int, many: tuple[int, int]) -> dict[str, object]:
+def measured(folder: Path, chain: tuple[int, int], frames: tuple[int, int], pool: tuple[int, int]) -> dict[str, object]:
     """All figures."""
-    full, warm, few = (copies(folder / str(n), n) for n in (clips, WARM_CLIPS, NAIVE_CLIPS))
     own = [sys.executable, __file__, "--measure"]
-    costs = {
-        "decode": run([*own, "decode", str(full)]),
-        "decode_start": run([*own, "decode", str(warm)]),
-        "naive": run([*own, "naive", str(few)]),
-        "inline": curated(folder, full, "inline", 1),
-        "inline_start": curated(folder, warm, "inline", 1),
-        "again": curated(folder, full, "inline", 1, fresh=False),
-        "pool_1": curated(folder, full, "pool", 1),
-        "pool_1_start": curated(folder, warm, "pool", 1),
-        "pool_2": curated(folder, full, "pool", 2),
-        "pool_2_start": curated(folder, warm, "pool", 2),
+    costs: dict[str, dict[int, Cost]] = {
+        "decoding": {n: run("decoding", [*own, "decode", str(copies(folder, n))]) for n in chain},
+        "naive": {n: run("naive", [*own, "naive", str(copies(folder, n))]) for n in NAIVE_CLIPS},
+        "ours": {n: curated(folder, n, "inline", 1) for n in chain},
+        "again": {n: curated(folder, n, "inline", 1) for n in chain},
+        "one_worker": {n: curated(folder, n, "pool", 1) for n in pool},
+        "two_workers": {n: curated(folder, n, "pool", 2) for n in pool},
+        "frames": {n: run("frames", stage(copies(folder, n), folder / f"frames{n}")) for n in frames},
     }
-    memory = {n: run(stage(copies(folder / f"many{n}", n), folder / f"frames{n}")).peak_mb for n in many}
-
-    def per_clip(name: str) -> Cost:
-        long, start = costs[name], costs[f"{name}_start"]
-        num = clips - WARM_CLIPS
-        return Cost((long.seconds - start.seconds) / num, (long.cpu_seconds - start.cpu_seconds) / num, long.peak_mb)
-
-    ours, limit, script = per_clip("inline"), per_clip("decode"), costs["naive"]
+    slopes = {name: slope(cost) for name, cost in costs.items()}
+    cpu = {name: slopes[name].cpu_seconds for name in ("naive", "ours", "decoding", "again", "frames")}
+    speedup = slopes["one_worker"].seconds / max(slopes["two_workers"].seconds, 1e-9)
     return {
-        "clips": clips,
-        "clips_per_second": {name: 1 / max(per_clip(name).seconds, 1e-9) for name in ("inline", "pool_1", "pool_2")},
-        "cpu_seconds_per_clip": {
-            "naive_with_start": script.cpu_seconds / NAIVE_CLIPS,
-            "ours": ours.cpu_seconds,
-            "decoding": limit.cpu_seconds,
-        },
-        "naive_over_ours_cpu": script.cpu_seconds / NAIVE_CLIPS / max(ours.cpu_seconds, 1e-9),
-        "ours_over_decoding_cpu": ours.cpu_seconds / max(limit.cpu_seconds, 1e-9),
-        "two_workers_over_one": per_clip("pool_1").seconds / max(per_clip("pool_2").seconds, 1e-9),
-        "again_cpu_seconds_per_clip": costs["again"].cpu_seconds / clips,
-        "peak_mb": {"naive": script.peak_mb, "ours": ours.peak_mb} | {f"frames_{n}": mb for n, mb in memory.items()},
-        "costs": {name: asdict(cost) for name, cost in costs.items()},
+        "cpu_seconds_per_clip": cpu,
+        "clips_per_second": {name: 1 / max(one.seconds, 1e-9) for name, one in slopes.items()},
+        "naive_over_ours": cpu["naive"] / max(cpu["ours"], 1e-9),
+        "ours_over_decoding": cpu["ours"] / max(cpu["decoding"], 1e-9),
+        "two_workers_over_one": speedup,
+        "two_workers_are_enough": speedup >= ENOUGH_SPEEDUP,
+        "peak_mb": {name: {str(n): one.peak_mb for n, one in sizes.items()} for name, sizes in costs.items()},
+        "peak_kb_per_clip": {name: slopes[name].peak_kb for name in ("ours", "frames")},
+        "start_seconds": {name: one.start_seconds for name, one in slopes.items()},
+        "costs": {name: {str(n): asdict(one) for n, one in sizes.items()} for name, sizes in costs.items()},
     }
+
+
+def slope(costs: dict[int, Cost]) -> Slope:
+    """What one more clip takes."""
+    (few, small), (many, large) = sorted(costs.items())
+    seconds, cpu, peak = (
+        (getattr(large, name) - getattr(small, name)) / (many - few) for name in ("seconds", "cpu_seconds", "peak_mb")
+    )
+    return Slope(seconds, cpu, 1024 * peak, small.seconds - few * seconds)
 
 
 def source() -> list[Path]:
@@ -108,20 +116,21 @@ def source() -> list[Path]:
 
 
 def copies(folder: Path, number: int) -> Path:
-    """So many clips under names of their own, as links."""
-    folder.mkdir(parents=True)
-    for i, file in enumerate(islice(cycle(source()), number)):
-        (folder / f"{i:05d}{file.suffix}").symlink_to(file)
-    return folder
+    """So many clips under names of their own, as links; few are spread evenly over all there are."""
+    clips = folder / f"clips{number}"
+    if not clips.is_dir():
+        clips.mkdir(parents=True)
+        files = source()
+        for i, file in enumerate(islice(cycle(files[:: max(len(files) // number, 1)]), number)):
+            (clips / f"{i:05d}{file.suffix}").symlink_to(file)
+    return clips
 
 
-def curated(folder: Path, clips: Path, engine: str, workers: int, *, fresh: bool = True) -> Cost:
-    """The cost of ``mcpipe curate``."""
-    out = folder / "out"
-    if fresh:
-        shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "mcpipe.cli", "curate", str(clips), "--out", str(out)]
-    return run(command, MCPIPE_ENGINE=engine, MCPIPE_WORKERS=str(workers))
+def curated(folder: Path, number: int, engine: str, workers: int) -> Cost:
+    """The cost of ``mcpipe curate``; a second time, of finding that nothing is left to do."""
+    out = folder / f"{engine}{workers}-{number}"
+    command = [sys.executable, "-m", "mcpipe.cli", "curate", str(copies(folder, number)), "--out", str(out)]
+    return run(f"{engine} {workers}", command, MCPIPE_ENGINE=engine, MCPIPE_WORKERS=str(workers))
 
 
 def stage(clips: Path, out: Path) -> list[str]:
@@ -129,7 +138,7 @@ def stage(clips: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "stages", "frames", str(clips), str(out)]
 
 
-def run(command: list[str], **environment: str) -> Cost:
+def run(name: str, command: list[str], **environment: str) -> Cost:
     """What a command costs, its children included."""
     start = time.monotonic()
     settings = os.environ | {"OMP_NUM_THREADS": "1", "MCPIPE_LOG": "WARNING"} | environment
@@ -138,7 +147,10 @@ def run(command: list[str], **environment: str) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed")
-    return Cost(time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    cost = Cost(time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    told = f"{name}: {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} CPU s, {cost.peak_mb:.0f} MB  ({command[-1]})"
+    print(told, file=sys.stderr, flush=True)
+    return cost
 
 
 def decode(folder: Path) -> None:
@@ -162,6 +174,7 @@ def decode(folder: Path) -> None:
 def naive(folder: Path) -> None:
     """Every model on every frame of one clip after another."""
     import av
+    import torch
 
     from mcpipe.curate.captions import CAPTION_INSTRUCTION
     from mcpipe.models.captioner import Qwen2_5VL
@@ -171,6 +184,7 @@ def naive(folder: Path) -> None:
     from mcpipe.offline import stay_offline
 
     stay_offline()
+    torch.set_num_threads(1)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     models = {name: ROOT / path for name, path in settings["models"].items()}
     pose, segmenter = UltralyticsPose(models["pose"], settings["subjects"]["min_score"]), Sam2(models["segmenter"])

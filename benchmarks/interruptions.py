@@ -1,35 +1,66 @@
-"""``mcpipe curate`` killed at random moments: what comes out in the end, and what was computed twice.
+"""Curation killed at random moments: what comes out in the end, and what was computed twice.
 
-    python benchmarks/interruptions.py [--clips 12] [--kills 20] [--json FILE]
+    python benchmarks/interruptions.py [--clips 24] [--kills 20] [--json FILE]
 
-An undisturbed run comes first; it also says how long a run takes. Then runs are killed with SIGKILL, each after a
-random part of that time, until the last one may finish. A verdict that is kept is never computed again, so every entry
-of the progress folder is watched for being replaced.
+The real stages with the checkpoints of params.yaml, as ``mcpipe curate`` runs them. An undisturbed run comes first.
+Then runs are killed with SIGKILL, each a random time after it has added a verdict, and the last one may finish. Should
+a run finish before its time, its bytes are compared and another series begins, until all kills are done. A verdict that
+is kept is never to be computed again: every entry of the progress folder is watched for being replaced.
+
+Runs are forked from a process that has imported the libraries, so that importing does not take the kills.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 from curation import ROOT, copies
 
-PROGRESS = ".progress"
+sys.path.insert(0, str(ROOT))
+os.environ["MCPIPE_ENGINE"] = "inline"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from mcpipe.offline import stay_offline
+from mcpipe.store import PROGRESS
+from stages.curation import SETTINGS, curate, read_settings
+
+LIBRARIES = (
+    "av",
+    "cv2",
+    "torch",
+    "ultralytics.models.yolo.pose",
+    "sam2.sam2_image_predictor",
+    "onnxruntime",
+    "insightface.app",
+    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
+    "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",
+    "qwen_vl_utils",
+)
+"""What the stages import when they load their models."""
+BETWEEN_LOOKS_S = 0.005
+SPREAD = 1.2
+"""Longest time after a run's first verdict until it is killed, in units of an even share of the work."""
 
 
 def main() -> None:
     """Kill, finish, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=12)
+    parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    os.chdir(ROOT)
+    stay_offline()
+    for library in LIBRARIES:
+        import_module(library)
     with tempfile.TemporaryDirectory() as folder:
         figures = interrupted(Path(folder), options.clips, options.kills)
     print(json.dumps(figures, indent=1))
@@ -39,51 +70,98 @@ def main() -> None:
 
 
 def interrupted(folder: Path, clips: int, kills: int) -> dict[str, object]:
-    """The figures of one series."""
-    source, calm, out = copies(folder / "clips", clips), folder / "calm", folder / "out"
+    """The figures of all series."""
+    source, calm, out = copies(folder, clips), folder / "calm", folder / "out"
     start = time.monotonic()
-    begun(source, calm).wait()
+    finish(begun(source, calm))
     length = time.monotonic() - start
-    moments, killed, again = random.Random(0), 0, 0
+    undisturbed, verdicts = content(calm), kept_in(calm)
+    work_s = (max(verdicts.values()) - min(verdicts.values())) / 1e9
+    moments = random.Random(0)
     kept: dict[Path, int] = {}
-    for _ in range(kills):
+    killed = again = finished = 0
+    same = True
+    while killed < kills:
         process = begun(source, out)
-        try:
-            process.wait(moments.uniform(0, length))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        if adds_verdict(process, out, kept) and not ends_within(process, moments.uniform(0, SPREAD * work_s / kills)):
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
             killed += 1
-        again += replaced(out, kept)
-    if begun(source, out).wait():
-        sys.exit("the last run failed")
+            again += replaced(out, kept)
+            print(f"kill {killed}: {len(kept)} of {len(verdicts)} verdicts kept", file=sys.stderr, flush=True)
+        else:  # it is through, and has been waited for
+            finished += 1
+            again += replaced(out, kept)
+            same &= content(out) == undisturbed
+            shutil.rmtree(out)
+            kept.clear()
+    finish(begun(source, out))
     again += replaced(out, kept)
     return {
         "clips": clips,
+        "verdicts": len(verdicts),
         "runs_killed": killed,
+        "runs_finished": finished + 1,
         "undisturbed_seconds": length,
         "computed_again": again,
-        "same_bytes": content(out) == content(calm),
+        "same_bytes": same and content(out) == undisturbed,
     }
 
 
-def begun(clips: Path, out: Path) -> "subprocess.Popen[bytes]":
-    """A run that has been started."""
-    command = [sys.executable, "-m", "mcpipe.cli", "curate", str(clips), "--out", str(out)]
-    settings = os.environ | {"MCPIPE_LOG": "WARNING"}
-    return subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL)
+def begun(clips: Path, out: Path) -> int:
+    """The number of a process that curates."""
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        curate(clips, out, read_settings(ROOT / SETTINGS, []))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def finish(process: int) -> None:
+    """Wait for a process to end well."""
+    _, status = os.waitpid(process, 0)
+    if status:
+        sys.exit(f"a run ended with status {os.waitstatus_to_exitcode(status)}")
+
+
+def adds_verdict(process: int, out: Path, kept: dict[Path, int]) -> bool:
+    """Wait for a process to add a verdict; false if it ended first."""
+    while not kept_in(out).keys() - kept.keys():
+        if ends_within(process, BETWEEN_LOOKS_S):
+            return False
+    return True
+
+
+def ends_within(process: int, seconds: float) -> bool:
+    """Whether a process ends well within a time; then it has been waited for."""
+    end = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            if status:
+                sys.exit(f"a run ended with status {os.waitstatus_to_exitcode(status)}")
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(BETWEEN_LOOKS_S)
 
 
 def replaced(out: Path, kept: dict[Path, int]) -> int:
     """How many verdicts that were kept before have been written again; ``kept`` learns of the new ones."""
-    found = {
-        file: file.stat().st_mtime_ns
-        for file in (out / PROGRESS).rglob("*")
-        if file.is_file() and not file.name.startswith(".")
-    }
+    found = kept_in(out)
     number = sum(file in kept and kept[file] != written for file, written in found.items())
     kept.update(found)
     return number
+
+
+def kept_in(out: Path) -> dict[Path, int]:
+    """Every verdict that is kept, with the time in nanoseconds at which it was written."""
+    files = (file for file in (out / PROGRESS).rglob("*") if file.is_file() and not file.name.startswith("."))
+    return {file: file.stat().st_mtime_ns for file in files}
 
 
 def content(out: Path) -> dict[Path, bytes]:

@@ -1,120 +1,195 @@
-"""The command ``mcpipe``: what people want to see outside of ``dvc repro``."""
+"""The command ``mcpipe``: what people want outside of ``dvc repro``."""
 
 import argparse
-import json
+import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
-import numpy as np
-from PIL import Image
-from rich.console import Console
+FAULTS = (ValueError, OSError)
+"""What a person can mend: said in one line; anything else is a fault of ours and keeps its traceback."""
+PROBLEM, INTERRUPTED = 1, 130
+"""Exit statuses besides 0; argparse itself leaves with 2 when the command line is wrong."""
 
-from mcpipe.bench.pictures import contact_sheet
-from mcpipe.bench.tables import POLICY, from_metrics, text_table
-from mcpipe.shards import read_shards
+CHANGE = "SECTION.KEY=VALUE"
 
-ARM_ORDER = {"train_single": 0, "train_multi": 1, "train_rl": 2}
-"""The arms of the pipeline in the order of training; others come after, by name."""
-TILE_PX, GAP_PX = 144, 6
+
+class Verb(argparse.ArgumentParser):
+    """A verb that may leave its arguments to the module that does the work, which is imported once the verb is used."""
+
+    fill: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def complete(self) -> None:
+        """Ask for the arguments that are not known yet."""
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            fill(self)
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  one of argparse's signatures
+        self, args: list[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse does it, with all arguments."""
+        self.complete()
+        return super().parse_known_args(args, namespace or argparse.Namespace())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         said = options.run(options)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        return 1
-    Console(soft_wrap=True, highlight=False).print(said, markup=False)
+    except FAULTS as error:
+        say(f"error: {one_line(error)}", stderr=True)
+        return PROBLEM
+    except KeyboardInterrupt:
+        say("interrupted", stderr=True)
+        return INTERRUPTED
+    say(said)
     return 0
 
 
-def benchmark_table(results: Path) -> str:
-    """The scores of every arm below a folder of results, in the order of training.
+def say(said: object, *, stderr: bool = False) -> None:
+    """Print a text or one of rich's tables; faults are red on a terminal."""
+    # Imported here, because the list of verbs should not wait for it.
+    from rich.console import Console
 
-    Raises:
-        FileNotFoundError: no arm has been evaluated.
-    """
-    arms = [from_metrics(folder.name, json.loads((folder / "metrics.json").read_text())) for folder in _arms(results)]
-    return f"{text_table(arms)}\n{POLICY}"
-
-
-def benchmark_picture(data: Path, file: Path, num_prompts: int) -> str:
-    """Write one row per prompt: the given faces, then every arm's picture; returns what was written.
-
-    Raises:
-        FileNotFoundError: the pipeline has not run.
-    """
-    faces = {record.key: record.arrays["reference"] for record in read_shards(data / "pairs" / "faces")}
-    folders = _arms(data / "results")
-    pictures = [{r.key: r.arrays["image"] for r in read_shards(data / "images" / folder.name)} for folder in folders]
-    prompts = islice(read_shards(data / "pairs" / "bench"), num_prompts)
-    rows: list[list[np.ndarray]] = [
-        [faces[face] for face in prompt.texts("faces")] + [arm[prompt.key] for arm in pictures] for prompt in prompts
-    ]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(rows, TILE_PX, GAP_PX).save(file, optimize=True)
-    return f"{file}: columns are the given faces, then {', '.join(folder.name for folder in folders)}"
+    console = Console(stderr=stderr, soft_wrap=True, highlight=False)
+    try:
+        console.print(said, markup=False, style="red" if stderr else None)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains on its way out
 
 
-def curation_arguments(parser: argparse.ArgumentParser) -> None:
+def one_line(error: BaseException) -> str:
+    """What is wrong, without line breaks and without an error number."""
+    if isinstance(error, OSError) and error.strerror:
+        return " ".join(f"{error.filename}: {error.strerror}".split()) if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: every verb with one line of help."""
+    command = argparse.ArgumentParser(prog="mcpipe", description=__doc__)
+    verbs = command.add_subparsers(required=True, metavar="VERB", parser_class=Verb)
+    for name, text, fill, module, function in VERBS:
+        verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        verb.fill = fill
+        verb.set_defaults(run=_late(module, function))
+    return command
+
+
+def _late(module: str, function: str) -> Callable[[argparse.Namespace], object]:
+    return lambda options: getattr(_shell(module), function)(options)
+
+
+def _late_arguments(module: str, function: str) -> Callable[[argparse.ArgumentParser], None]:
+    return lambda verb: getattr(_shell(module), function)(verb)
+
+
+def _shell(module: str) -> ModuleType:
+    """A module of the shell, named here and imported nowhere in mcpipe: what opens paths lies outside."""
+    # Libraries look at the environment when they are imported, which the shell does.
+    from mcpipe.offline import stay_offline
+
+    stay_offline()
+    return import_module(module)
+
+
+def curation_arguments(verb: argparse.ArgumentParser) -> None:
     """What ``curate`` takes: a folder of clips, a folder for the outcome, changes of settings."""
-    parser.add_argument("clips", type=Path, metavar="DIR", help="folder of clips, searched recursively")
-    parser.add_argument("--out", type=Path, required=True, help="folder for samples, funnel.json and progress")
-    parser.add_argument(
-        "-S", dest="changes", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting"
+    verb.add_argument("clips", type=Path, metavar="DIR", help="folder of clips, searched recursively")
+    verb.add_argument("--out", type=Path, required=True, help="folder for samples, funnel.json and progress")
+    _changes(verb)
+
+
+def generation_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``generate`` takes: the people, a sentence, a seed, where to write, which adapter."""
+    verb.add_argument(
+        "--reference", dest="references", action="append", type=Path, required=True, metavar="FILE",
+        help="picture of one person's face; once per person",
+    )  # fmt: skip
+    verb.add_argument("--prompt", required=True, metavar="TEXT", help="what the picture shows, everybody included")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another picture (default: 0)")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write, such as a PNG")
+    verb.add_argument(
+        "--attention", type=Path, metavar="DIR", help="folder for pictures of where each reference looked"
     )
+    verb.add_argument(
+        "--adapter", type=Path, default=Path("data/models/train_rl"), metavar="DIR",
+        help="folder of a trained adapter (default: data/models/train_rl)",
+    )  # fmt: skip
+    _changes(verb)
 
 
-def world_preview(file: Path, seed: int) -> str:
-    """Write a contact sheet of the puppet world; returns what was written.
-
-    Raises:
-        ValueError: the file's ending names no picture format, or the seed is negative.
-        OSError: the file cannot be written.
-    """
-    if file.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"{file} should end as a picture does, such as .png")
-    if seed < 0:
-        raise ValueError(f"a seed should be 0 or more, not {seed}")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Named here and imported by no other module: no part of the pipeline knows the world.
-    sheet = import_module("mcpipe.world.preview").preview_sheet(seed)
-    sheet.save(file, optimize=True)
-    return f"{file}: the puppet world of seed {seed}, {sheet.width} x {sheet.height} pixels"
+def doctor_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``doctor`` takes: a configuration and the machine that it should fit."""
+    verb.add_argument("--conf", metavar="NAME", help="configuration of conf/scale over params.yaml, such as paper")
+    verb.add_argument("--gpu-gb", type=float, metavar="GB", help="memory of a GPU (default: that of this machine)")
+    verb.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs that share the work (default: 1)")
+    verb.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where outputs go (default: data)")
+    _changes(verb)
 
 
-def _arms(results: Path) -> list[Path]:
-    """Folders of evaluated arms, in the order of training."""
-    folders = [file.parent for file in sorted(results.glob("*/metrics.json"))]
-    if not folders:
-        raise FileNotFoundError(f"no metrics.json below {results}; run `dvc repro` first")
-    return sorted(folders, key=lambda folder: (ARM_ORDER.get(folder.name, len(ARM_ORDER)), folder.name))
+def world_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``world`` takes: where to write, a seed."""
+    verb.add_argument("--preview", type=Path, required=True, metavar="FILE", help="picture to write, such as a PNG")
+    verb.add_argument("--seed", type=int, default=1, metavar="N", help="another seed shows other people (default: 1)")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mcpipe", description=__doc__)
-    verbs = parser.add_subparsers(required=True)
-    table = verbs.add_parser("table", help="print the benchmark table of the last run")
-    table.add_argument("results", type=Path, nargs="?", default=Path("data/results"))
-    table.set_defaults(run=lambda options: benchmark_table(options.results))
-    picture = verbs.add_parser("picture", help="write the benchmark's faces and pictures of the last run as one PNG")
-    picture.add_argument("file", type=Path)
-    picture.add_argument("--data", type=Path, default=Path("data"))
-    picture.add_argument("--prompts", type=int, default=4)
-    picture.set_defaults(run=lambda options: benchmark_picture(options.data, options.file, options.prompts))
-    curate = verbs.add_parser("curate", help="turn a folder of clips into training samples and say what was refused")
-    curation_arguments(curate)
-    # The shell is named here and imported nowhere in mcpipe: what opens paths lies outside.
-    curate.set_defaults(run=lambda options: import_module("stages.curation").command(options))
-    world = verbs.add_parser("world", help="write a contact sheet of the puppet world: scenes, portraits, clothes")
-    world.add_argument("--preview", type=Path, required=True, metavar="FILE", help="picture to write, such as a PNG")
-    world.add_argument("--seed", type=int, default=1, help="another seed shows other people (default: 1)")
-    world.set_defaults(run=lambda options: world_preview(options.preview, options.seed))
-    return parser
+def table_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``table`` takes: a folder of results."""
+    verb.add_argument("results", type=Path, nargs="?", default=Path("data/results"), metavar="DIR")
+
+
+def picture_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``picture`` takes: where to write, where the run lies, how much of it."""
+    verb.add_argument("file", type=Path, metavar="FILE")
+    verb.add_argument("--data", type=Path, default=Path("data"), metavar="DIR")
+    verb.add_argument("--prompts", type=int, default=4, metavar="N")
+
+
+def completion_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``completion`` takes: a shell."""
+    verb.add_argument("shell", choices=("bash", "zsh"))
+
+
+def _changes(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("-S", dest="changes", action="append", default=[], metavar=CHANGE, help="change a setting")
+
+
+VERBS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], str, str], ...] = (
+    (
+        "curate", "turn clips into training samples, or say why not",
+        curation_arguments, "stages.curation", "command",
+    ),
+    (
+        "generate", "draw a picture of given people", generation_arguments, "stages.generation", "command",
+    ),
+    (
+        "score", "put any system's pictures into the benchmark table",
+        _late_arguments("stages.scoring", "scoring_arguments"), "stages.scoring", "command",
+    ),
+    (
+        "doctor", "check models, packages, memory and disk beforehand",
+        doctor_arguments, "stages.doctor", "command",
+    ),
+    (
+        "world", "draw the puppet world on one sheet",
+        world_arguments, "stages.views", "world_preview",
+    ),
+    ("table", "print the benchmark table of the last run", table_arguments, "stages.views", "benchmark_table"),
+    (
+        "picture", "draw the benchmark of the last run as one picture",
+        picture_arguments, "stages.views", "benchmark_picture",
+    ),
+    (
+        "completion", "print a shell's completion of these verbs",
+        completion_arguments, "stages.completion", "command",
+    ),
+)  # fmt: skip
+"""Name, one line of help, its arguments, and the function of the shell that does the work."""
 
 
 if __name__ == "__main__":

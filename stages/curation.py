@@ -23,9 +23,9 @@ from mcpipe.curate.samples import SamplesParams
 from mcpipe.curate.subjects import SubjectsParams
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.pose import UltralyticsPose
-from mcpipe.models.protocols import Captioner, FaceAnalyser, PoseDetector, Segmenter
-from mcpipe.models.segmenter import Sam2
+from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
+from mcpipe.models.protocols import Captioner, FaceAnalyser
+from mcpipe.models.segmenter import ClipSegmenter, Sam2
 from mcpipe.offline import stay_offline
 from mcpipe.params import Params, check_params
 from mcpipe.records import JSON
@@ -72,8 +72,8 @@ class Settings(Params):
 class Adapters:
     """How checkpoints are loaded: functions that another process can import by their names."""
 
-    pose: Callable[[Path, float], PoseDetector] = UltralyticsPose
-    segmenter: Callable[[Path], Segmenter] = Sam2
+    pose: Callable[[Path, float], ClipPoseDetector] = UltralyticsPose
+    segmenter: Callable[[Path], ClipSegmenter] = Sam2
     faces: Callable[[Path, float, int], FaceAnalyser] = InsightFaces
     captioner: Callable[[Path], Captioner] = Qwen2_5VL
 

@@ -15,14 +15,12 @@ from PIL import Image
 
 from mcpipe.progress import track
 from mcpipe.shards import whole_folder
-from mcpipe.world.captions import VOCABULARY, attributes, describe_face, describe_person
+from mcpipe.world.captions import LASTING, attributes, describe_face, describe_person
 from mcpipe.world.clips import ClipSpec, ClipTruth, WorldParams, clip_specs, told_people, write_clip
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import render_portrait
 
 FACES_NAMESPACE = "faces"
-FACE_ATTRIBUTES = ("skin", "hair_cut", "hair_colour", "facial_hair", "glasses")
-"""The part of a description that lasts."""
 
 
 def run(clips: Path, faces: Path, truth: Path, params: WorldParams) -> None:
@@ -63,7 +61,7 @@ def write_truth(folder: Path, clip: ClipTruth) -> None:
 
 def write_faces(folder: Path, params: WorldParams) -> None:
     """Write the portraits ``face_000.png`` and so on, and what they show to ``faces.csv``."""
-    columns = ["file", *(name for name in VOCABULARY if name in FACE_ATTRIBUTES), "description", "identity"]
+    columns = ["file", *LASTING, "description", "identity"]
     with (folder / "faces.csv").open("w", encoding="utf-8", newline="") as lines:
         table = csv.DictWriter(lines, columns, lineterminator="\n")
         table.writeheader()
@@ -74,4 +72,4 @@ def write_faces(folder: Path, params: WorldParams) -> None:
             (sitter,) = frame.people
             words = attributes(sitter.identity, sitter.outfit)
             row = {"file": f"face_{number:03d}.png", "description": describe_face(sitter.identity)}
-            table.writerow(row | {name: words[name] for name in FACE_ATTRIBUTES} | {"identity": sitter.identity.key})
+            table.writerow(row | {name: words[name] for name in LASTING} | {"identity": sitter.identity.key})

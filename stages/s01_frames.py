@@ -6,7 +6,9 @@ from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 
-from mcpipe.curate.frames import FramesParams, frame_fault, frame_scores
+import numpy as np
+
+from mcpipe.curate.frames import FramesParams, frame_fault, frame_scores, picture_window
 from mcpipe.curate.scores import Scores
 from mcpipe.engine import decided
 from mcpipe.models.video import SUFFIXES, UnusableClipError, read_clip
@@ -130,7 +132,9 @@ def frames_of(file: Path, name: str, params: FramesParams) -> Record | Rejection
         clip = read_clip(file, params.max_decoded)
     except UnusableClipError as error:
         return Rejection(error.reason, error.detail)
-    measured, scores = frame_scores(clip.initial, clip.middle, clip.thumbnails), Scores()
+    x0, y0, x1, y1 = picture_window(clip.initial, clip.middle)
+    initial, middle = (np.ascontiguousarray(frame[y0:y1, x0:x1]) for frame in (clip.initial, clip.middle))
+    measured, scores = frame_scores(initial, middle, clip.thumbnails), Scores()
     scores.note(duration_s=clip.duration_s, **measured)
     fault = frame_fault(measured, clip.duration_s, params)
     if fault is not None:
@@ -142,7 +146,8 @@ def frames_of(file: Path, name: str, params: FramesParams) -> Record | Rejection
             "times_s": list(clip.times_s),
             "num_frames": clip.num_frames,
             "codec": clip.codec,
+            "picture_px": [x0, y0, x1, y1],
             **scores.told,
         },
-        arrays={"initial": clip.initial, "middle": clip.middle},
+        arrays={"initial": initial, "middle": middle},
     )

@@ -10,9 +10,8 @@ import numpy as np
 from mcpipe.curate.scores import Scores
 from mcpipe.curate.subjects import SubjectsParams, clean_masks, mask_fault, mask_scores, people_fault, people_in
 from mcpipe.engine import decided
-from mcpipe.models.pose import UltralyticsPose
-from mcpipe.models.protocols import PoseDetector, Segmenter
-from mcpipe.models.segmenter import Sam2
+from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
+from mcpipe.models.segmenter import ClipSegmenter, Sam2
 from mcpipe.records import Record, Rejection
 from mcpipe.report import Report
 from mcpipe.shards import Rows, whole_folder, write_shards
@@ -32,8 +31,8 @@ class Subjects:
     pose: Path
     segmenter: Path
     params: SubjectsParams
-    detector: Callable[[Path, float], PoseDetector] = UltralyticsPose
-    cutter: Callable[[Path], Segmenter] = Sam2
+    detector: Callable[[Path, float], ClipPoseDetector] = UltralyticsPose
+    cutter: Callable[[Path], ClipSegmenter] = Sam2
 
     def load(self) -> Decide:
         """Load detector and segmenter; the decision on one clip."""
@@ -50,20 +49,25 @@ def write(work: Subjects, frames: Path, subjects: Path) -> None:
         report.write(folder)
 
 
-def people_of(record: Record, detector: PoseDetector, cutter: Segmenter, params: SubjectsParams) -> Record | Rejection:
-    """The people of one clip, or why it is refused."""
-    names, found, scores = ("initial", "middle"), [], Scores()
-    for name in names:  # counting is cheap: both frames are counted before anything is cut out
-        picture = record.arrays[name]
-        people = detector.people(picture)
+def people_of(
+    record: Record, detector: ClipPoseDetector, cutter: ClipSegmenter, params: SubjectsParams
+) -> Record | Rejection:
+    """The people of one clip, or why it is refused.
+
+    A batch holds the two frames of one clip and nothing else, so that no clip's result depends on its neighbours.
+    """
+    names, scores = ("initial", "middle"), Scores()
+    pictures = [record.arrays[name] for name in names]
+    found = []
+    for name, people in zip(names, detector.people_of(pictures), strict=True):
         chosen = people_in(people.boxes, people.keypoints, params)
         found.append((people.boxes[chosen], people.keypoints[chosen]))
         scores.add({"people": len(chosen), "people_found": len(people.boxes)})
-        if fault := people_fault(people.boxes[chosen], picture.shape[0], params):
+        if fault := people_fault(people.boxes[chosen], len(pictures[0]), params):
             return scores.rejection(fault, f"{name} frame: ")
     masks = []
-    for name, (boxes, _) in zip(names, found, strict=True):
-        raw = cutter.masks(record.arrays[name], boxes)
+    raw_masks = cutter.masks_of(pictures, [boxes for boxes, _ in found])
+    for name, raw, (boxes, _) in zip(names, raw_masks, found, strict=True):
         masks.append(clean_masks(raw))
         measured = mask_scores(raw, masks[-1], boxes)
         scores.add(measured)

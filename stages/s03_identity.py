@@ -55,8 +55,8 @@ def verified(frames: Record, subjects: Record, analyser: FaceAnalyser, params: I
     """The assignment of one clip's people across its frames, or why it is refused."""
     boxes, landmarks, embeddings, scores = [], [], [], Scores()
     for i, name in enumerate(("initial", "middle")):
-        people = zip(subjects.arrays["masks"][i], subjects.arrays["boxes"][i], strict=True)
-        found = [face_in(frames.arrays[name], mask, box, analyser, params) for mask, box in people]
+        people = zip(*(subjects.arrays[part][i] for part in ("masks", "boxes", "keypoints")), strict=True)
+        found = [face_in(frames.arrays[name], person, analyser, params) for person in people]
         for fault in (one for one in found if isinstance(one, tuple)):
             return scores.rejection(fault, f"{name} frame: ")
         faces = [one for one in found if isinstance(one, Face)]
@@ -101,15 +101,19 @@ class Face:
 
 
 def face_in(
-    picture: np.ndarray, mask: np.ndarray, box: np.ndarray, analyser: FaceAnalyser, params: IdentityParams
+    picture: np.ndarray,
+    person: tuple[np.ndarray, np.ndarray, np.ndarray],
+    analyser: FaceAnalyser,
+    params: IdentityParams,
 ) -> Face | tuple[str, str]:
-    """The one face of a person, looked for in the cut-out of their box; or why there is none."""
+    """The one face of a person (mask, box and joints), looked for in the cut-out of their box; or why there is none."""
+    mask, box, joints = person
     x0, y0 = np.maximum(np.floor(box[:2]).astype(int), 0)
     x1, y1 = np.ceil(box[2:]).astype(int)
     corner = np.array([x0, y0], np.float32)
     found = analyser.faces(picture[y0:y1, x0:x1])
     boxes = found.boxes + np.tile(corner, 2)
-    chosen = face_of(boxes, mask, params)
+    chosen = face_of(boxes, mask, joints, params)
     if isinstance(chosen, tuple):
         return chosen
     return Face(boxes[chosen], found.landmarks[chosen] + corner, found.embeddings[chosen])

@@ -49,7 +49,7 @@ def write(work: Samples, sources: tuple[Path, Path, Path, Path], samples: Path) 
     params = work.params
     report = Report("samples", ("opencv-python-headless",))
     people = identities(sources[2], sources[3], params)
-    splits = dict(zip(people, split_by_identity(list(people.values()), params.val_fraction, params.seed), strict=True))
+    splits = split_by_identity(people, params.val_fraction, params.seed)
     accounts = [read_report(folder)["versions"] for folder in sources]
     versions = {name: text for account in accounts if isinstance(account, dict) for name, text in account.items()}
 

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcpipe.fingerprint import fingerprint
-from mcpipe.flux.adapters import save_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.report import Report
-from mcpipe.shards import whole_folder
 from mcpipe.store import progress_of
 from mcpipe.train import single
 from mcpipe.train.batches import read_encoded
 from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.curves import curves
+from mcpipe.train.machine import join
+from mcpipe.train.pictures import Painter
+from stages.training import output, save_whole_adapter, watched, with_encoder
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,20 @@ class Training:
 
 def run(encode: Path, generator: Path, train_single: Path, params: single.TrainSingleParams) -> None:
     """Write the adapter, its curves and a report; interrupted, a second run goes on where the first one stood."""
+    join()
     report = Report("train_single", ("torch", "diffusers", "peft", "accelerate"))
     data = read_encoded(encode)
     pipeline = load_generator(generator)
+    data = with_encoder(data, pipeline)
+    spec, network = single.single_network(pipeline, data, params)
     training = Training(encode, generator, params)
     checkpoint = Checkpoint(progress_of(train_single) / fingerprint(training, report.packages))
-    with whole_folder(train_single) as folder:
-        with curves(folder / "live") as on_step:
-            spec, report.facts = single.train_single(pipeline, data, params, on_step, checkpoint)
-        save_adapter(pipeline.transformer, spec, folder)
-        for sample in data.train:
-            report.keep(sample.key)
+    painter = Painter(pipeline, network, data, params.shift, one_reference=True)
+    with output(train_single) as folder:
+        with watched(painter, params.pictures_every, checkpoint, folder) as on_step:
+            report.facts = single.train_single(network, data, params, on_step, checkpoint)
+        save_whole_adapter(pipeline, spec, folder)
+        for key in data.train.keys:
+            report.keep(key)
         report.write(folder)
     checkpoint.clear()

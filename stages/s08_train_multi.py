@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from mcpipe.fingerprint import fingerprint
-from mcpipe.flux.adapters import read_spec, save_adapter, start_adapter
+from mcpipe.flux.adapters import read_spec, start_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.report import Report
-from mcpipe.shards import whole_folder
 from mcpipe.store import progress_of
 from mcpipe.train import multi
 from mcpipe.train.batches import read_encoded
 from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.curves import curves
+from mcpipe.train.machine import join
+from mcpipe.train.pictures import Painter
+from stages.training import output, save_whole_adapter, watched, with_encoder
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,30 @@ class Training:
 
 def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, params: multi.TrainMultiParams) -> None:
     """Write the adapter that went on from stage 1, its curves, attention maps before and after, and a report."""
+    join()
     report = Report("train_multi", ("torch", "diffusers", "peft", "accelerate"))
     data = read_encoded(encode)
     spec = multi.multi_spec(read_spec(train_single), data, params)
     pipeline = load_generator(generator)
+    data = with_encoder(data, pipeline)
     start_adapter(pipeline, train_single, spec, params.seed)
     network = multi.multi_network(pipeline, data, params)
     training = Training(encode, train_single, generator, params)
     checkpoint = Checkpoint(progress_of(train_multi) / fingerprint(training, report.packages))
-    with whole_folder(train_multi) as folder:
+    painter = Painter(pipeline, network, data, params.shift, one_reference=False)
+    with output(train_multi) as folder:
         before = multi.held_out_maps(network, data, params.seed)
-        with curves(folder / "live") as on_step:
+        with watched(painter, params.pictures_every, checkpoint, folder) as on_step:
             report.facts = multi.train_multi(network, data, params, on_step, checkpoint)
         after = multi.held_out_maps(network, data, params.seed)
-        masks = {sample.key: sample.masks.unflatten(-1, network.layout.image).numpy() for sample in data.val}
+        places = {key: place for place, key in enumerate(data.val.keys)}
         (folder / "attention").mkdir()
         for key in before:
-            arrays = {"before": before[key].numpy(), "after": after[key].numpy(), "masks": masks[key]}
+            masks = data.val[places[key]].masks.unflatten(-1, network.layout.image)
+            arrays = {"before": before[key].numpy(), "after": after[key].numpy(), "masks": masks.numpy()}
             np.savez(folder / "attention" / f"{key}.npz", **arrays)
-        save_adapter(pipeline.transformer, spec, folder)
-        for sample in data.train:
-            report.keep(sample.key)
+        save_whole_adapter(pipeline, spec, folder)
+        for key in data.train.keys:
+            report.keep(key)
         report.write(folder)
     checkpoint.clear()

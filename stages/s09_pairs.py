@@ -4,10 +4,12 @@ Departures from the paper:
 
 1. Prompts are sampled anew, a few times, until one mentions everyone once.
 2. Faces can be split between the benchmark and training, too (see `mcpipe.bench.pairs`).
+3. A pair of the benchmark without a usable prompt is replaced, so that the benchmark has the size asked for.
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
@@ -15,7 +17,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
-from mcpipe.bench.pairs import Pair, SplitParams, pair_key, split_pairs
+from mcpipe.bench.balance import Labels, counts, evenness, largest_gap
+from mcpipe.bench.landmarks import face_landmarks
+from mcpipe.bench.pairs import Pair, Split, SplitParams, all_pairs, pair_key, split_pairs
 from mcpipe.curate.captions import PROMPT_INSTRUCTION, SentenceParams, caption_fault
 from mcpipe.curate.samples import face_crop
 from mcpipe.engine import kept
@@ -43,6 +47,8 @@ class PairsParams(Params):
     """Side of a face reference in pixels, the one the generator was trained with (paper: 320)."""
     captioner_size: int = Field(ge=28)
     """Side in pixels at which the captioner sees a face."""
+    attributes: list[str]
+    """Columns of the pool's table by which the draw is balanced and reported; what is not there counts as not given."""
     split: SplitParams
     """Which pairs are the benchmark."""
     prompt: SentenceParams
@@ -59,22 +65,47 @@ def run(faces: Path, analyser: Path, captioner: Path, pairs: Path, params: Pairs
     """
     finder, writer = InsightFaces(analyser, params.min_face_score, params.detection_size), Qwen2_5VL(captioner)
     with whole_folder(pairs) as folder:
-        pool = write_faces(faces, finder, folder / "faces", params)
-        split = split_pairs(list(pool), params.split)
+        pool, labels = write_faces(faces, finder, folder / "faces", params)
+        split = split_pairs(list(pool), params.split, labels)
         report = Report("pairs", ("transformers", "qwen-vl-utils"))
-        sizes = {
-            name: write_prompts(chosen, pool, writer, folder / name, report, params)
-            for name, chosen in (("bench", split.bench), ("rl", split.rl))
-        }
-        for name, number in sizes.items():
-            if not number:
+        chosen = write_prompts(split, pool, writer, folder, report, params)
+        for name, written in chosen.items():
+            if not written:
                 raise ValueError(f"no pair of the {name} set has a usable prompt; the last reasons are in the log")
-        report.facts = {"split": params.split.split, "faces": len(pool), **sizes}
+        report.facts = {
+            "split": params.split.split,
+            "draw": params.split.draw,
+            "faces": len(pool),
+            "all_pairs": len(all_pairs(list(pool))),
+            "bench_wanted": params.split.num_bench,
+            **{name: len(written) for name, written in chosen.items()},
+            "attributes": composition(params.attributes, labels, pool, chosen),
+        }
         report.write(folder)
 
 
-def write_faces(faces: Path, finder: FaceAnalyser, folder: Path, params: PairsParams) -> dict[str, np.ndarray]:
-    """Write every picture with exactly one face; returns by key what the captioner sees of them.
+def composition(
+    attributes: Iterable[str], labels: Labels, pool: Iterable[str], chosen: Mapping[str, Iterable[Pair]]
+) -> dict[str, JSON]:
+    """How often every value of every attribute appears in the pool and in each set of pairs, and how even that is."""
+    told: dict[str, JSON] = {}
+    groups = {name: [face for pair in pairs for face in pair] for name, pairs in chosen.items()}
+    for attribute in attributes:
+        whole = counts(attribute, pool, labels)
+        parts = {name: counts(attribute, faces, labels) for name, faces in groups.items()}
+        told[attribute] = {
+            "pool": {**whole},
+            **{name: {**found} for name, found in parts.items()},
+            "evenness_of_pool": round(evenness(whole), 4),
+            **{f"largest_gap_{name}": round(largest_gap(found, whole), 4) for name, found in parts.items()},
+        }
+    return told
+
+
+def write_faces(
+    faces: Path, finder: FaceAnalyser, folder: Path, params: PairsParams
+) -> tuple[dict[str, np.ndarray], Labels]:
+    """Write every picture with exactly one face; returns by key what the captioner sees, and the attributes given.
 
     Raises:
         FileNotFoundError: the folder of faces is missing or holds no picture.
@@ -89,7 +120,9 @@ def write_faces(faces: Path, finder: FaceAnalyser, folder: Path, params: PairsPa
     found = list(kept(files.items(), len(files), decide, report))
     write_shards(found, folder, params.records_per_shard)
     report.write(folder)
-    return {record.key: record.arrays["closeup"] for record in found}
+    given = {record.key: attributes.get(record.text("file"), {}) for record in found}
+    labels = {key: {name: str(row[name]) for name in params.attributes if row.get(name)} for key, row in given.items()}
+    return {record.key: record.arrays["closeup"] for record in found}, labels
 
 
 def face_files(faces: Path) -> dict[str, Path]:
@@ -144,24 +177,43 @@ def face_of(file: Path, attributes: dict[str, JSON], finder: FaceAnalyser, param
         for name, size in (("reference", params.reference_size), ("closeup", params.captioner_size))
     }
     meta: dict[str, JSON] = {"file": file.name, "attributes": attributes}
-    return Record(key, meta, {**crops, "embedding": found.embeddings[0]})
+    landmarks = face_landmarks(found.landmarks[0], found.boxes[0])
+    return Record(key, meta, {**crops, "embedding": found.embeddings[0], "landmarks": landmarks})
 
 
-def write_prompts(
-    pairs: Iterable[Pair],
-    pool: dict[str, np.ndarray],
+def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depends on
+    split: Split,
+    pool: Mapping[str, np.ndarray],
     writer: Captioner,
     folder: Path,
     report: Report,
     params: PairsParams,
-) -> int:
-    """Write a prompt for every pair that gets one; returns how many do."""
-    chosen = sorted((pair_key(pair), pair) for pair in pairs)
+) -> dict[str, list[Pair]]:
+    """Write the prompts of the benchmark and of reinforcement learning; returns the pairs that have one, by set.
+
+    Pairs of the benchmark without a usable prompt are replaced from the reserve, so that it has the size asked for.
+    """
 
     def decide(pair: Pair) -> Record | Rejection:
         return prompt_of(pair, [pool[face] for face in pair], writer, params.prompt)
 
-    return write_shards(kept(chosen, len(chosen), decide, report), folder, params.records_per_shard)
+    def prompts(pairs: Iterable[Pair], number: int) -> list[Record]:
+        found = kept(((pair_key(pair), pair) for pair in pairs), number, decide, report)
+        return sorted(islice(found, number), key=lambda record: record.key)
+
+    bench = prompts([*split.bench, *split.reserve], params.split.num_bench)
+    asked = {*report.kept, *(str(rejection["key"]) for rejection in report.rejections)}
+    left = [pair for pair in split.rl if pair_key(pair) not in asked]
+    chosen = {"bench": bench, "rl": prompts(left, len(left))}
+    for name, records in chosen.items():
+        write_shards(records, folder / name, params.records_per_shard)
+    return {name: [pair_of(record) for record in records] for name, records in chosen.items()}
+
+
+def pair_of(prompt: Record) -> Pair:
+    """Who should be shown."""
+    first, second = prompt.texts("faces")
+    return first, second
 
 
 def prompt_of(

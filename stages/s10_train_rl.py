@@ -1,25 +1,40 @@
 """Stage 10: training stage 3: reinforcement by judges of text, looks and identity."""
 
+import json
+import logging
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
 
 from mcpipe.fingerprint import fingerprint
-from mcpipe.flux.adapters import AdapterSpec, load_adapter, save_adapter
+from mcpipe.flux.adapters import AdapterSpec, load_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.models.clip import Clip
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.hps import HpsV2_1
+from mcpipe.models.protocols import FaceAnalyser, Picture
 from mcpipe.report import Report
-from mcpipe.shards import read_shards, whole_folder
+from mcpipe.shards import read_shards
 from mcpipe.store import progress_of
 from mcpipe.train import rl
 from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import curves
-from mcpipe.train.rewards import Judges
+from mcpipe.train.learner import Learner, Row
+from mcpipe.train.machine import is_main, join
+from mcpipe.train.rewards import Judges, Prompt
+from mcpipe.train.rl_params import TrainRLParams
+from stages.training import output, save_whole_adapter
+
+ROWS, PICTURES = "rewards.jsonl", "pictures"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,51 +45,101 @@ class Training:
     train_multi: Path
     generator: Path
     faces: Path
+    faces_heldout: Path
     clip: Path
     hps: Path
-    params: rl.TrainRLParams
+    params: TrainRLParams
+
+
+@dataclass(frozen=True)
+class Diary:
+    """Files by iteration, kept beside the checkpoint until the training ends."""
+
+    folder: Path
+
+    def rows(self, iteration: int, rows: Sequence[Row]) -> None:
+        """Keep the unweighted scores of every picture of an iteration."""
+        if is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (self.folder / f"{iteration:06d}.jsonl").write_text(lines)
+
+    def pictures(self, iteration: int, pictures: UInt8[np.ndarray, "prompts S S 3"]) -> None:
+        """Keep pictures of the watched prompts, side by side."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.concatenate(list(pictures), axis=1)).save(self.folder / f"{iteration:06d}.png")
+
+    def put_into(self, out: Path) -> None:
+        """Write all scores into one file, and pictures by iteration and in one grid, a row per iteration."""
+        (out / ROWS).write_text("".join(file.read_text() for file in sorted(self.folder.glob("*.jsonl"))))
+        drawn = sorted(self.folder.glob("*.png"))
+        if drawn:
+            (out / PICTURES).mkdir()
+            grid = np.concatenate([np.asarray(Image.open(file)) for file in drawn])
+            Image.fromarray(grid).save(out / PICTURES / "grid.png")
+            for file in drawn:
+                shutil.copy(file, out / PICTURES / file.name)
 
 
 def run(  # noqa: PLR0913  a path for every dependency
-    pairs: Path, train_multi: Path, generator: Path, faces: Path, clip: Path, hps: Path, train_rl: Path,
-    params: rl.TrainRLParams,
+    pairs: Path, train_multi: Path, generator: Path, faces: Path, faces_heldout: Path, clip: Path, hps: Path,
+    train_rl: Path, params: TrainRLParams,
 ) -> None:  # fmt: skip
-    """Write the adapter that went on from stage 2, its curves and a report."""
+    """Write the adapter that went on from stage 2, its curves, every picture's scores, drawings and a report."""
+    join()
     report = Report("train_rl", ("torch", "diffusers", "peft", "accelerate", "insightface", "open_clip_torch"))
-    judges = Judges(InsightFaces(faces, params.faces.min_score, params.faces.detection_size), Clip(clip), HpsV2_1(hps))
+    recogniser, heldout = (
+        InsightFaces(pack, params.faces.min_score, params.faces.detection_size) for pack in (faces, faces_heldout)
+    )
+    judges = Judges(recogniser, Clip(clip), HpsV2_1(hps), heldout)
     pipeline = load_generator(generator)
     spec = load_adapter(pipeline, train_multi)
     grids = layout(pipeline, spec.image_size, spec.reference_size)
     network = ReferenceFlux(pipeline.transformer, grids, params.sampling.guidance)
-    learner = rl.Learner(pipeline, network, judges, params, report)
-    training = Training(pairs, train_multi, generator, faces, clip, hps, params)
+    prompts = read_prompts(pairs, spec, heldout)
+    learner = Learner(pipeline, network, judges, params, report)
+    training = Training(pairs, train_multi, generator, faces, faces_heldout, clip, hps, params)
     checkpoint = Checkpoint(progress_of(train_rl) / fingerprint(training, report.packages))
-    with whole_folder(train_rl) as folder:
+    diary = Diary(checkpoint.folder / "diary")
+    with output(train_rl) as folder:
         with curves(folder / "live") as on_step:
-            report.facts = rl.train_rl(learner, read_prompts(pairs, spec), on_step, checkpoint)
-        save_adapter(pipeline.transformer, spec, folder)
+            report.facts = rl.train_rl(learner, prompts, on_step, checkpoint, diary)
+        save_whole_adapter(pipeline, spec, folder)
+        if is_main():
+            diary.put_into(folder)
         report.write(folder)
     checkpoint.clear()
 
 
-def read_prompts(pairs: Path, spec: AdapterSpec) -> list[rl.Prompt]:
+def read_prompts(pairs: Path, spec: AdapterSpec, heldout: FaceAnalyser) -> list[Prompt]:
     """The prompts set aside for reinforcement, with their people.
 
     Raises:
         ValueError: there are none, or their faces have another size than the adapter was trained for.
     """
     faces = {record.key: record for record in read_shards(pairs / "faces")}
+    watched = {key: face_embedding(heldout, record.arrays["closeup"], key) for key, record in faces.items()}
     prompts = []
     for record in read_shards(pairs / "rl"):
-        people = [faces[key] for key in record.texts("faces")]
-        pictures = np.stack([person.arrays["reference"] for person in people])
+        keys = record.texts("faces")
+        pictures = np.stack([faces[key].arrays["reference"] for key in keys])
         if pictures.shape[1:3] != (spec.reference_size, spec.reference_size):
             raise ValueError(
                 f"the faces of {pairs} measure {pictures.shape[2]}x{pictures.shape[1]} px, but the adapter was trained "
                 f"with references of {spec.reference_size} px; set reference_size of pairs and samples alike"
             )
-        embeddings = np.stack([person.arrays["embedding"] for person in people])
-        prompts.append(rl.Prompt(record.key, record.text("prompt"), pictures, embeddings))
+        embeddings = np.stack([faces[key].arrays["embedding"] for key in keys])
+        unseen = np.stack([watched[key] for key in keys])
+        prompts.append(Prompt(record.key, record.text("prompt"), pictures, embeddings, unseen))
     if not prompts:
         raise ValueError(f"no prompts in {pairs / 'rl'}; see the report of the stage pairs")
     return prompts
+
+
+def face_embedding(heldout: FaceAnalyser, picture: Picture, key: str) -> Float[np.ndarray, " D"]:
+    """Who the held-out recogniser sees in a portrait; zeros, which resemble nobody, if it sees no face."""
+    found = heldout.faces(picture).embeddings
+    if len(found):
+        return found[0]
+    logger.warning("the held-out recogniser sees no face in %s; it counts as never found", key)
+    return np.zeros(found.shape[1], np.float32)

@@ -1,7 +1,8 @@
 """Stage 12: scores of one arm's pictures, one by one and as means with intervals."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from mcpipe.bench.bootstrap import IntervalParams
-from mcpipe.bench.metrics import Judges, Score, as_row, references, score, summary
-from mcpipe.bench.tables import as_metrics
+from mcpipe.bench.metrics import Judges, Reference, Score, as_row, references, score, summary
+from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_metrics
 from mcpipe.curate.samples import face_crop
 from mcpipe.models.clip import Clip
 from mcpipe.models.dino import Dino
@@ -19,9 +20,22 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.hps import HpsV2_1
 from mcpipe.params import Params
 from mcpipe.progress import track
-from mcpipe.records import Record
+from mcpipe.records import JSON, Record
 from mcpipe.report import Report
 from mcpipe.shards import read_shards, whole_folder
+
+PACKAGES = ("transformers", "open_clip_torch", "insightface", "onnxruntime")
+"""Those whose version a score depends on."""
+SCORED = "scored"
+"""The status of a picture that was there."""
+
+
+TEXTS, LISTS = ("key", "prompt", "picture", "status"), ("same", "cross")
+ROWS = pa.schema(
+    [(name, pa.string()) for name in TEXTS]
+    + [(field.name, pa.list_(pa.float64()) if field.name in LISTS else pa.float64()) for field in fields(Score)]
+)
+"""Columns of ``rows.parquet``: the same whatever a suite has; what has no value is null."""
 
 
 class EvaluateParams(Params):
@@ -35,8 +49,30 @@ class EvaluateParams(Params):
     """Of every mean."""
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A picture with its score."""
+
+    key: str
+    """Of its prompt."""
+    prompt: str
+    picture: str
+    """Which one of the prompt's pictures it is: a file's name, or the key once more."""
+    status: str
+    """`SCORED`, or why the picture counts 0."""
+    score: Score
+
+
 def run(  # noqa: PLR0913  one argument per path in dvc.yaml
-    pairs: Path, images: Path, faces: Path, clip: Path, dino: Path, hps: Path, results: Path, params: EvaluateParams
+    pairs: Path,
+    images: Path,
+    faces: Path,
+    faces_heldout: Path,
+    clip: Path,
+    dino: Path,
+    hps: Path,
+    results: Path,
+    params: EvaluateParams,
 ) -> None:
     """Write ``metrics.json``, a row per picture in ``rows.parquet``, and the report.
 
@@ -44,32 +80,60 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         ValueError: a benchmark prompt has no picture or a picture no prompt.
     """
     pool = list(read_shards(pairs / "faces"))
-    size = pool[0].arrays["reference"].shape[0]
-    judges = Judges(
+    judges = load_judges(faces, faces_heldout, clip, dino, hps, pool, params)
+    answered = answers(pairs / "bench", images)
+    people = references(pool, judges)
+    report = Report("evaluate", PACKAGES)
+    judged = []
+    for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
+        text = prompt.text("prompt")
+        points = score(picture.arrays["image"], text, prompt.texts("faces"), people, judges)
+        judged.append(Judged(prompt.key, text, prompt.key, SCORED, points))
+        report.keep(prompt.key)
+    report.facts = facts(params, PEOPLE, POLICY, judges.faces.name, judges.heldout.name, people)
+    write_results(results, judged, report, params.interval)
+
+
+def load_judges(  # noqa: PLR0913  one argument per model
+    faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[Record], params: EvaluateParams
+) -> Judges:
+    """The models that judge pictures of people, who are cut out like the faces of the pool.
+
+    Raises:
+        FileNotFoundError: a checkpoint is missing.
+        ValueError: a checkpoint is damaged, the pool is empty, or it tells nothing of landmarks.
+    """
+    if not pool or "landmarks" not in pool[0].arrays:
+        raise ValueError("the pool of faces is empty or older than this version; run pairs again")
+    return Judges(
         faces=InsightFaces(faces, params.min_face_score, params.detection_size),
+        heldout=InsightFaces(heldout, params.min_face_score, params.detection_size),
         clip=Clip(clip),
         dino=Dino(dino),
         hps=HpsV2_1(hps),
-        crop=partial(face_crop, size=size),
+        crop=partial(face_crop, size=pool[0].arrays["reference"].shape[0]),
     )
-    answered = answers(pairs / "bench", images)
-    people = references(pool, judges)
-    report = Report("evaluate", ("transformers", "open_clip_torch", "insightface", "onnxruntime"))
-    scores = []
-    for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
-        wanted = [people[face] for face in prompt.texts("faces")]
-        scores.append(score(picture.arrays["image"], prompt.text("prompt"), wanted, judges))
-        report.keep(prompt.key)
-    means = summary(scores, params.interval)
-    report.facts = {
+
+
+def facts(  # noqa: PLR0913  one argument per fact
+    params: EvaluateParams,
+    suite: str,
+    policy: str,
+    recogniser: str | None,
+    heldout: str | None,
+    people: Mapping[str, Reference],
+) -> dict[str, JSON]:
+    """What a reader has to know of the scores."""
+    return {
+        "suite": suite,
+        "policy": policy,
+        "recogniser": recogniser,
+        "heldout_recogniser": heldout,
+        "references_unseen_by_heldout": sum(not person.heldout.any() for person in people.values()),
         "min_face_score": params.min_face_score,
         "detection_size": params.detection_size,
         "resamples": params.interval.resamples,
     }
-    with whole_folder(results) as folder:
-        (folder / "metrics.json").write_text(json.dumps(as_metrics(means, len(scores)), indent=1) + "\n")
-        write_rows(folder / "rows.parquet", [prompt for prompt, _ in answered], scores)
-        report.write(folder)
 
 
 def answers(prompts: Path, images: Path) -> list[tuple[Record, Record]]:
@@ -89,10 +153,26 @@ def answers(prompts: Path, images: Path) -> list[tuple[Record, Record]]:
     return [(wanted[key], pictures[key]) for key in sorted(wanted)]
 
 
-def write_rows(file: Path, prompts: Sequence[Record], scores: Sequence[Score]) -> None:
-    """One row per picture: its key, its prompt and its scores."""
+def write_results(results: Path, judged: list[Judged], report: Report, params: IntervalParams) -> ArmScores:
+    """Write the means to ``metrics.json``, a row per picture to ``rows.parquet``, and the report; returns the means.
+
+    Raises:
+        ValueError: there are fewer than two prompts.
+    """
+    means = summary([one.key for one in judged], [one.score for one in judged], params)
+    num_missing = sum(one.status != SCORED for one in judged)
+    scores = ArmScores(results.name, means, len(judged), str(report.facts["suite"]), num_missing)
+    with whole_folder(results) as folder:
+        (folder / "metrics.json").write_text(json.dumps(as_metrics(scores), indent=1) + "\n")
+        write_rows(folder / "rows.parquet", judged)
+        report.write(folder)
+    return scores
+
+
+def write_rows(file: Path, judged: Iterable[Judged]) -> None:
+    """One row per picture: its prompt, which one it is, whether it was there, and its scores."""
     rows = [
-        {"key": prompt.key, "prompt": prompt.text("prompt"), **as_row(score)}
-        for prompt, score in zip(prompts, scores, strict=True)
+        {"key": one.key, "prompt": one.prompt, "picture": one.picture, "status": one.status, **as_row(one.score)}
+        for one in judged
     ]
-    pq.write_table(pa.Table.from_pylist(rows), file)
+    pq.write_table(pa.Table.from_pylist(rows, schema=ROWS), file)

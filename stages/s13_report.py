@@ -1,34 +1,44 @@
-"""Stage 13: one page that tells the run."""
+"""Stage 13: one page that tells the run, its figures as files, and the numbers behind them as tables."""
 
 import csv
-import json
 import logging
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from mcpipe.bench.gallery import ReportParams, clip_tiles, fates, maps, row, sheet
-from mcpipe.bench.page import Account, Curves, Maps, Page, Row, render
-from mcpipe.bench.pictures import curve_plot
-from mcpipe.bench.tables import ArmScores, changes, from_metrics
-from mcpipe.report import Report, read_report
-from mcpipe.shards import read_shards, whole_folder
+from mcpipe.bench.figures import Plot, funnel_plot, interval_plot, similarity_plot, similarity_shares
+from mcpipe.bench.gallery import ReportParams, map_sheet, maps, sheet
+from mcpipe.bench.page import Page, render, title_of
+from mcpipe.bench.tables import PEOPLE, changes
+from mcpipe.report import Report
+from mcpipe.shards import whole_folder
+from stages.report_inputs import (
+    AttentionMaps,
+    PictureScores,
+    Scores,
+    account,
+    check_arms,
+    read_answers,
+    read_clips,
+    read_curves,
+    read_maps,
+    read_others,
+    read_rows,
+    read_samples,
+    read_scores,
+)
 
 logger = logging.getLogger(__name__)
 
-LIVE = "live/plots/metrics"
-"""Where DVCLive keeps its tables inside a training stage's output."""
 LARGEST_PAGE_MB = 5
 """Above this a page is slow to open on a phone."""
+FACE_SIM = {"face_sim": "Face-Sim", "face_sim_heldout": "Face-Sim* (held-out recogniser)"}
 
-Scores = dict[str, dict[str, dict[str, float]]]
-"""By arm, picture and metric."""
+KINDS = ("same", "cross")
+"""Cosines of located faces with the right person, and with another one that is wanted."""
 
 
 def run(  # noqa: PLR0913  one argument per path in dvc.yaml
+    clips: Path,
     frames: Path,
     subjects: Path,
     identity: Path,
@@ -42,7 +52,7 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     report: Path,
     params: ReportParams,
 ) -> None:
-    """Write ``index.html`` and the report.
+    """Write ``index.html``, its figures to ``plots``, the numbers behind them to ``series``, and the report.
 
     Raises:
         FileNotFoundError: an arm named in the settings was not trained, drawn or judged.
@@ -51,27 +61,47 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         check_arms(folder, params.arms)
     curation = [account(folder) for folder in (frames, subjects, identity, captions, samples, encode)]
     suite = [account(pairs / "faces"), account(pairs)]
-    scores = {arm: read_rows(results / arm) for arm in params.arms}
+    per_arm = [account(folder / arm) for folder in (models, images, results) for arm in params.arms]
+    arms = [read_scores(results / arm) for arm in params.arms]
+    suites = read_others(results, pairs / "bench", params.arms)
+    others = suites.pop(PEOPLE, [])
+    scores = {arm.name: read_rows(results / arm.name) for arm in (*arms, *others)}
+    drawn = {arm: read_maps(models / arm, samples, params.num_maps) for arm in params.arms}
     page = Page(
         funnel=curation,
         pool=suite,
-        clips=clip_tiles(read_shards(frames), fates(curation), params.num_clips),
-        samples=[sheet(record, params.picture_px) for record in islice(read_shards(samples), params.num_samples)],
+        clips=read_clips(clips, frames, curation, params.num_clips),
+        samples=[sheet(record, params.picture_px) for record in read_samples(samples, params.num_samples)],
         curves=[curves for arm in params.arms if (curves := read_curves(models / arm)).plots],
-        maps=[shown for arm in params.arms for shown in read_maps(models / arm, samples, params)],
-        arms=[read_metrics(results / arm) for arm in params.arms],
+        maps=[maps(*shown, params.picture_px) for some in drawn.values() for shown in some],
+        arms=arms,
+        others=others,
+        suites=suites,
+        face_sim=interval_plot(FACE_SIM, {title_of(arm.name): arm.means for arm in (*arms, *others)}),
+        similarities=similarity_plots(scores),
         rows=read_answers(pairs, images, scores, params),
         changes=changes(params.arms, scores, params.interval),
-        accounts=[
-            *curation,
-            *suite,
-            *(account(folder / arm) for folder in (models, images, results) for arm in params.arms),
-        ],
+        accounts=[*curation, *suite, *per_arm],
     )
-    write_page(report, page)
+    with whole_folder(report) as folder:
+        write_page(folder, page)
+        write_plots(folder / "plots", page, drawn)
+        write_series(folder / "series", page, scores)
 
 
-def write_page(report: Path, page: Page) -> None:
+def similarity_plots(scores: Scores) -> list[tuple[str, Plot]]:
+    """Histograms of cosines by arm."""
+    return [
+        (arm, similarity_plot(title_of(arm), *(cosines(rows, kind) for kind in KINDS))) for arm, rows in scores.items()
+    ]
+
+
+def cosines(rows: Mapping[str, PictureScores], kind: str) -> list[float]:
+    """All cosines of a kind, of all pictures."""
+    return [cosine for row in rows.values() for cosine in row[kind]]
+
+
+def write_page(folder: Path, page: Page) -> None:
     """Write the page and its account."""
     html = render(page)
     size_mb = len(html.encode()) / 1e6
@@ -85,80 +115,60 @@ def write_page(report: Path, page: Page) -> None:
         "samples": len(page.samples),
         "prompts": len(page.rows),
         "maps": len(page.maps),
+        "other_systems": len(page.others),
     }
-    with whole_folder(report) as folder:
-        (folder / "index.html").write_text(html, encoding="utf-8")
-        summary.write(folder)
+    (folder / "index.html").write_text(html, encoding="utf-8")
+    summary.write(folder)
 
 
-def check_arms(folder: Path, arms: Sequence[str]) -> None:
-    """Make sure that every arm has its output.
-
-    Raises:
-        FileNotFoundError: one has none.
-    """
-    for arm in arms:
-        if not (folder / arm).is_dir():
-            known = ", ".join(sorted(path.name for path in folder.glob("*") if path.is_dir())) or "none"
-            raise FileNotFoundError(f"report.arms names {arm!r}, but {folder} holds {known}")
-
-
-def account(folder: Path) -> Account:
-    """What a stage says of itself."""
-    return Account.model_validate(read_report(folder))
-
-
-def read_curves(model: Path) -> Curves:
-    """What a training stage logged with DVCLive: one TSV file per quantity."""
-    folder = model / LIVE
-    plots = []
-    for file in sorted(folder.rglob("*.tsv")):
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        with file.open(encoding="utf-8", newline="") as lines:
-            table = list(csv.DictReader(lines, delimiter="\t"))
-        if len(table) > 1:
-            values = [float(line[file.stem]) for line in table]
-            plots.append((name, curve_plot(name, [float(line["step"]) for line in table], values)))
-    return Curves(model.name, plots)
+def write_plots(folder: Path, page: Page, drawn: Mapping[str, Sequence[AttentionMaps]]) -> None:
+    """Write the page's figures, and the attention maps of each arm, as files that ``dvc plots`` shows."""
+    folder.mkdir()
+    for arm, some in drawn.items():
+        for number, shown in enumerate(some):
+            map_sheet(*shown).save(folder / f"attention_{arm}_{number}.png")
+    plots = {
+        "face_sim": page.face_sim,
+        "funnel": funnel_plot([(title_of(step.stage), step.seen, step.kept) for step in page.funnel]),
+        **{f"similarity_{arm}": plot for arm, plot in page.similarities},
+        **{f"experts_{curves.stage}": curves.usage for curves in page.curves if curves.usage},
+        **{
+            f"{curves.stage}_{name}".replace("/", "_"): plot
+            for curves in page.curves
+            for name, plot in curves.plots
+            if name.startswith("reward")
+        },
+    }
+    for name, plot in plots.items():
+        (folder / f"{name}.svg").write_text(plot.document, encoding="utf-8")
 
 
-def read_maps(model: Path, samples: Path, params: ReportParams) -> list[Maps]:
-    """The attention maps that a training stage left, if it left any, over the samples that they belong to."""
-    files = {file.stem: file for file in sorted((model / "attention").glob("*.npz"))[: params.num_maps]}
-    return [
-        maps(sample, dict(np.load(files[sample.key])), params.picture_px)
-        for sample in (read_shards(samples) if files else ())
-        if sample.key in files
+def write_series(folder: Path, page: Page, scores: Scores) -> None:
+    """Write what the figures show as tables, which ``dvc plots diff`` can lay over those of another run."""
+    folder.mkdir()
+    arms = [*page.arms, *page.others]
+    lines = [
+        {"arm": arm.name, "metric": metric, "value": i.value, "low": i.low, "high": i.high}
+        for arm in arms
+        for metric, i in arm.means.items()
     ]
-
-
-def read_metrics(results: Path) -> ArmScores:
-    """The scores of an arm."""
-    return from_metrics(results.name, json.loads((results / "metrics.json").read_text()))
-
-
-def read_rows(results: Path) -> dict[str, dict[str, float]]:
-    """The scores of every picture of an arm, by its key."""
-    return {row["key"]: row for row in pq.read_table(results / "rows.parquet").to_pylist()}
-
-
-def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams) -> list[Row]:
-    """The first prompts of the benchmark with the pictures of all arms."""
-    prompts = list(islice(read_shards(pairs / "bench"), params.num_prompts))
-    wanted = {prompt.key for prompt in prompts}
-    references = {record.key: record.arrays["reference"] for record in read_shards(pairs / "faces")}
-    pictures: dict[str, dict[str, np.ndarray]] = {key: {} for key in wanted}
-    for arm in params.arms:
-        for record in read_shards(images / arm):
-            if record.key in wanted:
-                pictures[record.key][arm] = record.arrays["image"]
-    return [
-        row(
-            prompt,
-            references,
-            pictures[prompt.key],
-            {arm: scores[arm][prompt.key] for arm in params.arms},
-            params.picture_px,
-        )
-        for prompt in prompts
+    write_table(folder / "scores.csv", lines, ("arm", "metric", "value", "low", "high"))
+    face_sim = [{"arm": arm.name, "face_sim": arm.means["face_sim"].value} for arm in arms]
+    write_table(folder / "face_sim.csv", face_sim, ("arm", "face_sim"))
+    steps = [{"stage": step.stage, "seen": step.seen, "kept": step.kept} for step in page.funnel]
+    write_table(folder / "funnel.csv", steps, ("stage", "seen", "kept"))
+    bars = [
+        {"cosine": cosine, "share": share, "pairs": f"{arm}: {kind}"}
+        for arm, rows in scores.items()
+        for kind in KINDS
+        for cosine, share in similarity_shares(cosines(rows, kind))
     ]
+    write_table(folder / "similarity.csv", bars, ("cosine", "share", "pairs"))
+
+
+def write_table(file: Path, lines: Sequence[Mapping[str, str | float]], columns: Sequence[str]) -> None:
+    """Write a CSV file; numbers have six digits."""
+    with file.open("w", encoding="utf-8", newline="") as rows:
+        table = csv.DictWriter(rows, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in line.items()} for line in lines)

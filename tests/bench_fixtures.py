@@ -1,19 +1,17 @@
 """Small outputs of every stage, drawn by hand, as the report reads them."""
 
-import json
 from pathlib import Path
 
+import av
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mcpipe.bench.bootstrap import IntervalParams
 from mcpipe.bench.gallery import ReportParams
-from mcpipe.bench.metrics import Score, as_row, summary
-from mcpipe.bench.tables import as_metrics
+from mcpipe.bench.metrics import Score
 from mcpipe.records import Record
 from mcpipe.report import Report
 from mcpipe.shards import write_shards
+from stages.s12_evaluate import SCORED, Judged, write_results
 
 ARMS = ["train_single", "train_multi", "train_rl"]
 INTERVAL = IntervalParams(resamples=200, seed=0)
@@ -28,8 +26,21 @@ REJECTIONS = {
     "samples": {},
     "encode": {},
 }
+LANDMARKS = np.array([[-0.2, -0.1], [0.2, -0.1], [0, 0.05], [-0.15, 0.2], [0.15, 0.2]], np.float32)
 HOSTILE = '<script>alert("x")</script> & a person with a <b>hat</b>'
-FOLDERS = ("frames", "subjects", "identity", "captions", "samples", "encode", "models", "pairs", "images", "results")
+FOLDERS = (
+    "clips",
+    "frames",
+    "subjects",
+    "identity",
+    "captions",
+    "samples",
+    "encode",
+    "models",
+    "pairs",
+    "images",
+    "results",
+)
 
 
 def scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -55,6 +66,7 @@ def scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, n
 def write_outputs(root: Path) -> list[Path]:
     """Outputs of a whole run; returns the paths that the report stage takes, in order."""
     write_curation(root)
+    write_clips(root / "clips")
     write_models(root / "models")
     write_suite(root)
     return [root / name for name in FOLDERS]
@@ -76,6 +88,18 @@ def write_curation(root: Path) -> None:
         if stage == "frames":
             write_shards([clip(key, i) for i, key in enumerate(alive)], root / stage, 8)
     write_shards([sample(key, i) for i, key in enumerate(alive)], root / "samples", 8)
+
+
+def write_clips(clips: Path) -> None:
+    """The files of two clips that were refused at once: one is a video, one is none."""
+    clips.mkdir()
+    (clips / "clip-17").write_bytes(b"no video")
+    with av.open(str(clips / "clip-18"), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for seed in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(scene(seed, 120, 160)[0], format="rgb24")))
+        container.mux(stream.encode())
 
 
 def clip(key: str, seed: int) -> Record:
@@ -100,12 +124,14 @@ def write_models(models: Path) -> None:
         metrics = models / arm / "live" / "plots" / "metrics"
         metrics.mkdir(parents=True)
         rng = np.random.default_rng(seed)
-        for name in ("flow", "grad_norm") if seed else ("flow",):
+        for name in ("flow", "reward_identity") if seed else ("flow",):
             values = np.exp(-np.arange(40) / 15) + 0.1 * rng.random(40) + 0.4
             lines = [f"step\t{name}", *(f"{step}\t{value}" for step, value in enumerate(values))]
             (metrics / f"{name}.tsv").write_text("\n".join(lines) + "\n")
         report = Report(arm, ("numpy",))
         report.facts = {"steps": 40}
+        if arm == "train_multi":
+            report.facts["expert_usage"] = {"blocks.0": [0.4, 0.3, 0.2, 0.1], "blocks.1": [0.25, 0.25, 0.25, 0.25]}
         report.write(models / arm)
     faces = scene(3, 96, 96)[2]
     (models / "train_multi" / "attention").mkdir()
@@ -119,7 +145,8 @@ def write_suite(root: Path) -> None:
     pairs = root / "pairs"
     faces = [f"face-{i}" for i in range(4)]
     pictures = [
-        Record(key, {}, {"reference": scene(i, 48, 48)[0], "embedding": np.eye(4)[i]}) for i, key in enumerate(faces)
+        Record(key, {}, {"reference": scene(i, 48, 48)[0], "embedding": np.eye(4)[i], "landmarks": LANDMARKS})
+        for i, key in enumerate(faces)
     ]
     write_shards(pictures, pairs / "faces", 8)
     report = Report("faces", ("numpy",))
@@ -136,6 +163,13 @@ def write_suite(root: Path) -> None:
     report.drop("face-0+face-3", "caption_refusal")
     for prompt in prompts:
         report.keep(prompt.key)
+    hair = {
+        "pool": {"brown": 3, "red": 1},
+        "bench": {"brown": 4, "red": 2},
+        "rl": {"brown": 1},
+        "evenness_of_pool": 0.8,
+    }
+    report.facts = {"attributes": {"hair": hair}}
     report.write(pairs)
     for seed, arm in enumerate(ARMS):
         write_arm(root, arm, prompts, seed)
@@ -144,16 +178,31 @@ def write_suite(root: Path) -> None:
 def write_arm(root: Path, arm: str, prompts: list[Record], seed: int) -> None:
     drawn = [Record(p.key, p.meta, {"image": scene(10 * seed + i, 96, 96)[0]}) for i, p in enumerate(prompts)]
     write_shards(drawn, root / "images" / arm, 8)
-    scores = [Score(0.2 + 0.01 * i, 0.1 * seed + 0.05 * i, 0.5, 0.6, 0.21, 1.0, 2) for i in range(len(prompts))]
-    folder = root / "results" / arm
-    folder.mkdir(parents=True)
-    metrics = as_metrics(summary(scores, INTERVAL), len(scores))
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    rows = [{"key": prompt.key, **as_row(score)} for prompt, score in zip(prompts, scores, strict=True)]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
-    for stage, place in (("generate", root / "images" / arm), ("evaluate", folder)):
-        report = Report(stage, ("numpy",))
-        for prompt in prompts:
-            report.keep(prompt.key)
-        report.facts = {"num_steps": 8}
-        report.write(place)
+    write_results_of(root / "results" / arm, prompts, [some_score(seed, i) for i in range(len(prompts))], "evaluate")
+    report = Report("generate", ("numpy",))
+    for prompt in prompts:
+        report.keep(prompt.key)
+    report.facts = {"num_steps": 8}
+    report.write(root / "images" / arm)
+
+
+def some_score(seed: int, i: int) -> Score:
+    """A picture in which both people were found, better in later arms."""
+    face_sim = 0.1 * seed + 0.05 * i
+    paper = {"clip_t": 0.2 + 0.01 * i, "face_sim": face_sim, "dino_i": 0.5, "clip_i": 0.6, "hps": 0.21}
+    faults = {"swap_rate": 0.0, "copy_paste": 0.1, "copy_pose": 0.1, "copy_background": 0.1}
+    found = {"detection_rate": 1.0, "num_faces": 2, "same": [face_sim, face_sim], "cross": [0.02, -0.03]}
+    return Score(**paper, overall=sum(paper.values()) / 5, face_sim_heldout=face_sim / 2, **faults, **found)
+
+
+def write_results_of(folder: Path, prompts: list[Record], scores: list[Score], stage: str) -> None:
+    report = Report(stage, ("numpy",))
+    for prompt in prompts:
+        report.keep(prompt.key)
+    report.facts = {"suite": "mcpipe", "num_steps": 8}
+    judged = [
+        Judged(prompt.key, prompt.text("prompt"), prompt.key, SCORED, score)
+        for prompt, score in zip(prompts, scores, strict=True)
+    ]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_results(folder, judged, report, INTERVAL)

@@ -23,7 +23,13 @@ class KeypointSegmenter:
         self._pose = UltralyticsPose(pose_checkpoint, LEAST_SCORE)
 
     def masks(self, picture, boxes):
-        people = self._pose.people(picture)
+        return self.masks_of([picture], [boxes])[0]
+
+    def masks_of(self, pictures, boxes):
+        found = self._pose.people_of(pictures)
+        return [self._drawn(*parts) for parts in zip(pictures, boxes, found, strict=True)]
+
+    def _drawn(self, picture, boxes, people):
         drawn = np.zeros((len(boxes), *picture.shape[:2]), bool)
         for mask, box in zip(drawn, boxes, strict=True):
             nearest = int(np.abs(people.boxes - box).sum(axis=1).argmin())

@@ -1,7 +1,13 @@
 import json
+import re
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
 
 import numpy as np
 import pytest
+from imports import ROOT
 from PIL import Image
 
 from mcpipe.bench.pictures import contact_sheet
@@ -9,6 +15,7 @@ from mcpipe.bench.tables import METRICS
 from mcpipe.cli import main
 from mcpipe.records import Record
 from mcpipe.shards import write_shards
+from stages.completion import command
 
 
 @pytest.fixture
@@ -21,7 +28,7 @@ def run(tmp_path):
         scores = {f"{metric}{end}": 0.1 * place for metric in METRICS for end in ("", "_low", "_high")}
         folder = tmp_path / "results" / arm
         folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps(scores | {"num_images": 1}))
+        (folder / "metrics.json").write_text(json.dumps(scores | {"num_images": 1, "num_missing": 0}))
         picture = np.full((16, 16, 3), 50 * (place + 1), np.uint8)
         write_shards([Record("a+b", {}, {"image": picture})], tmp_path / "images" / arm, 9)
     return tmp_path
@@ -34,6 +41,7 @@ def test_table_lists_arms_in_the_order_of_training(run, capsys):
 
 
 def test_picture_shows_faces_then_arms(run, capsys):
+    shutil.copytree(run / "results" / "another", run / "results" / "scored_elsewhere")
     assert main(["picture", str(run / "sheet.png"), "--data", str(run)]) == 0
     assert "train_single, train_rl, another" in capsys.readouterr().out
     sheet = np.asarray(Image.open(run / "sheet.png"))
@@ -79,3 +87,48 @@ def test_nothing_to_show_is_said_in_one_line(tmp_path, capsys):
     assert "run `dvc repro` first" in capsys.readouterr().err
     with pytest.raises(ValueError, match="at least one picture"):
         contact_sheet([], 8, 1)
+
+
+def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom mcpipe.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n"
+        "    heavy = {'torch', 'numpy', 'PIL', 'yaml', 'scipy'} & set(sys.modules)\n"
+        "    sys.exit(f'imports {heavy}' if heavy or stop.code else 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    for verb in ("curate", "generate", "score", "doctor", "world", "table", "picture", "completion"):
+        assert re.search(rf"\n    {verb}\s", ran.stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["world"], ["table", "a", "b"], ["score"], ["completion", "fish"]]
+)
+def test_a_wrong_command_line_ends_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: mcpipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["mcpipe", "gen"], ["generate"]),
+        (["mcpipe", "generate", "--re"], ["--reference"]),
+        (["mcpipe", "completion", ""], ["-h", "--help", "bash", "zsh"]),
+        (["mcpipe", "table", "--no-such"], []),
+    ],
+)
+def test_bash_completes_verbs_and_options(words, offered, completion):
+    quoted = " ".join(f"'{word}'" for word in words)
+    script = f'{completion}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _mcpipe; echo "${{COMPREPLY[@]}}"'
+    ran = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == offered
+
+
+@pytest.fixture(scope="module")
+def completion():
+    """The script that a person would source."""
+    return command(Namespace(shell="bash"))

@@ -2,7 +2,6 @@ import cv2
 import numpy as np
 import pytest
 
-from mcpipe.curate.frames import FramesParams, frame_fault, frame_scores
 from mcpipe.curate.identity import IdentityParams, face_fault, face_of, face_scores, match_fault, match_people
 from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.subjects import (
@@ -14,11 +13,8 @@ from mcpipe.curate.subjects import (
     people_fault,
     people_in,
 )
+from mcpipe.models.faces import lit
 
-FRAMES = FramesParams(
-    min_duration_s=0.5, max_decoded=100, min_side_px=32, min_brightness=8.0, max_softness=0.65, min_change=0.5,
-    max_jump=3.0, records_per_shard=1,
-)  # fmt: skip
 SUBJECTS = SubjectsParams(
     num_people=2, min_score=0.5, min_keypoint_score=0.5, min_keypoints=5, min_same_pose=0.5, max_containment=0.8,
     min_height=0.3, min_mask_fill=0.2, max_mask_overlap=0.2, records_per_shard=1,
@@ -33,57 +29,12 @@ def noise(seed, height=64, width=80):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def drifting(num, step=1, seed=0):
-    """Thumbnails of a picture that shifts a little from frame to frame."""
-    picture = cv2.GaussianBlur(noise(seed, 32, 32 + num * step), (0, 0), 4)
-    picture = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)
-    return np.stack([picture[:, i * step : i * step + 32] for i in range(num)])
-
-
-def flashed(thumbnails, at, num=2):
-    lit = thumbnails.copy()
-    lit[at : at + num] = 250
-    lit[at : at + num, ::3] = 200
-    return lit
-
-
-def faded(thumbnails):
-    light = np.abs(np.linspace(1, -1, len(thumbnails)))[:, None, None, None]
-    return (thumbnails * light).astype(np.uint8)
-
-
-def stranger(thumbnails):
-    """The same place, with somebody else from the middle on in a third of the picture."""
-    changed = thumbnails.copy()
-    changed[len(changed) // 2 :, 6:32, 8:20] = 255 - changed[len(changed) // 2 :, 6:32, 8:20]
-    return changed
-
-
-@pytest.mark.parametrize(
-    ("reason", "change"),
-    [
-        (None, {}),
-        ("too_short", {"duration_s": 0.2}),
-        ("too_small", {"initial": noise(1, 20, 90), "middle": noise(2, 20, 90)}),
-        ("black", {"middle": np.zeros((64, 80, 3), np.uint8)}),
-        ("blurred", {"middle": cv2.GaussianBlur(noise(1), (0, 0), 1.5)}),
-        ("blurred", {"initial": np.full((64, 80, 3), 90, np.uint8)}),
-        ("duplicate", {"thumbnails": np.repeat(drifting(1), 6, axis=0)}),
-        ("cut", {"thumbnails": np.concatenate([drifting(5), drifting(5, seed=1)])}),
-        ("cut", {"thumbnails": np.concatenate([drifting(9), drifting(1, seed=1)])}),  # right before the middle frame
-        ("cut", {"thumbnails": stranger(drifting(12))}),
-        ("cut", {"thumbnails": faded(drifting(21))}),
-        (None, {"thumbnails": drifting(12, step=2)}),
-        (None, {"thumbnails": drifting(12, step=9)}),  # lively motion
-        (None, {"thumbnails": flashed(drifting(12), at=5)}),
-        (None, {"thumbnails": (drifting(12) * np.linspace(1, 0.6, 12)[:, None, None, None]).astype(np.uint8)}),
-    ],
-)
-def test_frames_are_refused_by_name(reason, change):
-    clip = {"initial": noise(1), "middle": noise(2), "thumbnails": drifting(10), "duration_s": 1.0} | change
-    duration_s = clip.pop("duration_s")
-    fault = frame_fault(frame_scores(**clip), duration_s, FRAMES)
-    assert (fault and fault[0]) == reason
+def test_dark_pictures_are_looked_at_in_the_light():
+    np.testing.assert_array_equal(lit(noise(1)), noise(1))
+    dark = (noise(1) * 0.1).astype(np.uint8)
+    assert lit(dark).dtype == np.uint8
+    assert 90 <= np.percentile(lit(dark), 99) <= 110
+    assert lit(np.zeros((4, 4, 3), np.uint8)).max() == 0
 
 
 def standing(box, joints=17):
@@ -125,6 +76,8 @@ CHILD = standing((12, 50, 36, 88))
         (people(LEFT, RIGHT, THIRD), "too_many_people"),
         (people(LEFT, RIGHT, standing((45, 40, 50, 52))), "too_many_people"),  # also small ones in the background
         (people(standing(LEFT[0], 1), standing(RIGHT[0], 1)), "too_few_people"),  # hands alone
+        (people(standing(LEFT[0], 3), standing(RIGHT[0], 4)), [0, 1]),  # close-ups, faces and nothing else
+        (people(standing(LEFT[0], 2), standing(RIGHT[0], 4)), "too_few_people"),
         (people(LEFT, standing((60, 70, 70, 90))), "person_too_small"),
     ],
 )
@@ -199,8 +152,18 @@ def test_largest_component_of_nothing_is_nothing():
     ],
 )
 def test_the_face_is_the_one_inside_the_mask(boxes, verdict):
-    found = face_of(np.array(boxes, np.float32).reshape(-1, 4), rectangle(10, 10, 50, 90), IDENTITY)
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    found = face_of(boxes, rectangle(10, 10, 50, 90), np.zeros((17, 3), np.float32), IDENTITY)
     assert (found[0] if isinstance(found, tuple) else found) == verdict
+
+
+def test_a_face_on_a_shirt_is_not_the_face():
+    joints = np.zeros((17, 3), np.float32)
+    joints[:3] = [[30, 28, 0.9], [25, 22, 0.9], [35, 22, 0.9]]
+    shirt, own, around = [15, 50, 40, 80], [18, 14, 42, 38], [12, 12, 48, 60]
+    assert face_of(np.array([shirt, own], np.float32), rectangle(10, 10, 50, 90), joints, IDENTITY) == 1
+    both = face_of(np.array([own, around], np.float32), rectangle(10, 10, 50, 90), joints, IDENTITY)
+    assert both == ("several_faces", "2 faces in one mask")
 
 
 def face(size=96):

@@ -20,7 +20,7 @@ from mcpipe.flux.adapters import (
 from mcpipe.flux.attention import AttentionCapture
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.moe_lora import expert_layers, mean_balance
-from mcpipe.flux.network import ReferenceFlux
+from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.sampler import SampleParams, encode_conditions, generate, initial_noise
 from mcpipe.flux.tokens import Layout, appended, layout, pack, unpack
 
@@ -64,6 +64,27 @@ def test_references_stand_down_the_diagonal():
     assert ids[399].tolist() == [0, 51, 51]
     assert ids[400].tolist() == [0, 52, 52]
     assert Layout((32, 32), (20, 20)).num_image_tokens + 512 + len(ids) == 2336
+
+
+def test_references_can_stand_in_frames_of_their_own():
+    """PSR's positions: the number of the reference, then rows and columns from 0."""
+    ids = Layout((32, 32), (20, 20), "frame").reference_ids(2)
+    assert ids[0].tolist() == [1, 0, 0]
+    assert ids[399].tolist() == [1, 19, 19]
+    assert ids[400].tolist() == [2, 0, 0]
+
+
+def test_references_of_a_wrong_number_or_size_are_named(network):
+    text, pooled, noisy = torch.zeros(1, 12, 24), torch.zeros(1, 16), torch.zeros(1, 16, 16)
+    for shape, num_present, fault in (
+        ((1, 0, 4, 16), 0, "0 references wanted, 0 of 4 tokens found"),
+        ((1, 2, 4, 16), 3, "3 references wanted, 2 of 4 tokens found"),
+        ((1, 2, 9, 16), 2, "2 of 9 tokens found; there should be one or more, of 4 tokens each"),
+    ):
+        present = torch.ones(1, num_present, dtype=torch.bool)
+        conditions = Conditions(text, pooled, torch.zeros(shape), present)
+        with pytest.raises(ValueError, match=fault):
+            network(noisy, torch.tensor([0.5]), conditions)
 
 
 def test_sizes_that_do_not_fit_the_generator_are_named(generator):

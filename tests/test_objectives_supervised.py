@@ -8,7 +8,7 @@ import torch
 from mcpipe.objectives.column_mean import column_mean
 from mcpipe.objectives.flow import flow_loss, noised, resolution_shift, schedule, shifted
 from mcpipe.objectives.idar import attention_inside, attention_loss, dice_loss, peak_inside, soft_mask
-from mcpipe.objectives.moe import balance_loss, expert_shares, expert_weights
+from mcpipe.objectives.moe import balance_loss, choose, expert_shares
 
 LOGITS = [[2.0, 1.0, 0.0, -1.0]]
 CHANCES = [0.6439143, 0.2368828, 0.0871443, 0.0320586]
@@ -55,8 +55,8 @@ def test_attention_is_a_softmax_over_the_pictures_tokens():
     close(column_mean(*one_head([[0.0, math.log(3)], [math.log(3), 0.0]]), [1, 1]), [[[0.25, 0.75], [0.75, 0.25]]])
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 10**9])
-def test_streamed_attention_equals_the_naive_one_with_its_gradients(monkeypatch, chunk_bytes):
+@pytest.mark.parametrize(("backend", "chunk_bytes"), [("chunked", 1), ("chunked", 10**9), ("sdpa", 1)])
+def test_streamed_attention_equals_the_naive_one_with_its_gradients(monkeypatch, backend, chunk_bytes):
     monkeypatch.setattr("mcpipe.objectives.column_mean.CHUNK_BYTES", chunk_bytes)
     torch.manual_seed(0)
     sizes = [3, 5, 4]
@@ -65,11 +65,29 @@ def test_streamed_attention_equals_the_naive_one_with_its_gradients(monkeypatch,
     naive = torch.einsum("bihd,bkhd->bhik", queries, keys).div(8**0.5).softmax(-1).mean(1)
     naive = torch.stack([part.mean(1) for part in naive.split(sizes, 1)], 1)
     expected = torch.autograd.grad((naive * upstream).sum(), (queries, keys))
-    found = column_mean(queries, keys, sizes)
+    found = column_mean(queries, keys, sizes, backend)
     torch.testing.assert_close(found, naive)
     torch.testing.assert_close(found.sum(-1), torch.ones(2, 3))
     for ours, theirs in zip(torch.autograd.grad((found * upstream).sum(), (queries, keys)), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["chunked", "sdpa"])
+def test_gradients_of_streamed_attention_are_those_of_its_values(backend):
+    torch.manual_seed(0)
+    queries = 3 * torch.randn(1, 6, 2, 4, dtype=torch.float64, requires_grad=True)
+    keys = torch.randn(1, 5, 2, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *inputs: column_mean(*inputs, [1, 3, 2], backend), (queries, keys))
+
+
+@pytest.mark.parametrize("backend", ["chunked", "sdpa"])
+def test_half_precision_costs_the_map_less_than_a_hundredth(backend):
+    torch.manual_seed(0)
+    queries, keys = torch.randn(1, 32, 4, 16).bfloat16(), torch.randn(1, 24, 4, 16).bfloat16()
+    exact = column_mean(queries.double(), keys.double(), [20, 12])
+    found = column_mean(queries, keys, [20, 12], backend)
+    assert found.dtype == torch.float32
+    assert ((found - exact).norm() / exact.norm()).item() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -127,15 +145,22 @@ def test_attention_scores_see_mass_and_peak():
 )
 def test_one_expert_per_token(router, weight, gradient):
     logits = torch.tensor(LOGITS, requires_grad=True)
-    weights = expert_weights(logits, 1, router)
-    weights[0, 0].backward()
-    close(weights.detach(), [[weight, 0, 0, 0]])
+    choice = choose(logits, 1, router)
+    assert choice.experts.tolist() == [[0]]
+    choice.weights[0, 0].backward()
+    close(choice.weights.detach(), [[weight]])
     close(logits.grad, [gradient], atol=2e-7)
 
 
 @pytest.mark.parametrize("router", ["paper", "renorm", "st"])
 def test_two_experts_share_a_token(router):
-    close(expert_weights(torch.tensor(LOGITS), 2, router), [[0.7310586, 0.2689414, 0, 0]])
+    choice = choose(torch.tensor(LOGITS), 2, router)
+    assert choice.experts.tolist() == [[0, 1]]
+    close(choice.weights, [[0.7310586, 0.2689414]])
+
+
+def test_switch_keeps_the_chances_of_two_experts():
+    close(choose(torch.tensor(LOGITS), 2, "switch").weights, [CHANCES[:2]])
 
 
 def test_balance_is_one_when_even_and_larger_when_all_go_to_one():

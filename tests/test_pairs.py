@@ -7,20 +7,36 @@ import pytest
 from bench_fixtures import scene
 from PIL import Image
 
-from mcpipe.bench.pairs import SplitParams, all_pairs, num_held_out, pair_key, split_pairs
+from mcpipe.bench.balance import balanced_faces, counts, evenness, largest_gap
+from mcpipe.bench.pairs import Split, SplitParams, all_pairs, num_held_out, pair_key, split_pairs
 from mcpipe.curate.captions import SentenceParams
 from mcpipe.models.protocols import Faces
 from mcpipe.records import Rejection
 from mcpipe.report import Report, read_report
 from mcpipe.shards import read_shards
-from stages.s09_pairs import PairsParams, attempt_seeds, face_files, prompt_of, write_faces, write_prompts
+from stages.s09_pairs import (
+    PairsParams,
+    attempt_seeds,
+    composition,
+    face_files,
+    prompt_of,
+    write_faces,
+    write_prompts,
+)
 
 POOL = [f"face-{i:03d}" for i in range(160)]
 SENTENCE = SentenceParams(min_words=3, max_words=20, attempts=3, temperature=1.0, max_tokens=30, seed=0)
 
 
-def split_params(split="pair", num_bench=1000, num_rl=20000, seed=0):
-    return SplitParams(split=split, num_bench=num_bench, num_rl=num_rl, seed=seed)
+# 160 people of two genders and three ages, as unevenly as they come.
+LABELS = {
+    face: {"gender": "woman" if i % 5 < 2 else "man", "age": ("young", "middle", "old")[i % 7 // 3]}
+    for i, face in enumerate(POOL)
+}
+
+
+def split_params(split="pair", num_bench=1000, num_rl=20000, seed=0, draw="even"):
+    return SplitParams(split=split, draw=draw, num_bench=num_bench, num_rl=num_rl, seed=seed)
 
 
 def pairs_params(**changes):
@@ -31,6 +47,7 @@ def pairs_params(**changes):
         "reference_size": 32,
         "captioner_size": 40,
         "records_per_shard": 2,
+        "attributes": ["hair", "age"],
     }
     return PairsParams(**(rest | {"split": split, "prompt": SENTENCE} | changes))
 
@@ -63,32 +80,64 @@ class Writer:
 GOOD = "two people: a person with a hat; a person with glasses"
 
 
-def test_the_papers_pool_makes_the_papers_numbers():
-    split = split_pairs(POOL, split_params())
-    assert len(all_pairs(POOL)) == 12720
-    assert len(split.bench) == 1000
-    assert len(split.rl) == 11720
-    appearances = np.mean([sum(face in pair for pair in split.bench) for face in POOL])
-    assert appearances == 12.5
+@pytest.mark.parametrize("draw", ["random", "even"])
+def test_the_papers_pool_makes_the_papers_numbers(draw):
+    split = split_pairs(POOL, split_params(draw=draw), {})
+    assert len(all_pairs(POOL)) == len({frozenset(pair) for pair in all_pairs(POOL)}) == 12720
+    assert len(set(split.bench)) == 1000
+    assert len(set(split.rl)) == 11720
+    assert not set(split.bench) & set(split.rl)
+    appearances = [sum(face in pair for pair in split.bench) for face in POOL]
+    assert np.mean(appearances) == 12.5
+    assert (set(appearances) == {12, 13}) == (draw == "even")
 
 
-def test_identity_split_holds_out_46_faces_and_never_trains_on_them():
-    split = split_pairs(POOL, split_params("identity"))
+@pytest.mark.parametrize("draw", ["random", "even"])
+def test_identity_split_holds_out_46_faces_and_never_trains_on_them(draw):
+    split = split_pairs(POOL, split_params("identity", draw=draw), LABELS)
     held_out = {face for pair in split.bench for face in pair}
     trained = {face for pair in split.rl for face in pair}
-    assert num_held_out(1000) == 46
+    assert num_held_out(1000) == len(held_out) == 46
     assert comb(46, 2) == 1035
     assert len(split.bench) == 1000
     assert len(split.rl) == comb(114, 2) == 6441
     assert not held_out & trained
+    assert not {face for pair in split.reserve for face in pair} & trained
+    assert len(split.reserve) == 35
+
+
+def test_an_even_draw_keeps_the_attributes_of_the_pool():
+    for attribute in ("gender", "age"):
+        whole = counts(attribute, POOL, LABELS)
+        gaps = {}
+        for kind in ("pair", "identity"):
+            split = split_pairs(POOL, split_params(kind), LABELS)
+            gaps[kind] = largest_gap(counts(attribute, [f for pair in split.bench for f in pair], LABELS), whole)
+        assert gaps["pair"] < 0.005
+        assert gaps["identity"] < 0.015
+    chosen = balanced_faces(POOL[:10], LABELS, 5, np.random.default_rng(0))
+    assert counts("gender", chosen, LABELS) == {"man": 3, "woman": 2}
+    assert sorted(balanced_faces(POOL[:10], {}, 10, np.random.default_rng(0))) == POOL[:10]
+
+
+def test_attributes_are_counted_and_nothing_is_invented():
+    labels = {"a": {"hair": "brown"}, "b": {"hair": "red"}, "c": {}}
+    told = composition(["hair", "age"], labels, "abc", {"bench": [("a", "b"), ("a", "c")], "rl": [("b", "c")]})
+    assert told["hair"]["pool"] == {"brown": 1, "not given": 1, "red": 1}
+    assert told["hair"]["bench"] == {"brown": 2, "not given": 1, "red": 1}
+    assert told["hair"]["rl"] == {"not given": 1, "red": 1}
+    assert told["hair"]["evenness_of_pool"] == 1
+    assert told["hair"]["largest_gap_bench"] == pytest.approx(1 / 6, abs=1e-4)
+    assert told["age"]["pool"] == {"not given": 3}
+    assert evenness({"x": 9, "y": 1}) == pytest.approx(0.469, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["pair", "identity"])
 def test_split_depends_on_the_seed_but_not_on_the_order_of_faces(kind):
     params = split_params(kind, num_bench=30, num_rl=40)
-    split = split_pairs(POOL[:20], params)
-    assert split_pairs(POOL[19::-1], params) == split
-    assert split_pairs(POOL[:20], split_params(kind, num_bench=30, num_rl=40, seed=1)) != split
+    split = split_pairs(POOL[:20], params, LABELS)
+    assert split_pairs(POOL[19::-1], params, LABELS) == split
+    assert split_pairs(POOL[:20], split_params(kind, num_bench=30, num_rl=40, seed=1), LABELS) != split
     assert not set(split.bench) & set(split.rl)
     assert len(set(split.bench)) == 30
     assert len(set(split.rl)) == 40
@@ -96,11 +145,13 @@ def test_split_depends_on_the_seed_but_not_on_the_order_of_faces(kind):
 
 def test_too_few_faces_are_told_with_what_to_do():
     with pytest.raises(ValueError, match=r"3 pairs.*asks for 4.*lower num_bench"):
-        split_pairs(POOL[:3], split_params(num_bench=4))
+        split_pairs(POOL[:3], split_params(num_bench=4), {})
     with pytest.raises(ValueError, match="leaves none for reinforcement"):
-        split_pairs(POOL[:3], split_params(num_bench=3))
+        split_pairs(POOL[:3], split_params(num_bench=3), {})
     with pytest.raises(ValueError, match="leaves none for reinforcement"):
-        split_pairs(POOL[:4], split_params("identity", num_bench=3))
+        split_pairs(POOL[:4], split_params("identity", num_bench=3), {})
+    with pytest.raises(ValueError, match=r"1 pairs.*asks for 3"):
+        split_pairs(POOL[:2], split_params("identity", num_bench=3), {})
 
 
 def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
@@ -112,14 +163,24 @@ def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
     assert len({*attempt_seeds("a+b", SENTENCE), *attempt_seeds("a+c", SENTENCE)}) == 6
 
 
-def test_a_pair_without_a_usable_prompt_is_dropped_by_name(tmp_path):
-    pool = {name: np.zeros((8, 8, 3), np.uint8) for name in "abc"}
+def test_a_pair_without_a_usable_prompt_is_dropped_by_name_and_replaced_in_the_benchmark(tmp_path):
+    pool = {name: np.zeros((8, 8, 3), np.uint8) for name in "abcd"}
     report = Report("pairs")
-    writer = Writer(GOOD, *["I cannot describe people"] * 3)
-    assert write_prompts([("a", "b"), ("a", "c")], pool, writer, tmp_path, report, pairs_params()) == 1
-    assert [record.key for record in read_shards(tmp_path)] == ["a+b"]
+    writer = Writer(GOOD, *["I cannot describe people"] * 3, *[GOOD] * 3)
+    split = Split(bench=[("a", "b"), ("a", "c")], rl=[("b", "d"), ("c", "d")], reserve=[("a", "d"), ("b", "d")])
+    chosen = write_prompts(split, pool, writer, tmp_path, report, pairs_params())
+    assert chosen == {"bench": [("a", "b"), ("a", "d")], "rl": [("b", "d"), ("c", "d")]}
+    assert [record.key for record in read_shards(tmp_path / "bench")] == ["a+b", "a+d"]
     assert report.summary()["dropped"] == {"caption_refusal": 1}
     assert isinstance(prompt_of(("a", "b"), [pool["a"]] * 2, Writer("no"), SENTENCE), Rejection)
+
+
+def test_a_pair_that_stands_in_is_not_trained_on(tmp_path):
+    pool = {name: np.zeros((8, 8, 3), np.uint8) for name in "abc"}
+    split = Split(bench=[("a", "b")], rl=[("a", "c"), ("b", "c")], reserve=[("b", "c"), ("a", "c")])
+    params = pairs_params(split=split_params(num_bench=2, num_rl=2))
+    chosen = write_prompts(split, pool, Writer(GOOD), tmp_path, Report("pairs"), params)
+    assert chosen == {"bench": [("a", "b"), ("b", "c")], "rl": [("a", "c")]}
 
 
 def test_every_picture_without_exactly_one_face_is_dropped_by_name(tmp_path):
@@ -129,12 +190,14 @@ def test_every_picture_without_exactly_one_face_is_dropped_by_name(tmp_path):
         Image.fromarray(picture).save(tmp_path / f"{name}.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     (tmp_path / "faces.csv").write_text("file,hair\none.png,brown\n")
-    pool = write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
+    pool, labels = write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
     (record,) = read_shards(tmp_path / "out")
     assert list(pool) == ["one"]
     assert record.arrays["reference"].shape == (32, 32, 3)
     assert pool["one"].shape == (40, 40, 3)
     assert record.meta == {"file": "one.png", "attributes": {"hair": "brown"}}
+    assert record.arrays["landmarks"].shape == (5, 2)
+    assert labels == {"one": {"hair": "brown"}}
     assert read_report(tmp_path / "out")["dropped"] == {"no_face": 1, "several_faces": 1, "unreadable": 1}
 
 

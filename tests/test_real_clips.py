@@ -2,6 +2,7 @@
 
 import json
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -62,6 +63,58 @@ def test_both_files_of_one_scene_show_the_same_two_people(out):
     for sample in samples:
         assert sample.arrays["face_masks"].any(axis=(1, 2)).all()
         assert {"similarity", "margin", "times_s", "versions", "recogniser"} <= set(sample.meta["provenance"])
+
+
+def of_each(change):
+    return lambda frames: [change(frame) for frame in frames]
+
+
+def moved(frame):
+    """As if the camera was swept while the shutter was open."""
+    return cv2.filter2D(frame, -1, np.full((1, 15), 1 / 15))
+
+
+CHANGES = {
+    "mirrored.mp4": (None, of_each(lambda frame: frame[:, ::-1])),
+    "dark.mp4": (None, of_each(lambda frame: (frame * 0.2).astype(np.uint8))),
+    "upright with bars.mp4": (None, of_each(lambda frame: np.pad(frame, [(290, 290), (0, 0), (0, 0)]))),
+    "large.mkv": (None, lambda frames: [cv2.resize(frame, (1920, 1080)) for frame in frames[:8]]),
+    "half.mp4": ("face_too_small", of_each(lambda frame: cv2.resize(frame, (240, 136), interpolation=cv2.INTER_AREA))),
+    "moved.mp4": ("blurred", of_each(moved)),
+    "frozen.mp4": ("duplicate", lambda frames: frames[:1] * len(frames)),
+    "turned over.mp4": ("cut", lambda frames: frames[:8] + [frame[:, ::-1] for frame in frames[8:]]),
+    "upside down.mp4": ("too_few_people", of_each(lambda frame: frame[::-1])),
+}
+
+
+def decoded(file, first=0):
+    """Every second frame of a file."""
+    with av.open(str(file)) as container:
+        return [f.to_ndarray(format="rgb24") for i, f in enumerate(container.decode(video=0)) if i >= first][::2]
+
+
+def encode(file, frames):
+    with av.open(str(file), "w") as box:
+        height, width = frames[0].shape[:2]
+        options = {"crf": "18", "preset": "ultrafast"}
+        stream = box.add_stream("libx264", rate=12, width=width, height=height, pix_fmt="yuv420p", options=options)
+        for frame in frames:
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        box.mux(stream.encode(None))
+
+
+def test_what_was_done_to_a_clip_changes_the_verdict_only_where_it_should(tmp_path, monkeypatch):
+    (tmp_path / "clips").mkdir()
+    frames = decoded(REAL / "accept" / "intel_female_and_male.mp4")
+    for name, (_, change) in CHANGES.items():
+        encode(tmp_path / "clips" / name, change(frames))
+    children = decoded(REAL / "reject" / "sam2_bedroom_two_children_blurred_faces.mp4", first=120)
+    encode(tmp_path / "clips" / "children.mp4", children[:24])
+    monkeypatch.setenv("MCPIPE_ENGINE", "inline")
+    assert main([str(tmp_path / "clips"), "--out", str(tmp_path / "out")]) == 0
+    found = {row["clip"]: row["reason"] for row in json.loads((tmp_path / "out" / "funnel.json").read_text())}
+    wanted = {name: reason for name, (reason, _) in CHANGES.items()} | {"children.mp4": "face_blurred"}
+    assert found == wanted
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,26 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from bench_fixtures import ARMS, FOLDERS, HOSTILE, REJECTIONS, REPORT, scene, write_outputs
+from bench_fixtures import (
+    ARMS,
+    FOLDERS,
+    HOSTILE,
+    REJECTIONS,
+    REPORT,
+    scene,
+    some_score,
+    write_outputs,
+    write_results_of,
+)
 
-from mcpipe.bench.pictures import curve_plot, data_uri, heat_overlay, mask_overlay, smoothed
+from mcpipe.bench.bootstrap import Interval
+from mcpipe.bench.figures import curve_plot, interval_plot, similarity_plot, similarity_shares, smoothed
+from mcpipe.bench.gallery import examples
+from mcpipe.bench.page import Account
+from mcpipe.bench.pictures import data_uri, heat_overlay, mask_overlay
 from mcpipe.records import Record
 from mcpipe.report import read_report
-from mcpipe.shards import write_shards
+from mcpipe.shards import read_shards, write_shards
 from stages.s12_evaluate import answers
 from stages.s13_report import run
 
@@ -115,11 +129,76 @@ def test_page_does_without_what_a_run_lacks(outputs, tmp_path):
     shutil.rmtree(tmp_path / "models" / "train_multi" / "attention")
     for arm in ARMS:
         shutil.rmtree(tmp_path / "models" / arm / "live")
+    shutil.rmtree(tmp_path / "clips")
+    (tmp_path / "clips").mkdir()
     run(*[tmp_path / name for name in FOLDERS], tmp_path / "report", REPORT)
     html = (tmp_path / "report" / "index.html").read_text()
     assert "No sample came through" in html
     assert 'id="attention"' not in html
     assert 'id="training"' not in html
+    assert html.count("no picture can be decoded") == 2
+
+
+def test_every_reason_has_an_example_also_where_no_frame_was_stored(html):
+    tiles = re.findall(r'<figure class="lost">(.*?)</figure>', html)
+    shown = [(re.search(r'class="reason">([^<]*)<', tile)[1], "img" in tile) for tile in tiles]
+    wanted = {reason.replace("_", " ") for reasons in REJECTIONS.values() for reason in reasons}
+    assert {reason for reason, _ in shown} == wanted
+    # Of the clips that were refused at once one can be decoded, and one is no video.
+    assert dict(shown)["cut"]
+    assert not dict(shown)["truncated file"]
+
+
+def test_examples_are_one_per_reason_and_stage_before_any_reason_has_two():
+    lost = [{"key": f"{i}", "reason": reason, "detail": ""} for i, reason in enumerate(["cut"] * 3 + ["short"])]
+    facts = {"seen": 9, "kept": 5, "dropped": {"cut": 3, "short": 1}, "facts": {}, "versions": {}}
+    accounts = [Account(stage=stage, rejections=lost, **facts) for stage in ("frames", "samples")]
+    accounts[1].rejections[:] = [
+        reason.model_copy(update={"key": f"s{reason.key}"}) for reason in accounts[1].rejections
+    ]
+    assert [(fate.stage, fate.reason) for fate in examples(accounts, 1).values()] == [
+        ("frames", "cut"), ("frames", "short"), ("samples", "cut"), ("samples", "short")
+    ]  # fmt: skip
+    assert list(examples(accounts, 5)) == ["0", "1", "3", "s0", "s3"]
+    assert examples(accounts, 5)["1"].alike == 3
+
+
+def test_figures_lie_beside_the_page_as_files_and_as_tables(outputs):
+    plots = {file.name for file in (outputs / "report" / "plots").iterdir()}
+    assert plots == {
+        "face_sim.svg",
+        "funnel.svg",
+        "experts_train_multi.svg",
+        "attention_train_multi_0.png",
+        *(f"similarity_{arm}.svg" for arm in ARMS),
+        *(f"{arm}_reward_identity.svg" for arm in ARMS[1:]),
+    }
+    for file in (outputs / "report" / "plots").glob("*.svg"):
+        assert "var(--" not in file.read_text()
+        assert not re.search("#0[1-9a-c]0[1-9a-c]0[1-9a-c]", file.read_text())
+    series = {file.stem: file.read_text().splitlines() for file in (outputs / "report" / "series").iterdir()}
+    assert series["funnel"][:2] == ["stage,seen,kept", "frames,20,17"]
+    assert series["face_sim"][1].startswith("train_single,0.05")
+    assert f"{ARMS[2]},face_sim_heldout," in "\n".join(series["scores"])
+    shares = [line.split(",") for line in series["similarity"][1:]]
+    assert sum(float(share) for _, share, pairs in shares if pairs == "train_rl: same") == pytest.approx(1, abs=1e-3)
+
+
+def test_other_systems_stand_in_the_table_and_those_of_other_prompts_do_not(outputs, tmp_path, caplog):
+    for name in FOLDERS:
+        shutil.copytree(outputs / name, tmp_path / name)
+    prompts = list(read_shards(tmp_path / "pairs" / "bench"))
+    scores = [some_score(4, i) for i in range(3)]
+    write_results_of(tmp_path / "results" / "theirs", prompts, scores, "score")
+    older = [Record(prompt.key, {**prompt.meta, "prompt": "another one"}) for prompt in prompts]
+    write_results_of(tmp_path / "results" / "stale", older, scores, "score")
+    run(*[tmp_path / name for name in FOLDERS], tmp_path / "report", REPORT)
+    html = (tmp_path / "report" / "index.html").read_text()
+    table = html[html.index('id="scores"') : html.index('id="published"')]
+    assert "theirs<small>another system" in table
+    assert "stale" not in html
+    assert "score it again" in caplog.text
+    assert (tmp_path / "report" / "plots" / "similarity_theirs.svg").is_file()
 
 
 def test_unknown_arm_is_told_with_the_known_ones_and_leaves_nothing(outputs, tmp_path):
@@ -156,12 +235,23 @@ def test_smoothing_keeps_constants_lines_and_ends():
     assert smoothed(np.array([3.0, 1.0])) == pytest.approx([3.0, 1.0])
 
 
-def test_plots_follow_the_theme_and_pictures_are_made_smaller():
+def test_plots_follow_the_theme_inside_the_page_and_pictures_are_made_smaller():
     plot = curve_plot('a "loss" <b>', [0, 1, 2], [3.0, 2.0, 1.0])
     assert plot == curve_plot('a "loss" <b>', [0, 1, 2], [3.0, 2.0, 1.0])
-    assert "var(--accent)" in plot
-    assert "<b>" not in plot
-    assert "<style" not in plot
+    assert "var(--accent)" in plot.inline
+    assert "<b>" not in plot.inline
+    assert "<style" not in plot.inline
     large = scene(0, 500, 500)[0]
     assert data_uri(large, 300).startswith("data:image/jpeg")
     assert len(data_uri(large, 100)) < len(data_uri(large, 300))
+
+
+def test_histograms_are_shares_and_plots_say_their_numbers():
+    shares = dict(similarity_shares([0.51, 0.52, 0.9, -2.0]))
+    assert shares[0.525] == 0.5
+    assert shares[-0.475] == 0.25
+    assert sum(shares.values()) == 1
+    assert set(dict(similarity_shares([])).values()) == {0}
+    assert "mean 0.600" in similarity_plot("arm", [0.5, 0.7], []).description
+    arms = {"one": {"face_sim": Interval(0.5, 0.4, 0.6)}, "two": {}}
+    assert "one 0.500" in interval_plot({"face_sim": "Face-Sim", "other": "Other"}, arms).description

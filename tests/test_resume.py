@@ -3,39 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from test_training import EXPERTS, MULTI, SINGLE, Judge, files_of, learner_of, prompts_of
+from rl_fixtures import Diary, Judge, learner_of, prompts_of
+from training_fixtures import EXPERTS, MULTI, SINGLE, Killed, files_of
 
 from mcpipe.flux.adapters import AdapterSpec, add_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
-from mcpipe.train import checkpoint, rl
+from mcpipe.train import rl
 from mcpipe.train.checkpoint import Checkpoint
 from stages import s07_train_single, s08_train_multi
 
-pytest_plugins = ["test_training"]
-
-
-class Killed(BaseException):
-    """Ends a run as a signal does: nothing that is meant to handle errors sees it."""
-
-
-@pytest.fixture
-def killed_at(monkeypatch):
-    """Let checkpoints be written after every step, and runs end at one."""
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr(checkpoint, "MOST_OF_THE_TIME", float("inf"))
-    write = Checkpoint.after
-
-    def kill_at(last):
-        def after(self, model, optimizer, course, curves):
-            write(self, model, optimizer, course, curves)
-            if last is not None and len(curves) == last:
-                raise Killed
-
-        monkeypatch.setattr(Checkpoint, "after", after)
-
-    return kill_at
+pytest_plugins = ["training_fixtures"]
 
 
 @pytest.mark.parametrize("last", [1, 3])
@@ -80,7 +59,7 @@ def test_killed_reinforcement_goes_on_after_the_last_whole_iteration(generator_f
         learner, report = learner_of(pipeline, network, Judge(), num_iterations=3)
         seen = []
         facts = rl.train_rl(
-            learner, prompts_of(people), lambda step, values: seen.append((step, values)), Checkpoint(folder)
+            learner, prompts_of(people), lambda step, values: seen.append((step, values)), Checkpoint(folder), Diary()
         )
         weights = [p.detach().numpy().copy() for p in network.parameters() if p.requires_grad]
         return facts, seen, report.kept, weights

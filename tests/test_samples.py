@@ -125,9 +125,9 @@ def test_face_mask_is_the_part_of_the_person_in_the_face_box():
 def test_one_identity_in_three_clips_keeps_them_in_one_split():
     """The first and the last look differ too much; the one in between joins them."""
     groups = identity_groups(directions(0, 90, 20, 180, 40, 270), same_identity=0.9)
-    clips = groups.reshape(3, 2).tolist()
+    clips = dict(zip("abc", groups.reshape(3, 2).tolist(), strict=True))
     assert groups[0] == groups[2] == groups[4]
-    assert len(set(split_by_identity(clips, val_fraction=0.4, seed=0))) == 1
+    assert len(set(split_by_identity(clips, val_fraction=0.4, seed=0).values())) == 1
 
 
 def test_one_identity_in_several_clips_is_one_group():
@@ -137,12 +137,32 @@ def test_one_identity_in_several_clips_is_one_group():
     assert len(set(groups)) == 3
 
 
+def pairs_of_strangers(number):
+    return {f"clip-{i:04d}": [f"left-{i}", f"right-{i}"] for i in range(number)}
+
+
 def test_no_identity_is_in_both_splits():
-    samples = [["a", "b"], ["b", "c"], ["d", "e"], ["f", "g"], ["h", "i"], ["i", "a"]]
-    splits = split_by_identity(samples, val_fraction=0.34, seed=1)
-    seen = {split: {who for s, p in zip(splits, samples, strict=True) if s == split for who in p} for split in splits}
-    assert set(splits) == {"train", "val"}
+    clips = pairs_of_strangers(400) | {f"clip-{i:04d}-b": [f"left-{i}", f"right-{i + 1}"] for i in range(0, 400, 5)}
+    splits = split_by_identity(clips, val_fraction=0.15, seed=1)
+    seen = {
+        split: {who for name in clips if splits[name] == split for who in clips[name]} for split in ("train", "val")
+    }
     assert not seen["train"] & seen["val"]
-    assert splits == split_by_identity(samples, val_fraction=0.34, seed=1)
-    assert splits.count("val") == 2
-    assert split_by_identity([], 0.5, 0) == []
+    assert 0.1 < list(splits.values()).count("val") / len(clips) < 0.2
+    assert splits != split_by_identity(clips, val_fraction=0.15, seed=2)
+
+
+def test_more_clips_move_no_other_sample():
+    few, many = (split_by_identity(pairs_of_strangers(n), val_fraction=0.15, seed=0) for n in (40, 200))
+    assert {name: many[name] for name in few} == few
+    fewer = {name: who for name, who in pairs_of_strangers(40).items() if name != "clip-0007"}
+    assert split_by_identity(fewer, 0.15, 0).items() <= few.items()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("fraction", "number"), [(0.01, 2), (0.99, 2), (0.15, 3)])
+def test_both_splits_have_a_sample_from_two_groups_on(fraction, number, seed):
+    splits = split_by_identity(pairs_of_strangers(number), fraction, seed)
+    assert set(splits.values()) == {"train", "val"}
+    assert set(split_by_identity(pairs_of_strangers(number), 0.0, seed).values()) == {"train"}
+    assert split_by_identity({}, fraction, seed) == {}

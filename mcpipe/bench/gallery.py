@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 from pydantic import Field
 
 from mcpipe.bench.bootstrap import IntervalParams
 from mcpipe.bench.page import Account, Clip, Figure, Look, Maps, Row, Sheet
-from mcpipe.bench.pictures import data_uri, heat_overlay, mask_overlay
+from mcpipe.bench.pictures import contact_sheet, data_uri, heat_overlay, mask_overlay
 from mcpipe.params import Params
 from mcpipe.records import Record
 
@@ -22,7 +24,7 @@ class ReportParams(Params):
     arms: list[str] = Field(min_length=1)
     """Models to compare, in the order in which they build on each other."""
     num_clips: int = Field(ge=0)
-    """Clips in the overview, half of them rejected ones where there are so many."""
+    """Clips in the overview, half of them rejected ones, and more if there are more reasons than that."""
     num_samples: int = Field(ge=0)
     """Training samples."""
     num_maps: int = Field(ge=0)
@@ -35,30 +37,36 @@ class ReportParams(Params):
     """Of the change from one arm to the next."""
 
 
-def fates(accounts: Iterable[Account]) -> dict[str, str]:
-    """Why each rejected item was rejected, by its key."""
-    return {rejection.key: rejection.reason for account in accounts for rejection in account.rejections}
+@dataclass(frozen=True)
+class Fate:
+    """What became of a clip that was rejected."""
+
+    stage: str
+    reason: str
+    alike: int
+    """How many were rejected there for that reason."""
 
 
-def clip_tiles(frames: Iterable[Record], reasons: Mapping[str, str], number: int) -> list[Clip]:
-    """A choice of clips: at most half are rejected ones, of as many reasons as possible; kept ones come first."""
-    tiles = [clip_tile(record, reasons.get(record.key)) for record in frames]
-    seen: Counter[str | None] = Counter()
+def examples(accounts: Iterable[Account], number: int) -> dict[str, Fate]:
+    """Rejected clips to show, by key: one for every reason of every stage, then others in turn while there is room."""
     turns = []
-    for tile in tiles:
-        turns.append(seen[tile.reason])
-        seen[tile.reason] += 1
-    lost = [tile for _, tile in sorted(zip(turns, tiles, strict=True), key=lambda pair: pair[0]) if tile.reason]
-    kept = [tile for tile in tiles if not tile.reason]
-    num_lost = min(len(lost), max(number // 2, number - len(kept)))
-    return kept[: number - num_lost] + lost[:num_lost]
+    for place, account in enumerate(accounts):
+        seen: Counter[str] = Counter()
+        for lost in account.rejections:
+            fate = Fate(account.stage, lost.reason, account.dropped[lost.reason])
+            turns.append((seen[lost.reason], place, lost.reason, lost.key, fate))
+            seen[lost.reason] += 1
+    turns.sort(key=lambda turn: turn[:4])
+    num_reasons = sum(turn[0] == 0 for turn in turns)
+    chosen = turns[: max(num_reasons, number)]
+    chosen.sort(key=lambda turn: (turn[1], turn[2], turn[0]))
+    return {key: fate for _, _, _, key, fate in chosen}
 
 
-def clip_tile(record: Record, reason: str | None) -> Clip:
-    """A clip's middle frame and what became of it."""
-    name = record.text("clip")
-    figure = Figure(data_uri(record.arrays["middle"], THUMBNAIL_PX), f"middle frame of {name}")
-    return Clip(figure, name, reason)
+def clip_tile(name: str, picture: np.ndarray | None, fate: Fate | None) -> Clip:
+    """A clip's frame, if one could be decoded, and what became of it."""
+    figure = None if picture is None else Figure(data_uri(picture, THUMBNAIL_PX), f"a frame of {name}")
+    return Clip(figure, name, fate and fate.reason, fate and fate.stage, fate.alike if fate else 0)
 
 
 def sheet(record: Record, picture_px: int) -> Sheet:
@@ -104,6 +112,16 @@ def in_short(score: Mapping[str, float]) -> str:
     found = int(score["num_faces"])
     faces = "no face" if not found else "1 face" if found == 1 else f"{found} faces"
     return f"{faces}, Face-Sim {score['face_sim']:.2f}, CLIP-T {score['clip_t']:.2f}"
+
+
+def map_sheet(sample: Record, arrays: Mapping[str, np.ndarray]) -> Image.Image:
+    """The same as one picture: a row per reference, with the face and where it is looked for before and after."""
+    target = sample.arrays["target"]
+    rows = [
+        [face, *(heat_overlay(target, arrays[when][i], i) for when in ("before", "after"))]
+        for i, face in enumerate(sample.arrays["faces"])
+    ]
+    return contact_sheet(rows, THUMBNAIL_PX, THUMBNAIL_PX // 20)
 
 
 def maps(sample: Record, arrays: Mapping[str, np.ndarray], picture_px: int) -> Maps:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from mcpipe.bench.bootstrap import Interval
+from mcpipe.bench.figures import Plot
 from mcpipe.bench.published import ABLATION, COMPARISON
 from mcpipe.bench.published import METRICS as PUBLISHED_METRICS
-from mcpipe.bench.tables import LABELS, MEANINGS, METRICS, POLICY, ArmScores
+from mcpipe.bench.tables import AVERAGED, COLUMNS, LABELS, MEANINGS, POLICY, POLICY_WHOLE, ArmScores
 
 TITLES = {
     "frames": "Frames",
@@ -45,6 +45,13 @@ EXPLANATIONS = {
     "train_multi": "expert mixture and attention regularisation on top",
     "train_rl": "online reinforcement learning on identity, text and preference",
 }
+
+
+PAPER = (*AVERAGED, "overall")
+"""The columns of the paper's table; all others stand in a table of their own."""
+COMPOSITION = "attributes"
+"""The fact in which the stage ``pairs`` counts people by their attributes."""
+GROUPS = ("pool", "bench", "rl")
 
 
 @dataclass(frozen=True)
@@ -85,10 +92,15 @@ class Account(BaseModel):
 class Clip:
     """A clip's frame and what became of it."""
 
-    figure: Figure
+    figure: Figure | None
+    """``None`` if no frame of the file can be decoded."""
     name: str
     reason: str | None
     """Why it was rejected; ``None`` for one that became a sample."""
+    stage: str | None
+    """Where it was rejected."""
+    alike: int
+    """How many were rejected there for that reason, this one included."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +119,10 @@ class Curves:
     """Training curves of a stage."""
 
     stage: str
-    plots: Sequence[tuple[str, Markup]]
+    plots: Sequence[tuple[str, Plot]]
     """Name and picture of each quantity."""
+    usage: Plot | None
+    """How much each expert of each layer is used, where there are experts and the training tells."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,14 @@ class Page:
     curves: Sequence[Curves]
     maps: Sequence[Maps]
     arms: Sequence[ArmScores]
+    others: Sequence[ArmScores]
+    """Other systems that answered the same prompts."""
+    suites: Mapping[str, Sequence[ArmScores]]
+    """Who answered public suites, by suite."""
+    face_sim: Plot
+    """Of every arm and system, with intervals."""
+    similarities: Sequence[tuple[str, Plot]]
+    """Cosines of the right and of wrong people, by arm."""
     rows: Sequence[Row]
     changes: Mapping[str, Mapping[str, Interval]]
     """Of each arm against the one before, by arm and metric."""
@@ -166,17 +188,30 @@ def render(page: Page) -> str:
     template = environment.from_string(files("mcpipe.bench").joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         page=page,
-        facts={account.stage: flat(account.facts) for account in page.accounts if account.facts},
+        facts={account.stage: flat(account.facts, skip=COMPOSITION) for account in page.accounts if account.facts},
+        composition=composition(page.pool),
         versions=dict(sorted({name: v for account in page.accounts for name, v in account.versions.items()}.items())),
-        metrics=METRICS,
+        metrics=COLUMNS,
+        paper_metrics=PAPER,
+        check_metrics=[metric for metric in COLUMNS if metric not in PAPER],
+        metrics_of=metrics_of,
         labels=LABELS,
         meanings=MEANINGS,
         policy=POLICY,
+        policy_whole=POLICY_WHOLE,
         explanations=EXPLANATIONS,
-        scales={metric: scale([arm.means[metric] for arm in page.arms]) for metric in METRICS},
+        scales={
+            metric: scale([arm.means[metric] for arm in (*page.arms, *page.others) if metric in arm.means])
+            for metric in COLUMNS
+        },
         published=(COMPARISON, ABLATION),
         published_metrics=PUBLISHED_METRICS,
     )
+
+
+def metrics_of(systems: Sequence[ArmScores]) -> list[str]:
+    """The metrics that at least one of some systems has."""
+    return [metric for metric in COLUMNS if any(metric in system.means for system in systems)]
 
 
 def title_of(name: str) -> str:
@@ -194,14 +229,26 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def flat(facts: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:
-    """Facts as words and numbers, nested ones under joined names."""
+def flat(facts: Mapping[str, JsonValue], prefix: str = "", skip: str = "") -> dict[str, str]:
+    """Facts as words and numbers, nested ones under joined names, without the one called ``skip``."""
     lines: dict[str, str] = {}
     for name, value in facts.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name != skip:
             lines |= flat(value, f"{prefix}{name} ")
-        else:
+        elif name != skip:
             lines[f"{prefix}{name}"] = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return lines
+
+
+def composition(pool: Sequence[Account]) -> list[tuple[str, str, list[JsonValue]]]:
+    """How often the pool and each set of pairs show every value of every attribute: attribute, value and counts."""
+    lines = []
+    for account in pool:
+        attributes = account.facts.get(COMPOSITION)
+        for attribute, told in attributes.items() if isinstance(attributes, dict) else ():
+            groups = [told.get(group) for group in GROUPS] if isinstance(told, dict) else []
+            counts = [group for group in groups if isinstance(group, dict)]
+            lines += [(attribute, value, [group.get(value, 0) for group in counts]) for value in counts[0]]
     return lines
 
 

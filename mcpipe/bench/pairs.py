@@ -3,7 +3,7 @@
 The paper (section 5.1) pairs 160 faces in C(160, 2) = 12,720 ways, draws 1,000 pairs for the benchmark and leaves
 11,720 to reinforcement learning. That split is over pairs, so nearly every face of the benchmark is also trained on.
 The split "identity" mends it: a few faces are held out, the benchmark pairs them with one another, and none of them
-is trained on.
+is trained on. Either way the benchmark can be drawn at random, as in the paper, or evenly (see `mcpipe.bench.balance`).
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from mcpipe.bench.balance import Labels, balanced_faces, even_pairs
 from mcpipe.params import Params
 
 Pair = tuple[str, str]
@@ -25,6 +26,9 @@ class SplitParams(Params):
 
     split: Literal["pair", "identity"]
     """"pair" draws benchmark pairs among all pairs (paper); "identity" also keeps their faces out of training."""
+    draw: Literal["random", "even"]
+    """"random" (paper), or "even": every face, and thereby every attribute, as often as the pool has it; faces that are
+    held out have the attributes of the pool."""
     num_bench: int = Field(ge=2)
     """Pairs in the benchmark (paper: 1000)."""
     num_rl: int = Field(ge=1)
@@ -39,6 +43,9 @@ class Split:
 
     bench: list[Pair]
     rl: list[Pair]
+    reserve: list[Pair]
+    """What may stand in for pairs of the benchmark without a usable prompt, in this order; last come pairs that are
+    otherwise for reinforcement learning."""
 
 
 def all_pairs(faces: Sequence[str]) -> list[Pair]:
@@ -59,20 +66,21 @@ def num_held_out(num_pairs: int) -> int:
     return num_faces
 
 
-def split_pairs(faces: Sequence[str], params: SplitParams) -> Split:
-    """Disjoint random pairs for the benchmark and for reinforcement learning.
+def split_pairs(faces: Sequence[str], params: SplitParams, labels: Labels) -> Split:
+    """Disjoint pairs for the benchmark and for reinforcement learning, drawn from a seed; ``labels`` may be empty.
 
     Raises:
         ValueError: there are too few faces for the benchmark, or none are left for reinforcement learning.
     """
     rng = np.random.default_rng(params.seed)
-    candidates, rest = _by_pair(faces) if params.split == "pair" else _by_identity(faces, params, rng)
+    candidates, rest = _by_pair(faces) if params.split == "pair" else _by_identity(faces, params, labels, rng)
     if len(candidates) < params.num_bench:
         raise ValueError(
             f"{len(set(faces))} usable faces make {len(candidates)} pairs, but the benchmark asks for "
             f"{params.num_bench}; lower num_bench or add faces"
         )
-    bench = _drawn(candidates, params.num_bench, rng)
+    draw = even_pairs if params.draw == "even" else _drawn
+    bench = sorted(draw(candidates, params.num_bench, rng))
     taken = set(bench)
     rest = [pair for pair in rest if pair not in taken]
     if not rest:
@@ -80,7 +88,10 @@ def split_pairs(faces: Sequence[str], params: SplitParams) -> Split:
             f"the benchmark takes all pairs of {len(set(faces))} usable faces and leaves none for reinforcement "
             "learning; lower num_bench or add faces"
         )
-    return Split(bench, _drawn(rest, min(params.num_rl, len(rest)), rng))
+    rl = sorted(_drawn(rest, min(params.num_rl, len(rest)), rng))
+    spare = [pair for pair in candidates if pair not in taken]
+    trained = set(rl)
+    return Split(bench, rl, sorted(_drawn(spare, len(spare), rng), key=lambda pair: pair in trained))
 
 
 def _by_pair(faces: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
@@ -88,14 +99,15 @@ def _by_pair(faces: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
     return pairs, pairs
 
 
-def _by_identity(faces: Sequence[str], params: SplitParams, rng: np.random.Generator) -> tuple[list[Pair], list[Pair]]:
+def _by_identity(
+    faces: Sequence[str], params: SplitParams, labels: Labels, rng: np.random.Generator
+) -> tuple[list[Pair], list[Pair]]:
     """Pairs of held-out faces and pairs of all others; pairs across the two are not used."""
     names = sorted(set(faces))
-    rng.shuffle(names)
-    held_out = num_held_out(params.num_bench)
-    return all_pairs(names[:held_out]), all_pairs(names[held_out:])
+    known = labels if params.draw == "even" else {}
+    held_out = balanced_faces(names, known, min(num_held_out(params.num_bench), len(names)), rng)
+    return all_pairs(held_out), all_pairs([name for name in names if name not in held_out])
 
 
 def _drawn(pairs: list[Pair], number: int, rng: np.random.Generator) -> list[Pair]:
-    chosen = rng.choice(len(pairs), size=number, replace=False)
-    return [pairs[i] for i in sorted(chosen)]
+    return [pairs[i] for i in rng.choice(len(pairs), size=number, replace=False)]

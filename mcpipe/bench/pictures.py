@@ -2,12 +2,10 @@
 
 import base64
 import io
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from markupsafe import Markup
 from PIL import Image
 
 PERSON_COLOURS = ((58, 124, 190), (222, 128, 52), (76, 153, 98), (160, 94, 168))
@@ -16,11 +14,6 @@ LOSSLESS_PX = 128
 """Pictures up to this side stay PNG: at that size compression artefacts would be the picture."""
 JPEG_QUALITY = 86
 BODY_OPACITY, FACE_OPACITY = 0.35, 0.75
-INK, QUIET, ACCENT = "#010203", "#040506", "#070809"
-"""Stand-ins inside plots, replaced by the page's own colours, so that plots follow its light and dark themes."""
-THEME = {INK: "var(--ink)", QUIET: "var(--line)", ACCENT: "var(--accent)"}
-SMOOTHING_REACH = 8
-"""Neighbours on each side over which the bold line of a curve averages, at most an eighth of the curve."""
 
 
 def data_uri(picture: UInt8[np.ndarray, "H W 3"], longest_px: int) -> str:
@@ -77,65 +70,3 @@ def heat_overlay(
     grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2) * 0.75
     colour = np.array(PERSON_COLOURS[person % len(PERSON_COLOURS)], np.float64)
     return (grey * (1 - 0.85 * opacity) + colour * 0.85 * opacity).round().astype(np.uint8)
-
-
-def smoothed(values: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
-    """The mean of each value and its neighbours, of fewer neighbours near the ends."""
-    reach = min(SMOOTHING_REACH, len(values) // 8)
-    places = np.arange(len(values))
-    sums = np.cumsum(np.concatenate([[0.0], values]))
-    near = np.minimum(reach, np.minimum(places, len(values) - 1 - places))
-    return (sums[places + near + 1] - sums[places - near]) / (2 * near + 1)
-
-
-def curve_plot(name: str, steps: Sequence[float], values: Sequence[float]) -> Markup:
-    """One training curve as SVG in the page's colours: every step faintly, its running mean boldly."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    plain = mpl.rc_context(
-        {
-            "svg.hashsalt": name,
-            "svg.fonttype": "none",
-            "font.size": 9,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "axes.edgecolor": QUIET,
-            "axes.grid": True,
-            "grid.color": QUIET,
-            "grid.linewidth": 0.6,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.spines.left": False,
-            "axes.formatter.useoffset": False,
-            "axes.formatter.limits": (-3, 4),
-        }
-    )
-    with plain:
-        figure = Figure(figsize=(3.4, 1.9), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        series = np.asarray(values, np.float64)
-        axes.plot(steps, series, color=ACCENT, alpha=0.3, linewidth=1)
-        axes.plot(steps, smoothed(series), color=ACCENT, linewidth=1.8)
-        axes.locator_params(nbins=4)
-        axes.tick_params(length=0)
-        axes.grid(visible=False, axis="x")
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(buffer.getvalue(), f"{name}, from {values[0]:.4g} to {values[-1]:.4g} over {len(values)} entries")
-
-
-def _inline(document: str, description: str) -> Markup:
-    """An SVG document as an element of a page: no prologue, no repeated ids, the page's colours and font."""
-    svg = document[document.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="(?![pm][0-9a-f]{10}")[^"]*"', "", svg)  # clip paths and markers are referred to
-    svg = re.sub(r'font-family: [^;"]*', "font-family: inherit", svg)
-    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg xmlns="http://www.w3.org/2000/svg" \1>', svg, count=1)
-    for stand_in, colour in THEME.items():
-        svg = svg.replace(stand_in, colour)
-    return Markup(svg.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(description), 1))  # noqa: S704

@@ -5,15 +5,24 @@ from dataclasses import dataclass
 
 from mcpipe.bench.bootstrap import Interval, IntervalParams, mean_change
 
-METRICS = ("clip_t", "face_sim", "dino_i", "clip_i", "hps", "detection_rate")
-"""Every metric of the benchmark, in the order of the paper's tables; the last one is ours."""
+AVERAGED = ("clip_t", "face_sim", "dino_i", "clip_i", "hps")
+"""The columns of the paper's tables for people; "overall" is their plain mean, as in the paper's last column."""
+METRICS = (*AVERAGED, "overall", "detection_rate", "face_sim_heldout")
+"""Where higher is better and a missing subject counts 0."""
+FAULTS = ("swap_rate", "copy_paste")
+"""Where lower is better, of subjects that were found."""
+COLUMNS = METRICS + FAULTS
 LABELS = {
     "clip_t": "CLIP-T",
     "face_sim": "Face-Sim",
     "dino_i": "DINO-I",
     "clip_i": "CLIP-I",
     "hps": "HPS",
+    "overall": "Overall",
     "detection_rate": "Detected",
+    "face_sim_heldout": "Face-Sim*",
+    "swap_rate": "Swapped",
+    "copy_paste": "Copied",
 }
 MEANINGS = {
     "clip_t": "cosine of the picture and its prompt in CLIP space",
@@ -21,10 +30,28 @@ MEANINGS = {
     "dino_i": "cosine of each reference and its located subject in DINO space",
     "clip_i": "cosine of each reference and its located subject in CLIP space",
     "hps": "HPS v2.1, a model of human preference; a cosine, without the customary factor of 100",
+    "overall": "plain mean of the five before",
     "detection_rate": "share of the subjects for which a face was found",
+    "face_sim_heldout": "Face-Sim by a recogniser that no reward was computed with",
+    "swap_rate": "share of the faces found that resemble another wanted person more than their own; lower is better",
+    "copy_paste": "how much nearer pose and background of a face are to its own reference than to those of the pool: "
+    "1 a copy, 0 chance; lower is better",
 }
-POLICY = "A subject without a face in the picture counts 0 and stays in the mean. Higher is better everywhere."
+POLICY = (
+    "A subject without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
+    "Higher is better, except for Swapped and Copied, which are rates over the faces found."
+)
 """Stands beside every table, because other papers skip such pictures or compare the whole of them."""
+POLICY_WHOLE = (
+    "The whole picture is compared with each subject's reference, nothing is located; people also count for Face-Sim. "
+    "A person without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
+    "Overall is the mean of CLIP-T, DINO-I, CLIP-I and HPS."
+)
+"""Stands beside every score of a public suite."""
+PEOPLE = "mcpipe"
+"""The benchmark of the pipeline itself, in which every metric has a sense."""
+ALWAYS = ("clip_t", "hps")
+"""What every picture of every suite has."""
 
 
 @dataclass(frozen=True)
@@ -33,41 +60,59 @@ class ArmScores:
 
     name: str
     means: Mapping[str, Interval]
-    """By metric."""
+    """By metric; without those that the suite does not have."""
     num_pictures: int
+    suite: str = PEOPLE
+    """The prompts that were answered; scores of different suites cannot be compared."""
+    num_missing: int = 0
+    """Pictures that were not there or could not be read, and count 0."""
 
 
-def from_metrics(name: str, metrics: Mapping[str, float]) -> ArmScores:
+def from_metrics(name: str, metrics: Mapping[str, float | str]) -> ArmScores:
     """The scores in a ``metrics.json``.
 
     Raises:
         ValueError: a number is missing.
     """
+    suite = str(metrics.get("suite", PEOPLE))
+    wanted = [metric for metric in COLUMNS if metric in metrics]
     try:
+        for metric in METRICS if suite == PEOPLE else ALWAYS:
+            metrics[metric]
         means = {
-            metric: Interval(metrics[metric], metrics[f"{metric}_low"], metrics[f"{metric}_high"]) for metric in METRICS
+            metric: Interval(*(float(metrics[f"{metric}{end}"]) for end in ("", "_low", "_high"))) for metric in wanted
         }
-        return ArmScores(name, means, int(metrics["num_images"]))
+        return ArmScores(name, means, int(metrics["num_images"]), suite, int(metrics["num_missing"]))
     except KeyError as error:
         raise ValueError(f"metrics of {name} lack {error}; run evaluate again") from error
 
 
-def as_metrics(means: Mapping[str, Interval], num_pictures: int) -> dict[str, float]:
-    """The content of a ``metrics.json``: three numbers per metric and the number of pictures."""
-    flat: dict[str, float] = {}
-    for metric in METRICS:
-        interval = means[metric]
-        flat |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
-    return {name: round(value, 6) for name, value in flat.items()} | {"num_images": num_pictures}
+def as_metrics(scores: ArmScores) -> dict[str, float | str]:
+    """The content of a ``metrics.json``: three numbers per metric, numbers of pictures, and the suite if not ours."""
+    flat: dict[str, float | str] = {}
+    for metric, interval in scores.means.items():
+        flat |= {
+            metric: round(interval.value, 6),
+            f"{metric}_low": round(interval.low, 6),
+            f"{metric}_high": round(interval.high, 6),
+        }
+    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing}
+    return flat if scores.suite == PEOPLE else flat | {"suite": scores.suite}
 
 
 def text_table(arms: Sequence[ArmScores]) -> str:
-    """One line per arm: every metric and half the width of its interval."""
-    width = max(len("arm"), *(len(arm.name) for arm in arms))
-    lines = [f"{'arm':<{width}}  images" + "".join(f"{LABELS[metric]:>18}" for metric in METRICS)]
-    for arm in arms:
-        cells = "".join(f"{_cell(arm.means[metric]):>18}" for metric in METRICS)
-        lines.append(f"{arm.name:<{width}}  {arm.num_pictures:>6}{cells}")
+    """For each suite one line per arm: every metric and half the width of its interval."""
+    lines = []
+    for suite in sorted({arm.suite for arm in arms}, key=lambda name: (name != PEOPLE, name)):
+        if suite != PEOPLE:
+            lines += ["", f"{suite}:"]
+        answered = [arm for arm in arms if arm.suite == suite]
+        width = max(len("arm"), *(len(arm.name) for arm in answered))
+        columns = [metric for metric in COLUMNS if any(metric in arm.means for arm in answered)]
+        lines.append(f"{'arm':<{width}}  images  missing" + "".join(f"{LABELS[metric]:>15}" for metric in columns))
+        for arm in answered:
+            cells = "".join(f"{_cell(arm.means.get(metric)):>15}" for metric in columns)
+            lines.append(f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}{cells}")
     return "\n".join(lines)
 
 
@@ -82,13 +127,18 @@ def changes(
     changed = {}
     for i, arm in enumerate(arms[1:]):
         before, after = rows[arms[i]], rows[arm]
-        shared = sorted(before.keys() & after.keys())
-        changed[arm] = {
-            metric: mean_change([before[key][metric] for key in shared], [after[key][metric] for key in shared], params)
-            for metric in METRICS
-        }
+        changed[arm] = {}
+        for metric in COLUMNS:
+            shared = [key for key in sorted(before.keys() & after.keys()) if _both(before[key], after[key], metric)]
+            if len(shared) > 1:
+                values = [before[key][metric] for key in shared], [after[key][metric] for key in shared]
+                changed[arm][metric] = mean_change(*values, params)
     return changed
 
 
-def _cell(interval: Interval) -> str:
-    return f"{interval.value:.3f} +-{(interval.high - interval.low) / 2:.3f}"
+def _both(before: Mapping[str, float | None], after: Mapping[str, float | None], metric: str) -> bool:
+    return before[metric] is not None and after[metric] is not None
+
+
+def _cell(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.value:.3f} +-{(interval.high - interval.low) / 2:.3f}"

@@ -5,7 +5,7 @@ The initial frame gives the references, the middle frame the scene to be learned
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from pydantic import Field
 
 from mcpipe.curate.sharpness import softness
@@ -23,6 +23,11 @@ FLASH_FRAMES = 3
 """A picture that comes back within so many frames was interrupted by a flash and not cut."""
 LASTING = 0.5
 """Part of the jump that is left after the flash would have gone."""
+BAR_GREY, BAR_PART = 20.0, 0.1
+"""Brightest value in the black bars that a player or an editor puts around a picture: so much, and no more than this
+part of the picture's own lights, since a dark scene is no bar."""
+LEAST_PICTURE = 0.2
+"""Part of the frame's height and of its width that is left at least when bars are cut off."""
 EMPTY_CONTRAST = 3.0
 """Standard deviation of grey values under which a picture has faded to one colour."""
 
@@ -51,6 +56,8 @@ def frame_scores(
     initial: UInt8[np.ndarray, "H W 3"], middle: UInt8[np.ndarray, "H W 3"], thumbnails: UInt8[np.ndarray, "T S S 3"]
 ) -> dict[str, float]:
     """What `frame_fault` decides by; the worse of the two frames, the worst moment between them."""
+    x0, y0, x1, y1 = picture_window(thumbnails[0], thumbnails[-1])
+    thumbnails = thumbnails[:, y0:y1, x0:x1]
     lasting = lasting_jumps(thumbnails)
     return {
         "side_px": float(min(initial.shape[:2])),
@@ -76,7 +83,29 @@ def frame_fault(scores: dict[str, float], duration_s: float, params: FramesParam
     return next(((reason, detail) for fault, reason, detail in faults if fault), None)
 
 
-def jump(before: UInt8[np.ndarray, "S S 3"], after: UInt8[np.ndarray, "S S 3"]) -> float:
+def picture_window(
+    initial: UInt8[np.ndarray, "H W 3"], middle: UInt8[np.ndarray, "H W 3"]
+) -> tuple[int, int, int, int]:
+    """The part ``(x0, y0, x1, y1)`` of both frames inside of black bars, in pixels; all of it if there are none.
+
+    Bars would be learned as part of every scene, and make the people in it look small.
+    """
+    brightest = np.maximum(initial, middle).max(axis=2)
+    limit = min(BAR_GREY, BAR_PART * float(np.percentile(brightest, 99)))
+    bounds = [_inside(brightest.max(axis=axis) > limit) for axis in (0, 1)]
+    (x0, x1), (y0, y1) = bounds
+    return x0, y0, x1, y1
+
+
+def _inside(seen: Bool[np.ndarray, " n"]) -> tuple[int, int]:
+    """From the first to the last line in which something can be seen; all lines if these are too few."""
+    lines = np.flatnonzero(seen)
+    if not len(lines) or lines[-1] + 1 - lines[0] < LEAST_PICTURE * len(seen):
+        return 0, len(seen)
+    return int(lines[0]), int(lines[-1]) + 1
+
+
+def jump(before: UInt8[np.ndarray, "h w 3"], after: UInt8[np.ndarray, "h w 3"]) -> float:
     """How much of one picture cannot be found near its place in the other, in mean grey levels.
 
     A pixel counts by how far it lies outside the range of its neighbourhood in the other picture, so that motion and
@@ -89,7 +118,7 @@ def jump(before: UInt8[np.ndarray, "S S 3"], after: UInt8[np.ndarray, "S S 3"]) 
     return float(np.mean(outside))
 
 
-def lasting_jumps(thumbnails: UInt8[np.ndarray, "T S S 3"]) -> Float[np.ndarray, " T-1"]:
+def lasting_jumps(thumbnails: UInt8[np.ndarray, "T h w 3"]) -> Float[np.ndarray, " T-1"]:
     """Jump into every frame after the first; 0 where it is ordinary for its surroundings or undone by a return.
 
     Lively motion makes many large jumps, a cut makes one; a flash makes two and brings the old picture back.
@@ -104,7 +133,7 @@ def lasting_jumps(thumbnails: UInt8[np.ndarray, "T S S 3"]) -> Float[np.ndarray,
     return lasting
 
 
-def _lasting(thumbnails: UInt8[np.ndarray, "T S S 3"], i: int, size: float) -> float:
+def _lasting(thumbnails: UInt8[np.ndarray, "T h w 3"], i: int, size: float) -> float:
     """The jump from frame ``i`` to the next, or 0 if it begins or ends a flash."""
     befores = thumbnails[max(i - FLASH_FRAMES, 0) : i + 1]
     afters = thumbnails[i + 1 : i + 2 + FLASH_FRAMES]

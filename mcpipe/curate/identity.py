@@ -18,6 +18,8 @@ TEXTURE_CONTEXT, TEXTURE_CORE = 1.3, 0.5
 """Side of the square judged for softness, in units of the face's longer side, and the part of it that counts."""
 GRID_CONTEXT = 0.9
 """Side of the square judged for blocks, likewise."""
+FEATURES, SEEN = slice(0, 3), 0.5
+"""Nose and eyes among the joints, and the certainty from which they are seen."""
 MOSAIC_BLOCKS = (4, 16)
 """Fewest and most blocks over the height of a face that hide who it is."""
 
@@ -57,15 +59,22 @@ class Match:
 
 
 def face_of(
-    boxes: Float[np.ndarray, "F 4"], mask: Bool[np.ndarray, "H W"], params: IdentityParams
+    boxes: Float[np.ndarray, "F 4"],
+    mask: Bool[np.ndarray, "H W"],
+    joints: Float[np.ndarray, "17 3"],
+    params: IdentityParams,
 ) -> int | tuple[str, str]:
-    """Index of the one face that lies in a person's mask; or why there is none, as a reason and a detail."""
+    """Index of the one face that lies in a person's mask; or why there is none, as a reason and a detail.
+
+    Of several, the one at the person's own eyes and nose counts: others are printed on clothes, or found where none is.
+    """
     inside = [i for i, box in enumerate(boxes) if _part_inside(box, mask) >= params.min_face_inside]
     if not inside:
         return "no_face", f"{len(boxes)} face(s), none in the mask"
-    if len(inside) > 1:
+    own = [i for i in inside if _holds_features(boxes[i], joints)] if len(inside) > 1 else inside
+    if len(own) != 1:
         return "several_faces", f"{len(inside)} faces in one mask"
-    return inside[0]
+    return own[0]
 
 
 def face_scores(picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"]) -> dict[str, float]:
@@ -110,6 +119,13 @@ def match_fault(match: Match, min_similarity: float, min_margin: float) -> tuple
     if match.margin < min_margin:
         return "ambiguous_identity", f"leads by {match.margin:.2f} only, {min_margin} wanted"
     return None
+
+
+def _holds_features(box: Float[np.ndarray, " 4"], joints: Float[np.ndarray, "17 3"]) -> bool:
+    """Whether most of nose and eyes, as far as they are seen, lie in a box."""
+    places = joints[FEATURES, :2][joints[FEATURES, 2] >= SEEN]
+    held = ((places >= box[:2]) & (places <= box[2:])).all(axis=1)
+    return 2 * int(held.sum()) > len(places)
 
 
 def _part_inside(box: Float[np.ndarray, " 4"], mask: Bool[np.ndarray, "H W"]) -> float:

@@ -1,6 +1,7 @@
 """From verified frames to training samples: references, square target, masks, and a split by identity."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from hashlib import sha256
 
 import cv2
 import numpy as np
@@ -153,21 +154,32 @@ def identity_groups(embeddings: Float[np.ndarray, "M D"], same_identity: float) 
     return connected_components(graph, directed=False)[1]
 
 
-def split_by_identity(identities: Sequence[Sequence[Hashable]], val_fraction: float, seed: int) -> list[str]:
-    """``train`` or ``val`` for each sample, so that no identity is in both.
+def split_by_identity(people: Mapping[str, Sequence[Hashable]], val_fraction: float, seed: int) -> dict[str, str]:
+    """``train`` or ``val`` for each clip, given who is in it, so that no identity is in both.
 
-    Samples that share an identity, also through others, stay together; such groups are drawn at random into the
-    validation part as long as they fit.
+    Clips that share an identity, also through others, stay together. Such a group draws its lot by the first of its
+    clips' names and the seed alone: more clips move none of the others, unless they join two groups or come before the
+    first clip of one. About ``val_fraction`` of the groups are held out; of two groups or more, at least one is held
+    out and one is not (whichever lies closest to the fraction).
     """
+    names = list(people)
     owners: dict[Hashable, int] = {}
-    pairs = [(i, owners.setdefault(who, i)) for i, people in enumerate(identities) for who in people]
+    pairs = [(i, owners.setdefault(who, i)) for i, name in enumerate(names) for who in people[name]]
     links = coo_array(
-        (np.ones(len(pairs)), tuple(np.array(pairs, dtype=int).reshape(-1, 2).T)), shape=(len(identities),) * 2
+        (np.ones(len(pairs)), tuple(np.array(pairs, dtype=int).reshape(-1, 2).T)), shape=(len(names),) * 2
     )
     num_groups, group = connected_components(links, directed=False)
-    room = val_fraction * len(identities)
-    validation = np.zeros(len(identities), dtype=bool)
-    for candidate in np.random.default_rng(seed).permutation(num_groups):
-        if validation.sum() + (group == candidate).sum() <= room:
-            validation |= group == candidate
-    return ["val" if held_out else "train" for held_out in validation]
+    firsts: dict[int, str] = {}
+    for name, own in sorted(zip(names, group.tolist(), strict=True)):
+        firsts.setdefault(own, name)
+    lots = np.array([_lot(firsts[one], seed) for one in range(num_groups)])
+    held_out = lots < val_fraction
+    if val_fraction > 0 and num_groups > 1:
+        held_out |= lots == lots.min()
+        held_out &= lots < lots.max()
+    return {name: "val" if held_out[own] else "train" for name, own in zip(names, group, strict=True)}
+
+
+def _lot(name: str, seed: int) -> float:
+    """A number in [0, 1) drawn for a name."""
+    return int.from_bytes(sha256(f"{seed}\n{name}".encode()).digest()[:8]) / 2**64

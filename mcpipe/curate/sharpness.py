@@ -15,6 +15,8 @@ WIDEST = 16
 """Pictures wider than so many times their height are squeezed: a strip of a pixel's height would grow huge."""
 LEAST_DETAIL = 0.1
 """Mean squared gradient, in grey levels, of what has no structure at all."""
+LEAST_STEP = 0.25
+"""Mean step between neighbouring pixels, in grey levels, of what has no structure at all."""
 
 
 def softness(picture: UInt8[np.ndarray, "H W 3"], height_px: int, core: float = 1.0) -> float:
@@ -38,16 +40,19 @@ def blockiness(picture: UInt8[np.ndarray, "H W 3"], height_px: int, blocks: tupl
     """
     grey = _grey(picture, height_px)
     columns, rows = np.abs(np.diff(grey, axis=1)).mean(axis=0), np.abs(np.diff(grey, axis=0)).mean(axis=1)
-    cells = np.arange(height_px / blocks[1], height_px / blocks[0], 0.5)
-    return max((min(_steps(columns, cell), _steps(rows, cell)) for cell in cells), default=0.0)
+    ordinary = [max(float(np.median(profile)), LEAST_STEP) for profile in (columns, rows)]
+    best = 0.0
+    for cell in np.arange(height_px / blocks[1], height_px / blocks[0], 0.5):
+        upright = _steps(columns, float(cell)) / ordinary[0]
+        if upright > best:  # otherwise the other direction need not be looked at
+            best = max(best, min(upright, _steps(rows, float(cell)) / ordinary[1]))
+    return best
 
 
 def _steps(profile: Float[np.ndarray, " n"], cell: float) -> float:
-    """Median of a profile on the best grid lines over its median elsewhere; 0 with fewer than three lines."""
-    lines = _grid_lines(len(profile), float(cell))
-    if lines.shape[1] < 3:
-        return 0.0
-    return float(np.median(profile[lines], axis=1).max() / max(float(np.median(profile)), 0.25))
+    """Median of a profile on the best grid lines; 0 with fewer than three lines."""
+    lines = _grid_lines(len(profile), cell)
+    return float(np.median(profile[lines], axis=1).max()) if lines.shape[1] >= 3 else 0.0
 
 
 @cache

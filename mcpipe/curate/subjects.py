@@ -20,6 +20,12 @@ OKS_SIGMAS = np.array(
 """How far annotators of COCO disagree about each joint, in units of the square root of a person's area."""
 
 
+FACE_JOINTS = slice(0, 5)
+"""Nose, eyes and ears."""
+ENOUGH_OF_A_FACE = 3
+"""So many of these are a person, too, in a close-up that shows nothing else."""
+
+
 class SubjectsParams(Params):
     """Who counts as a subject."""
 
@@ -30,7 +36,7 @@ class SubjectsParams(Params):
     min_keypoint_score: float = Field(ge=0, le=1)
     """Certainty from which a joint is seen."""
     min_keypoints: int = Field(ge=0, le=17)
-    """Joints a person must show; hands alone show none."""
+    """Joints a person must show, unless it is a face that fills the picture; hands alone show none."""
     min_same_pose: float = Field(ge=0, le=1)
     """Similarity of joints (OKS) from which two detections are one person."""
     max_containment: float = Field(ge=0, le=1)
@@ -51,9 +57,10 @@ def people_in(
 
     Detections come most certain first; of two that show one person the earlier stays.
     """
-    seen = (keypoints[:, :, 2] >= params.min_keypoint_score).sum(axis=1)
+    seen = keypoints[:, :, 2] >= params.min_keypoint_score
+    somebody = (seen.sum(axis=1) >= params.min_keypoints) | (seen[:, FACE_JOINTS].sum(axis=1) >= ENOUGH_OF_A_FACE)
     people: list[int] = []
-    for i in np.flatnonzero(seen >= params.min_keypoints):
+    for i in np.flatnonzero(somebody):
         if not any(one_person((boxes[i], keypoints[i]), (boxes[j], keypoints[j]), params) for j in people):
             people.append(int(i))
     return np.array(sorted(people, key=lambda i: float(boxes[i, 0] + boxes[i, 2])), dtype=int)

@@ -5,20 +5,24 @@
     adapter.json                       rank, experts, sizes in pixels
 
 Plain LoRA stands where UNO puts it: attention projections of all blocks and the output layer of single blocks.
-Experts stand on the output layer of every feed-forward network, where in single blocks they replace the plain LoRA.
+Where experts stand is a choice; in the output layer of single blocks they replace the plain LoRA.
 """
 
+import hashlib
 from pathlib import Path
+from typing import Literal, Self
 
 import torch
 from peft import inject_adapter_in_model
-from pydantic import Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import Field, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mcpipe.flux.backbone import FluxPipeline, FluxTransformer2DModel
+from mcpipe.flux.mismatch import mismatch
 from mcpipe.flux.moe_lora import MoELoraConfig, expert_layers
+from mcpipe.flux.uno import from_uno, is_uno
 from mcpipe.objectives.moe import Router
 from mcpipe.params import Params
 
@@ -31,7 +35,21 @@ PLAIN_MODULES = (
     r"transformer_blocks\.\d+\.attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
     r"|single_transformer_blocks\.\d+\.(attn\.to_[qkv]|proj_out)"
 )
-EXPERT_MODULES = r"transformer_blocks\.\d+\.ff(_context)?\.net\.2|single_transformer_blocks\.\d+\.proj_out"
+Placement = Literal["ffn_out", "double", "image", "single", "parallel"]
+EXPERT_MODULES: dict[Placement, str] = {
+    "ffn_out": r"transformer_blocks\.\d+\.ff(_context)?\.net\.2|single_transformer_blocks\.\d+\.proj_out",
+    "double": r"transformer_blocks\.\d+\.ff(_context)?\.net\.2",
+    "image": r"transformer_blocks\.\d+\.ff\.net\.2",
+    "single": r"single_transformer_blocks\.\d+\.proj_out",
+    "parallel": r"transformer_blocks\.\d+\.ff(_context)?",
+}
+"""Layers with experts. The paper says "the output FFN layers"; its figure has experts in parallel with a whole FFN.
+
+``ffn_out``: output layers of all feed-forward networks; ``double``: of the double blocks alone; ``image``: of their
+picture and reference stream alone; ``single``: of the single blocks alone; ``parallel``: beside whole networks.
+"""
+GENERATOR = "generator"
+"""Where a weights file names the generator that it was trained on."""
 
 ON_DISK = {"lora_A": "lora_moe_A", "lora_B": "lora_moe_B", "lora_router": "lora_moe_router"}
 """Names of the experts' parts in their file. Under peft's own names, stock loaders would silently add them up."""
@@ -44,6 +62,14 @@ class ExpertParams(Params):
     top_k: int = Field(ge=1)
     """How many experts a token uses."""
     router: Router
+    placement: Placement = "ffn_out"
+    """Where they stand; that of files that do not say."""
+
+    @model_validator(mode="after")
+    def _enough_experts(self) -> Self:
+        if self.top_k > self.num_experts:
+            raise ValueError(f"a token cannot use {self.top_k} of {self.num_experts} experts")
+        return self
 
 
 class AdapterSpec(Params):
@@ -60,14 +86,15 @@ class AdapterSpec(Params):
 
 def add_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, seed: int) -> None:
     """Give the transformer a fresh trainable adapter, in float32, which does not change what it computes."""
-    plain = PLAIN_MODULES if spec.experts is None else f"{PLAIN_MODULES}|{EXPERT_MODULES}"
+    experts = EXPERT_MODULES[spec.experts.placement] if spec.experts else ""
     config = MoELoraConfig(
         r=spec.rank,
         lora_alpha=spec.rank,
         init_lora_weights="gaussian",
-        target_modules=plain,
-        expert_modules=EXPERT_MODULES if spec.experts else "",
-        **(spec.experts.model_dump() if spec.experts else {}),
+        target_modules=f"{PLAIN_MODULES}|{experts}" if experts else PLAIN_MODULES,
+        generator=generator_mark(transformer),
+        expert_modules=experts,
+        **(spec.experts.model_dump(exclude={"placement"}) if spec.experts else {}),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -84,9 +111,10 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 def save_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, folder: Path) -> None:
     """Write an adapter's files into a folder that exists."""
     plain, experts = _weights(transformer)
-    save_file({f"transformer.{key}": weight for key, weight in plain.items()}, folder / PLAIN_FILE)
+    mark = {GENERATOR: transformer.peft_config[NAME].generator}
+    save_file({f"transformer.{key}": weight for key, weight in plain.items()}, folder / PLAIN_FILE, mark)
     if experts:
-        save_file({_on_disk(key): weight for key, weight in experts.items()}, folder / EXPERTS_FILE)
+        save_file({_on_disk(key): weight for key, weight in experts.items()}, folder / EXPERTS_FILE, mark)
     (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n")
 
 
@@ -128,25 +156,89 @@ def start_adapter(pipeline: FluxPipeline, folder: Path, spec: AdapterSpec, seed:
         ValueError: a file is damaged or does not fit this generator and form.
     """
     before = read_spec(folder)
-    if before.experts is not None and before.experts != spec.experts:
-        raise ValueError(f"{folder} has {before.experts}; it cannot go on with {spec.experts}")
-    stored = {key.removeprefix("transformer."): weight for key, weight in _read(folder / PLAIN_FILE).items()}
-    if before.experts is not None:
-        stored |= {_in_memory(key): weight for key, weight in _read(folder / EXPERTS_FILE).items()}
+    _check_form(before, spec, folder / SPEC_FILE)
+    files = [folder / PLAIN_FILE, *([folder / EXPERTS_FILE] if before.experts else [])]
+    stored = {file: _read(file, generator_mark(pipeline.transformer)) for file in files}
     add_adapter(pipeline.transformer, spec, seed)
-    if before.experts is None and spec.experts is not None:
-        stored = _as_experts(pipeline.transformer, stored, spec.experts.num_experts)
-    _fill(pipeline.transformer, stored, folder, complete=before.experts == spec.experts)
+    grown = spec.experts if before.experts is None else None
+    if grown is not None:
+        stored = {file: _as_experts(pipeline.transformer, some, grown.num_experts) for file, some in stored.items()}
+    parameters = {_bare(name): parameter for name, parameter in trainable(pipeline.transformer).items()}
+    layers = _expert_prefixes(pipeline.transformer)
+    for file, weights in stored.items():
+        own = {
+            key: parameter.shape
+            for key, parameter in parameters.items()
+            if grown is not None or key.startswith(layers) == (file.name == EXPERTS_FILE)
+        }
+        fresh = [key for key in own if grown is not None and key.startswith(layers)]
+        fault = mismatch({key: weight.shape for key, weight in weights.items()}, own, optional=fresh)
+        if fault:
+            raise ValueError(f"{file} does not fit: {fault}")
+        for key, weight in weights.items():
+            parameters[key].data.copy_(weight)
+
+
+def import_uno(file: Path, folder: Path, image_size: int, reference_size: int) -> AdapterSpec:
+    """Write UNO's LoRA as an adapter from which stages 1 and 2 can start, into a folder that exists.
+
+    Args:
+        file: Such as UNO's ``dit_lora.safetensors``.
+        folder: Gets the adapter's files.
+        image_size: Side in pixels of the pictures that it is to be used for (UNO: 512).
+        reference_size: Side in pixels of their references (UNO: 320 for several of them).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or holds something else.
+    """
+    weights = _read(file, "")
+    ranks = {len(weight) for key, weight in weights.items() if ".lora_A." in key}
+    if len(ranks) != 1:
+        raise ValueError(f"{file} should hold a LoRA of one rank, found {sorted(ranks) or 'none'}")
+    spec = AdapterSpec(rank=ranks.pop(), experts=None, image_size=image_size, reference_size=reference_size)
+    save_file({f"transformer.{key}": weight for key, weight in weights.items()}, folder / PLAIN_FILE)
+    (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n")
+    return spec
+
+
+def generator_mark(transformer: FluxTransformer2DModel) -> str:
+    """What tells one generator's weights from another's: a digest of its outermost layers, in hexadecimal digits.
+
+    It is the same in float32 and bfloat16; empty where the weights are not in memory.
+    """
+    weights = [transformer.x_embedder.weight, transformer.context_embedder.weight, transformer.proj_out.weight]
+    if any(weight.is_meta for weight in weights):
+        return ""
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(weight.detach().cpu().to(torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_form(before: AdapterSpec, after: AdapterSpec, file: Path) -> None:
+    if before.rank != after.rank:
+        raise ValueError(f"{file} has rank {before.rank}; it cannot go on with rank {after.rank}")
+    if before.experts is not None and before.experts != after.experts:
+        raise ValueError(f"{file} has experts {before.experts}; it cannot go on with {after.experts}")
 
 
 def _weights(transformer: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Plain and expert weights by their names without the adapter's name."""
-    layers = tuple(f"{name}." for name, _ in expert_layers(transformer))
+    layers = _expert_prefixes(transformer)
     plain, experts = {}, {}
     for name, parameter in trainable(transformer).items():
-        place = experts if layers and name.startswith(layers) else plain
-        place[name.replace(f".{NAME}.", ".")] = parameter.detach().cpu().contiguous()
+        place = experts if name.startswith(layers) else plain
+        place[_bare(name)] = parameter.detach().cpu().contiguous()
     return plain, experts
+
+
+def _expert_prefixes(transformer: nn.Module) -> tuple[str, ...]:
+    return tuple(f"{name}." for name, _ in expert_layers(transformer))
+
+
+def _bare(name: str) -> str:
+    return name.replace(f".{NAME}.", ".")
 
 
 def _as_experts(transformer: nn.Module, plain: dict[str, Tensor], num_experts: int) -> dict[str, Tensor]:
@@ -159,26 +251,22 @@ def _as_experts(transformer: nn.Module, plain: dict[str, Tensor], num_experts: i
     return stored
 
 
-def _fill(transformer: nn.Module, stored: dict[str, Tensor], folder: Path, complete: bool) -> None:
-    """Copy stored weights into the adapter; ``complete`` if nothing of it may be left fresh."""
-    parameters = {name.replace(f".{NAME}.", "."): parameter for name, parameter in trainable(transformer).items()}
-    strange = sorted(set(stored) - set(parameters)) + (sorted(set(parameters) - set(stored)) if complete else [])
-    strange += [key for key in stored if key in parameters and stored[key].shape != parameters[key].shape]
-    if strange:
-        raise ValueError(
-            f"the adapter in {folder} does not fit this generator: {len(strange)} weights differ, first {strange[0]}"
-        )
-    for key, weight in stored.items():
-        parameters[key].data.copy_(weight)
-
-
-def _read(file: Path) -> dict[str, Tensor]:
+def _read(file: Path, generator: str) -> dict[str, Tensor]:
+    """Weights by their names in memory; ``generator`` is what they have to be trained on if the file says, or empty."""
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; has the stage that trains this adapter run?")
     try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+        with safe_open(file, "pt") as content:
+            mark = (content.metadata() or {}).get(GENERATOR, "")
+            stored = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 - no mapping
+        if is_uno(stored):
+            return from_uno(stored)
+        weights = {_in_memory(key.removeprefix("transformer.")): weight for key, weight in stored.items()}
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{file} is damaged or no adapter: {error}") from error
+    if generator and mark and mark != generator:
+        raise ValueError(f"{file} was trained on another generator (mark {mark}) than this one (mark {generator})")
+    return weights
 
 
 def _on_disk(key: str) -> str:
@@ -187,5 +275,6 @@ def _on_disk(key: str) -> str:
 
 
 def _in_memory(key: str) -> str:
-    layer, part, rest = key.rsplit(".", 2)
-    return f"{layer}.{ {disk: memory for memory, disk in ON_DISK.items()}[part] }.{rest}"
+    for memory, disk in ON_DISK.items():
+        key = key.replace(f".{disk}.", f".{memory}.")
+    return key

@@ -5,7 +5,8 @@ there and on ``attn`` itself rebuild softmax(q_reference k_picture / sqrt(d)) ov
 4). The attention that the network computes is not touched, whatever kernel runs it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
@@ -21,7 +22,8 @@ from mcpipe.objectives.column_mean import column_mean
 class AttentionCapture:
     """Maps of the latest forward pass; a context, outside of which nothing is recorded.
 
-    Under gradient checkpointing it must stay open until after the backward pass, which runs the blocks again.
+    Under gradient checkpointing it must stay open until after the backward pass, which runs the blocks again. Compiled
+    blocks are recorded if they were compiled within it.
     """
 
     def __init__(self, transformer: FluxTransformer2DModel, layout: Layout) -> None:
@@ -85,6 +87,20 @@ def attention_maps(
     conditions: Conditions,
 ) -> Float[Tensor, "batch subjects rows columns"]:
     """Each reference's map over the picture's token grid at noise level ``t``; sums to 1."""
-    with AttentionCapture(network.transformer, network.layout) as capture:
+    with _not_compiled(network.transformer), AttentionCapture(network.transformer, network.layout) as capture:
         network(noisy, t, conditions)
         return capture.mean().unflatten(-1, network.layout.image)
+
+
+@contextmanager
+def _not_compiled(transformer: FluxTransformer2DModel) -> Iterator[None]:
+    """Within this context blocks run as they are written: compiled ones do not notice new hooks."""
+    blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
+    compiled = [block._compiled_call_impl for block in blocks]
+    try:
+        for block in blocks:
+            block._compiled_call_impl = None
+        yield
+    finally:
+        for block, call in zip(blocks, compiled, strict=True):
+            block._compiled_call_impl = call

@@ -6,13 +6,14 @@ from typing import cast
 
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers.models.attention import FeedForward
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
-__all__ = ["FluxPipeline", "FluxTransformer2DModel", "load_generator", "rotated"]
+__all__ = ["FeedForward", "FluxPipeline", "FluxTransformer2DModel", "load_generator", "rotated"]
 
 INDEX = "model_index.json"
 

@@ -23,6 +23,8 @@ class EncodeParams(Params):
 
     min_mask_fraction: float = Field(gt=0, le=1)
     """Part of a token that a mask must cover for the token to count as inside."""
+    cache_texts: bool
+    """Store text embeddings, too; otherwise training embeds its captions step by step."""
     records_per_shard: int = Field(ge=1)
 
 
@@ -35,11 +37,11 @@ def encoded_sample(pipeline: FluxPipeline, sample: Record, params: EncodeParams)
     target, faces = sample.arrays["target"], sample.arrays["faces"]
     image_size, reference_size = target.shape[0], faces.shape[1]
     grid = layout(pipeline, image_size, reference_size).image
-    texts = encode_texts(pipeline, [sample.text("caption")])
+    caption = sample.text("caption")
     return Record(
         sample.key,
         {
-            "caption": sample.text("caption"),
+            "caption": caption,
             "split": sample.text("split"),
             "image_size": image_size,
             "reference_size": reference_size,
@@ -49,16 +51,14 @@ def encoded_sample(pipeline: FluxPipeline, sample: Record, params: EncodeParams)
             "reference_latents": _array(encode_pictures(pipeline, faces)),
             "face_masks": token_masks(sample.arrays["face_masks"], grid, params.min_mask_fraction),
             "body_masks": token_masks(sample.arrays["body_masks"], grid, params.min_mask_fraction),
-            "prompt_embeds": _array(texts.tokens)[0],
-            "pooled": _array(texts.pooled)[0],
+            **(_embeddings(pipeline, caption) if params.cache_texts else {}),
         },
     )
 
 
 def encoded_empty(pipeline: FluxPipeline) -> Record:
     """The embeddings of the empty text, which training sometimes puts in place of a caption."""
-    texts = encode_texts(pipeline, [""])
-    return Record(EMPTY, {}, {"prompt_embeds": _array(texts.tokens)[0], "pooled": _array(texts.pooled)[0]})
+    return Record(EMPTY, {}, _embeddings(pipeline, ""))
 
 
 def token_masks(
@@ -69,6 +69,11 @@ def token_masks(
     covered = masks.reshape(len(masks), rows, masks.shape[1] // rows, columns, masks.shape[2] // columns).mean((2, 4))
     inside = covered >= min_fraction
     return np.where(inside.any((1, 2), keepdims=True), inside, covered > 0)
+
+
+def _embeddings(pipeline: FluxPipeline, text: str) -> dict[str, Float[np.ndarray, "..."]]:
+    texts = encode_texts(pipeline, [text])
+    return {"prompt_embeds": _array(texts.tokens)[0], "pooled": _array(texts.pooled)[0]}
 
 
 def _array(tensor: Tensor) -> Float[np.ndarray, "..."]:

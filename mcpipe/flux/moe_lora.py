@@ -3,8 +3,8 @@
     h_out = W h + sum_i p_i (alpha / r) B_i A_i h
 
 The experts' matrices are stacked in the ordinary ``lora_A`` (experts x rank, in) and ``lora_B`` (out, experts x
-rank), and the weights p_i of a token scale its rank-wide middle: every expert is computed for every token, which is
-exact, has no data-dependent shapes, and costs little at the ranks of a small run.
+rank). A token runs its ``top_k`` experts only. What is adapted is a linear layer, or a whole feed-forward network
+that the experts then stand beside.
 """
 
 import re
@@ -17,7 +17,9 @@ from peft import LoraConfig
 from peft.tuners.lora.layer import Linear, LoraLayer
 from torch import Tensor, nn
 
-from mcpipe.objectives.moe import Router, balance_loss, expert_shares, expert_weights
+from mcpipe.flux.backbone import FeedForward
+from mcpipe.flux.dispatch import mixture
+from mcpipe.objectives.moe import Choice, Router, balance_loss, choose, expert_shares
 
 ROUTER_STD = 0.02
 """Spread of fresh router weights (ours: the paper does not say)."""
@@ -27,6 +29,8 @@ ROUTER_STD = 0.02
 class MoELoraConfig(LoraConfig):
     """A LoRA that has experts in the layers whose names match, and is plain elsewhere."""
 
+    generator: str = field(default="")
+    """Mark of the generator that the adapter belongs to."""
     expert_modules: str = field(default="")
     """Pattern of the names of layers with experts."""
     num_experts: int = field(default=1)
@@ -35,11 +39,11 @@ class MoELoraConfig(LoraConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._register_custom_module({nn.Linear: expert_layer})
+        self._register_custom_module({nn.Linear: expert_layer, FeedForward: expert_layer})
 
 
 def expert_layer(
-    target: nn.Linear,
+    target: nn.Linear | FeedForward,
     adapter_name: str,
     config: MoELoraConfig,
     *,
@@ -55,12 +59,12 @@ def expert_layer(
 
 
 class MoELoraLinear(Linear):
-    """A frozen linear layer with a router and experts beside it."""
+    """A frozen layer with a router and experts beside it."""
 
     adapter_layer_names = (*Linear.adapter_layer_names, "lora_router")
 
     def __init__(
-        self, base_layer: nn.Linear, adapter_name: str, config: MoELoraConfig, r: int, lora_alpha: int
+        self, base_layer: nn.Linear | FeedForward, adapter_name: str, config: MoELoraConfig, r: int, lora_alpha: int
     ) -> None:
         nn.Module.__init__(self)
         LoraLayer.__init__(self, base_layer)
@@ -91,13 +95,35 @@ class MoELoraLinear(Linear):
         return out
 
     def _experts(self, name: str, x: Tensor) -> Tensor:
-        down, up = self.lora_A[name], self.lora_B[name]
-        tokens = x.reshape(-1, x.shape[-1]).to(down.weight.dtype)
-        logits = self.lora_router[name](tokens).float()
-        self.balance, self.shares = balance_loss(logits), expert_shares(logits.detach())
-        weights = expert_weights(logits, self.top_k, self.router).to(down.weight.dtype)
-        middle = down(tokens).unflatten(-1, (self.num_experts, -1)) * weights[..., None]
-        return (up(middle.flatten(-2)) * self.scaling[name]).reshape(*x.shape[:-1], -1)
+        kind = x.device.type
+        down, up = self.lora_A[name].weight, self.lora_B[name].weight
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else down.dtype
+        tokens = x.reshape(-1, x.shape[-1])
+        with torch.autocast(kind, enabled=False):
+            logits = nn.functional.linear(tokens.float(), self.lora_router[name].weight.float())
+            # One by one, so that it is a mean over samples however a step is divided over batches and processes.
+            self.balance = torch.stack([balance_loss(one) for one in logits.unflatten(0, (len(x), -1))]).mean()
+            self.shares = expert_shares(logits.detach())
+            choice = choose(logits, self.top_k, self.router)
+            out = mixture(
+                tokens.to(dtype),
+                Choice(choice.experts, choice.weights * self.scaling[name]),
+                down.to(dtype).unflatten(0, (self.num_experts, -1)),
+                up.to(dtype).unflatten(1, (self.num_experts, -1)),
+            )
+        return out.unflatten(0, x.shape[:-1])
+
+    def _get_in_out_features(self, module: nn.Module) -> tuple[int, int] | tuple[None, None]:
+        if isinstance(module, FeedForward):
+            first, last = module.net[0].proj, module.net[2]
+            assert isinstance(first, nn.Linear), "a feed-forward network of FLUX begins and ends with linear layers"
+            assert isinstance(last, nn.Linear), "a feed-forward network of FLUX begins and ends with linear layers"
+            return first.in_features, last.out_features
+        return super()._get_in_out_features(module)
+
+    def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
+        last = base_layer.net[2] if isinstance(base_layer, FeedForward) else base_layer
+        return super()._get_base_layer_device_and_dtype(last)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: ARG002
         """Refuses: what the experts add depends on the input."""
@@ -123,7 +149,11 @@ def mean_balance(transformer: nn.Module) -> Float[Tensor, ""]:
     return torch.stack(losses).mean()
 
 
+def usage(transformer: nn.Module) -> dict[str, Float[Tensor, " experts"]]:
+    """Share of tokens whose first choice each expert was in the latest forward pass, by layer; sums to 1."""
+    return {name: layer.shares for name, layer in expert_layers(transformer) if layer.shares is not None}
+
+
 def busiest_share(transformer: nn.Module) -> float:
     """Largest share of tokens that one expert got in the latest forward pass, averaged over layers, in (0, 1]."""
-    shares = [layer.shares.max() for _, layer in expert_layers(transformer) if layer.shares is not None]
-    return float(torch.stack(shares).mean())
+    return float(torch.stack([shares.max() for shares in usage(transformer).values()]).mean())

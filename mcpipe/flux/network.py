@@ -63,9 +63,18 @@ class ReferenceFlux(nn.Module):
     def forward(
         self, noisy: Float[Tensor, "batch tokens packed"], t: Float[Tensor, " batch"], conditions: Conditions
     ) -> Float[Tensor, "batch tokens packed"]:
-        """The velocity e - z_0 at noise levels ``t`` in [0, 1], in float32."""
+        """The velocity e - z_0 at noise levels ``t`` in [0, 1], in float32.
+
+        Raises:
+            ValueError: there is no reference, or references have another number of tokens than the layout's.
+        """
         dtype = self.transformer.x_embedder.weight.dtype
-        slots = conditions.present.shape[1]
+        slots, num_tokens = conditions.references.shape[1:3]
+        if slots == 0 or conditions.present.shape[1] != slots or num_tokens != self.layout.num_reference_tokens:
+            raise ValueError(
+                f"{conditions.present.shape[1]} references wanted, {slots} of {num_tokens} tokens found; there should "
+                f"be one or more, of {self.layout.num_reference_tokens} tokens each"
+            )
         visible = None
         if not bool(conditions.present.all()):
             visible = conditions.present.repeat_interleave(self.layout.num_reference_tokens, dim=1)

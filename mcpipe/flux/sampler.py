@@ -51,10 +51,18 @@ def generate(
         grids = layout(pipeline, image_size, references[start].shape[1])
         network = ReferenceFlux(pipeline.transformer, grids, params.guidance)
         conditions = encode_conditions(pipeline, prompts[part], references[part])
-        noise = initial_noise(network, seeds[part])
-        sigmas = schedule(params.num_steps, params.shift)
-        tokens = integrate(network, noise, sigmas, range(params.num_steps), conditions)
-        yield from decode_latents(pipeline, unpack(tokens, grids.image))
+        yield from decode_latents(pipeline, latents(network, conditions, initial_noise(network, seeds[part]), params))
+
+
+def latents(
+    network: ReferenceFlux,
+    conditions: Conditions,
+    noise: Float[Tensor, "batch tokens packed"],
+    params: SampleParams,
+) -> Float[Tensor, "batch channels h w"]:
+    """What the VAE decodes to pictures, from pure noise along the whole schedule."""
+    sigmas = schedule(params.num_steps, params.shift)
+    return unpack(integrate(network, noise, sigmas, range(params.num_steps), conditions), network.layout.image)
 
 
 def encode_conditions(

@@ -1,14 +1,19 @@
 """Latents as tokens, their positions, and how reference tokens enter FLUX.
 
 The image stream becomes [noisy picture | reference 1 | reference 2 ...]; the prediction is cut back to the picture.
-Positions follow UNO's diagonal scheme: a picture token stands at (0, y, x), a token of reference i at (0, y + H_i, x
-+ W_i), where (H_1, W_1) is the picture's grid and each further reference starts where the previous one ends. Ids are
-float32, because bfloat16 merges integers above 256.
+A picture token stands at (0, y, x). References are told apart by their positions:
+
+    unope  UNO's diagonal: (0, y + H_i, x + W_i), where (H_1, W_1) is the picture's grid and each further reference
+           starts where the previous one ends
+    frame  PSR's frames: (i, y, x)
+
+Ids are float32, because bfloat16 merges integers above 256.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +26,8 @@ PATCH = 2
 
 Grid = tuple[int, int]
 """Rows and columns of tokens."""
+Positions = Literal["unope", "frame"]
+"""How references are told apart."""
 
 
 def pack(latents: Float[Tensor, "*batch channels h w"]) -> Float[Tensor, "*batch tokens packed"]:
@@ -38,12 +45,12 @@ def unpack(tokens: Float[Tensor, "batch tokens packed"], grid: Grid) -> Float[Te
     return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, packed // PATCH**2, rows * PATCH, columns * PATCH)
 
 
-def position_ids(grid: Grid, start: Grid = (0, 0)) -> Float[Tensor, "tokens 3"]:
-    """Ids (0, y, x) of a grid whose first token stands at ``start``."""
+def position_ids(grid: Grid, start: Grid = (0, 0), frame: int = 0) -> Float[Tensor, "tokens 3"]:
+    """Ids (frame, y, x) of a grid whose first token stands at ``start``."""
     rows = torch.arange(grid[0], dtype=torch.float32) + start[0]
     columns = torch.arange(grid[1], dtype=torch.float32) + start[1]
     y, x = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.stack([torch.zeros_like(y), y, x], -1).reshape(-1, 3)
+    return torch.stack([torch.full_like(y, frame), y, x], -1).reshape(-1, 3)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Layout:
 
     image: Grid
     reference: Grid
+    positions: Positions = "unope"
 
     @property
     def num_image_tokens(self) -> int:
@@ -64,7 +72,9 @@ class Layout:
         return self.reference[0] * self.reference[1]
 
     def reference_ids(self, num_references: int) -> Float[Tensor, "tokens 3"]:
-        """Positions of the references, one after the other down the diagonal."""
+        """Positions of the references, one after the other."""
+        if self.positions == "frame":
+            return torch.cat([position_ids(self.reference, frame=i + 1) for i in range(num_references)])
         (rows, columns), (reference_rows, reference_columns) = self.image, self.reference
         starts = [(rows + i * reference_rows, columns + i * reference_columns) for i in range(num_references)]
         return torch.cat([position_ids(self.reference, start) for start in starts])

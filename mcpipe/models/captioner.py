@@ -51,7 +51,7 @@ class Qwen2_5VL:  # noqa: N801  the model's published name
         if temperature > 0:
             sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
         # generate() draws from the global generator only; fork_rng gives it back untouched.
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(seed % LARGEST_SEED)
             tokens = self._model.generate(**inputs, max_new_tokens=max_tokens, **sampling)
         written = tokens[:, inputs["input_ids"].shape[1] :]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from mcpipe.models.protocols import Faces, Picture
 
 if TYPE_CHECKING:
     from insightface.app import FaceAnalysis
+    from insightface.app.common import Face
 
 BORDER = 0.5
 """Width of the border on each side, as a fraction of the picture's longer side."""
@@ -25,6 +26,9 @@ EMBEDDING_WIDTH = 512
 """Of every recogniser of the ArcFace family."""
 LEAST_SIDE = 256
 """Pictures with a shorter longer side are enlarged to it (bicubic): detectors are trained on larger ones."""
+
+LEAST_LIGHT = 100.0
+"""Brightness, 0-255, that the lights of a picture have at least when it is looked at: dark faces are missed."""
 
 
 class InsightFaces:
@@ -47,23 +51,42 @@ class InsightFaces:
         import cv2
 
         enlarge = max(1.0, LEAST_SIDE / max(picture.shape[:2]))
-        bgr = np.ascontiguousarray(picture[..., ::-1])
+        bgr = np.ascontiguousarray(lit(picture)[..., ::-1])
         if enlarge > 1:
             bgr = cv2.resize(bgr, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
         border = round(BORDER * max(bgr.shape[:2]))
         bordered = cv2.copyMakeBorder(bgr, border, border, border, border, cv2.BORDER_CONSTANT)
-        found = [(face, 0) for face in self._app.get(bgr)] + [(face, border) for face in self._app.get(bordered)]
+        views = [(bgr, 0), (bordered, border)]
+        found = [(face, view, shift) for view, shift in views for face in self._detected(view)]
         found.sort(key=lambda item: -float(item[0].det_score))
-        boxes = np.array([face.bbox - shift for face, shift in found], np.float32).reshape(-1, 4)
-        kept = [found[i] for i in distinct(boxes)]
-        landmarks = np.array([face.kps - shift for face, shift in kept], np.float32)
-        embeddings = np.array([face.normed_embedding for face, _ in kept], np.float32)
+        boxes = np.array([face.bbox - shift for face, _, shift in found], np.float32).reshape(-1, 4)
+        chosen = distinct(boxes)
+        kept = [found[i] for i in chosen]
+        for face, view, _ in kept:  # what both views show is recognised once
+            self._app.models["recognition"].get(view, face)
+        landmarks = np.array([face.kps - shift for face, _, shift in kept], np.float32)
+        embeddings = np.array([face.normed_embedding for face, _, _ in kept], np.float32)
         return Faces(
-            boxes=boxes[distinct(boxes)] / np.float32(enlarge),
-            scores=np.array([face.det_score for face, _ in kept], np.float32),
+            boxes=boxes[chosen] / np.float32(enlarge),
+            scores=np.array([face.det_score for face, _, _ in kept], np.float32),
             landmarks=landmarks.reshape(-1, NUM_LANDMARKS, 2) / np.float32(enlarge),
             embeddings=embeddings.reshape(-1, EMBEDDING_WIDTH),
         )
+
+    def _detected(self, bgr: UInt8[np.ndarray, "H W 3"]) -> "list[Face]":
+        from insightface.app.common import Face
+
+        boxes, landmarks = self._app.det_model.detect(bgr)
+        pairs = zip(boxes, landmarks, strict=True)
+        return [Face(bbox=box[:4], kps=points, det_score=box[4]) for box, points in pairs]
+
+
+def lit(picture: Picture) -> Picture:
+    """The picture itself, or a dark one with its lights as bright as a detector is used to."""
+    light = float(np.percentile(picture[::4, ::4].max(axis=2), 99)) if picture.size else LEAST_LIGHT
+    if light >= LEAST_LIGHT:
+        return picture
+    return np.minimum(picture * (LEAST_LIGHT / max(light, 1.0)), 255).astype(np.uint8)
 
 
 def distinct(boxes: Float[np.ndarray, "F 4"]) -> list[int]:

@@ -1,18 +1,28 @@
 """People and joints by an ultralytics pose checkpoint (YOLO11-pose and its relatives)."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
 from mcpipe.models.checkpoints import device_name, loaded
-from mcpipe.models.protocols import People, Picture
+from mcpipe.models.protocols import People, Picture, PoseDetector
 
 if TYPE_CHECKING:
     from ultralytics import YOLO
+    from ultralytics.engine.results import Results
 
 NUM_JOINTS = 17
+
+
+class ClipPoseDetector(PoseDetector, Protocol):
+    """Finds people and their joints, also in several frames of one clip at a time."""
+
+    def people_of(self, pictures: Sequence[Picture]) -> list[People]:
+        """The people of each of some pictures of one size, looked at in one batch."""
+        ...
 
 
 class UltralyticsPose:
@@ -39,15 +49,23 @@ class UltralyticsPose:
 
     def people(self, picture: Picture) -> People:
         """Everyone in the picture whose certainty reaches the minimum."""
-        bgr = np.ascontiguousarray(picture[..., ::-1])
+        return self.people_of([picture])[0]
+
+    def people_of(self, pictures: Sequence[Picture]) -> list[People]:
+        """The people of each of some pictures of one size, looked at in one batch."""
+        bgr = [np.ascontiguousarray(picture[..., ::-1]) for picture in pictures]
         size = self._model.model.args.get("imgsz", 640)
-        result = self._model.predict(bgr, conf=self._min_score, imgsz=size, verbose=False, device=device_name())[0]
-        order = np.argsort(-result.boxes.conf.cpu().numpy(), kind="stable")
-        return People(
-            boxes=_numbers(result.boxes.xyxy.cpu().numpy())[order],
-            scores=_numbers(result.boxes.conf.cpu().numpy())[order],
-            keypoints=_numbers(result.keypoints.data.cpu().numpy()).reshape(-1, NUM_JOINTS, 3)[order],
-        )
+        results = self._model.predict(bgr, conf=self._min_score, imgsz=size, verbose=False, device=device_name())
+        return [_people(result) for result in results]
+
+
+def _people(result: "Results") -> People:
+    order = np.argsort(-result.boxes.conf.cpu().numpy(), kind="stable")
+    return People(
+        boxes=_numbers(result.boxes.xyxy.cpu().numpy())[order],
+        scores=_numbers(result.boxes.conf.cpu().numpy())[order],
+        keypoints=_numbers(result.keypoints.data.cpu().numpy()).reshape(-1, NUM_JOINTS, 3)[order],
+    )
 
 
 def _numbers(values: np.ndarray) -> Float[np.ndarray, "..."]:

@@ -1,14 +1,15 @@
 """Masks by a SAM 2 checkpoint, prompted with boxes."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from mcpipe.models.checkpoints import device_name, loaded
-from mcpipe.models.protocols import Picture
+from mcpipe.models.protocols import Picture, Segmenter
 
 if TYPE_CHECKING:
     from sam2.sam2_image_predictor import SAM2ImagePredictor
@@ -19,6 +20,16 @@ INFERENCE = {
     "dynamic_multimask_stability_thresh": 0.98,
 }
 """What sam2.build_sam.build_sam2 adds to the mask decoder's settings for inference."""
+
+
+class ClipSegmenter(Segmenter, Protocol):
+    """Cuts out what boxes point at, also in several frames of one clip at a time."""
+
+    def masks_of(
+        self, pictures: Sequence[Picture], boxes: Sequence[Float[np.ndarray, "P 4"]]
+    ) -> list[Bool[np.ndarray, "P H W"]]:
+        """One raw mask per box of each picture; the pictures are encoded in one batch."""
+        ...
 
 
 class Sam2:
@@ -37,11 +48,25 @@ class Sam2:
 
     def masks(self, picture: Picture, boxes: Float[np.ndarray, "P 4"]) -> Bool[np.ndarray, "P H W"]:
         """One mask per box, raw."""
-        if not len(boxes):
-            return np.zeros((0, *picture.shape[:2]), np.bool_)
-        self._predictor.set_image(picture.copy())  # torch wants to own what it reads
-        masks, _, _ = self._predictor.predict(box=boxes, multimask_output=False)
-        return np.asarray(masks, dtype=np.float32).reshape(len(boxes), *picture.shape[:2]) > 0
+        return self.masks_of([picture], [boxes])[0]
+
+    def masks_of(
+        self, pictures: Sequence[Picture], boxes: Sequence[Float[np.ndarray, "P 4"]]
+    ) -> list[Bool[np.ndarray, "P H W"]]:
+        """One raw mask per box of each picture; the pictures are encoded in one batch."""
+        if not all(len(some) for some in boxes):
+            pairs = zip(pictures, boxes, strict=True)
+            return [self.masks(picture, some) if len(some) else _none(picture) for picture, some in pairs]
+        self._predictor.set_image_batch([picture.copy() for picture in pictures])  # torch wants to own what it reads
+        masks, _, _ = self._predictor.predict_batch(box_batch=list(boxes), multimask_output=False)
+        return [
+            np.asarray(found, dtype=np.float32).reshape(len(some), *picture.shape[:2]) > 0
+            for picture, some, found in zip(pictures, boxes, masks, strict=True)
+        ]
+
+
+def _none(picture: Picture) -> Bool[np.ndarray, "0 H W"]:
+    return np.zeros((0, *picture.shape[:2]), np.bool_)
 
 
 def _only(folder: Path, pattern: str) -> Path:

@@ -3,71 +3,130 @@
     c_j = mean over heads h and queries i of softmax_j(q_hi . k_hj / sqrt(d))
 
 The backward pass needs q, k and G = dL/dc only: with P the probabilities and w = 1 / (heads x queries), dP = w G and
-dS = P (dP - rowsum(P dP)). Probabilities live for one chunk of heads at a time.
+dS = P (dP - rowsum(P dP)). There are two ways to get there:
+
+    chunked  probabilities live for a few heads at a time
+    sdpa     they never exist: c is the gradient of fused attention's values at a one-hot upstream gradient, and dS that
+             of fused attention whose values are G; more arithmetic, fewer bytes, precision of the inputs
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction, once_differentiable
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import one_hot, scaled_dot_product_attention
 
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 16 * 2**20
 """Memory for the probabilities of one chunk of heads; performance only."""
+
+Backend = Literal["chunked", "sdpa"]
 
 
 def column_mean(
     queries: Float[Tensor, "batch queries heads width"],
     keys: Float[Tensor, "batch keys heads width"],
     sizes: Sequence[int],
+    backend: Backend | None = None,
 ) -> Float[Tensor, "batch subjects keys"]:
-    """Where each subject's queries look, in float32: rows sum to 1.
+    """Where each subject's queries look, in at least float32: rows sum to 1.
 
-    ``sizes`` says how many consecutive queries belong to each subject; their sum is the number of queries.
+    Args:
+        queries: Of all subjects, one after the other.
+        keys: The same for all.
+        sizes: How many consecutive queries belong to each subject; their sum is the number of queries.
+        backend: How to compute it; by default ``sdpa`` on a GPU unless the compiler is to fuse it, else ``chunked``.
     """
     assert sum(sizes) == queries.shape[1], f"{sizes} queries per subject, but {queries.shape[1]} in all"
-    return _ColumnMean.apply(queries, keys, tuple(sizes))
+    if backend is None:
+        backend = "sdpa" if queries.is_cuda and not torch.compiler.is_compiling() else "chunked"
+    way = _Chunked if backend == "chunked" else _Fused
+    return way.apply(queries.transpose(1, 2), keys.transpose(1, 2), tuple(sizes))
 
 
-class _ColumnMean(torch.autograd.Function):
+class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: BackwardCFunction, queries: Tensor, keys: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        ctx.save_for_backward(queries, keys, torch.tensor(sizes))
-        heads = queries.shape[2]
-        total = queries.new_zeros(queries.shape[0], len(sizes), keys.shape[1], dtype=torch.float32)
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, sizes: tuple[int, ...]) -> Tensor:  # noqa: ANN401 - torch's
+        ctx.save_for_backward(queries, keys)
+        ctx.sizes = sizes
+        batch, heads, num_keys, _ = keys.shape
+        total = queries.new_zeros(batch, len(sizes), num_keys, dtype=_precise(queries.dtype))
         for chunk in _chunks(queries, keys):
-            weights = _probabilities(queries[:, :, chunk], keys[:, :, chunk])
+            weights = _probabilities(queries[:, chunk].to(total.dtype), keys[:, chunk].to(total.dtype))
             for subject, part in enumerate(weights.split(sizes, dim=2)):
                 total[:, subject] += part.sum((1, 2)) / (heads * sizes[subject])
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: BackwardCFunction, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        queries, keys, sizes = iter(ctx.saved_tensors)
-        grad_queries, grad_keys = torch.zeros_like(queries), torch.zeros_like(keys)
-        shares = [grad[:, i] / (queries.shape[2] * size) for i, size in enumerate(sizes.tolist())]
-        rows = torch.stack(shares, 1).repeat_interleave(sizes.to(grad.device), dim=1)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401 - torch's
+        queries, keys = ctx.saved_tensors
+        grad_queries, grad_keys = torch.empty_like(queries), torch.empty_like(keys)
+        shares = _shares(grad, ctx.sizes, queries.shape[1])
         for chunk in _chunks(queries, keys):
-            q, k = queries[:, :, chunk].float(), keys[:, :, chunk].float()
-            weights = _probabilities(q, k)
-            expected = torch.einsum("bhik,bik->bhi", weights, rows)
-            scores = weights * (rows[:, None] - expected[..., None]) / math.sqrt(q.shape[-1])
-            grad_queries[:, :, chunk] = torch.einsum("bhik,bkhd->bihd", scores, k).to(queries.dtype)
-            grad_keys[:, :, chunk] = torch.einsum("bhik,bihd->bkhd", scores, q).to(keys.dtype)
+            q, k = queries[:, chunk].to(grad.dtype), keys[:, chunk].to(grad.dtype)
+            scores = _probabilities(q, k)
+            for subject, part in enumerate(scores.split(ctx.sizes, dim=2)):
+                share = shares[:, subject, None, None]
+                part.mul_(share - part @ share.mT)
+            scores.mul_(1 / math.sqrt(q.shape[-1]))
+            grad_queries[:, chunk] = (scores @ k).to(queries.dtype)
+            grad_keys[:, chunk] = (scores.mT @ q).to(keys.dtype)
         return grad_queries, grad_keys, None
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, sizes: tuple[int, ...]) -> Tensor:  # noqa: ANN401 - torch's
+        ctx.save_for_backward(queries, keys)
+        ctx.sizes = sizes
+        with torch.enable_grad():
+            values = torch.zeros_like(keys).requires_grad_()
+            out = scaled_dot_product_attention(queries.detach(), keys.detach(), values)
+            (columns,) = torch.autograd.grad(out, values, _owners(queries, sizes))
+        columns = columns[..., : len(sizes)].to(_precise(queries.dtype)).mean(1)
+        return columns.mT / torch.tensor(sizes, dtype=columns.dtype).to(columns.device)[:, None]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401 - torch's
+        queries, keys = ctx.saved_tensors
+        shares = _shares(grad, ctx.sizes, queries.shape[1])
+        values = torch.zeros_like(keys)
+        values[..., : len(ctx.sizes)] = shares.mT[:, None].to(values.dtype)
+        with torch.enable_grad():
+            q, k = queries.detach().requires_grad_(), keys.detach().requires_grad_()
+            out = scaled_dot_product_attention(q, k, values)
+            grad_queries, grad_keys = torch.autograd.grad(out, (q, k), _owners(queries, ctx.sizes))
+        return grad_queries, grad_keys, None
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _shares(grad: Tensor, sizes: Sequence[int], heads: int) -> Tensor:
+    """G of every subject, divided by the number of its queries over all heads."""
+    return torch.stack([grad[:, subject] / (heads * size) for subject, size in enumerate(sizes)], 1)
+
+
+def _owners(queries: Tensor, sizes: Sequence[int]) -> Tensor:
+    """A one in the column of each query's subject, as wide as the heads."""
+    subjects = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    columns = one_hot(subjects, queries.shape[-1]).to(queries)
+    return columns.expand_as(queries).contiguous()
 
 
 def _chunks(queries: Tensor, keys: Tensor) -> Iterator[slice]:
     """Slices of the heads, as many at a time as the budget allows."""
-    batch, num_queries, heads, _ = queries.shape
-    step = max(1, CHUNK_BYTES // (4 * batch * num_queries * keys.shape[1]))
+    batch, heads, num_queries, _ = queries.shape
+    step = max(1, CHUNK_BYTES // (4 * batch * num_queries * keys.shape[2]))
     for start in range(0, heads, step):
         yield slice(start, start + step)
 
 
 def _probabilities(queries: Tensor, keys: Tensor) -> Tensor:
-    scores = torch.einsum("bihd,bkhd->bhik", queries.float(), keys.float())
-    return (scores / math.sqrt(queries.shape[-1])).softmax(-1)
+    return (queries / math.sqrt(queries.shape[-1]) @ keys.mT).softmax(-1)

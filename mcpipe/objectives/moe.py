@@ -9,19 +9,25 @@ Modes:
     st      the value of ``paper`` with the gradient of log p over all logits (straight-through; our default)
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Router = Literal["st", "switch", "paper", "renorm"]
 
 
-def expert_weights(
-    logits: Float[Tensor, "tokens experts"], top_k: int, router: Router
-) -> Float[Tensor, "tokens experts"]:
-    """Weights p_i of the ``top_k`` experts of each token; 0 for the others."""
+class Choice(NamedTuple):
+    """The experts of every token, best first; all others have no part in it."""
+
+    experts: Int[Tensor, "tokens kept"]
+    weights: Float[Tensor, "tokens kept"]
+    """p_i of each of them."""
+
+
+def choose(logits: Float[Tensor, "tokens experts"], top_k: int, router: Router) -> Choice:
+    """The ``top_k`` experts of each token and their weights p_i."""
     kept_logits, kept = logits.topk(top_k, dim=-1)
     chances = logits.softmax(-1).gather(-1, kept)
     if router == "switch":
@@ -32,12 +38,13 @@ def expert_weights(
         weights = kept_logits.softmax(-1)
     else:
         weights = kept_logits.softmax(-1).detach() * (chances / chances.detach())
-    return torch.zeros_like(logits).scatter(-1, kept, weights)
+    return Choice(kept, weights)
 
 
 def expert_shares(logits: Float[Tensor, "tokens experts"]) -> Float[Tensor, " experts"]:
     """f_i: the share of tokens whose first choice is each expert; sums to 1."""
-    return torch.bincount(logits.argmax(-1), minlength=logits.shape[-1]).to(logits.dtype) / len(logits)
+    experts = torch.arange(logits.shape[-1], device=logits.device)
+    return (logits.argmax(-1, keepdim=True) == experts).to(logits.dtype).mean(0)
 
 
 def balance_loss(logits: Float[Tensor, "tokens experts"]) -> Float[Tensor, ""]:

@@ -2,12 +2,19 @@
 
     R = max over X of sum_ij C_ij X_ij,    X in {0, 1}, row and column sums at most 1
 
-Pairs may stay unmatched, so that a negative similarity is never chosen.
+Pairs may stay unmatched, so that a negative similarity is never chosen. Two other rewards stand beside it:
+
+    contrastive   mean over all cells of C_ij, negative where X_ij = 0 (UMO): faces that resemble everybody lose
+    row_max       mean over references of the best face, which may serve several of them (XVerse's evaluation)
 """
+
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
+
+Matching = Literal["hungarian", "contrastive", "row_max"]
 
 
 def match(similarity: Float[np.ndarray, "references faces"]) -> list[tuple[int, int]]:
@@ -25,9 +32,17 @@ def matched_similarity(similarity: Float[np.ndarray, "references faces"]) -> Flo
     return scores
 
 
-def identity_reward(similarity: Float[np.ndarray, "references faces"]) -> float:
-    """R_id in [0, 1]: mean matched similarity over the references; a missing person counts 0.
+def identity_reward(similarity: Float[np.ndarray, "references faces"], matching: Matching = "hungarian") -> float:
+    """How well the faces are the people, 0 if there is no face; by ``hungarian`` in [0, 1], a missing person counts 0.
 
     The paper leaves the normalisation open; the mean makes rewards comparable between different numbers of people.
     """
-    return float(matched_similarity(similarity).mean())
+    if similarity.shape[1] == 0:
+        return 0.0
+    if matching == "hungarian":
+        return float(matched_similarity(similarity).mean())
+    if matching == "row_max":
+        return float(similarity.max(1).mean())
+    signs = np.full(similarity.shape, -1.0)
+    signs[linear_sum_assignment(similarity, maximize=True)] = 1
+    return float((signs * similarity).mean())

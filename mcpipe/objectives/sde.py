@@ -1,18 +1,26 @@
 """Steps of a sampler from noise to picture: deterministic (ODE) or stochastic (SDE) with the same marginals.
 
     dt = sigma' - sigma < 0
-    mean = x + [v + g^2 / (2 sigma) (x + (1 - sigma) v)] dt,    x' = mean + g sqrt(-dt) z
-    g = eta sqrt(sigma / (1 - sigma))    (Flow-GRPO; at sigma = 1 the schedule's next level stands in the denominator)
+    flow_grpo, dance_grpo   mean = x + [v + g^2 / (2 sigma) (x + (1 - sigma) v)] dt,    x' = mean + g sqrt(-dt) z
+        flow_grpo           g = eta sqrt(sigma / (1 - sigma)); at sigma = 1 the next level stands in the denominator
+        dance_grpo          g = eta
+    cps                     mean = (1 - sigma') (x - sigma v) + sigma' cos(eta pi/2) (x + (1 - sigma) v)
+                            x' = mean + sigma' sin(eta pi/2) z
 
-eta = 0 is the ODE. Everything is kept in float32; log-probabilities are averaged, not summed, over the latent's
-dimensions, as in Flow-GRPO, DanceGRPO and MixGRPO, so that they do not depend on its size.
+eta = 0 is the ODE in every variant. CPS (coefficients-preserving sampling) swaps part of the old noise for new, so that
+picture and noise keep the weights that the schedule gives them. Everything is kept in float32; log-probabilities are
+averaged, not summed, over the latent's dimensions, as in Flow-GRPO, DanceGRPO and MixGRPO, so that its size does not
+matter.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
+
+Variant = Literal["flow_grpo", "dance_grpo", "cps"]
 
 
 @dataclass(frozen=True)
@@ -28,18 +36,23 @@ class Step:
         return self.x_weight * x.float() + self.v_weight * v.float()
 
 
-def step(sigmas: Float[Tensor, " levels"], index: int, eta: float) -> Step:
+def step(sigmas: Float[Tensor, " levels"], index: int, eta: float, variant: Variant = "flow_grpo") -> Step:
     """The step from level ``index`` of a schedule to the next; ``eta`` 0 makes it deterministic.
 
     Raises:
         ValueError: a stochastic step would end at noise level 0, where its noise would remain in the picture.
     """
-    levels = [float(sigma) for sigma in sigmas]
-    sigma, dt = levels[index], levels[index + 1] - levels[index]
-    if eta > 0 and levels[index + 1] == 0:
+    sigma, next_sigma = float(sigmas[index]), float(sigmas[index + 1])
+    dt = next_sigma - sigma
+    if eta > 0 and next_sigma == 0:
         raise ValueError("the last step of a schedule cannot be stochastic; its noise would stay in the picture")
-    start = levels[index + 1] if sigma == 1 else sigma
-    g_squared = eta**2 * sigma / (1 - start)
+    if eta > 0 and variant == "cps":
+        kept = next_sigma * math.cos(eta * math.pi / 2)
+        velocity = kept * (1 - sigma) - sigma * (1 - next_sigma)
+        return Step(1 - next_sigma + kept, velocity, next_sigma * math.sin(eta * math.pi / 2))
+    g_squared = eta**2
+    if variant == "flow_grpo":
+        g_squared *= sigma / (1 - (next_sigma if sigma == 1 else sigma))
     drift = g_squared / (2 * sigma) * dt
     return Step(1 + drift, dt + drift * (1 - sigma), math.sqrt(g_squared * -dt))
 

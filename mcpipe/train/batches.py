@@ -4,20 +4,27 @@ Which samples a step sees is a pure function of the seed and the step, and every
 that order: neither the number of devices nor a restart changes what is trained on.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mcpipe.flux.network import Conditions, padded_references
 from mcpipe.flux.tokens import pack
 from mcpipe.objectives.flow import shifted
 from mcpipe.records import Record
-from mcpipe.shards import read_shards
+from mcpipe.shards import Row, Rows, read_shards
+
+NUM_IN_MEMORY = 512
+"""Samples kept by each process; at full size one takes half a megabyte, or 9 with its text embeddings."""
+
+Text = tuple[Float[Tensor, "text_tokens text_width"], Float[Tensor, " pooled_width"]]
+"""Embeddings of a text: of its tokens, and of the whole."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +36,59 @@ class Sample:
     references: Float[Tensor, "subjects reference_tokens packed"]
     masks: Bool[Tensor, "subjects tokens"]
     """Faces on the token grid."""
-    text: Float[Tensor, "text_tokens text_width"]
-    pooled: Float[Tensor, " pooled_width"]
+    caption: str
+    text: Text | None
+    """Embeddings of the caption; ``None`` if they were not stored."""
+
+
+class Stored(Sequence[Sample]):
+    """Encoded samples where they are stored; the latest ones stay in memory."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._read = lru_cache(maxsize=NUM_IN_MEMORY)(self._sample)
+
+    @property
+    def keys(self) -> list[str]:
+        """Of all samples, in order."""
+        return [row.key for row in self._rows]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:  # pyright: ignore[reportIncompatibleMethodOverride] - nobody slices
+        """One sample.
+
+        Raises:
+            ValueError: its shard is damaged, or it lacks latents or masks.
+        """
+        return self._read(index)
+
+    def _sample(self, index: int) -> Sample:
+        return _sample(self._rows[index].inputs()[0])
 
 
 @dataclass(frozen=True)
 class EncodedSet:
-    """All encoded samples of a run, in memory."""
+    """All encoded samples of a run."""
 
-    train: list[Sample]
-    val: list[Sample]
-    empty: tuple[Float[Tensor, "text_tokens text_width"], Float[Tensor, " pooled_width"]]
+    train: Stored
+    val: Stored
+    empty: Text
     """Embeddings of the empty text."""
     image_size: int
     reference_size: int
     """Sides in pixels; the same for all samples."""
+    encoder: Callable[[str], Text] | None = None
+    """Embeds a caption where that was not stored."""
+
+    def text(self, sample: Sample) -> Text:
+        """The embeddings of a sample's caption."""
+        if sample.text is not None:
+            return sample.text
+        assert self.encoder is not None, "samples without embeddings need an encoder"
+        return self.encoder(sample.caption)
 
 
 @dataclass(frozen=True)
@@ -79,23 +124,31 @@ def read_encoded(folder: Path) -> EncodedSet:
         FileNotFoundError: it is not there.
         ValueError: it holds no training sample, or samples of several sizes.
     """
-    records = list(read_shards(folder))
+    rows: dict[str, list[Row]] = {"train": [], "val": []}
+    sizes: set[tuple[int, int]] = set()
+    for row in Rows((folder,)):
+        record = row.inputs()[0]
+        rows[record.text("split")].append(row)
+        sizes.add((_size(record, "image_size"), _size(record, "reference_size")))
     empty = next(read_shards(folder / "empty")).arrays
-    samples = {split: [_sample(r) for r in records if r.meta["split"] == split] for split in ("train", "val")}
-    sizes = {(_size(record, "image_size"), _size(record, "reference_size")) for record in records}
-    if not samples["train"]:
+    if not rows["train"]:
         raise ValueError(f"no training samples in {folder}; see the report of the stage samples for what was dropped")
     if len(sizes) > 1:
         raise ValueError(f"the samples in {folder} have several sizes (image, reference): {sorted(sizes)}")
     image_size, reference_size = sizes.pop()
     embeddings = (torch.from_numpy(empty["prompt_embeds"]), torch.from_numpy(empty["pooled"]))
-    return EncodedSet(samples["train"], samples["val"], embeddings, image_size, reference_size)
+    return EncodedSet(Stored(rows["train"]), Stored(rows["val"]), embeddings, image_size, reference_size)
 
 
 def sample_index(num_samples: int, seed: int, position: int) -> int:
     """The sample at a position of the endless order: a new permutation in every epoch."""
     epoch, place = divmod(position, num_samples)
-    return int(np.random.default_rng((seed, epoch)).permutation(num_samples)[place])
+    return int(_order(num_samples, seed, epoch)[place])
+
+
+@lru_cache(maxsize=2)
+def _order(num_samples: int, seed: int, epoch: int) -> Int[np.ndarray, " samples"]:
+    return np.random.default_rng((seed, epoch)).permutation(num_samples)
 
 
 def generator_at(seed: int, position: int) -> torch.Generator:
@@ -104,13 +157,36 @@ def generator_at(seed: int, position: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> 1))
 
 
-def batches(
-    data: EncodedSet, samples: Sequence[Sample], draws: Draws, steps: range, device: torch.device
-) -> Iterator[Batch]:
-    """The batches of some steps."""
-    for step in steps:
-        positions = range(step * draws.batch_size, (step + 1) * draws.batch_size)
-        yield collate([draw(data, samples, draws, position) for position in positions], device)
+@dataclass(frozen=True)
+class Share:
+    """What one process takes of every step, in how many batches."""
+
+    process: int
+    num_processes: int
+    num_batches: int
+
+    def positions(self, step: int, batch_size: int) -> list[range]:
+        """Positions of each of its batches.
+
+        Raises:
+            ValueError: a step cannot be divided so.
+        """
+        num_batches = self.num_processes * self.num_batches
+        size, rest = divmod(batch_size, num_batches)
+        if rest:
+            raise ValueError(
+                f"a step of {batch_size} samples cannot be divided into {self.num_batches} equal batches on each of "
+                f"{self.num_processes} processes; change MCPIPE_ACCUMULATION_STEPS or the number of processes"
+            )
+        first = step * batch_size + self.process * self.num_batches * size
+        return [range(first + i * size, first + (i + 1) * size) for i in range(self.num_batches)]
+
+
+def batch_at(
+    data: EncodedSet, samples: Sequence[Sample], draws: Draws, positions: range, device: torch.device
+) -> Batch:
+    """The batch of some positions."""
+    return collate([draw(data, samples, draws, position) for position in positions], device)
 
 
 def draw(data: EncodedSet, samples: Sequence[Sample], draws: Draws, position: int) -> tuple[Sample, Tensor, Tensor]:
@@ -123,9 +199,9 @@ def draw(data: EncodedSet, samples: Sequence[Sample], draws: Draws, position: in
     if draws.one_reference:
         chosen = int(chances[0] * len(references))
         references, masks = references[chosen : chosen + 1], masks[chosen : chosen + 1]
-    text, pooled = data.empty if chances[1] < draws.text_dropout else (sample.text, sample.pooled)
+    text = data.empty if chances[1] < draws.text_dropout else data.text(sample)
     t = shifted(chances[2:], draws.shift)[0]
-    return Sample(sample.key, sample.clean, references, masks, text, pooled), noise, t
+    return replace(sample, references=references, masks=masks, text=text), noise, t
 
 
 def collate(drawn: Sequence[tuple[Sample, Tensor, Tensor]], device: torch.device) -> Batch:
@@ -133,9 +209,11 @@ def collate(drawn: Sequence[tuple[Sample, Tensor, Tensor]], device: torch.device
     samples = [sample for sample, _, _ in drawn]
     references, present = padded_references([sample.references for sample in samples])
     masks, _ = padded_references([sample.masks[..., None] for sample in samples])
+    texts = [sample.text for sample in samples if sample.text is not None]
+    assert len(texts) == len(samples), "a draw has its text"
     conditions = Conditions(
-        torch.stack([sample.text for sample in samples]).to(device),
-        torch.stack([sample.pooled for sample in samples]).to(device),
+        torch.stack([tokens for tokens, _ in texts]).to(device),
+        torch.stack([pooled for _, pooled in texts]).to(device),
         references.to(device),
         present.to(device),
     )
@@ -156,12 +234,17 @@ def _size(record: Record, name: str) -> int:
 
 
 def _sample(record: Record) -> Sample:
+    missing = {"latents", "reference_latents", "face_masks"} - record.arrays.keys()
+    if missing:
+        raise ValueError(f"encoded sample {record.key} lacks {', '.join(sorted(missing))}; run encode again")
+    if not 0 < len(record.arrays["face_masks"]) == len(record.arrays["reference_latents"]):
+        raise ValueError(f"encoded sample {record.key} should have one mask per reference; run encode again")
     arrays = {name: torch.from_numpy(array) for name, array in record.arrays.items()}
     return Sample(
         record.key,
         pack(arrays["latents"]),
         pack(arrays["reference_latents"]),
         arrays["face_masks"].flatten(1),
-        arrays["prompt_embeds"],
-        arrays["pooled"],
+        record.text("caption"),
+        (arrays["prompt_embeds"], arrays["pooled"]) if "prompt_embeds" in arrays else None,
     )

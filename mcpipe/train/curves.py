@@ -38,6 +38,10 @@ class Ends:
             self._values.setdefault(name, []).append(value)
         self._on_step(step, values)
 
+    def latest(self) -> str:
+        """The latest step's numbers as one line; empty before the first."""
+        return ", ".join(f"{name} {values[-1]:.4g}" for name, values in self._values.items())
+
     def means(self) -> dict[str, dict[str, float]]:
         """Per curve the mean of its first and of its last steps."""
         return {

@@ -6,6 +6,7 @@ Departures from the paper: attention maps are divided by their peak, since the p
 router is trained by a straight-through weight, since its formula gives it no gradient at one expert per token.
 """
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.attention import AttentionCapture, attention_maps
 from mcpipe.flux.backbone import FluxPipeline
-from mcpipe.flux.moe_lora import busiest_share, mean_balance
+from mcpipe.flux.moe_lora import busiest_share, mean_balance, usage
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import flow_loss, noised
@@ -32,6 +33,10 @@ NUM_MAPS = 4
 """Held-out samples whose attention is kept for the report."""
 MAP_NOISE = 0.5
 """Noise level t at which it is taken: the layout is settled there, the faces are not."""
+NUM_SCORED = 16
+"""Held-out samples on which attention and experts are measured before and after training."""
+NOISE_BINS = {"0.00-0.25": 0.125, "0.25-0.50": 0.375, "0.50-0.75": 0.625, "0.75-1.00": 0.875}
+"""Noise levels t at which they are measured, each the middle of a quarter."""
 
 
 class IdarParams(Params):
@@ -74,14 +79,17 @@ def multi_network(pipeline: FluxPipeline, data: EncodedSet, params: TrainMultiPa
 def train_multi(
     network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams, on_step: OnStep, checkpoint: Checkpoint
 ) -> dict[str, JSON]:
-    """Train the network's adapter; returns facts about the training."""
+    """Train the network's adapter; returns facts about the training, and what it changed on held-out samples."""
+    before = held_out_scores(network, data, params.seed)
     capture = AttentionCapture(network.transformer, network.layout) if params.idar.weight else None
 
     def objective(model: nn.Module, batch: Batch) -> Losses:
         return multi_losses(model, batch, params, capture)
 
     with capture or nullcontext():
-        return train(network, data, params, objective, one_reference=False, on_step=on_step, checkpoint=checkpoint)
+        facts = train(network, data, params, objective, one_reference=False, on_step=on_step, checkpoint=checkpoint)
+    held_out: JSON = {"before": before, "after": held_out_scores(network, data, params.seed)}
+    return {**facts, "held_out": held_out}
 
 
 def multi_losses(model: nn.Module, batch: Batch, params: TrainMultiParams, capture: AttentionCapture | None) -> Losses:
@@ -113,13 +121,42 @@ def held_out_maps(
     network: ReferenceFlux, data: EncodedSet, seed: int
 ) -> dict[str, Float[Tensor, "subjects rows columns"]]:
     """Attention maps of a few held-out samples by key, at one noise level and with the same noise at every call."""
+    found = _held_out(network, data, seed, MAP_NOISE, NUM_MAPS)
+    return {key: maps[0].unflatten(-1, network.layout.image).cpu() for key, maps, _ in found}
+
+
+def held_out_scores(network: ReferenceFlux, data: EncodedSet, seed: int) -> dict[str, JSON]:
+    """Where attention falls per range of noise levels, and which experts tokens go to per layer.
+
+    Means over held-out samples with the same noise at every call; nothing if there are no such samples.
+    """
+    attention: dict[str, JSON] = {}
+    shares: list[dict[str, Tensor]] = []
+    for name, t in NOISE_BINS.items():
+        scores = []
+        for _, maps, masks in _held_out(network, data, seed, t, NUM_SCORED):
+            shares.append(usage(network.transformer))
+            if bool(masks.any()):
+                scores.append(attention_scores(maps, masks))
+        if scores:
+            attention[name] = {key: sum(one[key] for one in scores) / len(scores) for key in scores[0]}
+    layers = shares[0] if shares else {}
+    experts: dict[str, JSON] = {
+        name: [round(share, 4) for share in torch.stack([one[name] for one in shares]).mean(0).tolist()]
+        for name in layers
+    }
+    return {"attention": attention, "expert_shares": experts}
+
+
+def _held_out(
+    network: ReferenceFlux, data: EncodedSet, seed: int, t: float, num: int
+) -> Iterator[tuple[str, Float[Tensor, "one subjects tokens"], Bool[Tensor, "one subjects tokens"]]]:
+    """Key, attention and masks of so many held-out samples at one noise level."""
     draws = Draws(seed, 1, 1.0, 0.0, one_reference=False)
     device = next(network.parameters()).device
-    maps = {}
-    for position in range(min(NUM_MAPS, len(data.val))):
+    for position in range(min(num, len(data.val))):
         drawn = draw(data, data.val, draws, position)
         batch = collate([drawn], device)
-        t = torch.full_like(batch.t, MAP_NOISE)
-        found = attention_maps(network, noised(batch.clean, batch.noise, t), t, batch.conditions)
-        maps[drawn[0].key] = found[0].cpu()
-    return maps
+        level = torch.full_like(batch.t, t)
+        maps = attention_maps(network, noised(batch.clean, batch.noise, level), level, batch.conditions)
+        yield drawn[0].key, maps.flatten(2), batch.masks

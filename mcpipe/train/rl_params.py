@@ -1,21 +1,28 @@
 """Settings of stage 3."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from mcpipe.objectives.advantage import Aggregate
-from mcpipe.objectives.sde import window_start
+from mcpipe.objectives.reward import Matching
+from mcpipe.objectives.sde import Variant, window_start
 from mcpipe.params import Params
 
 
 class SdeParams(Params):
     """How a group is drawn."""
 
-    num_steps: int = Field(ge=2)
+    variant: Variant
+    """Kind of the stochastic steps (see `mcpipe.objectives.sde`)."""
+    num_steps: int = Field(ge=3)
     shift: float = Field(gt=0)
     guidance: float = Field(ge=0)
     eta: float = Field(gt=0)
-    """Strength of the noise in stochastic steps (Flow-GRPO)."""
+    """Strength of the noise in stochastic steps; at most 1 for ``cps``."""
     group_size: int = Field(ge=2)
+    samples_per_pass: int = Field(ge=1)
+    """Samples of a group that go through the network together; divides the samples of an update."""
     window_size: int = Field(ge=1)
     """Stochastic steps of a trajectory."""
     move_every: int = Field(ge=1)
@@ -27,8 +34,12 @@ class SdeParams(Params):
 class UpdateParams(Params):
     """How a group is learned from."""
 
-    samples_per_update: int = Field(ge=1)
-    """Samples of every group in one optimiser step; divides the group size."""
+    updates_per_rollout: int = Field(ge=1)
+    """Optimiser steps, each with an equal part of every group; divides the group size."""
+    ratio: Literal["sequence", "step"]
+    """One ratio per trajectory (GSPO, the paper's) or one per step (GRPO, to compare)."""
+    gradient: Literal["joint", "two_pass"]
+    """Keep the whole window's graph, which the first update takes from the rollout, or one pass of the network."""
     clip_low: float = Field(gt=0, lt=1)
     clip_high: float = Field(gt=0)
     aggregate: Aggregate
@@ -38,12 +49,20 @@ class UpdateParams(Params):
     max_grad_norm: float = Field(gt=0)
 
 
-class RewardWeights(Params):
-    """Weights of the rewards."""
+class RewardParams(Params):
+    """What is rewarded."""
 
     text: float = Field(ge=0)
     aesthetic: float = Field(ge=0)
     identity: float = Field(ge=0)
+    """Weights."""
+    matching: Matching
+    """How faces are told off against people."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the rewards by their names."""
+        return self.model_dump(exclude={"matching"})
 
 
 class FaceParams(Params):
@@ -55,6 +74,21 @@ class FaceParams(Params):
     """Side in pixels at which the detector sees a picture."""
 
 
+class WatchParams(Params):
+    """How the training is watched."""
+
+    pictures_every: int = Field(ge=0)
+    """Iterations between two drawings of the same prompts from the same noise; 0 draws none."""
+    num_prompts: int = Field(ge=1)
+    """Prompts drawn."""
+    max_ratio_drift: float = Field(gt=0)
+    """Distance of an iteration's largest ratio from 1 at which the training has collapsed."""
+    num_compared: int = Field(ge=1)
+    """Iterations at the start and at the end that are compared with each other."""
+    max_disagreement: float = Field(gt=0)
+    """Rise of the identity reward and fall of the held-out recogniser's score at which the reward is being hacked."""
+
+
 class TrainRLParams(Params):
     """Settings of stage 3."""
 
@@ -63,23 +97,31 @@ class TrainRLParams(Params):
     prompts_per_iteration: int = Field(ge=1)
     sampling: SdeParams
     update: UpdateParams
-    rewards: RewardWeights
+    rewards: RewardParams
     faces: FaceParams
+    watch: WatchParams
 
     @model_validator(mode="after")
-    def _window_ends_before_the_last_step(self) -> "TrainRLParams":
-        last = self.window(self.num_iterations - 1).stop
-        if last >= self.sampling.num_steps:
+    def _parts_fit(self) -> "TrainRLParams":
+        sampling, updates = self.sampling, self.update.updates_per_rollout
+        if sampling.window_size >= sampling.num_steps:
             raise ValueError(
-                f"the window would reach step {last} of {self.sampling.num_steps}, the last, which cannot be stochastic"
+                f"a window of {sampling.window_size} of {sampling.num_steps} steps holds the last, which cannot be "
+                "stochastic"
             )
-        group_size, part = self.sampling.group_size, self.update.samples_per_update
-        if group_size % part:
-            raise ValueError(f"samples_per_update {part} does not divide group_size {group_size}")
+        if sampling.variant == "cps" and sampling.eta > 1:
+            raise ValueError(f"eta is at most 1 for cps, where it is the share of new noise; found {sampling.eta}")
+        if sampling.group_size % updates:
+            raise ValueError(f"updates_per_rollout {updates} does not divide group_size {sampling.group_size}")
+        if sampling.group_size // updates % sampling.samples_per_pass:
+            raise ValueError(
+                f"samples_per_pass {sampling.samples_per_pass} does not divide the {sampling.group_size // updates} "
+                f"samples of an update"
+            )
         return self
 
     def window(self, iteration: int) -> range:
-        """The stochastic steps of an iteration."""
+        """The stochastic steps of an iteration, counted from 0; never the last step."""
         sampling = self.sampling
         start = window_start(
             iteration,
@@ -88,4 +130,10 @@ class TrainRLParams(Params):
             move_every=sampling.move_every,
             stride=sampling.stride,
         )
+        start = min(start, sampling.num_steps - 1 - sampling.window_size)
         return range(start, start + sampling.window_size)
+
+    def parts(self) -> list[range]:
+        """The samples of a group that each update of an iteration learns from."""
+        size = self.sampling.group_size // self.update.updates_per_rollout
+        return [range(start, start + size) for start in range(0, self.sampling.group_size, size)]

@@ -27,16 +27,21 @@ class TrainSingleParams(SupervisedParams):
     """Rank of every LoRA."""
 
 
-def train_single(
-    pipeline: FluxPipeline, data: EncodedSet, params: TrainSingleParams, on_step: OnStep, checkpoint: Checkpoint
-) -> tuple[AdapterSpec, dict[str, JSON]]:
-    """Give the pipeline a trained adapter; returns its form and facts about the training."""
+def single_network(
+    pipeline: FluxPipeline, data: EncodedSet, params: TrainSingleParams
+) -> tuple[AdapterSpec, ReferenceFlux]:
+    """Give the pipeline's transformer a fresh adapter; returns its form, and the transformer seeing references."""
     spec = AdapterSpec(rank=params.rank, experts=None, image_size=data.image_size, reference_size=data.reference_size)
+    grids = layout(pipeline, data.image_size, data.reference_size)
     add_adapter(pipeline.transformer, spec, params.seed)
-    network = ReferenceFlux(
-        pipeline.transformer, layout(pipeline, data.image_size, data.reference_size), params.guidance
-    )
-    return spec, train(network, data, params, objective, one_reference=True, on_step=on_step, checkpoint=checkpoint)
+    return spec, ReferenceFlux(pipeline.transformer, grids, params.guidance)
+
+
+def train_single(
+    network: ReferenceFlux, data: EncodedSet, params: TrainSingleParams, on_step: OnStep, checkpoint: Checkpoint
+) -> dict[str, JSON]:
+    """Train the network's adapter; returns facts about the training."""
+    return train(network, data, params, objective, one_reference=True, on_step=on_step, checkpoint=checkpoint)
 
 
 def objective(model: nn.Module, batch: Batch) -> Losses:

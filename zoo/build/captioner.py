@@ -6,9 +6,11 @@ read the same off the visual tokens while it learns (`zoo.build.sightings`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
@@ -24,19 +26,23 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVi
 from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
 from mcpipe.params import Params
 from mcpipe.shards import whole_folder
+from zoo.build.apart import set_apart
 from zoo.build.captioner_scores import inputs_of, measure
 from zoo.build.captioner_vision import PICTURES, make_image_processor, read_tower
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.conversations import TASK_SHARES, Conversation, draw, numbered
 from zoo.build.pictures import Pictures, read_pictures
+from zoo.build.pointing import Pointing
 from zoo.build.sightings import Heads, as_grids
 from zoo.build.tokenizers import QWEN_SPECIAL, qwen_tokenizer
 from zoo.build.training import FitParams, Loss, fit, half_precision, settle
 
 LONGEST_TEXT = 2048
-ROPE_BASE = 20.0
-"""Rows and columns turn the slower parts of the rotary embedding. At the usual 10,000 these hardly move over the six
-columns of a small picture, and left and right look alike."""
+ROPE_BASE = 1000.0
+ROPE_SECTIONS = [1, 2, 13]
+"""Turning pairs of a head for time, rows and columns, the fastest first. Columns get one that tells the six to eleven
+columns of a small picture apart (at the published sections and base they hardly move) and all slow ones: what hardly
+turns lets a word find what it names in the picture, however far away it is said."""
 
 OF_ANOTHER_FILE = ("_name_or_path", "architectures", "dtype")
 """What a configuration says of the file it was read from."""
@@ -81,14 +87,15 @@ def build(pictures: Path, vision: Path, out: Path, params: CaptionerParams) -> N
     tower, heads = read_tower(vision)
     model = make_model(processor, tower.config, params.layers)
     model.model.visual.load_state_dict(tower.state_dict())
+    teacher = Teacher(model, heads, Pointing(tower.config.out_hidden_size), processor, train)
     tasks, shares = list(TASK_SHARES), list(TASK_SHARES.values())
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
         task = str(rng.choice(tasks, p=shares))
         rows = rng.integers(0, len(train.scenes), params.fit.batch)
-        return answer_loss(model, heads, processor, [draw(train, task, int(row), rng) for row in rows], task)
+        return teacher.loss([draw(train, task, int(row), rng) for row in rows], task)
 
-    curves = fit([model, heads], loss_of, params.fit, out.with_suffix(".progress"))
+    curves = fit([model, heads, teacher.pointing], loss_of, params.fit, out.with_suffix(".progress"))
     metrics = measure(model, processor, test, params.num_tested)
     with whole_folder(out) as folder:
         model.half().save_pretrained(folder)
@@ -130,7 +137,7 @@ def make_model(
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": LONGEST_TEXT,
-            "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_BASE, "mrope_section": [4, 6, 6]},
+            "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_BASE, "mrope_section": ROPE_SECTIONS},
             "bos_token_id": pad,
             "eos_token_id": end,
             "pad_token_id": pad,
@@ -149,42 +156,55 @@ def make_model(
 
 
 def answer_labels(processor: Qwen2_5_VLProcessor, inputs: dict) -> Tensor:
-    """The tokens of the answers; everything else is ignored."""
-    start = processor.tokenizer.convert_tokens_to_ids("<|im_start|>")
-    header = len(processor.tokenizer("assistant\n").input_ids)
-    labels = inputs["input_ids"].clone()
-    for row in labels:
-        last = int((row == start).nonzero()[-1])
-        row[: last + 1 + header] = IGNORED
-    labels[inputs["attention_mask"] == 0] = IGNORED
+    """The tokens of the answers, each with its end; everything else is ignored."""
+    tokenizer = processor.tokenizer
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    header = torch.tensor(tokenizer("<|im_start|>assistant\n").input_ids)
+    labels = torch.full_like(inputs["input_ids"], IGNORED)
+    for row, spoken in zip(inputs["input_ids"], labels, strict=True):
+        ends = (row == end).nonzero()[:, 0]
+        for place in (row.unfold(0, len(header), 1) == header).all(dim=1).nonzero()[:, 0]:
+            first = int(place) + len(header)
+            last = int(ends[ends >= first][0]) + 1
+            spoken[first:last] = row[first:last]
     return labels
 
 
-def answer_loss(
-    model: Qwen2_5_VLForConditionalGeneration,
-    heads: Heads,
-    processor: Qwen2_5_VLProcessor,
-    conversations: Sequence[Conversation],
-    task: str,
-) -> Loss:
-    """Focal cross entropy of the answers' tokens and what the heads make of the visual tokens.
+@dataclass(frozen=True)
+class Teacher:
+    """Everything that a batch of conversations teaches."""
 
-    An invented prompt has no certain words, so its cross entropy is left plain.
-    """
-    inputs = inputs_of(processor, conversations, answered=True)
-    labels = answer_labels(processor, inputs)[:, 1:]
-    spoken = labels != IGNORED
-    seen: list[Tensor] = []
-    watch = model.model.visual.register_forward_hook(lambda _, __, output: seen.append(output.pooler_output))
-    with half_precision():
-        logits = model(**inputs).logits[:, :-1][spoken]
-    watch.remove()
-    pictures = as_grids(seen[0].float(), inputs["image_grid_thw"])
-    sightings = heads(pictures, numbered(conversations)).loss()["sightings"]
-    plain = functional.cross_entropy(logits.float(), labels[spoken], reduction="none")
-    focus = 0.0 if task == "prompt" else FOCUS
-    weight = (1 - (-plain.detach()).exp()).pow(focus) + 0.05
-    return Loss(answer=(weight * plain).mean(), sightings=sightings, **{f"_{task}": plain.mean()})
+    model: Qwen2_5_VLForConditionalGeneration
+    heads: Heads
+    pointing: Pointing
+    processor: Qwen2_5_VLProcessor
+    pictures: Pictures
+
+    def loss(self, conversations: Sequence[Conversation], task: str) -> Loss:
+        """Focal cross entropy of the answers' tokens, what the heads make of the visual tokens, where questions look.
+
+        An invented prompt has no certain words, so its cross entropy is left plain.
+        """
+        inputs = inputs_of(self.processor, conversations, answered=True)
+        if task == "question":
+            inputs = set_apart(self.model, self.processor, dict(inputs))
+        labels = answer_labels(self.processor, inputs)
+        seen: list[Tensor] = []
+        watch = self.model.model.visual.register_forward_hook(lambda _, __, output: seen.append(output.pooler_output))
+        spoken = labels[:, 1:] != IGNORED
+        with half_precision(), self.pointing.watching(self.model):
+            logits = self.model(**inputs).logits[:, :-1][spoken]
+        watch.remove()
+        pointed = {}
+        if task == "question":
+            starts = (labels != IGNORED) & (labels.roll(1, dims=1) == IGNORED)
+            pointed = self.pointing.loss(inputs, starts, conversations, self.pictures)
+        shown = as_grids(seen[0].float(), inputs["image_grid_thw"])
+        sightings = self.heads(shown, numbered(conversations)).loss()["sightings"]
+        plain = functional.cross_entropy(logits.float(), labels[:, 1:][spoken], reduction="none")
+        focus = 0.0 if task == "prompt" else FOCUS
+        weight = (1 - (-plain.detach()).exp()).pow(focus) + 0.05
+        return Loss(answer=(weight * plain).mean(), sightings=sightings, **pointed, **{f"_{task}": plain.mean()})
 
 
 CARD = Card(

@@ -23,15 +23,22 @@ ATTRIBUTES = {
 }
 
 
+LATER = "{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+"""Another question about the picture of the first (`zoo.build.apart`), from behind the picture on."""
+
+
 def inputs_of(processor: Qwen2_5_VLProcessor, conversations: Sequence[Conversation], *, answered: bool) -> dict:
-    """Token ids and patches of conversations, with their answers or ready for them."""
+    """Token ids and patches of conversations, with all their answers or ready for the first."""
     texts, images = [], []
     for conversation in conversations:
         shown = [{"type": "image", "image": Image.fromarray(picture)} for picture in conversation.pictures]
         messages = [{"role": "user", "content": [*shown, {"type": "text", "text": conversation.instruction}]}]
-        asked = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        texts.append(asked + (f"{conversation.answer}<|im_end|>" if answered else ""))
         images += process_vision_info(messages)[0] or []
+        if answered:
+            messages.append({"role": "assistant", "content": conversation.answer})
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answered)
+        later = conversation.questions[1:] if answered else ()
+        texts.append(text + "".join(LATER.format(question=one.text, answer=one.answer) for one in later))
     return processor(text=texts, images=images, padding=True, return_tensors="pt")
 
 

@@ -20,6 +20,19 @@ REFERENCE_SIDES = (48, 90)
 SQUARE_SHARE = 0.4
 """Targets shown as squares; the others are whole frames."""
 
+NUM_QUESTIONS = 8
+"""Asked about one picture, one after the other: an answer is a single bit, and looking costs more than asking."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that is answered by yes or no."""
+
+    text: str
+    answer: str
+    names: tuple[str, str] | None
+    """What is looked for, as an attribute and its value in `VOCABULARY`; ``None`` if people are counted."""
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -34,6 +47,9 @@ class Conversation:
     target: "Target | None" = None
     """The last picture, if it shows a scene."""
 
+    questions: tuple[Question, ...] = ()
+    """All that is asked about the same pictures one after the other, if these are questions."""
+
 
 def numbered(conversations: Sequence[Conversation]) -> list[Sighting]:
     """All sightings, with pictures numbered through the batch."""
@@ -47,7 +63,7 @@ def numbered(conversations: Sequence[Conversation]) -> list[Sighting]:
 
 def draw(pictures: Pictures, task: str, index: int, rng: np.random.Generator) -> Conversation:
     """A conversation about one scene, of a kind named in `TASK_SHARES`."""
-    drawers = {"caption": caption, "prompt": prompt, "question": question}
+    drawers = {"caption": caption, "prompt": prompt, "question": questions}
     return drawers[task](pictures, index, rng)
 
 
@@ -79,14 +95,22 @@ def prompt(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversa
     )
 
 
-def question(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
-    """The target and a question about it, as often true as false."""
+def question(pictures: Pictures, index: int, rng: np.random.Generator, number: int = 1) -> Conversation:
+    """The target and so many different questions about it, each as often true as false."""
     people = pictures.scenes[index]["attributes"]
-    kinds = [_count_question, _glasses_question, _shirt_question, _object_question]
-    text, true = kinds[int(rng.integers(len(kinds)))](people, rng)
+    kinds = (_count_question, _glasses_question, _shirt_question, _object_question)
+    asked: dict[str, Question] = {}
+    while len(asked) < number:
+        drawn = kinds[int(rng.integers(len(kinds)))](people, rng)
+        asked[drawn.text] = drawn
     target = _target(pictures, index, rng)
-    answer = "yes" if true else "no"
-    return Conversation([target.picture], f"{text} Answer yes or no.", answer, target.sightings(0), target)
+    first, *_ = questions = tuple(asked.values())
+    return Conversation([target.picture], first.text, first.answer, target.sightings(0), target, questions)
+
+
+def questions(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
+    """The target and `NUM_QUESTIONS` questions."""
+    return question(pictures, index, rng, NUM_QUESTIONS)
 
 
 @dataclass(frozen=True)
@@ -141,26 +165,32 @@ def _references(pictures: Pictures, index: int, rng: np.random.Generator) -> lis
     return [cv2.resize(crop, (side, side), interpolation=cv2.INTER_LINEAR) for crop in crops]
 
 
-def _count_question(people: list[dict], rng: np.random.Generator) -> tuple[str, bool]:
+def _count_question(people: list[dict], rng: np.random.Generator) -> Question:
     asked = int(rng.choice(list(COUNTS), p=[0.25, 0.5, 0.25]))
     number = COUNTS[asked].removesuffix(" people").removesuffix(" person")
-    noun = "is exactly one person" if asked == 1 else f"are exactly {number} people"
-    return f"{noun.split()[0].capitalize()} there {noun.split(' ', 1)[1]} in the picture?", asked == len(people)
+    start = "Is there exactly one person" if asked == 1 else f"Are there exactly {number} people"
+    return _yes_or_no(f"{start} in the picture?", asked == len(people), None)
 
 
-def _glasses_question(people: list[dict], rng: np.random.Generator) -> tuple[str, bool]:
+def _glasses_question(people: list[dict], rng: np.random.Generator) -> Question:
     del rng
-    return "Does anybody in the picture wear glasses?", any(person["glasses"] == "glasses" for person in people)
+    worn = any(person["glasses"] == "glasses" for person in people)
+    return _yes_or_no("Does anybody in the picture wear glasses?", worn, ("glasses", "glasses"))
 
 
-def _shirt_question(people: list[dict], rng: np.random.Generator) -> tuple[str, bool]:
+def _shirt_question(people: list[dict], rng: np.random.Generator) -> Question:
     worn = [person["shirt_colour"] for person in people]
     colour = str(rng.choice(worn if rng.random() < 0.5 else [name for name in COLOURS if name not in worn]))
-    return f"Does anybody in the picture wear a {colour} shirt?", colour in worn
+    text = f"Does anybody in the picture wear a {colour} shirt?"
+    return _yes_or_no(text, colour in worn, ("shirt_colour", colour))
 
 
-def _object_question(people: list[dict], rng: np.random.Generator) -> tuple[str, bool]:
+def _object_question(people: list[dict], rng: np.random.Generator) -> Question:
     held = [person["object"] for person in people if person["object"] != "none"]
     others = [name for name in OBJECTS if name not in held]
     kind = str(rng.choice(held if held and rng.random() < 0.5 else others))
-    return f"Does anybody in the picture hold a {kind}?", kind in held
+    return _yes_or_no(f"Does anybody in the picture hold a {kind}?", kind in held, ("object", kind))
+
+
+def _yes_or_no(text: str, true: bool, names: tuple[str, str] | None) -> Question:
+    return Question(f"{text} Answer yes or no.", "yes" if true else "no", names)

@@ -1,0 +1,114 @@
+"""What the ablation asks of DVC and git, as they are called by people."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.ablation.plan import Experiment
+
+TASK = re.compile(r"^[0-9a-f]{7}\s+(?P<name>\S+)\s.*\s(?P<status>Queued|Running|Success|Failed)\s*$")
+UNSETTLED_LOOKS = 3
+FROM_WORST = ("Failed", "Success", "Queued", "Running")
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What ``dvc queue status`` says."""
+
+    tasks: dict[str, str]
+    """Status by experiment; of several tasks of one name, the one that promises most."""
+    has_workers: bool
+
+
+class Repository:
+    """A checkout with a DVC pipeline."""
+
+    def __init__(self, root: Path, jobs: int) -> None:
+        self.root = root
+        self.jobs = jobs
+
+    def commit(self) -> str:
+        """The current commit."""
+        return self._git("rev-parse", "HEAD").strip()
+
+    def uncommitted(self, besides: Path) -> str:
+        """Tracked files that differ from the current commit, outside of one folder; in git's words."""
+        inside = besides.resolve().is_relative_to(self.root.resolve())
+        left_out = [f":(exclude){besides.resolve().relative_to(self.root.resolve())}"] if inside else []
+        return self._git("status", "--porcelain", "--untracked-files=no", "--", ".", *left_out).rstrip()
+
+    def finished(self) -> dict[str, str]:
+        """Commits of the finished experiments that started from the current commit, by name."""
+        head = self.commit()
+        command = ["for-each-ref", "--format=%(objectname) %(refname)", f"refs/exps/{head[:2]}/{head[2:]}"]
+        for _ in range(UNSETTLED_LOOKS):
+            try:
+                listed = self._git(*command)
+                break
+            except RuntimeError:  # a worker is writing a reference just now
+                time.sleep(1.0)
+        else:
+            listed = self._git(*command)
+        return {name.rsplit("/", 1)[1]: commit for commit, name in map(str.split, listed.splitlines())}
+
+    def params(self, commit: str) -> dict[str, Any]:
+        """The params.yaml of a commit."""
+        return yaml.safe_load(self._git("show", f"{commit}:./params.yaml"))
+
+    def queue(self) -> Queue:
+        """Tasks and workers."""
+        return read_queue(self._dvc("queue", "status"))
+
+    def enqueue(self, experiment: Experiment) -> None:
+        """Put an experiment into the queue."""
+        settings = [part for change in experiment.changes for part in ("-S", change)]
+        self._dvc("exp", "run", "--queue", "--name", experiment.name, *settings, experiment.target)
+
+    def forget(self, name: str) -> None:
+        """Take ended tasks of a name out of the queue's books."""
+        self._dvc("queue", "remove", name, check=False)
+
+    def give_up(self, name: str) -> None:
+        """End a task; one that nobody works on counts as failed."""
+        self._dvc("queue", "kill", name, check=False)
+
+    def start_workers(self) -> None:
+        """Have the queue worked off in the background."""
+        self._dvc("queue", "start", "--jobs", str(self.jobs))
+
+    def log(self, name: str) -> str:
+        """What an experiment printed; nothing if DVC has forgotten it."""
+        return self._dvc("queue", "logs", name, check=False)
+
+    def _git(self, *arguments: str) -> str:
+        return self._run(["git", *arguments], dict(os.environ), check=True)
+
+    def _dvc(self, *arguments: str, check: bool = True) -> str:
+        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        environment = {"OMP_NUM_THREADS": str(threads), "DVC_NO_ANALYTICS": "true"} | os.environ
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return self._run([sys.executable, "-m", "dvc", *arguments], environment, check=check)
+
+    def _run(self, command: list[str], environment: dict[str, str], *, check: bool) -> str:
+        done = subprocess.run(command, cwd=self.root, env=environment, check=False, capture_output=True, text=True)
+        if check and done.returncode:
+            raise RuntimeError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+        return done.stdout
+
+
+def read_queue(status: str) -> Queue:
+    """What the text of ``dvc queue status`` says."""
+    tasks: dict[str, str] = {}
+    for line in status.splitlines():
+        if match := TASK.match(line):
+            name, new = match["name"], match["status"]
+            tasks[name] = max(tasks.get(name, new), new, key=FROM_WORST.index)
+    workers = re.search(r"Worker status: (\d+) active, (\d+) idle", status)
+    return Queue(tasks, workers is not None and workers.groups() != ("0", "0"))

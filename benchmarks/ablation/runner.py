@@ -1,0 +1,119 @@
+"""Experiments through DVC's queue, again and again until all of them have a result.
+
+DVC knows nothing of "the rest of a study": what is done are the experiments of the current commit, what is under way
+are the tasks of the queue, and the rest is queued. So an interrupted study goes on where it stood, and stages that
+experiments share come out of the run-cache.
+
+Two experiments that finish the same stage at the same moment can trip over each other in the run-cache (one takes the
+other's half-written entry for damaged and deletes it); such a task fails, is queued once more, and finds its earlier
+stages in the cache.
+"""
+
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.ablation.plan import Experiment
+from benchmarks.ablation.repository import Queue, Repository
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often an experiment is queued before the study gives up."""
+PATIENCE_S = 60.0
+"""After so long without a worker, none is coming: workers are started again, and running tasks have been abandoned."""
+RAN = re.compile(r"^Running stage '([^'@]+)")
+RESTORED = re.compile(r"^Stage '([^'@]+)[^']*' (?:is cached|didn't change)")
+
+
+@dataclass
+class StageCounts:
+    """How often stages were computed, and how often their results were there already."""
+
+    ran: Counter[str] = field(default_factory=Counter)
+    restored: Counter[str] = field(default_factory=Counter)
+
+    def add(self, log: str) -> None:
+        """Count the stages in the log of an experiment."""
+        for line in log.splitlines():
+            if match := RAN.match(line):
+                self.ran[match[1]] += 1
+            elif match := RESTORED.match(line):
+                self.restored[match[1]] += 1
+
+
+class Study:
+    """The experiments of one commit."""
+
+    def __init__(
+        self, repository: Repository, experiments: Sequence[Experiment], patience_s: float = PATIENCE_S
+    ) -> None:
+        self.repository = repository
+        self.experiments = {experiment.name: experiment for experiment in experiments}
+        self.patience_s = patience_s
+        self._attempts: Counter[str] = Counter()
+        self._checked: set[str] = set()
+        self._last_worker = float("-inf")
+
+    def run(self, on_change: Callable[[dict[str, str]], None], poll_s: float) -> dict[str, str]:
+        """Run what has no result yet; returns the commit of every experiment by its name.
+
+        Raises:
+            RuntimeError: an experiment failed too often.
+            ValueError: a result of this name belongs to another plan.
+        """
+        last: dict[str, str] = {}
+        while True:
+            queue = self.repository.queue()  # before the results: who succeeded by then has one now
+            found = self.repository.finished()
+            done = {name: found[name] for name in self.experiments if name in found}
+            self._check(done)
+            state = {name: queue.tasks.get(name, "missing") for name in self.experiments if name not in done}
+            shown = dict.fromkeys(done, "done") | state
+            if shown != last:
+                on_change(shown)
+                last = shown
+            if not state:
+                return done
+            self._advance(state, queue)
+            time.sleep(poll_s)
+
+    def stage_counts(self) -> StageCounts:
+        """Over the logs that DVC still has."""
+        counts = StageCounts()
+        for name in self.experiments:
+            counts.add(self.repository.log(name))
+        return counts
+
+    def _check(self, done: dict[str, str]) -> None:
+        for name in done.keys() - self._checked:
+            if fault := self.experiments[name].differs(self.repository.params(done[name])):
+                raise ValueError(f"{name} was run with {fault}; `dvc exp remove {name}` and run this again")
+            self._checked.add(name)
+
+    def _advance(self, state: dict[str, str], queue: Queue) -> None:
+        """Queue what is in nobody's hands and see to it that somebody works."""
+        now = time.monotonic()
+        if queue.has_workers:
+            self._last_worker = now
+        nobody = now - self._last_worker >= self.patience_s
+        for name, status in state.items():
+            if status == "Running" and nobody and self._last_worker > float("-inf"):
+                logger.warning("%s was abandoned by its worker", name)
+                self.repository.give_up(name)
+            elif status not in ("Queued", "Running"):
+                self._enqueue(name, known=status != "missing")
+        if nobody:
+            self.repository.start_workers()
+            self._last_worker = time.monotonic()
+
+    def _enqueue(self, name: str, *, known: bool) -> None:
+        if self._attempts[name] == ATTEMPTS:
+            raise RuntimeError(f"{name} failed {ATTEMPTS} times; see `dvc queue logs {name}`")
+        self._attempts[name] += 1
+        if known:
+            self.repository.forget(name)
+        self.repository.enqueue(self.experiments[name])

@@ -1,0 +1,235 @@
+"""One iteration of reinforcement, shared as in stage 3, against a loop in the style of the released trainers.
+
+    python benchmarks/rl.py [--windows 0 5] [--group 12] [--steps 16] [--updates 1] [--together 3] [--repeats 2]
+                            [--json FILE]
+
+The loop draws every picture alone and from the first step on, decodes and judges it alone, and then takes, per picture
+and step of the window, a forward and a backward pass of one picture, as the trainers of MixGRPO and Flow-GRPO do on one
+device. It was written for this comparison: same network, noise, judges, optimiser, no gradient checkpointing on either
+side. Both must find the same gradient. Stage 3 also watches (a held-out recogniser, the divergence from the start);
+the loop does not.
+
+Times are seconds of the processor that this process used (on a GPU: of the clock), the least of the repeats. In
+equivalents a backward pass counts as BACKWARD forward passes.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mcpipe.flux.adapters import load_adapter
+from mcpipe.flux.backbone import load_generator
+from mcpipe.flux.encoders import decode_latents
+from mcpipe.flux.network import Conditions, ReferenceFlux
+from mcpipe.flux.sampler import encode_conditions
+from mcpipe.flux.tokens import layout, unpack
+from mcpipe.models.clip import Clip
+from mcpipe.models.faces import InsightFaces
+from mcpipe.models.hps import HpsV2_1
+from mcpipe.objectives import sde
+from mcpipe.objectives.advantage import combined_advantage
+from mcpipe.objectives.flow import schedule
+from mcpipe.objectives.gspo import clipped_objective
+from mcpipe.offline import stay_offline
+from mcpipe.params import read_params
+from mcpipe.report import Report
+from mcpipe.train.learner import Learner
+from mcpipe.train.rewards import Judges, Prompt, rewards
+from mcpipe.train.rl_params import TrainRLParams
+from mcpipe.train.rollout import Noise
+from stages.s10_train_rl import read_prompts
+
+ROOT = Path(__file__).resolve().parent.parent
+BACKWARD = 1.26
+"""Forward passes that a backward pass costs where all weights but an adapter's are frozen (FLUX, counted in FLOPs)."""
+WANTED = {0: 2.5, 5: 3.0}
+"""Least gain in time by the window's first step."""
+
+Gradient = list[torch.Tensor]
+
+
+def main() -> None:
+    """Measure, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--windows", type=int, nargs="+", default=[0, 5])
+    parser.add_argument("--group", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--updates", type=int, default=1)
+    parser.add_argument("--together", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    stay_offline()
+    learner, prompt = made(options)
+    conditions = encode_conditions(learner.pipeline, [prompt.text], [prompt.faces])
+    figures: dict[str, object] = {"settings": {name: v for name, v in vars(options).items() if name != "json"}}
+    reached = {}
+    for start in options.windows:
+        found = compared(learner, prompt, conditions, start, options.repeats)
+        figures[f"window_{start}"] = found
+        if start in WANTED:
+            reached[f"at least {WANTED[start]}x at {start}"] = found["gain_seconds"] >= WANTED[start]
+    figures["reached"] = reached
+    print(json.dumps(figures, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    sys.exit(0 if all(reached.values()) else 1)
+
+
+def made(options: argparse.Namespace) -> tuple[Learner, Prompt]:
+    """A learner on the tiny zoo and the adapter of stage 2, and a prompt."""
+    settings = read_params(ROOT / "params.yaml", "train_rl", TrainRLParams).model_dump()
+    settings["prompts_per_iteration"] = 1
+    settings["sampling"] |= {
+        "num_steps": options.steps, "group_size": options.group, "samples_per_pass": options.together,
+        "move_every": 1, "stride": 1,
+    }  # fmt: skip
+    settings["update"] |= {"updates_per_rollout": options.updates, "gradient": "joint"}
+    params = TrainRLParams.model_validate(settings)
+    zoo = ROOT / "zoo"
+    packs = (zoo / "faces" / "models" / "puppet", zoo / "faces_heldout" / "models" / "puppet_heldout")
+    recogniser, heldout = (InsightFaces(pack, params.faces.min_score, params.faces.detection_size) for pack in packs)
+    pipeline = load_generator(zoo / "generator")
+    spec = load_adapter(pipeline, ROOT / "data" / "models" / "train_multi")
+    grids = layout(pipeline, spec.image_size, spec.reference_size)
+    network = ReferenceFlux(pipeline.transformer, grids, params.sampling.guidance)
+    judges = Judges(recogniser, Clip(zoo / "clip"), HpsV2_1(zoo / "hps"), heldout)
+    learner = Learner(pipeline, network, judges, params, Report("train_rl"))
+    return learner, read_prompts(ROOT / "data" / "pairs", spec, heldout)[0]
+
+
+def compared(
+    learner: Learner, prompt: Prompt, conditions: Conditions, start: int, repeats: int
+) -> dict[str, float | dict[str, float]]:
+    """Figures of both ways to do the iteration whose window starts at a step."""
+    ways: dict[str, Callable[[Counter[str]], Gradient]] = {
+        "loop": lambda counts: looped(learner, prompt, conditions, start, counts),
+        "shared": lambda counts: shared(learner, prompt, conditions, start, counts),
+    }
+    figures, gradients = {}, {}
+    for name, way in ways.items():
+        counts: Counter[str] = Counter()
+        seconds = []
+        for _ in range(repeats):
+            counts.clear()
+            before = [weight.detach().clone() for weight in learner.weights]
+            begun = clock()
+            gradients[name] = way(counts)
+            seconds.append(clock() - begun)
+            restore(learner, before)
+        passes = counts["rollout"] + counts["update"]
+        figures[name] = {
+            "seconds": min(seconds),
+            "forwards": passes,
+            "backwards": counts["gradient"],
+            "equivalents": passes + BACKWARD * counts["gradient"],
+        }
+    loop, ours = figures["loop"], figures["shared"]
+    return {
+        "loop": loop,
+        "shared": ours,
+        "gain_seconds": loop["seconds"] / ours["seconds"],
+        "gain_equivalents": loop["equivalents"] / ours["equivalents"],
+        "gradient_distance": distance(gradients["shared"], gradients["loop"]),
+    }
+
+
+def shared(learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str]) -> Gradient:
+    """Stage 3's own iteration; returns the gradient of its first update."""
+    optimizer, first = optimizer_of(learner), []
+    learner.forwards.clear()
+    drawn = learner.iteration(start, [prompt], {prompt.key: conditions}, range(1))
+    for update in drawn.updates:
+        learner.losses(update).terms["gspo"].backward()
+        first = first or [-weight.grad.clone() for weight in learner.weights]
+        taken(learner, optimizer)
+    counts.update(learner.forwards)
+    return first
+
+
+def looped(learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str]) -> Gradient:
+    """The loop over pictures and steps; returns the gradient of its first update."""
+    params, network, optimizer = learner.params, learner.network, optimizer_of(learner)
+    sampling, update, window = params.sampling, params.update, params.window(start)
+    sigmas, noise, shape = schedule(sampling.num_steps, sampling.shift), Noise(params.seed, start), network.state_shape
+    moves, scores, first = [], {}, []
+    for picture in range(sampling.group_size):
+        x, own = noise.initial(shape).to(conditions.text.device), []
+        for index in range(sampling.num_steps):
+            step = sde.step(sigmas, index, sampling.eta if index in window else 0.0, sampling.variant)
+            before = x
+            with torch.no_grad():
+                x = mean = step.mean(x, network(x, level(sigmas, index, x), conditions))
+            counts["rollout"] += 1
+            if index in window:
+                x = mean + step.std * noise.steps(index, picture + 1, shape)[picture:].to(mean)
+                own.append((index, step, before, x, sde.log_prob(x, mean, step.std)))
+        moves.append(own)
+        drawn = list(decode_latents(learner.pipeline, unpack(x, network.layout.image)))
+        for name, score in rewards(learner.judges, drawn, prompt, params.rewards.matching).items():
+            scores.setdefault(name, []).append(score)
+    advantages = combined_advantage(
+        {name: torch.cat(each) for name, each in scores.items()}, params.rewards.weights, update.aggregate,
+        update.max_advantage,
+    ).float().to(conditions.text.device)  # fmt: skip
+    for part in params.parts():
+        for picture in part:
+            for index, step, before, after, old in moves[picture]:
+                mean = step.mean(before, network(before, level(sigmas, index, before), conditions))
+                ratio = (sde.log_prob(after, mean, step.std) - old).exp()
+                term = clipped_objective(ratio, advantages[picture : picture + 1], update.clip_low, update.clip_high)
+                (-term.sum() / (len(part) * len(window))).backward()
+                counts.update({"update": 1, "gradient": 1})
+        first = first or [-weight.grad.clone() for weight in learner.weights]
+        taken(learner, optimizer)
+    return first
+
+
+def level(sigmas: torch.Tensor, index: int, x: torch.Tensor) -> torch.Tensor:
+    """The noise level of a step, as the network is told it."""
+    return torch.full((len(x),), float(sigmas[index]), device=x.device)
+
+
+def optimizer_of(learner: Learner) -> torch.optim.Optimizer:
+    """As in stage 3."""
+    update = learner.params.update
+    return torch.optim.AdamW(learner.weights, lr=update.learning_rate, weight_decay=update.weight_decay)
+
+
+def taken(learner: Learner, optimizer: torch.optim.Optimizer) -> None:
+    """One step of the optimiser."""
+    torch.nn.utils.clip_grad_norm_(learner.weights, learner.params.update.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def restore(learner: Learner, before: Gradient) -> None:
+    """Put the weights back."""
+    for weight, value in zip(learner.weights, before, strict=True):
+        weight.copy_(value)
+
+
+def distance(one: Gradient, other: Gradient) -> float:
+    """Of two gradients, over the length of the second."""
+    first, second = (np.concatenate([part.cpu().numpy().ravel() for part in each]) for each in (one, other))
+    return float(np.linalg.norm(first - second) / np.linalg.norm(second))
+
+
+def clock() -> float:
+    """Seconds of this process."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Slower ways to compute what the training core computes, and counters, for the benchmark of training."""
+
+import weakref
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from mcpipe.objectives.moe import choose
+
+
+def naive_column_mean(queries: Tensor, keys: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Attention maps from whole attention matrices, which autograd keeps."""
+    scores = torch.einsum("bihd,bkhd->bhik", queries.float(), keys.float()) / queries.shape[-1] ** 0.5
+    weights = scores.softmax(-1).mean(1)
+    return torch.stack([part.mean(1) for part in weights.split(list(sizes), 1)], 1)
+
+
+def dense_experts(x: Tensor, gate: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """Every expert for every token; weights of 0 drop what was not chosen."""
+    choice = choose(x @ gate.T, 1, "st")
+    weights = torch.zeros(len(x), len(down), dtype=x.dtype, device=x.device).scatter(1, choice.experts, choice.weights)
+    middle = (x @ down.flatten(0, 1).T).unflatten(1, down.shape[:2]) * weights[..., None]
+    return middle.flatten(1) @ up.flatten(1).T
+
+
+def looped_experts(x: Tensor, gate: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """One expert after the other: select its tokens, add its output."""
+    choice = choose(x @ gate.T, 1, "st")
+    out = x.new_zeros(len(x), len(up))
+    for expert in range(len(down)):
+        rows = (choice.experts[:, 0] == expert).nonzero()[:, 0]
+        middle = x.index_select(0, rows) @ down[expert].T * choice.weights[rows]
+        out = out.index_add(0, rows, middle @ up[:, expert].T)
+    return out
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors made within this context, on any device, ``meta`` included."""
+
+    def __init__(self, *known: nn.Module | Tensor) -> None:
+        super().__init__()
+        self.now = 0
+        self.peak = 0
+        tensors = [t for one in known for t in (one.parameters() if isinstance(one, nn.Module) else [one])]
+        self._seen = {t.untyped_storage()._cdata for t in tensors}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - as its base has it
+        """Run an operation and count what it made."""
+        out = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self._count, out)
+        return out
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._seen:
+            self._seen.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def grouped_flop(rows: Sequence[int], weights: Sequence[int], *_: object, **__: object) -> int:
+    """Arithmetic of a product over groups of rows, which PyTorch's counter does not know."""
+    return 2 * rows[0] * rows[1] * weights[-1]
+
+
+FLOPS = {torch.ops.aten._grouped_mm: grouped_flop}

@@ -1,0 +1,168 @@
+"""What the report reads of the outputs of all stages."""
+
+import csv
+import json
+import logging
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter
+
+from mcpipe.bench.figures import curve_plot, usage_plot
+from mcpipe.bench.gallery import Fate, ReportParams, clip_tile, examples, row
+from mcpipe.bench.page import Account, Clip, Curves, Row
+from mcpipe.bench.tables import PEOPLE, ArmScores, from_metrics
+from mcpipe.models.first_frame import first_frame
+from mcpipe.records import Record, record_key
+from mcpipe.report import read_report
+from mcpipe.shards import read_packed, read_shards
+
+logger = logging.getLogger(__name__)
+
+LIVE = "live/plots/metrics"
+"""Where DVCLive keeps its tables inside a training stage's output."""
+USAGE = "expert_usage"
+"""The fact in which a training stage tells, by layer, the share of tokens that each expert got."""
+UNSAFE = ("crashed", "timed_out")
+"""Clips refused for these reasons are not opened again: they would take the report down, too."""
+
+PictureScores = dict[str, Any]
+"""A row of ``rows.parquet``."""
+Scores = dict[str, dict[str, PictureScores]]
+"""By arm, prompt and metric."""
+AttentionMaps = tuple[Record, dict[str, np.ndarray]]
+"""A sample with the arrays of `mcpipe.bench.gallery.maps`."""
+
+
+def check_arms(folder: Path, arms: Sequence[str]) -> None:
+    """Make sure that every arm has its output.
+
+    Raises:
+        FileNotFoundError: one has none.
+    """
+    for arm in arms:
+        if not (folder / arm).is_dir():
+            known = ", ".join(sorted(path.name for path in folder.glob("*") if path.is_dir())) or "none"
+            raise FileNotFoundError(f"report.arms names {arm!r}, but {folder} holds {known}")
+
+
+def account(folder: Path) -> Account:
+    """What a stage says of itself."""
+    return Account.model_validate(read_report(folder))
+
+
+def read_clips(clips: Path, frames: Path, curation: Sequence[Account], number: int) -> list[Clip]:
+    """Clips that became samples, then rejected ones of every reason; at most half of ``number`` are kept ones."""
+    fates = examples(curation, number - number // 2)
+    rejected = {rejection.key for stage in curation for rejection in stage.rejections}
+    kept: list[Clip] = []
+    lost: dict[str, Clip] = {}
+    for packed in read_packed(frames):
+        name = str(packed.meta["clip"])
+        if packed.key in fates:
+            lost[packed.key] = clip_tile(name, packed.record().arrays["middle"], fates[packed.key])
+        elif packed.key not in rejected and len(kept) < number - number // 2:
+            kept.append(clip_tile(name, packed.record().arrays["middle"], None))
+    unseen = {key: fate for key, fate in fates.items() if key not in lost}
+    lost |= refused_at_once(clips, unseen)
+    return kept + [lost[key] for key in fates]
+
+
+def refused_at_once(clips: Path, fates: dict[str, Fate]) -> dict[str, Clip]:
+    """Clips of which no frames were stored: their first picture, where one can be decoded."""
+    files = {record_key(file.relative_to(clips).as_posix()): file for file in clips.rglob("*")} if fates else {}
+    tiles = {}
+    for key, fate in fates.items():
+        file = files.get(key)
+        picture = None if file is None or fate.reason in UNSAFE else first_frame(file)
+        tiles[key] = clip_tile(key if file is None else file.relative_to(clips).as_posix(), picture, fate)
+    return tiles
+
+
+def read_samples(samples: Path, number: int) -> list[Record]:
+    """The first training samples."""
+    return list(islice(read_shards(samples), number))
+
+
+def read_curves(model: Path) -> Curves:
+    """What a training stage logged with DVCLive, one TSV file per quantity, and how it used its experts."""
+    folder = model / LIVE
+    plots = []
+    for file in sorted(folder.rglob("*.tsv")):
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        with file.open(encoding="utf-8", newline="") as lines:
+            table = list(csv.DictReader(lines, delimiter="\t"))
+        if len(table) > 1:
+            values = [float(line[file.stem]) for line in table]
+            plots.append((name, curve_plot(name, [float(line["step"]) for line in table], values)))
+    layers = TypeAdapter(dict[str, list[float]]).validate_python(account(model).facts.get(USAGE, {}))
+    return Curves(model.name, plots, usage_plot(model.name, layers) if layers else None)
+
+
+def read_maps(model: Path, samples: Path, number: int) -> list[AttentionMaps]:
+    """The attention maps that a training stage left, if it left any, with the samples that they belong to."""
+    files = {file.stem: file for file in sorted((model / "attention").glob("*.npz"))[:number]}
+    return [
+        (sample, dict(np.load(files[sample.key])))
+        for sample in (read_shards(samples) if files else ())
+        if sample.key in files
+    ]
+
+
+def read_scores(results: Path) -> ArmScores:
+    """The scores of an arm.
+
+    Raises:
+        ValueError: they are older than this version.
+    """
+    return from_metrics(results.name, json.loads((results / "metrics.json").read_text()))
+
+
+def read_others(results: Path, prompts: Path, arms: Sequence[str]) -> dict[str, list[ArmScores]]:
+    """Scores of other systems, by suite; those that answered other prompts than the present ones are left out."""
+    present = {record.key: record.text("prompt") for record in read_shards(prompts)}
+    others: dict[str, list[ArmScores]] = {}
+    for file in sorted(results.glob("*/metrics.json")):
+        if file.parent.name in arms:
+            continue
+        scores = read_scores(file.parent)
+        table = pq.read_table(file.parent / "rows.parquet", columns=["key", "prompt"]).to_pylist()
+        if scores.suite == PEOPLE and {line["key"]: line["prompt"] for line in table} != present:
+            logger.warning("%s was scored on other prompts than those of this run; score it again", file.parent)
+            continue
+        others.setdefault(scores.suite, []).append(scores)
+    return others
+
+
+def read_rows(results: Path) -> dict[str, PictureScores]:
+    """The scores of every prompt of an arm, by its key; the first picture's where there are several."""
+    rows: dict[str, PictureScores] = {}
+    for line in pq.read_table(results / "rows.parquet").to_pylist():
+        rows.setdefault(line["key"], line)
+    return rows
+
+
+def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams) -> list[Row]:
+    """The first prompts of the benchmark with the pictures of all arms."""
+    prompts = list(islice(read_shards(pairs / "bench"), params.num_prompts))
+    wanted = {prompt.key for prompt in prompts}
+    references = {record.key: record.arrays["reference"] for record in read_shards(pairs / "faces")}
+    pictures: dict[str, dict[str, np.ndarray]] = {key: {} for key in wanted}
+    for arm in params.arms:
+        for record in read_shards(images / arm):
+            if record.key in wanted:
+                pictures[record.key][arm] = record.arrays["image"]
+    return [
+        row(
+            prompt,
+            references,
+            pictures[prompt.key],
+            {arm: scores[arm][prompt.key] for arm in params.arms},
+            params.picture_px,
+        )
+        for prompt in prompts
+    ]

@@ -1,0 +1,273 @@
+"""Scores of any system's pictures for a suite of prompts, by the judges and with the files of the stage ``evaluate``.
+
+``DIR`` holds one picture per prompt, called after the prompt's key (``KEY.png``), or several (``KEY_0.png``,
+``KEY_1.png``), whose mean then counts. ``OUT/NAME`` receives ``metrics.json``, ``rows.parquet`` and ``report.json``, so
+that the pictures stand in the same table as the arms of the pipeline. A prompt without a readable picture is named,
+counted, and scored 0 wherever higher is better; files that answer no prompt are named and not scored.
+"""
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mcpipe.bench.metrics import Score, missing, references, score
+from mcpipe.bench.suites import PUBLIC, Subject, Task
+from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_WHOLE, text_table
+from mcpipe.bench.whole import Given, WholeJudges, given, missing_whole, score_whole
+from mcpipe.models.clip import Clip
+from mcpipe.models.dino import Dino
+from mcpipe.models.faces import InsightFaces
+from mcpipe.models.hps import HpsV2_1
+from mcpipe.models.protocols import Picture
+from mcpipe.offline import stay_offline
+from mcpipe.params import check_params
+from mcpipe.progress import track
+from mcpipe.records import JSON
+from mcpipe.report import Report, read_report
+from mcpipe.shards import read_shards
+from stages.handout import write_handout
+from stages.s12_evaluate import (
+    PACKAGES,
+    SCORED,
+    EvaluateParams,
+    Judged,
+    facts,
+    load_judges,
+    write_results,
+)
+from stages.settings import located, read_content, settings_file
+
+STAGE = "score"
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+MODELS = ("faces", "faces_heldout", "clip", "dino", "hps")
+NUM_NAMED = 10
+"""Missing pictures that are named on the terminal; the report names all."""
+
+Answer = Callable[[Picture | None], Score]
+"""Scores a prompt's picture, or its absence."""
+
+
+def scoring_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``score`` takes: a suite, a folder of pictures, a name for the table."""
+    parser.add_argument("--suite", choices=(PEOPLE, *PUBLIC), required=True, help="whose prompts the pictures answer")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="pictures KEY.png or KEY_0.png, ...")
+    parser.add_argument("--name", help="of the system in the table")
+    parser.add_argument("--handout", type=Path, metavar="DIR", help="write mcpipe's prompts and faces there instead")
+    parser.add_argument("--out", type=Path, default=Path("data/results"), metavar="DIR", help="folder of all results")
+    parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), metavar="DIR", help="the prompts of mcpipe")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="the prompt file of a public suite")
+    parser.add_argument("--references", type=Path, metavar="DIR", help="the reference pictures of a public suite")
+    parser.add_argument("--config", metavar="NAME", help="settings of conf/scale/NAME.yaml over params.yaml")
+    parser.add_argument(
+        "-S", dest="changes", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting"
+    )
+
+
+def command(options: argparse.Namespace) -> str:
+    """Score a folder as the command line says; returns the table to print.
+
+    Raises:
+        FileNotFoundError: a folder, a prompt file or a checkpoint is missing.
+        ValueError: the name is that of an arm or no name, a setting is wrong, or a file is damaged.
+    """
+    if options.handout:
+        if options.suite != PEOPLE:
+            raise ValueError(f"--handout is for --suite {PEOPLE}; the prompts of {options.suite} are published")
+        return write_handout(options.pairs, options.handout)
+    if not options.images or not options.name:
+        raise ValueError("score takes --images DIR and --name NAME")
+    stay_offline()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # A line for every picture that is missing would hide what is said at the end.
+    logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "WARNING"))
+    check_name(options.out, options.name)
+    file = settings_file()
+    content = read_content(file, options.config, options.changes)
+    params = check_params(content.get("evaluate"), EvaluateParams, "evaluate", f"{file}: ")
+    models = located(content, file.parent)
+    lacking = [name for name in MODELS if name not in models]
+    if lacking:
+        raise ValueError(f"{file} lacks models.{lacking[0]}")
+    report = Report(STAGE, PACKAGES)
+    if options.suite == PEOPLE:
+        tasks = people_tasks(options.pairs, models, params, report)
+    else:
+        tasks = public_tasks(options, models, params, report)
+    judged = list(judge(tasks, options.images, report))
+    scores = write_results(options.out / options.name, judged, report, params.interval)
+    policy = report.facts["policy"]
+    return "\n".join([text_table([scores]), str(policy), *told(report), f"written to {options.out / options.name}"])
+
+
+def check_name(out: Path, name: str) -> None:
+    """Make sure that a system's results overwrite nothing but its own.
+
+    Raises:
+        ValueError: they would, or the name is no folder's name.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"--name {name!r}: should be of letters, digits, dots, dashes and underscores")
+    folder = out / name
+    if folder.exists() and read_report(folder)["stage"] != STAGE:
+        raise ValueError(f"{folder} is an arm of the pipeline; choose another --name")
+
+
+def people_tasks(
+    pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report
+) -> dict[str, tuple[str, Answer]]:
+    """The prompts of the pipeline's own benchmark by key, each with how its picture is scored."""
+    pool = list(read_shards(pairs / "faces"))
+    judges = load_judges(*(models[name] for name in MODELS), pool=pool, params=params)
+    people = references(pool, judges)
+    report.facts = facts(params, PEOPLE, POLICY, judges.faces.name, judges.heldout.name, people)
+
+    def answer(prompt: str, wanted: list[str]) -> Answer:
+        return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, judges)
+
+    prompts = {record.key: record for record in read_shards(pairs / "bench")}
+    return {
+        key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces")))
+        for key, record in prompts.items()
+    }
+
+
+def public_tasks(
+    options: argparse.Namespace, models: dict[str, Path], params: EvaluateParams, report: Report
+) -> dict[str, tuple[str, Answer]]:
+    """The prompts of a public suite by key, each with how its picture is scored.
+
+    Raises:
+        FileNotFoundError: the prompt file is missing.
+        ValueError: it is damaged or was not named.
+    """
+    if options.prompts is None:
+        raise ValueError(f"--suite {options.suite} needs its published prompt file: --prompts FILE")
+    try:
+        tasks = PUBLIC[options.suite](options.prompts.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{options.prompts} is no prompt file of {options.suite}: {error}") from error
+    subjects = {subject.picture: subject for task in tasks for subject in task.subjects}
+    faces, heldout = (
+        [InsightFaces(models[name], params.min_face_score, params.detection_size) for name in MODELS[:2]]
+        if any(subject.is_person for subject in subjects.values())
+        else [None, None]
+    )
+    judges = WholeJudges(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
+    known = known_references(subjects, options.references, judges)
+    names = [analyser and analyser.name for analyser in (faces, heldout)]
+    unknown: list[JSON] = [*sorted(subjects.keys() - known.keys())]
+    report.facts = {
+        **facts(params, options.suite, POLICY_WHOLE, *names, people={}),
+        "references": len(known),
+        "references_missing": unknown,
+    }
+
+    def answer(task: Task) -> Answer:
+        return lambda seen: missing_whole(task, known) if seen is None else score_whole(seen, task, known, judges)
+
+    return {task.key: (task.prompt, answer(task)) for task in tasks}
+
+
+def known_references(subjects: dict[str, Subject], folder: Path | None, judges: WholeJudges) -> dict[str, Given]:
+    """The references that the user has, by their path in the suite.
+
+    Raises:
+        FileNotFoundError: the folder that should hold them is missing.
+        ValueError: a reference is damaged.
+    """
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of references {folder}")
+    files = {path: folder / path for path in subjects if (folder / path).is_file()}
+    return {path: given(subjects[path], read_picture(file), judges) for path, file in files.items()}
+
+
+def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[Judged]:
+    """Score every picture of every prompt; what is missing or cannot be read counts 0 and is named.
+
+    Raises:
+        FileNotFoundError: there is no folder of pictures.
+    """
+    files, unknown = files_by_prompt(images, set(tasks))
+    unlisted: list[JSON] = [file.name for file in unknown]
+    report.facts["files_without_prompt"] = unlisted
+    judged = []
+    for key, (prompt, answer) in track(tasks.items(), len(tasks), f"score {images.name}"):
+        if key not in files:
+            report.drop(key, "missing", f"no {key} with one of the endings {' '.join(SUFFIXES)}")
+            judged.append(Judged(key, prompt, "", "missing", answer(None)))
+        for file in files.get(key, []):
+            try:
+                judged.append(Judged(key, prompt, file.name, SCORED, answer(read_picture(file))))
+                report.keep(file.name)
+            except ValueError as error:
+                report.drop(file.name, "unreadable", str(error))
+                judged.append(Judged(key, prompt, file.name, "unreadable", answer(None)))
+    return judged
+
+
+def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
+    """The pictures of every prompt, and those that answer none.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not images.is_dir():
+        raise FileNotFoundError(f"no folder of pictures {images}")
+    files: dict[str, list[Path]] = {}
+    unknown = []
+    for file in sorted(file for file in images.iterdir() if file.suffix.lower() in SUFFIXES):
+        start, _, number = file.stem.rpartition("_")
+        if file.stem in keys:
+            files.setdefault(file.stem, []).append(file)
+        elif number.isdecimal() and start in keys:
+            files.setdefault(start, []).append(file)
+        else:
+            unknown.append(file)
+    return files, unknown
+
+
+def read_picture(file: Path) -> Picture:
+    """A picture upright, in RGB, transparent parts white.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    try:
+        with Image.open(file) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+            page = Image.new("RGBA", upright.size, "white")
+            return np.asarray(Image.alpha_composite(page, upright).convert("RGB"))
+    # ImportError: ultralytics, once imported, makes Pillow look for a HEIF plug-in when it cannot read a file.
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ImportError) as error:
+        raise ValueError(f"{file.name} cannot be read: {str(error).replace(str(file), file.name)}") from error
+
+
+def told(report: Report) -> list[str]:
+    """What did not go well, in a line each."""
+    lines = []
+    for reason in ("missing", "unreadable"):
+        names = [str(lost["key"]) for lost in report.rejections if lost["reason"] == reason]
+        if names:
+            lines.append(f"{len(names)} {reason}, scored 0: {_some(names)}")
+    for fact, words in (
+        ("files_without_prompt", "pictures answer no prompt and are not scored"),
+        ("references_missing", "references are not there; their prompts have CLIP-T and HPS only"),
+    ):
+        names = report.facts.get(fact)
+        if isinstance(names, list) and names:
+            lines.append(f"{len(names)} {words}: {_some([str(name) for name in names])}")
+    return lines
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NUM_NAMED
+    return ", ".join(names[:NUM_NAMED]) + (f" and {more} more" if more > 0 else "")

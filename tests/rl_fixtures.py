@@ -1,0 +1,101 @@
+"""A learner on a random tiny generator, with a judge whose taste is known."""
+
+import numpy as np
+import torch
+
+from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter
+from mcpipe.flux.network import ReferenceFlux
+from mcpipe.flux.tokens import layout
+from mcpipe.models.protocols import Faces
+from mcpipe.report import Report
+from mcpipe.train.learner import Learner
+from mcpipe.train.rewards import Judges, Prompt
+from mcpipe.train.rl_params import TrainRLParams
+
+RL = {
+    "seed": 0,
+    "num_iterations": 2,
+    "prompts_per_iteration": 1,
+    "sampling": {
+        "variant": "flow_grpo", "num_steps": 5, "shift": 3.0, "guidance": 3.5, "eta": 0.7, "group_size": 4,
+        "samples_per_pass": 2, "window_size": 2, "move_every": 1, "stride": 1,
+    },
+    "update": {
+        "updates_per_rollout": 2, "ratio": "sequence", "gradient": "joint", "clip_low": 1e-4, "clip_high": 1e-4,
+        "aggregate": "advantage", "max_advantage": 5.0, "learning_rate": 1e-3, "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+    },
+    "rewards": {"text": 1.4, "aesthetic": 0.7, "identity": 0.5, "matching": "hungarian"},
+    "faces": {"min_score": 0.5, "detection_size": 256},
+    "watch": {
+        "pictures_every": 1, "num_prompts": 1, "max_ratio_drift": 0.5, "num_compared": 2, "max_disagreement": 0.05,
+    },
+}  # fmt: skip
+
+
+def settings(**changes):
+    """The settings above with other values in some sections, or other values at the top."""
+    merged = {name: RL[name] | value if isinstance(value, dict) else value for name, value in changes.items()}
+    return TrainRLParams.model_validate(RL | merged)
+
+
+class Judge:
+    """Likes pictures by their mean brightness; sees one face, of a fixed direction."""
+
+    name = "judge"
+
+    def __init__(self, fault=None):
+        self.fault = fault
+
+    def faces(self, picture):
+        return Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2)), np.eye(3)[:1])
+
+    def pictures(self, pictures):
+        if self.fault == "crash":
+            raise RuntimeError("no more memory")
+        return np.stack([[p.mean() / 255, 0.0, 0.0] for p in pictures])
+
+    def texts(self, texts):
+        return np.array([[1.0, 0.0, 0.0]] * len(texts))
+
+    def scores(self, pictures, prompts):
+        scores = np.array([picture.mean() / 255 for picture in pictures])
+        return np.full(len(pictures), np.nan) if self.fault == "nan" else scores
+
+
+class Diary:
+    """Keeps in memory what it is told."""
+
+    def __init__(self):
+        self.told, self.drawn = {}, {}
+
+    def rows(self, iteration, rows):
+        self.told[iteration] = list(rows)
+
+    def pictures(self, iteration, pictures):
+        self.drawn[iteration] = pictures
+
+
+def network_of(generator):
+    """The generator with an adapter that does something."""
+    experts = ExpertParams(num_experts=4, top_k=1, router="st")
+    add_adapter(generator.transformer, AdapterSpec(rank=4, experts=experts, image_size=32, reference_size=16), 0)
+    random = torch.Generator().manual_seed(0)
+    for parameter in generator.transformer.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=random)
+    return ReferenceFlux(generator.transformer, layout(generator, 32, 16), 3.5)
+
+
+def learner_of(generator, network, judge, **changes):
+    report = Report("train_rl")
+    return Learner(generator, network, Judges(judge, judge, judge, judge), settings(**changes), report), report
+
+
+def prompts_of(people):
+    """Two prompts: about two people, and about one."""
+    texts = ["two people in a park", "a person with brown hair and glasses"]
+    return [
+        Prompt(text[:3], text, faces, np.eye(3)[: len(faces)], np.eye(3)[: len(faces)])
+        for text, faces in zip(texts, people[:2], strict=True)
+    ]

@@ -1,0 +1,178 @@
+"""Adapter files: UNO's as a start, and what is said of files that belong elsewhere."""
+
+from contextlib import suppress
+
+import pytest
+import torch
+from diffusers.loaders.lora_conversion_utils import _convert_xlabs_flux_lora_to_diffusers
+from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE
+from safetensors.torch import load_file, save_file
+
+from mcpipe.flux.adapters import (
+    EXPERTS_FILE,
+    PLAIN_FILE,
+    AdapterSpec,
+    ExpertParams,
+    add_adapter,
+    import_uno,
+    load_adapter,
+    save_adapter,
+    start_adapter,
+    trainable,
+)
+from mcpipe.flux.backbone import load_generator
+from mcpipe.flux.uno import from_uno
+
+EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st")
+PLAIN = AdapterSpec(rank=4, experts=None, image_size=IMAGE_SIZE, reference_size=REFERENCE_SIZE)
+MIXED = PLAIN.model_copy(update={"experts": EXPERTS})
+
+
+def uno_weights(num_double=2, num_single=2, width=64, rank=4):
+    """What UNO's training script saves, for FLUX of this size."""
+    random = torch.Generator().manual_seed(0)
+    layers = [
+        (f"double_blocks.{i}.processor.{name}", width, outputs * width)
+        for i in range(num_double)
+        for name, outputs in (("qkv_lora1", 3), ("proj_lora1", 1), ("qkv_lora2", 3), ("proj_lora2", 1))
+    ]
+    for i in range(num_single):
+        layers.append((f"single_blocks.{i}.processor.qkv_lora", width, 3 * width))
+        layers.append((f"single_blocks.{i}.processor.proj_lora", 5 * width, width))
+    weights = {}
+    for name, inputs, outputs in layers:
+        weights[f"{name}.down.weight"] = torch.randn(rank, inputs, generator=random) * 0.1
+        weights[f"{name}.up.weight"] = torch.randn(outputs, rank, generator=random) * 0.1
+    return weights
+
+
+def outputs(transformer):
+    """What a transformer makes of fixed inputs."""
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        return transformer(
+            hidden_states=torch.randn(1, 16, 16, generator=random),
+            encoder_hidden_states=torch.randn(1, 12, 24, generator=random),
+            pooled_projections=torch.randn(1, 16, generator=random),
+            timestep=torch.tensor([0.5]),
+            guidance=torch.tensor([1.0]),
+            img_ids=torch.zeros(16, 3),
+            txt_ids=torch.zeros(12, 3),
+            return_dict=False,
+        )[0]
+
+
+def shaken(generator, spec, folder):
+    """The folder of an adapter that matters."""
+    add_adapter(generator.transformer, spec, seed=0)
+    random = torch.Generator().manual_seed(0)
+    for parameter in trainable(generator.transformer).values():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
+    folder.mkdir()
+    save_adapter(generator.transformer, spec, folder)
+    return folder
+
+
+def test_unos_layers_get_the_names_that_diffusers_gives_them():
+    found = from_uno(uno_weights())
+    expected = _convert_xlabs_flux_lora_to_diffusers(uno_weights())
+    assert {f"transformer.{key}" for key in found} == expected.keys()
+    assert all(torch.equal(weight, expected[f"transformer.{key}"]) for key, weight in found.items())
+
+
+def test_stages_start_from_unos_file_as_the_stock_pipeline_reads_it(generator_folder, tmp_path):
+    file = tmp_path / "dit_lora.safetensors"
+    save_file(uno_weights(), file)
+    stock = load_generator(generator_folder)
+    base = outputs(stock.transformer)
+    stock.load_lora_weights(tmp_path, weight_name=file.name)
+    expected = outputs(stock.transformer)
+    assert (expected - base).abs().max() > 1e-3, "it matters"
+    assert import_uno(file, tmp_path, IMAGE_SIZE, REFERENCE_SIZE) == PLAIN
+    for spec in (PLAIN, MIXED):
+        ours = load_generator(generator_folder)
+        start_adapter(ours, tmp_path, spec, seed=1)
+        torch.testing.assert_close(outputs(ours.transformer), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fault"),
+    [
+        ({"num_double": 3}, "it is for 3 double and 2 single blocks, this generator has 2 double and 2 single blocks"),
+        ({"width": 32}, r"to_\w+\.lora_\w\.weight is \(4, 32\), but \(4, 64\) in this generator"),
+        ({"rank": 8}, r"adapter\.json has rank 8; it cannot go on with rank 4"),
+    ],
+)
+def test_unos_files_of_another_generator_or_rank_are_named(generator, tmp_path, sizes, fault):
+    save_file(uno_weights(**sizes), tmp_path / "dit_lora.safetensors")
+    import_uno(tmp_path / "dit_lora.safetensors", tmp_path, IMAGE_SIZE, REFERENCE_SIZE)
+    with pytest.raises(ValueError, match=fault) as caught:
+        start_adapter(generator, tmp_path, PLAIN, seed=0)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_files_that_are_not_unos_are_named(tmp_path):
+    file = tmp_path / "lora.safetensors"
+    with pytest.raises(FileNotFoundError, match="lora.safetensors"):
+        import_uno(file, tmp_path, IMAGE_SIZE, REFERENCE_SIZE)
+    half = uno_weights()
+    del half["single_blocks.1.processor.qkv_lora.up.weight"]
+    for weights, fault in (
+        ({"something": torch.zeros(1)}, "should hold a LoRA of one rank, found none"),
+        (uno_weights() | {"double_blocks.0.processor.mlp_lora.down.weight": torch.zeros(1)}, "no layer that UNO"),
+        (half, "lacks its other half"),
+    ):
+        save_file(weights, file)
+        with pytest.raises(ValueError, match=fault) as caught:
+            import_uno(file, tmp_path, IMAGE_SIZE, REFERENCE_SIZE)
+        assert str(file) in str(caught.value)
+
+
+def test_adapters_of_another_zoo_are_refused(generator, generator_folder, tmp_path):
+    folder = shaken(generator, MIXED, tmp_path / "adapter")
+    same = load_generator(generator_folder)
+    same.transformer.to(torch.bfloat16)
+    load_adapter(same, folder)
+    other = load_generator(generator_folder)
+    other.transformer.x_embedder.weight.data[0, 0] += 1
+    with pytest.raises(ValueError, match=rf"{PLAIN_FILE} was trained on another generator"):
+        load_adapter(other, folder)
+
+
+def test_adapters_whose_files_disagree_are_refused(generator, generator_folder, tmp_path):
+    folder = shaken(generator, MIXED, tmp_path / "adapter")
+    description = folder / "adapter.json"
+    as_written = description.read_text()
+    for was, becomes, fault in (
+        ('"rank": 4', '"rank": 8', rf"{PLAIN_FILE} does not fit: its rank is 4 at .*, the adapter's 8"),
+        (
+            '"num_experts": 4',
+            '"num_experts": 2',
+            rf"{EXPERTS_FILE} does not fit: it has 4 experts at .*, the adapter 2",
+        ),
+        ('"placement": "ffn_out"', '"placement": "double"', rf"{PLAIN_FILE} does not fit: \d+ weights are missing"),
+    ):
+        description.write_text(as_written.replace(was, becomes))
+        with pytest.raises(ValueError, match=fault):
+            load_adapter(load_generator(generator_folder), folder)
+    description.write_text(as_written)
+    with pytest.raises(ValueError, match=r"adapter\.json has experts .* cannot go on with"):
+        start_adapter(load_generator(generator_folder), folder, PLAIN, seed=0)
+
+
+def test_stock_loaders_do_not_take_the_experts_for_one_large_lora(generator, generator_folder, tmp_path):
+    """Under peft's own names they would load all experts, added up, without a word."""
+    folder = shaken(generator, MIXED, tmp_path / "adapter")
+    trap = {
+        key.replace("lora_moe_", "lora_"): weight
+        for key, weight in load_file(folder / EXPERTS_FILE).items()
+        if "router" not in key
+    }
+    stock = load_generator(generator_folder)
+    base = outputs(stock.transformer)
+    with suppress(ValueError, KeyError, IndexError, TypeError, AttributeError):  # a refusal is as good
+        stock.load_lora_weights(folder, weight_name=EXPERTS_FILE)
+    assert torch.equal(outputs(stock.transformer), base)
+    fooled = load_generator(generator_folder)
+    fooled.load_lora_weights({f"transformer.{key.removeprefix('transformer.')}": w for key, w in trap.items()})
+    assert (outputs(fooled.transformer) - base).abs().max() > 1e-2, "what the names protect from"

@@ -1,0 +1,104 @@
+"""The same training on one process and on two: what a machine is made of does not change what is learned."""
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import torch
+import yaml
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from imports import ROOT
+from training_fixtures import MULTI, SINGLE, Killed, files_of, outcome
+
+from stages import s07_train_single, s08_train_multi
+
+pytest_plugins = ["training_fixtures"]
+
+STEPS = {"num_steps": 3, "batch_size": 4}
+MEANS = {"flow", "attention", "attention_inside", "grad_norm"}
+"""Curves that are means over samples, or follow from them; the busiest expert is one of those that a device sees."""
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def process(rank, port, work, environment):
+    """What ``accelerate launch --cpu`` tells a process of two, then the work."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", **environment}
+    GradientState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        work()
+    except Killed:
+        sys.exit(9)
+    assert PartialState().num_processes == 2
+    torch.distributed.destroy_process_group()
+
+
+def on_two_processes(work, **environment):
+    """Exit codes of two processes, forked, so that nothing is imported again."""
+    context = multiprocessing.get_context("fork")
+    port = free_port()
+    running = [context.Process(target=process, args=(rank, port, work, environment)) for rank in range(2)]
+    for one in running:
+        one.start()
+    for one in running:
+        one.join(200)
+        one.kill()
+    return [one.exitcode for one in running]
+
+
+def assert_same(folder, other):
+    """Up to rounding in another order."""
+    (curves, weights), (others, other_weights) = outcome(folder), outcome(other)
+    assert curves.keys() == others.keys()
+    for name in curves.keys() & MEANS:
+        np.testing.assert_allclose(others[name], curves[name], rtol=1e-5, err_msg=name)
+    assert weights.keys() == other_weights.keys()
+    for name in weights:
+        np.testing.assert_allclose(other_weights[name], weights[name], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_two_processes_learn_what_one_learns(encoded, generator_folder, tmp_path):
+    """As a person starts it, without sharding."""
+    params = SINGLE.model_copy(update=STEPS)
+    s07_train_single.run(encoded, generator_folder, tmp_path / "alone", params)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train_single": params.model_dump()}))
+    options = f"--cpu --num_machines 1 --num_processes 2 --mixed_precision no --main_process_port {free_port()}"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *options.split(), "--dynamo_backend", "no"]
+    paths = [encoded, generator_folder, tmp_path / "together"]
+    done = subprocess.run(
+        [*launch, "-m", "stages", "train_single", *map(str, paths)],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("training steps: 3/3") == 1, "one of them talks"
+    assert_same(tmp_path / "alone", tmp_path / "together")
+
+
+def test_shards_learn_what_one_process_learns_and_go_on_exactly(
+    encoded, stage_one, generator_folder, tmp_path, killed_at
+):
+    params = MULTI.model_copy(update=STEPS)
+
+    def run(name):
+        s08_train_multi.run(encoded, stage_one, generator_folder, tmp_path / name / "train_multi", params)
+
+    killed_at(None)
+    run("alone")
+    assert on_two_processes(lambda: run("sharded"), MCPIPE_SHARDING="adapter") == [0, 0]
+    assert_same(tmp_path / "alone" / "train_multi", tmp_path / "sharded" / "train_multi")
+    killed_at(2)
+    assert on_two_processes(lambda: run("killed"), MCPIPE_SHARDING="all") == [9, 9]
+    assert list((tmp_path / "killed").rglob("training.pt"))
+    killed_at(None)
+    assert on_two_processes(lambda: run("killed"), MCPIPE_SHARDING="adapter") == [0, 0]
+    sharded, killed = files_of(tmp_path / "sharded" / "train_multi"), files_of(tmp_path / "killed" / "train_multi")
+    assert killed == sharded, "a base that is spread, a checkpoint and another layout change no bit"

@@ -1,0 +1,181 @@
+"""What is pushed comes back in another clone, computes nothing there, and damage on the way is noticed.
+
+Against servers on loopback: a real S3 API (moto) and WebDAV (wsgidav), which the extra ``remotes-test`` brings.
+"""
+
+import configparser
+import os
+import subprocess
+import sys
+from hashlib import md5
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from imports import ROOT
+
+SECRET = "loopback-secret-4711"
+STAGE = """
+import pathlib, sys
+with open("ran.log", "a") as log:
+    log.write("ran\\n")
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir(parents=True)
+for name in ("first", "second"):
+    (folder / f"{name}.tar").write_bytes(name.encode() * 500)
+"""
+PIPELINE = "stages: {work: {cmd: python stage.py data/work, deps: [stage.py], outs: [data/work]}}\n"
+SETTINGS = "[core]\n    analytics = false\n    remote = team\n['remote \"team\"']\n    verify = true\n"
+
+
+class S3:
+    """A bucket behind a real S3 API."""
+
+    def __init__(self, folder):
+        pytest.importorskip("dvc_s3", reason="needs pip install 'mcpipe[remotes-test]'")
+        server = pytest.importorskip("moto.server", reason="needs pip install 'mcpipe[remotes-test]'")
+        self.server = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self.server.start()
+        self.address = "http://{}:{}".format(*self.server.get_host_and_port())
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": "team",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        self.settings = f"    url = s3://clips/store\n    endpointurl = {self.address}\n"
+        self.client = pytest.importorskip("boto3").client(
+            "s3", endpoint_url=self.address, region_name="us-east-1",
+            aws_access_key_id="team", aws_secret_access_key=SECRET,
+        )  # fmt: skip
+        self.client.create_bucket(Bucket="clips")
+
+    def objects(self):
+        return [entry["Key"] for entry in self.client.list_objects_v2(Bucket="clips").get("Contents", [])]
+
+    def damage(self, name):
+        content = self.client.get_object(Bucket="clips", Key=name)["Body"].read()
+        self.client.put_object(Bucket="clips", Key=name, Body=b"?" * len(content))
+
+    def close(self):
+        self.server.stop()
+
+
+class WebDav:
+    """A folder behind WebDAV, open to whoever shows the token."""
+
+    def __init__(self, folder):
+        pytest.importorskip("dvc_webdav", reason="needs pip install 'mcpipe[remotes-test]'")
+        wsgi = pytest.importorskip("cheroot.wsgi", reason="needs pip install 'mcpipe[remotes-test]'")
+        dav = pytest.importorskip("wsgidav.wsgidav_app", reason="needs pip install 'mcpipe[remotes-test]'")
+        self.folder = folder / "store"
+        self.folder.mkdir()
+        quiet = {"logging": {"enable": False}, "verbose": 0}
+        inner = dav.WsgiDAVApp({
+            "provider_mapping": {"/": str(self.folder)}, "simple_dc": {"user_mapping": {"*": True}}, **quiet,
+        })  # fmt: skip
+
+        def guarded(environ, start_response):
+            if environ.get("HTTP_AUTHORIZATION") == f"Bearer {SECRET}":
+                return inner(environ, start_response)
+            start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Length", "0")])
+            return [b""]
+
+        self.server = wsgi.Server(("127.0.0.1", 0), guarded)
+        self.server.prepare()
+        self.thread = Thread(target=self.server.serve, daemon=True)
+        self.thread.start()
+        self.environment = {"TEAM_TOKEN": SECRET}
+        port = self.server.bind_addr[1]
+        self.settings = (
+            f"    url = webdav://127.0.0.1:{port}/\n    ssl_verify = false\n"
+            "    bearer_token_command = printenv TEAM_TOKEN\n"
+        )
+
+    def objects(self):
+        return [str(file.relative_to(self.folder)) for file in self.folder.rglob("*") if file.is_file()]
+
+    def damage(self, name):
+        file = self.folder / name
+        file.write_bytes(b"?" * file.stat().st_size)
+
+    def close(self):
+        self.server.stop()
+        self.thread.join()
+
+
+@pytest.fixture(params=[S3, WebDav])
+def remote(request, tmp_path):
+    server = request.param(tmp_path)
+    yield server
+    server.close()
+
+
+def run(folder, command, remote, *, check=True, credentials=True):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    environment |= {"DVC_NO_ANALYTICS": "true", "HOME": str(folder.parent)} | (
+        remote.environment if credentials else {}
+    )
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    program, *arguments = command.split()
+    command = [sys.executable, "-m", "dvc", *arguments] if program == "dvc" else [program, *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0 or not check, done.stderr
+    return done
+
+
+@pytest.fixture
+def project(tmp_path, remote):
+    """A repository whose one stage has run and whose remote is set up as the documentation says."""
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "stage.py").write_text(STAGE)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / ".gitignore").write_text("/ran.log\n")
+    run(folder, "git init -q", remote)
+    run(folder, "dvc init -q", remote)
+    (folder / ".dvc" / "config").write_text(SETTINGS + remote.settings)
+    run(folder, "dvc repro -q", remote)
+    for command in ("git add .", "git -c user.name=n -c user.email=n@example.org commit -qm start"):
+        run(folder, command, remote)
+    return folder
+
+
+def test_second_clone_pulls_computes_nothing_and_notices_damage(project, remote, tmp_path):
+    refused = run(project, "dvc push", remote, check=False, credentials=False)
+    assert refused.returncode
+    assert remote.objects() == []
+    run(project, "dvc push -q --run-cache", remote)
+
+    clone = tmp_path / "second"
+    run(tmp_path, f"git clone -q {project} {clone}", remote)
+    run(clone, "dvc pull -q", remote)
+    assert {file.name: file.read_bytes() for file in (clone / "data" / "work").iterdir()} == {
+        file.name: file.read_bytes() for file in (project / "data" / "work").iterdir()
+    }
+    run(clone, "dvc repro", remote)
+    assert not (clone / "ran.log").exists()
+
+    tracked = run(clone, "git ls-files", remote).stdout.split()
+    assert not any(SECRET in (clone / file).read_text() for file in [*tracked, ".dvc/config"])
+
+    damaged = md5((project / "data" / "work" / "second.tar").read_bytes()).hexdigest()
+    remote.damage(next(name for name in remote.objects() if name.endswith(f"{damaged[:2]}/{damaged[2:]}")))
+    third = tmp_path / "third"
+    run(tmp_path, f"git clone -q {project} {third}", remote)
+    refused = run(third, "dvc pull", remote, check=False)
+    assert refused.returncode
+    assert "data/work" in refused.stderr
+    assert not (third / "data" / "work" / "second.tar").exists()
+    named = run(third, "dvc data status --granular --not-in-remote", remote).stdout + refused.stderr
+    assert "second.tar" in named or damaged in named
+    assert "first.tar" not in refused.stderr
+
+
+def test_no_credential_is_tracked():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / ".dvc" / "config")
+    for section in settings.sections():
+        for key in settings[section]:
+            assert not any(word in key for word in ("password", "secret", "token", "access_key", "auth_header", "sas"))
+    tracked = subprocess.run(["git", "ls-files", ".dvc"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert not {".dvc/config.local"} & set(tracked.split())

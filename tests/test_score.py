@@ -1,0 +1,186 @@
+"""``mcpipe score``: any folder of pictures in the same table, what is missing named and counted."""
+
+import argparse
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from bench_fixtures import scene, write_suite
+from fake_judges import Encoder, Finder, Heldout, Scorer, judges
+from imports import ROOT
+from PIL import Image
+from test_suites import DREAM
+
+from mcpipe.report import read_report
+from mcpipe.shards import read_shards
+from stages import scoring
+from stages.scoring import command, files_by_prompt, read_picture, scoring_arguments
+
+PROMPTS = ["face-0+face-1", "face-1+face-2", "face-2+face-3"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the benchmark and settings, and judges that need no checkpoint."""
+    write_suite(tmp_path)
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["models"] = dict.fromkeys(scoring.MODELS, "none")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "theirs").mkdir()
+    finder = Finder(np.eye(4)[:2, :3])
+    finder.embeddings = np.eye(4)[:2]
+    finder.name = "eyes"
+    heldout = Heldout()
+    heldout.name = "others"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scoring, "load_judges", lambda *_, **__: judges(finder, heldout))
+    for name in ("Clip", "Dino"):
+        monkeypatch.setattr(scoring, name, lambda _: Encoder())
+    monkeypatch.setattr(scoring, "HpsV2_1", lambda _: Scorer())
+    return tmp_path
+
+
+def draw(place, *names):
+    for seed, name in enumerate(names):
+        Image.fromarray(scene(seed, 16, 16)[0]).save(place / "theirs" / name)
+
+
+def score(*arguments):
+    parser = argparse.ArgumentParser()
+    scoring_arguments(parser)
+    chosen = {"--suite": "mcpipe", "--images": "theirs", "--name": "theirs", "--out": "results", "--pairs": "pairs"}
+    chosen |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    return command(parser.parse_args([word for pair in chosen.items() for word in pair]))
+
+
+def rows(place, name="theirs"):
+    return pq.read_table(place / "results" / name / "rows.parquet").to_pylist()
+
+
+def test_missing_and_broken_pictures_are_named_counted_and_score_zero(place):
+    draw(place, f"{PROMPTS[0]}.png", "stranger.png")
+    (place / "theirs" / f"{PROMPTS[1]}.jpg").write_bytes(b"no picture")
+    said = score()
+    assert f"1 missing, scored 0: {PROMPTS[2]}" in said
+    assert f"1 unreadable, scored 0: {PROMPTS[1]}.jpg" in said
+    assert "1 pictures answer no prompt and are not scored: stranger.png" in said
+    assert "counts 0 and stays in the mean" in said
+    there, broken, missing = rows(place)
+    assert [row["status"] for row in (there, broken, missing)] == ["scored", "unreadable", "missing"]
+    for metric in ("clip_t", "face_sim", "dino_i", "clip_i", "hps", "overall", "detection_rate", "face_sim_heldout"):
+        assert broken[metric] == missing[metric] == 0, metric
+    assert there["clip_t"] > 0
+    assert broken["swap_rate"] is missing["copy_paste"] is None
+    metrics = json.loads((place / "results" / "theirs" / "metrics.json").read_text())
+    assert (metrics["num_images"], metrics["num_missing"]) == (3, 2)
+    assert metrics["clip_t"] == pytest.approx(there["clip_t"] / 3, abs=1e-6)
+    report = read_report(place / "results" / "theirs")
+    assert report["dropped"] == {"missing": 1, "unreadable": 1}
+    assert report["facts"]["files_without_prompt"] == ["stranger.png"]
+
+
+def test_people_who_are_known_have_known_scores_and_the_same_bytes_every_time(place):
+    """The people found are always the first two of the pool: Face-Sim is known for every pair."""
+    draw(place, *(f"{key}.png" for key in PROMPTS))
+    score()
+    assert [row["face_sim"] for row in rows(place)] == pytest.approx([1, 0.5, 0])
+    assert [row["same"] for row in rows(place)] == [[1, 1], [1, 0], [0, 0]]
+    assert [row["cross"] for row in rows(place)][0] == [0, 0]
+    first = {file.name: file.read_bytes() for file in (place / "results" / "theirs").iterdir()}
+    score()
+    assert {file.name: file.read_bytes() for file in (place / "results" / "theirs").iterdir()} == first
+
+
+def test_several_pictures_of_a_prompt_count_as_one(place):
+    draw(place, f"{PROMPTS[0]}_0.png", f"{PROMPTS[0]}_1.png", f"{PROMPTS[1]}.png", f"{PROMPTS[2]}.webp")
+    score()
+    assert [row["key"] for row in rows(place)] == [PROMPTS[0], *PROMPTS]
+    metrics = json.loads((place / "results" / "theirs" / "metrics.json").read_text())
+    assert metrics["num_images"] == 4
+    assert metrics["face_sim"] == pytest.approx(1.5 / 3)
+
+
+def test_results_of_the_pipeline_are_not_overwritten(place):
+    before = (place / "results" / "train_rl" / "metrics.json").read_bytes()
+    with pytest.raises(ValueError, match="arm of the pipeline"):
+        score("--name", "train_rl")
+    for name in ("../x", "", ".hidden"):
+        with pytest.raises(ValueError, match="--name"):
+            score("--name", name)
+    assert (place / "results" / "train_rl" / "metrics.json").read_bytes() == before
+
+
+def test_faults_of_the_command_line_are_told(place):
+    with pytest.raises(FileNotFoundError, match="no folder of pictures nowhere"):
+        score("--images", "nowhere")
+    with pytest.raises(ValueError, match="needs its published prompt file"):
+        score("--suite", "dreambench")
+    with pytest.raises(ValueError, match=r"evaluate\.interval\.resamples"):
+        score("-S", "evaluate.interval.resamples=3")
+    (place / "wrong.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"wrong\.json is no prompt file of dreambench"):
+        score("--suite", "dreambench", "--prompts", "wrong.json")
+    assert not (place / "results" / "theirs").exists()
+
+
+def test_a_public_suite_uses_the_references_that_are_there(place):
+    (place / "dream.json").write_text(json.dumps([*DREAM, {"prompt": "a dog", "image_paths": ["./photos/dog/01.jpg"]}]))
+    for name in ("mug/02.jpg", "cat/00.jpg"):
+        (place / "given" / "photos" / name).parent.mkdir(parents=True)
+        Image.fromarray(scene(5, 16, 16)[0]).save(place / "given" / "photos" / name)
+    draw(place, "0000.png", "0002.png")
+    said = score("--suite", "dreambench", "--prompts", "dream.json", "--references", "given")
+    assert "1 references are not there; their prompts have CLIP-T and HPS only: ./photos/dog/01.jpg" in said
+    there, lost, bare = rows(place)
+    assert 0 < there["dino_i"] <= 1
+    assert (lost["status"], lost["dino_i"], lost["face_sim"]) == ("missing", 0, None)
+    assert bare["dino_i"] is bare["overall"] is None
+    assert bare["clip_t"] > 0
+    metrics = json.loads((place / "results" / "theirs" / "metrics.json").read_text())
+    assert metrics["suite"] == "dreambench"
+    assert "face_sim" not in metrics
+    with pytest.raises(FileNotFoundError, match="no folder of references"):
+        score("--suite", "dreambench", "--prompts", "dream.json", "--references", "nowhere")
+
+
+def test_a_handout_tells_another_system_everything_it_needs(place):
+    parser = argparse.ArgumentParser()
+    scoring_arguments(parser)
+    command(parser.parse_args(["--suite", "mcpipe", "--pairs", "pairs", "--handout", "given"]))
+    with (place / "given" / "prompts.csv").open(newline="") as lines:
+        table = list(csv.DictReader(lines))
+    assert [line["key"] for line in table] == PROMPTS
+    assert table[1]["prompt"] == next(r.text("prompt") for r in read_shards(place / "pairs" / "bench"))
+    faces = [read_picture(place / "given" / face) for face in table[1]["faces"].split()]
+    pool = {record.key: record.arrays["reference"] for record in read_shards(place / "pairs" / "faces")}
+    assert [np.array_equal(*pair) for pair in zip(faces, (pool["face-1"], pool["face-2"]), strict=True)] == [True, True]
+    with pytest.raises(ValueError, match="exists; name a new folder"):
+        command(parser.parse_args(["--suite", "mcpipe", "--pairs", "pairs", "--handout", "given"]))
+    with pytest.raises(ValueError, match="takes --images DIR and --name"):
+        command(parser.parse_args(["--suite", "mcpipe", "--pairs", "pairs"]))
+
+
+def test_files_belong_to_the_prompt_they_are_called_after(tmp_path):
+    for name in ("a.png", "a_1.png", "a_1_0.JPG", "b_x.png", "c.txt"):
+        (tmp_path / name).touch()
+    files, unknown = files_by_prompt(tmp_path, {"a", "a_1", "b"})
+    assert {key: [file.name for file in some] for key, some in files.items()} == {
+        "a": ["a.png"], "a_1": ["a_1.png", "a_1_0.JPG"]
+    }  # fmt: skip
+    assert [file.name for file in unknown] == ["b_x.png"]
+
+
+def test_pictures_are_read_as_people_see_them(tmp_path):
+    Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (read_picture(tmp_path / "clear.png") == 255).all()
+    turned = Image.new("RGB", (4, 2))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_picture(tmp_path / "turned.jpg").shape == (4, 2, 3)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "clear.png").read_bytes()[:40])
+    with pytest.raises(ValueError, match=r"cut\.png cannot be read"):
+        read_picture(tmp_path / "cut.png")
