@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 LIVE = "live/plots/metrics"
 """Where DVCLive keeps its tables inside a training stage's output."""
-USAGE = "expert_usage"
-"""The fact in which a training stage tells, by layer, the share of tokens that each expert got."""
+USAGE = ("held_out", "after", "expert_shares")
+"""Where among its facts a training stage tells, by layer, the share of tokens that each expert got."""
 UNSAFE = ("crashed", "timed_out")
 """Clips refused for these reasons are not opened again: they would take the report down, too."""
 
@@ -99,7 +99,10 @@ def read_curves(model: Path) -> Curves:
         if len(table) > 1:
             values = [float(line[file.stem]) for line in table]
             plots.append((name, curve_plot(name, [float(line["step"]) for line in table], values)))
-    layers = TypeAdapter(dict[str, list[float]]).validate_python(account(model).facts.get(USAGE, {}))
+    told: Any = account(model).facts
+    for name in USAGE:
+        told = told.get(name, {})
+    layers = TypeAdapter(dict[str, list[float]]).validate_python(told)
     return Curves(model.name, plots, usage_plot(model.name, layers) if layers else None)
 
 

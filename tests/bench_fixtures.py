@@ -131,7 +131,8 @@ def write_models(models: Path) -> None:
         report = Report(arm, ("numpy",))
         report.facts = {"steps": 40}
         if arm == "train_multi":
-            report.facts["expert_usage"] = {"blocks.0": [0.4, 0.3, 0.2, 0.1], "blocks.1": [0.25, 0.25, 0.25, 0.25]}
+            shares = {"blocks.0": [0.4, 0.3, 0.2, 0.1], "blocks.1": [0.25, 0.25, 0.25, 0.25]}
+            report.facts["held_out"] = {"after": {"expert_shares": shares}}
         report.write(models / arm)
     faces = scene(3, 96, 96)[2]
     (models / "train_multi" / "attention").mkdir()

@@ -2,7 +2,8 @@
 
 It is taught through its own processor, by next-token prediction on the answers. Words that tell one person from
 another are few among many that never change, so the loss is focal (what is already certain weighs little), and heads
-read the same off the visual tokens while it learns (`zoo.build.sightings`).
+read the same off the visual tokens while it learns (`zoo.build.sightings`). Questions are asked several at a time about
+one picture (`zoo.build.apart`), and the network is shown where to look for what they name (`zoo.build.pointing`).
 """
 
 from collections.abc import Sequence
