@@ -28,6 +28,10 @@ repro: setup ## run every stage that is not up to date, then print the benchmark
 test: setup ## run the tests
 	python -m pytest --numprocesses 2 --dist loadfile
 
+test-remotes: setup ## install DVC's remotes and test them against an S3 and a WebDAV server on this machine
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[remotes-test]'
+	python -m pytest tests/test_remotes.py
+
 ablation: setup ## the paper's ablation on the tiny zoo, through DVC's queue; goes on where it was interrupted
 	python -m benchmarks.ablation
 
@@ -47,4 +51,4 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup repro test ablation lint zoo zoo-scores lock
+.PHONY: help setup repro test ablation lint zoo zoo-scores lock test-remotes
