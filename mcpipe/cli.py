@@ -92,8 +92,10 @@ def _shell(module: str) -> ModuleType:
     """A module of the shell, named here and imported nowhere in mcpipe: what opens paths lies outside."""
     # Libraries look at the environment when they are imported, which the shell does.
     from mcpipe.offline import stay_offline
+    from mcpipe.threads import one_thread
 
     stay_offline()
+    one_thread()
     return import_module(module)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mcpipe.offline import stay_offline
 from mcpipe.params import Params, read_params
+from mcpipe.threads import one_thread
 from stages import STAGES
 
 SETTINGS = Path("params.yaml")
@@ -23,6 +24,7 @@ logger = logging.getLogger("stages")
 def main(arguments: list[str]) -> int:
     """Run the stage that the arguments name; returns the exit status."""
     stay_offline()
+    one_thread()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for room in ("mcpipe", "stages"):
         logging.getLogger(room).setLevel(os.environ.get("MCPIPE_LOG", "INFO"))

@@ -8,7 +8,7 @@ import pytest
 from imports import ROOT, imported_modules, module_file, project_modules
 
 LAYERS = [
-    {"params", "offline"},
+    {"params", "offline", "threads"},
     {"records"},
     {"packing"},
     {"shards", "report", "progress", "store", "fingerprint"},
