@@ -1,11 +1,14 @@
 """What a person can get wrong ends in one line that says what and where, and leaves no half-written output."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 import yaml
 from imports import ROOT
+
+from stages.__main__ import main
 
 SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
@@ -127,3 +130,13 @@ def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
         write()
     assert list(tmp_path.iterdir()) == []
     assert _one_line("frames", caught.value) == "frames: No space left on device: shard-00000.tar"
+
+
+def test_sums_are_taken_by_one_thread_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # so that it is put back afterwards
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert main([]) == 1
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert main([]) == 1
+    assert os.environ["OMP_NUM_THREADS"] == "3"
