@@ -137,7 +137,7 @@ def figure(outcome: Outcome) -> Figure:
     sheet = Figure(figsize=(3.6 * COLUMNS_OF_PANELS, 2.4 * height + 0.4), layout="constrained")
     panels = sheet.subplots(height, COLUMNS_OF_PANELS, squeeze=False, sharey=True).flat
     places = np.arange(len(rows))
-    for panel, metric in zip(panels, metrics, strict=False):
+    for metric, panel in zip(metrics, panels, strict=False):  # what runs out first comes first: no panel is lost
         intervals = [rows[arm][metric] for arm in rows]
         values = np.array([interval.value for interval in intervals])
         reach = [values - [interval.low for interval in intervals], [i.high for i in intervals] - values]
