@@ -1,9 +1,11 @@
 """Where work is done changes nothing but the time it takes; what goes wrong with an item refuses that item alone."""
 
+import os
 from importlib.util import find_spec
 
 import pytest
 from cheap_work import Cheap, CheapParams, Number, content, write
+from imports import ROOT
 
 from mcpipe.fingerprint import fingerprint
 from mcpipe.report import read_report
@@ -37,6 +39,7 @@ def choose(monkeypatch, engine, workers=1, seconds=20.0):
     monkeypatch.setenv("MCPIPE_ENGINE", engine)
     monkeypatch.setenv("MCPIPE_WORKERS", str(workers))
     monkeypatch.setenv("MCPIPE_CLIP_SECONDS", str(seconds))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")  # for Ray's own processes
 
 
 @pytest.mark.parametrize(("engine", "workers"), [("pool", 1), ("pool", 2), pytest.param("ray", 2, marks=ON_RAY)])
