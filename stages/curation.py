@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from rich.table import Table
 
 from mcpipe.curate.frames import FramesParams
@@ -34,8 +33,8 @@ from mcpipe.shards import read_packed
 from stages import s01_frames, s02_subjects, s03_identity, s04_captions, s05_samples
 from stages.s01_frames import ClipFile, file_names
 from stages.s04_captions import CaptionsParams
+from stages.settings import SETTINGS, located, read_content, settings_file
 
-SETTINGS = "params.yaml"
 STAGES = ("frames", "subjects", "identity", "captions", "samples")
 SAMPLE_SCORES = ("split", "identities")
 """What a row tells of a sample's description; the rest repeats earlier stages."""
@@ -88,28 +87,31 @@ def command(options: argparse.Namespace, make: Adapters = Adapters()) -> Table: 
     os.environ.setdefault("MCPIPE_ENGINE", "pool")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "INFO"))
-    local = Path(SETTINGS)
-    settings = read_settings(local if local.is_file() else Path(__file__).parent.parent / SETTINGS, options.changes)
-    return table(curate(options.clips, options.out, settings, make), options.out)
+    return table(curate(options.clips, options.out, read_settings(settings_file(), options.changes), make), options.out)
 
 
 def read_settings(file: Path, changes: Sequence[str]) -> Settings:
-    """The settings of a file with changes ``section.key=value``; checkpoints are looked for beside the file.
+    """The settings of a file with changes ``section.key=value``.
+
+    Checkpoints that the file names are looked for beside it, those that a change names in the current folder.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a change names no setting, or a setting is missing or out of range.
-
+        ValueError: a change names no setting of curation, or a setting is missing or out of range.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"no settings file {file}; run from the root of the project")
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    models = content["models"]
-    models.update({name: str(file.parent / path) for name, path in models.items()})
     for change in changes:
-        _change(content, change)
-    content["models"] = {name: path for name, path in models.items() if name in Models.model_fields}
-    return check_params({name: content.get(name) for name in Settings.model_fields}, Settings)
+        if change.partition("=")[0].partition(".")[0] not in Settings.model_fields:
+            known = ", ".join(Settings.model_fields)
+            raise ValueError(f"-S {change}: should be SECTION.KEY=VALUE, a setting of {SETTINGS} in one of {known}")
+    content = read_content(file, None, [_from_here(change) for change in changes])
+    models = {name: str(path) for name, path in located(content, file.parent).items() if name in Models.model_fields}
+    return check_params({name: (content | {"models": models}).get(name) for name in Settings.model_fields}, Settings)
+
+
+def _from_here(change: str) -> str:
+    """A change whose checkpoint, if it names one, is an absolute path."""
+    name, sign, text = change.partition("=")
+    return f"{name}={json.dumps(str(Path(text).absolute()))}" if sign and name.startswith("models.") else change
 
 
 def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters()) -> list[Row]:  # noqa: B008  frozen
@@ -184,22 +186,3 @@ def table(rows: Sequence[Row], out: Path) -> Table:
         shown.add_row(stage, str(seen), str(seen - reasons.total()), told)
         seen -= reasons.total()
     return shown
-
-
-def _change(content: dict[str, dict[str, JSON]], change: str) -> None:
-    """Put one change ``section.key=value`` into settings.
-
-    Raises:
-        ValueError: it names no setting of curation, or is no such change.
-
-    """
-    name, sign, text = change.partition("=")
-    section, _, key = name.partition(".")
-    if not sign or section not in Settings.model_fields or key not in content.get(section, {}):
-        known = ", ".join(Settings.model_fields)
-        raise ValueError(f"-S {change}: should be SECTION.KEY=VALUE, a setting of params.yaml in one of {known}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"-S {change}: {' '.join(str(error).split())}") from error
-    content[section][key] = str(Path(text).absolute()) if section == "models" else value

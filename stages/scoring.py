@@ -64,7 +64,7 @@ def scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), metavar="DIR", help="the prompts of mcpipe")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="the prompt file of a public suite")
     parser.add_argument("--references", type=Path, metavar="DIR", help="the reference pictures of a public suite")
-    parser.add_argument("--config", metavar="NAME", help="settings of conf/scale/NAME.yaml over params.yaml")
+    parser.add_argument("--conf", metavar="NAME", help="settings of conf/scale/NAME.yaml over params.yaml")
     parser.add_argument(
         "-S", dest="changes", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting"
     )
@@ -89,7 +89,7 @@ def command(options: argparse.Namespace) -> str:
     logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "WARNING"))
     check_name(options.out, options.name)
     file = settings_file()
-    content = read_content(file, options.config, options.changes)
+    content = read_content(file, options.conf, options.changes)
     params = check_params(content.get("evaluate"), EvaluateParams, "evaluate", f"{file}: ")
     models = located(content, file.parent)
     lacking = [name for name in MODELS if name not in models]
