@@ -1,6 +1,7 @@
 """Stage 5: training samples: references, square target, masks, caption, provenance, split."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.samples import (
     SamplesParams,
+    clip_groups,
     crop_masks,
     crop_square,
     face_crop,
@@ -26,6 +28,11 @@ from mcpipe.report import Report, read_report
 from mcpipe.shards import Rows, join_shards, whole_folder, write_shards
 from mcpipe.store import progress_of
 from mcpipe.workers import Decide
+
+logger = logging.getLogger(__name__)
+
+MOST_IN_ONE_GROUP = 0.5
+"""Part of the samples beyond which a group of people who resemble each other is worth a warning."""
 
 
 def run(frames: Path, subjects: Path, identity: Path, captions: Path, samples: Path, params: SamplesParams) -> None:
@@ -67,8 +74,22 @@ def write(work: Samples, sources: tuple[Path, Path, Path, Path], samples: Path) 
             "identities": len({who for names in people.values() for who in names}),
             "train": sum(split == "train" for split in splits.values()),
             "val": sum(split == "val" for split in splits.values()),
+            "largest_group": largest_group(people),
         }
         report.write(folder)
+
+
+def largest_group(people: Mapping[str, Sequence[str]]) -> int:
+    """The most samples that stay together because they share people; says so if these are most of all."""
+    largest = int(np.bincount(clip_groups(people), minlength=1).max())
+    if largest > max(len(people) * MOST_IN_ONE_GROUP, 2):
+        logger.warning(
+            "samples: %d of %d clips share people with each other by samples.same_identity, so that the split cannot "
+            "part them; a higher threshold tells more people apart",
+            largest,
+            len(people),
+        )
+    return largest
 
 
 def identities(identity: Path, captions: Path, params: SamplesParams) -> dict[str, list[str]]:

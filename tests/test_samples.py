@@ -12,6 +12,7 @@ from mcpipe.curate.samples import (
     split_by_identity,
     square_window,
 )
+from stages.s05_samples import largest_group
 
 SENTENCE = SentenceParams(min_words=5, max_words=20, attempts=2, temperature=0.7, max_tokens=64, seed=0)
 
@@ -150,6 +151,16 @@ def test_no_identity_is_in_both_splits():
     assert not seen["train"] & seen["val"]
     assert 0.1 < list(splits.values()).count("val") / len(clips) < 0.2
     assert splits != split_by_identity(clips, val_fraction=0.15, seed=2)
+
+
+def test_look_alikes_that_chain_most_clips_together_are_told(caplog):
+    chain = {f"clip-{i}": [f"one-{i}", f"one-{i + 1}"] for i in range(6)}
+    assert largest_group(chain | pairs_of_strangers(5)) == 6
+    assert "6 of 11 clips" in caplog.text
+    caplog.clear()
+    assert largest_group(pairs_of_strangers(5)) == 1
+    assert largest_group({}) == 0
+    assert not caplog.text
 
 
 def test_more_clips_move_no_other_sample():

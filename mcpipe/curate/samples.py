@@ -154,6 +154,16 @@ def identity_groups(embeddings: Float[np.ndarray, "M D"], same_identity: float) 
     return connected_components(graph, directed=False)[1]
 
 
+def clip_groups(people: Mapping[str, Sequence[Hashable]]) -> Int[np.ndarray, " clips"]:
+    """The group of each clip, given who is in it: clips that share an identity, also through others, are one group."""
+    owners: dict[Hashable, int] = {}
+    pairs = [(i, owners.setdefault(who, i)) for i, name in enumerate(people) for who in people[name]]
+    links = coo_array(
+        (np.ones(len(pairs)), tuple(np.array(pairs, dtype=int).reshape(-1, 2).T)), shape=(len(people),) * 2
+    )
+    return connected_components(links, directed=False)[1]
+
+
 def split_by_identity(people: Mapping[str, Sequence[Hashable]], val_fraction: float, seed: int) -> dict[str, str]:
     """``train`` or ``val`` for each clip, given who is in it, so that no identity is in both.
 
@@ -163,12 +173,8 @@ def split_by_identity(people: Mapping[str, Sequence[Hashable]], val_fraction: fl
     out and one is not (whichever lies closest to the fraction).
     """
     names = list(people)
-    owners: dict[Hashable, int] = {}
-    pairs = [(i, owners.setdefault(who, i)) for i, name in enumerate(names) for who in people[name]]
-    links = coo_array(
-        (np.ones(len(pairs)), tuple(np.array(pairs, dtype=int).reshape(-1, 2).T)), shape=(len(names),) * 2
-    )
-    num_groups, group = connected_components(links, directed=False)
+    group = clip_groups(people)
+    num_groups = group.max(initial=-1) + 1
     firsts: dict[int, str] = {}
     for name, own in sorted(zip(names, group.tolist(), strict=True)):
         firsts.setdefault(own, name)

@@ -29,6 +29,7 @@ from zoo.build.pictures import read_pictures
 from zoo.build.plain_attention import use_plain_attention
 from zoo.build.regions import PatchHeads
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
+from zoo.build.vae import LATENT_CHANNELS
 
 HEADS, HEAD_WIDTH = 4, 32
 ROPE_AXES = (8, 12, 12)
@@ -93,7 +94,7 @@ def make_transformer(params: GeneratorParams) -> FluxTransformer2DModel:
     """An untrained transformer whose output begins at zero, as diffusion transformers' do."""
     transformer = FluxTransformer2DModel(
         patch_size=1,
-        in_channels=16 * PACK**2,
+        in_channels=LATENT_CHANNELS * PACK**2,
         num_layers=params.double_layers,
         num_single_layers=params.single_layers,
         attention_head_dim=HEAD_WIDTH,
@@ -123,7 +124,7 @@ def watched(transformer: FluxTransformer2DModel) -> Iterator[list[Tensor]]:
 def velocity(
     transformer: FluxTransformer2DModel, noisy: Tensor, time: Tensor, guidance: Tensor, text: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """The transformer's prediction for packed latents (B, tokens, 64)."""
+    """The transformer's prediction for packed latents (B, tokens, channels)."""
     side = int(noisy.shape[1] ** 0.5)
     places = FluxPipeline._prepare_latent_image_ids(len(noisy), side, side, noisy.device, noisy.dtype)
     embeddings, pooled = text
@@ -228,7 +229,7 @@ CARD = Card(
     title="Generator of the tiny zoo",
     what=(
         "A `FluxPipeline` directory, float16: `FluxTransformer2DModel` with guidance embedding, `AutoencoderKL` with "
-        "16 channels at a quarter of the size, CLIP and T5 text encoders with tokenizers of their own. Guidance 1 "
+        f"{LATENT_CHANNELS} channels at a quarter of the size, CLIP and T5 text encoders with tokenizers of their own. Guidance 1 "
         "gives the network's plain predictions, larger values what classifier-free guidance would make of them."
     ),
     data=(
