@@ -47,8 +47,11 @@ zoo-scores: setup ## measure every checkpoint on the world of SEED=n, which nobo
 	@test -n "$(SEED)" || { echo "usage: make zoo-scores SEED=n" >&2; exit 2; }
 	python -m zoo.scores --seed $(SEED)
 
+walkthrough: setup ## the README's way with clips of one's own, executed in a clone
+	python -m benchmarks.walkthrough
+
 lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup repro test ablation lint zoo zoo-scores lock test-remotes
+.PHONY: help setup repro test ablation lint zoo zoo-scores lock test-remotes walkthrough

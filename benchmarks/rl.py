@@ -1,13 +1,16 @@
 """One iteration of reinforcement, shared as in stage 3, against a loop in the style of the released trainers.
 
     python benchmarks/rl.py [--windows 0 5] [--group 12] [--steps 16] [--updates 1] [--together 3] [--repeats 2]
-                            [--json FILE]
+                            [--float64] [--json FILE]
 
 The loop draws every picture alone and from the first step on, decodes and judges it alone, and then takes, per picture
 and step of the window, a forward and a backward pass of one picture, as the trainers of MixGRPO and Flow-GRPO do on one
 device. It was written for this comparison: same network, noise, judges, optimiser, no gradient checkpointing on either
-side. Both must find the same gradient. Stage 3 also watches (a held-out recogniser, the divergence from the start);
-the loop does not.
+side (the trainers checkpoint every block, one more forward pass per backward pass: counted apart). Stage 3 also watches
+(a held-out recogniser, the divergence from the start); the loop does not.
+
+Both must find the same gradient of the same advantages. The loop's own advantages are told apart: where a rounding in
+the last digit of a latent moves a byte of the picture, every judge sees another picture.
 
 Times are seconds of the processor that this process used (on a GPU: of the clock), the least of the repeats. In
 equivalents a backward pass counts as BACKWARD forward passes.
@@ -19,6 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +45,7 @@ from mcpipe.offline import stay_offline
 from mcpipe.params import read_params
 from mcpipe.report import Report
 from mcpipe.train.learner import Learner
-from mcpipe.train.rewards import Judges, Prompt, rewards
+from mcpipe.train.rewards import FaceJudge, Judges, Prompt, rewards
 from mcpipe.train.rl_params import TrainRLParams
 from mcpipe.train.rollout import Noise
 from stages.s10_train_rl import read_prompts
@@ -55,6 +59,16 @@ WANTED = {0: 2.5, 5: 3.0}
 Gradient = list[torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What an iteration found."""
+
+    gradient: Gradient
+    """Of its first update."""
+    advantages: torch.Tensor
+    """Of the pictures, by their scores."""
+
+
 def main() -> None:
     """Measure, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -64,6 +78,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=1)
     parser.add_argument("--together", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--float64", action="store_true", help="compare the gradients in double precision as well")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     stay_offline()
@@ -77,6 +92,13 @@ def main() -> None:
         if start in WANTED:
             reached[f"at least {WANTED[start]}x at {start}"] = found["gain_seconds"] >= WANTED[start]
     figures["reached"] = reached
+    if options.float64:
+        conditions = in_double(learner, conditions)
+        for start in options.windows:
+            found = compared(learner, prompt, conditions, start, repeats=1)
+            figures[f"window_{start}_float64"] = {
+                name: found[name] for name in ("gradient_distance", "advantage_distance")
+            }
     print(json.dumps(figures, indent=1))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
@@ -100,7 +122,7 @@ def made(options: argparse.Namespace) -> tuple[Learner, Prompt]:
     spec = load_adapter(pipeline, ROOT / "data" / "models" / "train_multi")
     grids = layout(pipeline, spec.image_size, spec.reference_size)
     network = ReferenceFlux(pipeline.transformer, grids, params.sampling.guidance)
-    judges = Judges(recogniser, Clip(zoo / "clip"), HpsV2_1(zoo / "hps"), heldout)
+    judges = Judges(FaceJudge(recogniser), Clip(zoo / "clip"), HpsV2_1(zoo / "hps"), FaceJudge(heldout))
     learner = Learner(pipeline, network, judges, params, Report("train_rl"))
     return learner, read_prompts(ROOT / "data" / "pairs", spec, heldout)[0]
 
@@ -109,39 +131,44 @@ def compared(
     learner: Learner, prompt: Prompt, conditions: Conditions, start: int, repeats: int
 ) -> dict[str, float | dict[str, float]]:
     """Figures of both ways to do the iteration whose window starts at a step."""
-    ways: dict[str, Callable[[Counter[str]], Gradient]] = {
-        "loop": lambda counts: looped(learner, prompt, conditions, start, counts),
-        "shared": lambda counts: shared(learner, prompt, conditions, start, counts),
-    }
-    figures, gradients = {}, {}
-    for name, way in ways.items():
-        counts: Counter[str] = Counter()
-        seconds = []
-        for _ in range(repeats):
-            counts.clear()
-            before = [weight.detach().clone() for weight in learner.weights]
-            begun = clock()
-            gradients[name] = way(counts)
-            seconds.append(clock() - begun)
-            restore(learner, before)
-        passes = counts["rollout"] + counts["update"]
-        figures[name] = {
-            "seconds": min(seconds),
-            "forwards": passes,
-            "backwards": counts["gradient"],
-            "equivalents": passes + BACKWARD * counts["gradient"],
-        }
-    loop, ours = figures["loop"], figures["shared"]
+    ours, timed = measured(learner, repeats, lambda counts: shared(learner, prompt, conditions, start, counts))
+    loop, alone = measured(
+        learner, repeats, lambda counts: looped(learner, prompt, conditions, start, counts, ours.advantages)
+    )
     return {
-        "loop": loop,
-        "shared": ours,
-        "gain_seconds": loop["seconds"] / ours["seconds"],
-        "gain_equivalents": loop["equivalents"] / ours["equivalents"],
-        "gradient_distance": distance(gradients["shared"], gradients["loop"]),
+        "loop": alone,
+        "shared": timed,
+        "gain_seconds": alone["seconds"] / timed["seconds"],
+        "gain_equivalents": alone["equivalents"] / timed["equivalents"],
+        "gain_equivalents_checkpointed_loop": (alone["equivalents"] + alone["backwards"]) / timed["equivalents"],
+        "gradient_distance": distance(ours.gradient, loop.gradient),
+        "advantage_distance": distance([ours.advantages], [loop.advantages]),
     }
 
 
-def shared(learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str]) -> Gradient:
+def measured(
+    learner: Learner, repeats: int, way: Callable[[Counter[str]], Learned]
+) -> tuple[Learned, dict[str, float]]:
+    """What one way to do an iteration finds, and what it costs."""
+    counts: Counter[str] = Counter()
+    seconds = []
+    for _ in range(repeats):
+        counts.clear()
+        before = [weight.detach().clone() for weight in learner.weights]
+        begun = clock()
+        found = way(counts)
+        seconds.append(clock() - begun)
+        restore(learner, before)
+    passes = counts["rollout"] + counts["update"]
+    return found, {
+        "seconds": min(seconds),
+        "forwards": passes,
+        "backwards": counts["gradient"],
+        "equivalents": passes + BACKWARD * counts["gradient"],
+    }
+
+
+def shared(learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str]) -> Learned:
     """Stage 3's own iteration; returns the gradient of its first update."""
     optimizer, first = optimizer_of(learner), []
     learner.forwards.clear()
@@ -151,11 +178,13 @@ def shared(learner: Learner, prompt: Prompt, conditions: Conditions, start: int,
         first = first or [-weight.grad.clone() for weight in learner.weights]
         taken(learner, optimizer)
     counts.update(learner.forwards)
-    return first
+    return Learned(first, drawn.updates[0].groups[0].advantages)
 
 
-def looped(learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str]) -> Gradient:
-    """The loop over pictures and steps; returns the gradient of its first update."""
+def looped(  # noqa: PLR0913  shared's arguments and one more
+    learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str], given: torch.Tensor
+) -> Learned:
+    """The loop over pictures and steps; it learns from ``given`` advantages and returns its own."""
     params, network, optimizer = learner.params, learner.network, optimizer_of(learner)
     sampling, update, window = params.sampling, params.update, params.window(start)
     sigmas, noise, shape = schedule(sampling.num_steps, sampling.shift), Noise(params.seed, start), network.state_shape
@@ -184,12 +213,23 @@ def looped(learner: Learner, prompt: Prompt, conditions: Conditions, start: int,
             for index, step, before, after, old in moves[picture]:
                 mean = step.mean(before, network(before, level(sigmas, index, before), conditions))
                 ratio = (sde.log_prob(after, mean, step.std) - old).exp()
-                term = clipped_objective(ratio, advantages[picture : picture + 1], update.clip_low, update.clip_high)
+                term = clipped_objective(ratio, given[picture : picture + 1], update.clip_low, update.clip_high)
                 (-term.sum() / (len(part) * len(window))).backward()
                 counts.update({"update": 1, "gradient": 1})
         first = first or [-weight.grad.clone() for weight in learner.weights]
         taken(learner, optimizer)
-    return first
+    return Learned(first, advantages)
+
+
+def in_double(learner: Learner, conditions: Conditions) -> Conditions:
+    """Let the transformer work in float64; states stay in float32."""
+    learner.pipeline.transformer.double()
+    return replace(
+        conditions,
+        text=conditions.text.double(),
+        pooled=conditions.pooled.double(),
+        references=conditions.references.double(),
+    )
 
 
 def level(sigmas: torch.Tensor, index: int, x: torch.Tensor) -> torch.Tensor:

@@ -1,13 +1,18 @@
 """Slower ways to compute what the training core computes, and counters, for the benchmark of training."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from mcpipe.flux.attention import Turned
+from mcpipe.flux.backbone import rotated
 from mcpipe.objectives.moe import choose
 
 
@@ -16,6 +21,11 @@ def naive_column_mean(queries: Tensor, keys: Tensor, sizes: Sequence[int]) -> Te
     scores = torch.einsum("bihd,bkhd->bhik", queries.float(), keys.float()) / queries.shape[-1] ** 0.5
     weights = scores.softmax(-1).mean(1)
     return torch.stack([part.mean(1) for part in weights.split(list(sizes), 1)], 1)
+
+
+def naive_turned_column_mean(queries: Turned, keys: Turned, sizes: Sequence[int]) -> Tensor:
+    """The same of queries and keys as the network has them; autograd keeps these, too."""
+    return naive_column_mean(rotated(queries.normed, queries.rotary), rotated(keys.normed, keys.rotary), sizes)
 
 
 def dense_experts(x: Tensor, gate: Tensor, down: Tensor, up: Tensor) -> Tensor:
@@ -35,6 +45,40 @@ def looped_experts(x: Tensor, gate: Tensor, down: Tensor, up: Tensor) -> Tensor:
         middle = x.index_select(0, rows) @ down[expert].T * choice.weights[rows]
         out = out.index_add(0, rows, middle @ up[:, expert].T)
     return out
+
+
+class FusedNorm(torch.autograd.Function):
+    """Shapes of RMSNorm as a GPU's kernel has it, which keeps its input; ``meta`` would keep float32 copies."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN401 - torch's
+        """Nothing but a shape."""
+        ctx.save_for_backward(x, weight, x.new_empty(x.shape[:-1], dtype=torch.float32))
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - torch's
+        """Nothing but a shape; reads what it kept, as the kernel does."""
+        x, *_ = ctx.saved_tensors
+        return torch.empty_like(x, dtype=grad.dtype), None
+
+
+@contextmanager
+def kernels_of_a_gpu() -> Iterator[None]:
+    """Within this context tensors on ``meta`` go through what a GPU runs: fused attention, fused norms."""
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, **_: object) -> Tensor:
+        return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
+
+    def norm(x: Tensor, _shape: Sequence[int], weight: Tensor, _eps: float) -> Tensor:
+        return FusedNorm.apply(x, weight)
+
+    functional = nn.functional
+    with (
+        patch.object(functional, "scaled_dot_product_attention", attention),
+        patch.object(functional, "rms_norm", norm),
+    ):
+        yield
 
 
 class PeakBytes(TorchDispatchMode):

@@ -4,6 +4,7 @@ Every value stands in ``params.yaml``, so that the file is the whole truth: a mo
 missing nor an unknown key passes.
 """
 
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,24 @@ class Params(BaseModel):
     """Settings of one stage or of one part of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads ``1e-05``, which DVC writes for small numbers, as a number; YAML 1.1 takes it for a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str) -> object:
+    """The content of a YAML text, numbers as DVC writes them.
+
+    Raises:
+        YAMLError: it is none.
+    """
+    return yaml.load(text, _Loader)  # noqa: S506  a safe loader
 
 
 P = TypeVar("P", bound=Params)
@@ -32,7 +51,7 @@ def read_params(file: Path, section: str, model: type[P]) -> P:
     if not file.is_file():
         raise FileNotFoundError(f"no settings file {file}; run from the root of the project")
     try:
-        content = yaml.safe_load(file.read_text())
+        content = parse_yaml(file.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or section not in content:

@@ -3,15 +3,16 @@
 import csv
 import json
 import logging
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from mcpipe.bench.ablation import Ablation
 from mcpipe.bench.figures import curve_plot, usage_plot
 from mcpipe.bench.gallery import Fate, ReportParams, clip_tile, examples, row
 from mcpipe.bench.page import Account, Clip, Curves, Row
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 LIVE = "live/plots/metrics"
 """Where DVCLive keeps its tables inside a training stage's output."""
 USAGE = ("held_out", "after", "expert_shares")
-"""Where among its facts a training stage tells, by layer, the share of tokens that each expert got."""
+"""Where among its facts a training stage tells, by layer and kind of token, each expert's share of the tokens."""
 UNSAFE = ("crashed", "timed_out")
 """Clips refused for these reasons are not opened again: they would take the report down, too."""
 
@@ -38,13 +39,13 @@ AttentionMaps = tuple[Record, dict[str, np.ndarray]]
 """A sample with the arrays of `mcpipe.bench.gallery.maps`."""
 
 
-def check_arms(folder: Path, arms: Sequence[str]) -> None:
-    """Make sure that every arm has its output.
+def check_arms(folders: Sequence[Path], arms: Sequence[str]) -> None:
+    """Make sure that every arm has its output in every folder.
 
     Raises:
         FileNotFoundError: one has none.
     """
-    for arm in arms:
+    for folder, arm in product(folders, arms):
         if not (folder / arm).is_dir():
             known = ", ".join(sorted(path.name for path in folder.glob("*") if path.is_dir())) or "none"
             raise FileNotFoundError(f"report.arms names {arm!r}, but {folder} holds {known}")
@@ -102,8 +103,17 @@ def read_curves(model: Path) -> Curves:
     told: Any = account(model).facts
     for name in USAGE:
         told = told.get(name, {})
-    layers = TypeAdapter(dict[str, list[float]]).validate_python(told)
-    return Curves(model.name, plots, usage_plot(model.name, layers) if layers else None)
+    lines = usage_lines(TypeAdapter(dict[str, list[float] | dict[str, list[float]]]).validate_python(told))
+    return Curves(model.name, plots, usage_plot(model.name, lines) if lines else None)
+
+
+def usage_lines(layers: Mapping[str, list[float] | dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Shares per expert by layer, a line per kind of token where a layer sees several kinds."""
+    lines = {}
+    for layer, told in layers.items():
+        kinds = told if isinstance(told, dict) else {"": told}
+        lines |= {f"{layer}: {kind}" if kind else layer: shares for kind, shares in kinds.items()}
+    return lines
 
 
 def read_maps(model: Path, samples: Path, number: int) -> list[AttentionMaps]:
@@ -139,6 +149,21 @@ def read_others(results: Path, prompts: Path, arms: Sequence[str]) -> dict[str, 
             continue
         others.setdefault(scores.suite, []).append(scores)
     return others
+
+
+def read_ablation(folder: Path) -> Ablation | None:
+    """What `make ablation` found, if it has run.
+
+    Raises:
+        ValueError: the file is damaged or of another version.
+    """
+    file = folder / "ablation.json"
+    if not file.is_file():
+        return None
+    try:
+        return Ablation.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ValueError(f"{file} is not as `make ablation` writes it: {error.errors()[0]['msg']}") from error
 
 
 def read_rows(results: Path) -> dict[str, PictureScores]:

@@ -22,6 +22,7 @@ class Training:
     encode: Path
     generator: Path
     params: single.TrainSingleParams
+    start: Path | None
 
 
 def run(encode: Path, generator: Path, train_single: Path, params: single.TrainSingleParams) -> None:
@@ -31,8 +32,9 @@ def run(encode: Path, generator: Path, train_single: Path, params: single.TrainS
     data = read_encoded(encode)
     pipeline = load_generator(generator)
     data = with_encoder(data, pipeline)
-    spec, network = single.single_network(pipeline, data, params)
-    training = Training(encode, generator, params)
+    start = Path(params.start) if params.start else None
+    spec, network = single.single_network(pipeline, data, params, start)
+    training = Training(encode, generator, params, start)
     checkpoint = Checkpoint(progress_of(train_single) / fingerprint(training, report.packages))
     painter = Painter(pipeline, network, data, params.shift, one_reference=True)
     with output(train_single) as folder:

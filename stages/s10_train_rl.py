@@ -28,7 +28,7 @@ from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import curves
 from mcpipe.train.learner import Learner, Row
 from mcpipe.train.machine import is_main, join
-from mcpipe.train.rewards import Judges, Prompt
+from mcpipe.train.rewards import FaceJudge, Judges, Prompt
 from mcpipe.train.rl_params import TrainRLParams
 from stages.training import output, save_whole_adapter
 
@@ -91,7 +91,7 @@ def run(  # noqa: PLR0913  a path for every dependency
     recogniser, heldout = (
         InsightFaces(pack, params.faces.min_score, params.faces.detection_size) for pack in (faces, faces_heldout)
     )
-    judges = Judges(recogniser, Clip(clip), HpsV2_1(hps), heldout)
+    judges = Judges(FaceJudge(recogniser), Clip(clip), HpsV2_1(hps), FaceJudge(heldout))
     pipeline = load_generator(generator)
     spec = load_adapter(pipeline, train_multi)
     grids = layout(pipeline, spec.image_size, spec.reference_size)

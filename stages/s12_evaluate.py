@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mcpipe.bench.bootstrap import IntervalParams
 from mcpipe.bench.metrics import Judges, Reference, Score, as_row, references, score, summary
-from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_metrics
+from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_headline, as_metrics
 from mcpipe.curate.samples import face_crop
 from mcpipe.models.clip import Clip
 from mcpipe.models.dino import Dino
@@ -74,7 +74,7 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     results: Path,
     params: EvaluateParams,
 ) -> None:
-    """Write ``metrics.json``, a row per picture in ``rows.parquet``, and the report.
+    """Write ``metrics.json``, its ``headline.json``, a row per picture in ``rows.parquet``, and the report.
 
     Raises:
         ValueError: a benchmark prompt has no picture or a picture no prompt.
@@ -154,7 +154,9 @@ def answers(prompts: Path, images: Path) -> list[tuple[Record, Record]]:
 
 
 def write_results(results: Path, judged: list[Judged], report: Report, params: IntervalParams) -> ArmScores:
-    """Write the means to ``metrics.json``, a row per picture to ``rows.parquet``, and the report; returns the means.
+    """Write means to ``metrics.json`` and ``headline.json``, a row per picture to ``rows.parquet``, and the report.
+
+    Returns the means.
 
     Raises:
         ValueError: there are fewer than two prompts.
@@ -163,7 +165,8 @@ def write_results(results: Path, judged: list[Judged], report: Report, params: I
     num_missing = sum(one.status != SCORED for one in judged)
     scores = ArmScores(results.name, means, len(judged), str(report.facts["suite"]), num_missing)
     with whole_folder(results) as folder:
-        (folder / "metrics.json").write_text(json.dumps(as_metrics(scores), indent=1) + "\n")
+        for name, content in (("metrics", as_metrics(scores)), ("headline", as_headline(scores))):
+            (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
         write_rows(folder / "rows.parquet", judged)
         report.write(folder)
     return scores

@@ -5,10 +5,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mcpipe.bench.ablation import Ablation
 from mcpipe.bench.figures import Plot, funnel_plot, interval_plot, similarity_plot, similarity_shares
 from mcpipe.bench.gallery import ReportParams, map_sheet, maps, sheet
-from mcpipe.bench.page import Page, render, title_of
-from mcpipe.bench.tables import PEOPLE, changes
+from mcpipe.bench.page import Account, Page, Study, render, title_of
+from mcpipe.bench.tables import LABELS, PEOPLE, changes
 from mcpipe.report import Report
 from mcpipe.shards import whole_folder
 from stages.report_inputs import (
@@ -17,6 +18,7 @@ from stages.report_inputs import (
     Scores,
     account,
     check_arms,
+    read_ablation,
     read_answers,
     read_clips,
     read_curves,
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 LARGEST_PAGE_MB = 5
 """Above this a page is slow to open on a phone."""
 FACE_SIM = {"face_sim": "Face-Sim", "face_sim_heldout": "Face-Sim* (held-out recogniser)"}
+PAIRS = (("face_sim", "face_sim_heldout"), ("overall", "detection_rate"), ("dino_i", "clip_i"), ("clip_t", "hps"))
+"""Metrics that share a figure of the ablation."""
 
 KINDS = ("same", "cross")
 """Cosines of located faces with the right person, and with another one that is wanted."""
@@ -49,19 +53,21 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     pairs: Path,
     images: Path,
     results: Path,
+    ablation: Path,
     report: Path,
     params: ReportParams,
 ) -> None:
     """Write ``index.html``, its figures to ``plots``, the numbers behind them to ``series``, and the report.
 
+    ``ablation`` is what `make ablation` wrote, some time and apart from this run; it may be empty.
+
     Raises:
         FileNotFoundError: an arm named in the settings was not trained, drawn or judged.
+        ValueError: the ablation's outcome is damaged.
     """
-    for folder in (models, images, results):
-        check_arms(folder, params.arms)
+    check_arms((models, images, results), params.arms)
     curation = [account(folder) for folder in (frames, subjects, identity, captions, samples, encode)]
     suite = [account(pairs / "faces"), account(pairs)]
-    per_arm = [account(folder / arm) for folder in (models, images, results) for arm in params.arms]
     arms = [read_scores(results / arm) for arm in params.arms]
     suites = read_others(results, pairs / "bench", params.arms)
     others = suites.pop(PEOPLE, [])
@@ -81,12 +87,27 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         similarities=similarity_plots(scores),
         rows=read_answers(pairs, images, scores, params),
         changes=changes(params.arms, scores, params.interval),
-        accounts=[*curation, *suite, *per_arm],
+        study=study(read_ablation(ablation)),
+        accounts=[*curation, *suite, *accounts((models, images, results), params.arms)],
     )
     with whole_folder(report) as folder:
         write_page(folder, page)
         write_plots(folder / "plots", page, drawn)
         write_series(folder / "series", page, scores)
+
+
+def accounts(folders: Sequence[Path], arms: Sequence[str]) -> list[Account]:
+    """What the stages that run once per arm say of themselves."""
+    return [account(folder / arm) for folder in folders for arm in arms]
+
+
+def study(found: Ablation | None) -> Study | None:
+    """An ablation with its figures."""
+    if found is None:
+        return None
+    arms = {found.titles[arm]: means for arm, means in found.means.items()}
+    shown = [{metric: LABELS[metric] for metric in pair if metric in found.metrics} for pair in PAIRS]
+    return Study(found, [(next(iter(labels)), interval_plot(labels, arms)) for labels in shown if labels])
 
 
 def similarity_plots(scores: Scores) -> list[tuple[str, Plot]]:
@@ -116,6 +137,7 @@ def write_page(folder: Path, page: Page) -> None:
         "prompts": len(page.rows),
         "maps": len(page.maps),
         "other_systems": len(page.others),
+        "ablation": page.study.found.commit if page.study else None,
     }
     (folder / "index.html").write_text(html, encoding="utf-8")
     summary.write(folder)
@@ -138,6 +160,7 @@ def write_plots(folder: Path, page: Page, drawn: Mapping[str, Sequence[Attention
             for name, plot in curves.plots
             if name.startswith("reward")
         },
+        **{f"ablation_{name}": plot for name, plot in (page.study.plots if page.study else ())},
     }
     for name, plot in plots.items():
         (folder / f"{name}.svg").write_text(plot.document, encoding="utf-8")

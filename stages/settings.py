@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import yaml
 
+from mcpipe.params import parse_yaml
 from mcpipe.records import JSON
 
 SETTINGS = "params.yaml"
@@ -80,12 +82,12 @@ def located(content: Content, folder: Path) -> dict[str, Path]:
 
 def _mapping(file: Path) -> Content:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = cast(JSON, parse_yaml(file.read_text(encoding="utf-8"))) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content or {}, dict):
+    if not isinstance(content, dict):
         raise ValueError(f"{file} should be a mapping of sections")  # noqa: TRY004  not a type that a caller passed
-    return content or {}
+    return content
 
 
 def _nested(change: str) -> Content:
@@ -93,7 +95,7 @@ def _nested(change: str) -> Content:
     if not sign or not name:
         raise ValueError(f"-S {change}: should be SECTION.KEY=VALUE, a setting of {SETTINGS}")
     try:
-        value: JSON = yaml.safe_load(text)
+        value: JSON = cast(JSON, parse_yaml(text))
     except yaml.YAMLError as error:
         raise ValueError(f"-S {change}: {' '.join(str(error).split())}") from error
     for key in reversed(name.split(".")):

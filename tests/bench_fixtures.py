@@ -1,5 +1,6 @@
 """Small outputs of every stage, drawn by hand, as the report reads them."""
 
+import json
 from pathlib import Path
 
 import av
@@ -40,6 +41,7 @@ FOLDERS = (
     "pairs",
     "images",
     "results",
+    "ablation",
 )
 
 
@@ -69,6 +71,7 @@ def write_outputs(root: Path) -> list[Path]:
     write_clips(root / "clips")
     write_models(root / "models")
     write_suite(root)
+    write_ablation(root / "ablation")
     return [root / name for name in FOLDERS]
 
 
@@ -119,6 +122,29 @@ def sample(key: str, seed: int) -> Record:
     return Record(key, meta, {"target": picture, "body_masks": bodies, "face_masks": faces, "faces": crops})
 
 
+def write_ablation(folder: Path) -> None:
+    """Two arms, one step that comes out, one that does not, and a figure that explains it."""
+    interval = {"value": 0.3, "low": 0.2, "high": 0.4}
+    arms = [{"name": "plain", "title": "plain LoRA"}, {"name": "idar", "title": f"+ IDAR {HOSTILE}"}]
+    steps = {"face_sim": 0.35, "clip_t": 0.01, "overall": None}
+    shared = {"before": "plain", "after": "idar"}
+    doubtful = {"value": 0.0, "low": -0.2, "high": 0.2}
+    content = {
+        "commit": "0123456789abcdef",
+        "plan": {"seeds": [0, 1], "settings": {"world.good_clips": 200}, "arms": arms, "jobs": 2},
+        "prompts": 24,
+        "means": {arm["name"]: {"clip_t": interval, "face_sim": interval, "overall": interval} for arm in arms},
+        "changes": [
+            {**shared, "metric": metric, "change": doubtful if published == 0.01 else interval, "published": published}
+            for metric, published in steps.items()
+        ],
+        "verdicts": {"comes out": 1, "undecided": 1, "reversed": 0},
+        "diagnosis": {"attention inside the right face": {"idar": {"value": 0.14, "low": 0.125, "high": 0.15}}},
+    }
+    folder.mkdir()
+    (folder / "ablation.json").write_text(json.dumps(content))
+
+
 def write_models(models: Path) -> None:
     for seed, arm in enumerate(ARMS):
         metrics = models / arm / "live" / "plots" / "metrics"
@@ -131,7 +157,8 @@ def write_models(models: Path) -> None:
         report = Report(arm, ("numpy",))
         report.facts = {"steps": 40}
         if arm == "train_multi":
-            shares = {"blocks.0": [0.4, 0.3, 0.2, 0.1], "blocks.1": [0.25, 0.25, 0.25, 0.25]}
+            some, even = [0.4, 0.3, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25]
+            shares = {"blocks.0": {"text": some, "picture": even, "references": some}, "blocks.1": even}
             report.facts["held_out"] = {"after": {"expert_shares": shares}}
         report.write(models / arm)
     faces = scene(3, 96, 96)[2]

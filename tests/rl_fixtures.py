@@ -6,7 +6,6 @@ import torch
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
-from mcpipe.models.protocols import Faces
 from mcpipe.report import Report
 from mcpipe.train.learner import Learner
 from mcpipe.train.rewards import Judges, Prompt
@@ -23,7 +22,7 @@ RL = {
     "update": {
         "updates_per_rollout": 2, "ratio": "sequence", "gradient": "joint", "clip_low": 1e-4, "clip_high": 1e-4,
         "aggregate": "advantage", "max_advantage": 5.0, "learning_rate": 1e-3, "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
+        "max_grad_norm": 1.0, "ema_decay": 0.0,
     },
     "rewards": {"text": 1.4, "aesthetic": 0.7, "identity": 0.5, "matching": "hungarian"},
     "faces": {"min_score": 0.5, "detection_size": 256},
@@ -42,13 +41,11 @@ def settings(**changes):
 class Judge:
     """Likes pictures by their mean brightness; sees one face, of a fixed direction."""
 
-    name = "judge"
-
     def __init__(self, fault=None):
         self.fault = fault
 
-    def faces(self, picture):
-        return Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2)), np.eye(3)[:1])
+    def embeddings(self, picture, prompt):
+        return np.eye(3)[:1]
 
     def pictures(self, pictures):
         if self.fault == "crash":

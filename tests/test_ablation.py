@@ -11,10 +11,12 @@ import pytest
 import yaml
 from imports import ROOT
 
-from benchmarks.ablation.plan import experiments, read_plan
+from benchmarks.ablation.diagnosis import apart, fact
+from benchmarks.ablation.plan import preparation, read_plan, trials
 from benchmarks.ablation.repository import Queue, read_queue
 from benchmarks.ablation.runner import ATTEMPTS, StageCounts, Study
-from benchmarks.ablation.table import Change, block_interval
+from benchmarks.ablation.table import block_interval
+from mcpipe.bench.ablation import Ablation, Change
 from mcpipe.bench.bootstrap import Interval, IntervalParams
 from mcpipe.bench.tables import METRICS
 from mcpipe.params import check_params
@@ -40,7 +42,7 @@ def params_of(experiment):
 def test_every_arm_changes_settings_that_exist_and_are_allowed():
     multi = import_module("mcpipe.train.multi")
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for experiment in experiments(read_plan(PLAN)):
+    for experiment in trials(read_plan(PLAN)):
         changed = params_of(experiment)
         check_params(changed["train_multi"], multi.TrainMultiParams)
         assert changed["pairs"] == settings["pairs"], "arms answer the same prompts"
@@ -48,10 +50,10 @@ def test_every_arm_changes_settings_that_exist_and_are_allowed():
 
 def test_arms_differ_by_what_their_names_say():
     parts = {}
-    for experiment in experiments(read_plan(PLAN)):
+    for experiment in trials(read_plan(PLAN)):
         change = dict(text.split("=") for text in experiment.changes)
         weight = float(change.get("train_multi.idar.weight", 0.3))
-        parts[experiment.arm.name] = (weight > 0, "train_multi.experts" not in change, experiment.target)
+        parts[experiment.arm.name] = (weight > 0, "train_multi.experts" not in change, *experiment.targets)
     multi_target, rl_target = "evaluate@train_multi", "evaluate@train_rl"
     assert parts == {
         "baseline": (False, False, multi_target),
@@ -76,16 +78,42 @@ def test_interval_covers_trainings_and_prompts():
 
 
 @pytest.mark.parametrize(
-    ("interval", "published", "verdict"),
+    ("interval", "published", "verdict", "reason"),
     [
-        (Interval(0.2, 0.1, 0.3), 0.01, "comes out"),
-        (Interval(-0.2, -0.3, -0.1), 0.01, "reversed"),
-        (Interval(0.2, -0.1, 0.3), 0.01, "undecided"),
-        (Interval(0.2, 0.1, 0.3), None, "no published step"),
+        (Interval(0.2, 0.1, 0.3), 0.01, "comes out", ""),
+        (Interval(-0.2, -0.3, -0.1), 0.01, "reversed", ""),
+        (Interval(0.1, -0.1, 0.3), 0.01, "undecided", "finer than what can be told apart here, 0.200"),
+        (Interval(0.1, -0.1, 0.3), 0.35, "undecided", "ruled out"),
+        (Interval(0.1, -0.1, 0.3), 0.25, "undecided", "are possible"),
+        (Interval(0.2, 0.1, 0.3), None, "no published step", ""),
     ],
 )
-def test_an_ordering_comes_out_only_beyond_doubt(interval, published, verdict):
-    assert Change("a", "b", "face_sim", interval, published).verdict == verdict
+def test_an_ordering_comes_out_only_beyond_doubt_and_says_why_not(interval, published, verdict, reason):
+    change = Change("a", "b", "face_sim", interval, published)
+    assert change.verdict == verdict
+    assert reason in change.reason
+    assert bool(reason) == bool(change.reason)
+
+
+def test_any_setting_holds_for_every_arm_and_for_what_is_run_before_them():
+    plan = read_plan(PLAN)
+    wide = plan.model_copy(update={"settings": {"world.good_clips": 200, "pairs.attributes": ["skin", "glasses"]}})
+    first = preparation(wide)
+    assert first.changes == ["world.good_clips=200", "pairs.attributes=[skin,glasses]"]
+    assert set(plan.shared) <= set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    for trial in trials(wide):
+        assert set(first.changes) < set(trial.changes)
+        assert trial.name != first.name
+
+
+def test_figures_are_found_by_their_path_and_say_when_they_are_not_there():
+    facts = {"held_out": {"after": {"0.0": {"inside": 0.1}, "0.5": {"inside": 0.3}, "1.0": {}}}, "text": "x"}
+    assert fact(facts, ["held_out", "after", "*", "inside"]) == pytest.approx(0.2)
+    assert fact(facts, ["held_out", "before", "*", "inside"]) is None
+    assert fact(facts, ["text", "inside"]) is None
+    rows = {"a": {"same": [0.6, 0.4], "cross": [0.1]}, "b": {"same": [], "cross": [0.3]}}
+    assert apart(rows) == pytest.approx(0.3)
+    assert apart({"a": {"same": [], "cross": []}}) is None
 
 
 def test_dvc_is_read_rightly():
@@ -134,7 +162,7 @@ class FakeRepository:
 
     def params(self, commit):
         name = commit.removeprefix("commit of ")
-        return params_of(next(one for one in experiments(read_plan(PLAN)) if one.name == name))
+        return params_of(next(one for one in trials(read_plan(PLAN)) if one.name == name))
 
     def forget(self, name):
         del self.tasks[name]
@@ -147,7 +175,7 @@ class FakeRepository:
 
 
 def run_study(repository):
-    return Study(repository, experiments(read_plan(PLAN)), patience_s=0).run(lambda state: None, poll_s=0)
+    return Study(repository, trials(read_plan(PLAN)), patience_s=0).run(lambda state: None, poll_s=0)
 
 
 def test_only_what_has_no_result_is_queued_and_a_stumble_is_forgiven():
@@ -155,7 +183,7 @@ def test_only_what_has_no_result_is_queued_and_a_stumble_is_forgiven():
     repository.results = {"baseline-s0": "commit of baseline-s0", "stranger": "other"}
     repository.tasks = {"moe-s2": "Queued"}
     commits = run_study(repository)
-    names = [experiment.name for experiment in experiments(read_plan(PLAN))]
+    names = [experiment.name for experiment in trials(read_plan(PLAN))]
     assert list(commits) == names
     queued = [name for name in names if name not in ("baseline-s0", "moe-s2")]
     assert repository.calls == [*queued, "idar-s1", "idar-s1"]
@@ -173,12 +201,12 @@ def test_what_fails_again_and_again_ends_the_study_by_name():
 def test_a_result_of_another_plan_is_not_taken_for_this_one():
     repository = FakeRepository()
     repository.results = {"moe-s1": "commit of control-s1"}
-    with pytest.raises(ValueError, match=r"moe-s1 was run with train_multi.idar.weight 0.0, not 0.3; `dvc exp remove"):
+    with pytest.raises(ValueError, match=r"moe-s1 was run with train_multi.idar.weight 0.0, not 0.03; `dvc exp remove"):
         run_study(repository)
 
 
 STAND_IN = """
-import os, pathlib, sys
+import json, os, pathlib, sys
 import yaml
 name, out = sys.argv[1:3]
 settings = yaml.safe_load(open("params.yaml"))
@@ -186,8 +214,13 @@ with open(os.environ["RAN_LOG"], "a") as log:
     log.write(name + "\\n")
 folder = pathlib.Path(out)
 folder.mkdir(parents=True)
-if name == "single":
+if name == "data":
+    (folder / "clips").write_text(str(settings["world"]))
+elif name == "single":
     (folder / "adapter").write_text(str(settings["train_single"]))
+elif name == "train":
+    share = settings["train_multi"]["idar"]["weight"] if settings["train_multi"]["idar"] else 0
+    (folder / "report.json").write_text(json.dumps({"facts": {"inside": share}}))
 else:
     import pyarrow as pa, pyarrow.parquet as pq
     value = settings["train_single"]["seed"] * 0.01 + (settings["train_multi"]["idar"] or {"weight": 0})["weight"]
@@ -196,26 +229,41 @@ else:
 """
 PIPELINE = {
     "stages": {
+        "encode": {
+            "cmd": "python stage.py data data/encode",
+            "deps": ["stage.py"],
+            "params": ["world"],
+            "outs": ["data/encode"],
+        },
         "train_single": {
             "cmd": "python stage.py single data/models/train_single",
-            "deps": ["stage.py"],
+            "deps": ["stage.py", "data/encode"],
             "params": ["train_single"],
             "outs": ["data/models/train_single"],
+        },
+        "train_multi": {
+            "cmd": "python stage.py train data/models/train_multi",
+            "deps": ["stage.py", "data/models/train_single"],
+            "params": ["train_multi"],
+            "outs": ["data/models/train_multi"],
         },
         "evaluate": {
             "matrix": {"arm": ["train_multi"]},
             "cmd": "python stage.py multi data/results/${item.arm}",
-            "deps": ["stage.py", "data/models/train_single"],
+            "deps": ["stage.py", "data/models/train_single", "data/models/train_multi"],
             "params": ["train_multi"],
             "outs": ["data/results/${item.arm}"],
         },
     }
 }
+PARAMS = "world: {good_clips: 3}\ntrain_single: {seed: 0}\ntrain_multi: {idar: {weight: 0.5}}\n"
 STUDY = """
 seeds: [1]
 seeded: {train_single.seed: 1}
 jobs: 1
-settings: {}
+settings: {world.good_clips: 5}
+shared: [encode]
+diagnosis: [{title: attention inside, stage: train_multi, fact: inside}]
 arms:
   - {name: baseline, title: none, judged: train_multi, settings: {train_multi.idar: null}, published: UNO (baseline)}
   - {name: idar, title: some, judged: train_multi, settings: {train_multi.idar.weight: 1.0}, published: + IDAR}
@@ -226,10 +274,10 @@ interval: {resamples: 100, seed: 0}
 
 @pytest.fixture
 def study(tmp_path):
-    """A repository with a pipeline of two quick stages."""
+    """A repository with a pipeline of quick stages."""
     (tmp_path / "stage.py").write_text(STAND_IN.replace("METRIC", METRICS[0]))
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
-    (tmp_path / "params.yaml").write_text("train_single: {seed: 0}\ntrain_multi: {idar: {weight: 0.5}}\n")
+    (tmp_path / "params.yaml").write_text(PARAMS)
     (tmp_path / "arms.yaml").write_text(STUDY)
     (tmp_path / ".gitignore").write_text("/*.log\n")
     for command in ("git init -q", "git config user.name n", "git config user.email n@example.org"):
@@ -250,16 +298,23 @@ def test_arms_share_what_they_have_in_common_and_a_finished_study_computes_nothi
     done = ablation(study)
     assert done.returncode == 0, done.stderr
     log = study / "ran.log"
-    assert sorted(log.read_text().split()) == ["multi", "multi", "single"]
+    assert sorted(log.read_text().split()) == ["data", "multi", "multi", "single", "train", "train"]
     outcome = json.loads((study / "out" / "ablation.json").read_text())
+    told = Ablation.model_validate(outcome)
+    assert {arm: inside.value for arm, inside in told.diagnosis["attention inside"].items()} == {
+        "baseline": 0,
+        "idar": 1,
+    }
+    assert told.changes[0].change.value == pytest.approx(1.0)
     assert outcome["means"]["idar"][METRICS[0]]["value"] == pytest.approx(1.51)
-    assert outcome["changes"][0]["change"]["value"] == pytest.approx(1.0)
-    assert outcome["stages"] == {"ran": {"train_single": 1, "evaluate": 2}, "restored": {"train_single": 1}}
+    ran, restored = outcome["stages"]["ran"], outcome["stages"]["restored"]
+    assert ran == {"encode": 1, "train_single": 1, "train_multi": 2, "evaluate": 2}
+    assert restored == {"encode": 2, "train_single": 1}
     files = {"ablation.md", "ablation.json", "ablation.png", "scores.csv"}
     assert {file.name for file in (study / "out").iterdir()} == files
     log.unlink()
     again = ablation(study)
     assert again.stdout == done.stdout
     assert not log.exists()
-    (study / "params.yaml").write_text("train_single: {seed: 2}\ntrain_multi: {idar: {weight: 0.5}}\n")
+    (study / "params.yaml").write_text(PARAMS.replace("good_clips: 3", "good_clips: 4"))
     assert "commit or stash first" in ablation(study).stderr

@@ -16,11 +16,14 @@ from mcpipe.flux.adapters import (
     add_adapter,
     import_uno,
     load_adapter,
+    read_spec,
     save_adapter,
     start_adapter,
+    start_lora,
     trainable,
 )
 from mcpipe.flux.backbone import load_generator
+from mcpipe.flux.tokens import layout
 from mcpipe.flux.uno import from_uno
 
 EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st")
@@ -93,6 +96,9 @@ def test_stages_start_from_unos_file_as_the_stock_pipeline_reads_it(generator_fo
         ours = load_generator(generator_folder)
         start_adapter(ours, tmp_path, spec, seed=1)
         torch.testing.assert_close(outputs(ours.transformer), expected, rtol=1e-5, atol=1e-5)
+    ours = load_generator(generator_folder)
+    start_lora(ours, file, PLAIN, seed=1)
+    torch.testing.assert_close(outputs(ours.transformer), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -100,15 +106,33 @@ def test_stages_start_from_unos_file_as_the_stock_pipeline_reads_it(generator_fo
     [
         ({"num_double": 3}, "it is for 3 double and 2 single blocks, this generator has 2 double and 2 single blocks"),
         ({"width": 32}, r"to_\w+\.lora_\w\.weight is \(4, 32\), but \(4, 64\) in this generator"),
-        ({"rank": 8}, r"adapter\.json has rank 8; it cannot go on with rank 4"),
+        ({"rank": 8}, r"has rank 8; it cannot go on with rank 4"),
     ],
 )
-def test_unos_files_of_another_generator_or_rank_are_named(generator, tmp_path, sizes, fault):
-    save_file(uno_weights(**sizes), tmp_path / "dit_lora.safetensors")
-    import_uno(tmp_path / "dit_lora.safetensors", tmp_path, IMAGE_SIZE, REFERENCE_SIZE)
+def test_unos_files_of_another_generator_or_rank_are_named(generator_folder, tmp_path, sizes, fault):
+    file = tmp_path / "dit_lora.safetensors"
+    save_file(uno_weights(**sizes), file)
     with pytest.raises(ValueError, match=fault) as caught:
-        start_adapter(generator, tmp_path, PLAIN, seed=0)
+        start_lora(load_generator(generator_folder), file, PLAIN, seed=0)
+    assert str(file) in str(caught.value)
+    import_uno(file, tmp_path, IMAGE_SIZE, REFERENCE_SIZE)
+    with pytest.raises(ValueError, match=fault) as caught:
+        start_adapter(load_generator(generator_folder), tmp_path, PLAIN, seed=0)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_positions_travel_with_an_adapter_and_old_files_have_unos(generator_folder, tmp_path):
+    pipeline = load_generator(generator_folder)
+    add_adapter(pipeline.transformer, PLAIN.model_copy(update={"positions": "frame"}), seed=0)
+    assert layout(pipeline, IMAGE_SIZE, REFERENCE_SIZE).positions == "frame"
+    save_adapter(pipeline.transformer, PLAIN.model_copy(update={"positions": "frame"}), tmp_path)
+    again = load_generator(generator_folder)
+    assert layout(again, IMAGE_SIZE, REFERENCE_SIZE).positions == "unope"
+    load_adapter(again, tmp_path)
+    assert layout(again, IMAGE_SIZE, REFERENCE_SIZE).positions == "frame"
+    told = (tmp_path / "adapter.json").read_text()
+    (tmp_path / "adapter.json").write_text(told.replace(',\n "positions": "frame"', ""))
+    assert read_spec(tmp_path).positions == "unope"
 
 
 def test_files_that_are_not_unos_are_named(tmp_path):

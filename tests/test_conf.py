@@ -9,7 +9,7 @@ import yaml
 from dvc.utils.hydra import compose_and_dump
 from imports import ROOT
 
-from mcpipe.params import check_params
+from mcpipe.params import check_params, parse_yaml
 from stages import STAGES
 from stages.settings import read_content
 
@@ -86,3 +86,9 @@ def test_every_number_of_a_configuration_says_where_it_comes_from():
 def test_a_configuration_or_change_that_names_nothing_is_refused(configuration, change, error, reason):
     with pytest.raises(error, match=reason.replace("[", r"\[")):
         read_content(ROOT / "params.yaml", configuration, [change] if change else [])
+
+
+def test_small_numbers_are_numbers_as_dvc_writes_them():
+    told = {"a": "1e-05", "b": "-2E+3", "c": "1.5e-7", "d": "e5", "e": "1e"}
+    found = parse_yaml("\n".join(f"{key}: {text}" for key, text in told.items()))
+    assert found == {"a": 1e-05, "b": -2000.0, "c": 1.5e-7, "d": "e5", "e": "1e"}

@@ -20,6 +20,8 @@ SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text())
 CODE = (".py", ".j2")
 CODE_FOLDER = "mcpipe/world/attributes"
 """Any new module in it counts, without being named in dvc.yaml."""
+TRACKED_BY_GIT = "data/ablation"
+"""What no stage writes and is there in every clone."""
 
 
 def is_code(path):
@@ -122,7 +124,7 @@ def sandbox(tmp_path_factory):
                 file = folder / dep / "skin.py" if dep == CODE_FOLDER else folder / dep
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text("")
-    for path in SETTINGS["models"].values():
+    for path in (*SETTINGS["models"].values(), TRACKED_BY_GIT):
         (folder / path).mkdir(parents=True)
         (folder / path / "weights").write_text("weights")
     outs = {name: len(stage["outs"]) for name, stage in PIPELINE["stages"].items()}

@@ -113,6 +113,14 @@ def test_adapters_on_a_bfloat16_base_are_float32_or_they_would_not_move(generato
     assert moved(load_generator(generator_folder), encoded, torch.bfloat16) < 0.05
 
 
+def test_numbers_of_some_samples_are_means_over_those_alone():
+    weight = torch.nn.Linear(1, 1)
+    engine = Engine(Accelerator(), weight, torch.optim.SGD(weight.parameters()), 1.0)
+    parts = [{"all": 1.0, "some": 2.0, "none": float("nan")}, {"all": 3.0, "some": 6.0, "none": float("nan")}]
+    counts = [{"some": 3, "none": 0}, {"some": 1, "none": 0}]
+    assert engine.weighted_means(parts, counts) == {"all": 2.0, "some": 3.0}
+
+
 class Batches:
     def __init__(self, num):
         self.num = num

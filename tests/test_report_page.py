@@ -94,7 +94,8 @@ def test_hostile_texts_stay_texts(html):
 def test_grid_shows_every_arm_for_every_prompt(html):
     for arm in ARMS:
         assert html.count(f'alt="picture by {arm}"') == REPORT.num_prompts
-    for section in ("funnel", "samples", "training", "attention", "pictures", "scores", "published", "provenance"):
+    sections = "funnel", "samples", "training", "attention", "pictures", "scores", "ablation", "published", "provenance"
+    for section in sections:
         assert f'id="{section}"' in html
 
 
@@ -107,8 +108,18 @@ def test_attention_is_shown_before_and_after_training(html):
 def test_published_numbers_are_there_and_marked_as_not_comparable(html):
     assert "0.5284" in html
     assert html.count("not comparable") == 2
-    table = html[html.index('id="scores"') : html.index('id="published"')]
+    table = html[html.index('id="scores"') : html.index('id="ablation"')]
     assert "MultiCrafter" not in table
+
+
+def test_the_ablation_tells_its_orderings_with_their_reasons_beside_the_papers_table(html):
+    section = html[html.index('id="ablation"') : html.index('id="published"')]
+    texts = [re.sub("<.*?>", "", row) for row in re.findall("<tr><td>.*?</tr>", section)]
+    assert [("comes out" in text, "finer than" in text) for text in texts] == [(True, False), (False, True)]
+    assert "UNO (baseline)" in section
+    assert "0.14<small>0.125 to 0.15" in section
+    assert "<code>world.good_clips</code> 200" in section
+    assert section.count("<svg") == 3
 
 
 def test_page_tells_no_paths_and_is_the_same_every_time(outputs, html):
@@ -131,11 +142,14 @@ def test_page_does_without_what_a_run_lacks(outputs, tmp_path):
         shutil.rmtree(tmp_path / "models" / arm / "live")
     shutil.rmtree(tmp_path / "clips")
     (tmp_path / "clips").mkdir()
+    (tmp_path / "ablation" / "ablation.json").unlink()
     run(*[tmp_path / name for name in FOLDERS], tmp_path / "report", REPORT)
     html = (tmp_path / "report" / "index.html").read_text()
     assert "No sample came through" in html
     assert 'id="attention"' not in html
     assert 'id="training"' not in html
+    assert 'id="ablation"' not in html
+    assert html.count("not comparable") == 2
     assert html.count("no picture can be decoded") == 2
 
 
@@ -171,11 +185,15 @@ def test_figures_lie_beside_the_page_as_files_and_as_tables(outputs):
         "experts_train_multi.svg",
         "attention_train_multi_0.png",
         *(f"similarity_{arm}.svg" for arm in ARMS),
+        *(f"ablation_{metric}.svg" for metric in ("face_sim", "overall", "clip_t")),
         *(f"{arm}_reward_identity.svg" for arm in ARMS[1:]),
     }
     for file in (outputs / "report" / "plots").glob("*.svg"):
         assert "var(--" not in file.read_text()
         assert not re.search("#0[1-9a-c]0[1-9a-c]0[1-9a-c]", file.read_text())
+    experts = (outputs / "report" / "plots" / "experts_train_multi.svg").read_text()
+    for line in ("blocks.0: text", "blocks.0: picture", "blocks.0: references", "blocks.1"):
+        assert f">{line}<" in experts
     series = {file.stem: file.read_text().splitlines() for file in (outputs / "report" / "series").iterdir()}
     assert series["funnel"][:2] == ["stage,seen,kept", "frames,20,17"]
     assert series["face_sim"][1].startswith("train_single,0.05")
@@ -194,7 +212,7 @@ def test_other_systems_stand_in_the_table_and_those_of_other_prompts_do_not(outp
     write_results_of(tmp_path / "results" / "stale", older, scores, "score")
     run(*[tmp_path / name for name in FOLDERS], tmp_path / "report", REPORT)
     html = (tmp_path / "report" / "index.html").read_text()
-    table = html[html.index('id="scores"') : html.index('id="published"')]
+    table = html[html.index('id="scores"') : html.index('id="ablation"')]
     assert "theirs<small>another system" in table
     assert "stale" not in html
     assert "score it again" in caplog.text

@@ -1,20 +1,24 @@
 """The three stages on a random tiny generator: what is trained on, what is minimised, what is left behind."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from training_fixtures import EXPERTS, MULTI, SINGLE, files_of
+from safetensors.torch import load_file, save_file
+from test_adapters import uno_weights
+from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, files_of
 
 from mcpipe.flux.adapters import read_spec
 from mcpipe.report import read_report
+from mcpipe.shards import read_shards, write_shards
 from mcpipe.train.batches import Draws, draw, read_encoded, sample_index
 from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.fit import Engine, Losses, fit
-from mcpipe.train.multi import IdarParams
-from stages import s07_train_single, s08_train_multi
+from mcpipe.train.multi import IdarParams, multi_spec
+from stages import s06_encode, s07_train_single, s08_train_multi
 
 pytest_plugins = ["training_fixtures"]
 
@@ -88,6 +92,8 @@ def test_stage_two_adds_experts_attention_loss_and_maps(encoded, generator_folde
     assert read_spec(tmp_path / "multi").experts == EXPERTS
     facts = read_report(tmp_path / "multi")["facts"]
     assert {"flow", "attention", "balance"} <= set(facts["curves"])
+    assert any(name.startswith("attention_peak_inside_t") for name in facts["curves"])
+    assert set(facts["reference_gain"]["after"]) == {"right", "others", "swapped"}
     maps = {file.stem: np.load(file) for file in (tmp_path / "multi" / "attention").glob("*.npz")}
     assert len(maps) == 2
     for arrays in maps.values():
@@ -121,3 +127,48 @@ def test_an_adapter_of_another_size_is_refused(encoded, generator_folder, stage_
     (other / "adapter.json").write_text(json.dumps(spec | {"image_size": 64}))
     with pytest.raises(ValueError, match="trained for pictures of 64 px"):
         s08_train_multi.run(encoded, other, generator_folder, tmp_path / "out", MULTI)
+
+
+def test_stage_one_goes_on_from_a_file_with_positions_that_stage_two_inherits(encoded, generator_folder, tmp_path):
+    file = tmp_path / "dit_lora.safetensors"
+    params = SINGLE.model_copy(update={"start": str(file), "positions": "frame", "num_steps": 1})
+    with pytest.raises(FileNotFoundError, match=r"dit_lora\.safetensors"):
+        s07_train_single.run(encoded, generator_folder, tmp_path / "train_single", params)
+    save_file(uno_weights(rank=8), file)
+    with pytest.raises(ValueError, match=r"dit_lora\.safetensors has rank 8; it cannot go on with rank 4"):
+        s07_train_single.run(encoded, generator_folder, tmp_path / "train_single", params)
+    weights = uno_weights()
+    save_file(weights, file)
+    s07_train_single.run(encoded, generator_folder, tmp_path / "train_single", params)
+    before = weights["single_blocks.1.processor.proj_lora.down.weight"]
+    after = load_file(tmp_path / "train_single" / "pytorch_lora_weights.safetensors")
+    moved = after["transformer.single_transformer_blocks.1.proj_out.lora_A.weight"] - before
+    assert 0 < moved.abs().max() < 2 * params.learning_rate, "one step away"
+    spec = read_spec(tmp_path / "train_single")
+    assert spec.positions == "frame"
+    assert multi_spec(spec, read_encoded(encoded), MULTI).positions == "frame"
+
+
+FAULTS = {
+    "face_masks": lambda arrays: {name: array for name, array in arrays.items() if name != "face_masks"},
+    r"2 (references and 1 masks|references, 1 face masks)": lambda arrays: (
+        arrays | {"face_masks": arrays["face_masks"][:1]}
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_samples_without_masks_or_with_other_numbers_of_them_are_named_with_their_file(
+    fault, samples, encoded, generator_folder, tmp_path
+):
+    for source, target in ((samples, tmp_path / "samples"), (encoded, tmp_path / "encode")):
+        records = list(read_shards(source))
+        records[-2] = replace(records[-2], arrays=FAULTS[fault](records[-2].arrays))
+        write_shards(records, target, 4)
+    write_shards(read_shards(encoded / "empty"), tmp_path / "encode" / "empty", 1)
+    place = rf"samples/shard-00001\.tar: sample {records[-2].key} .*{fault}"
+    with pytest.raises(ValueError, match=place):
+        s06_encode.run(tmp_path / "samples", generator_folder, tmp_path / "out", ENCODE)
+    place = rf"encode/shard-00001\.tar: encoded sample {records[-2].key} .*{fault}"
+    with pytest.raises(ValueError, match=place):
+        list(read_encoded(tmp_path / "encode").train)

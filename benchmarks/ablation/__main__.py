@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.ablation.outcome import Outcome, read_scores, write_outcome
-from benchmarks.ablation.plan import experiments, read_plan
+from benchmarks.ablation.diagnosis import APART, apart, over_seeds, read_diagnosis, read_rows
+from benchmarks.ablation.outcome import Outcome, scores_of, write_outcome
+from benchmarks.ablation.plan import preparation, read_plan, trials
 from benchmarks.ablation.repository import Repository
-from benchmarks.ablation.runner import Study
+from benchmarks.ablation.runner import StageCounts, Study
 
 ROOT = Path.cwd()
 HERE = Path(__file__).parent
@@ -46,18 +47,28 @@ def ablation(plan_file: Path, out: Path, poll_s: float) -> str:
     """Run and write; returns the Markdown.
 
     Raises:
-        ValueError: the plan is wrong, or there are changes that no commit holds.
+        ValueError: the plan is wrong, there are changes that no commit holds, or the commit's results are not here.
         RuntimeError: an experiment failed again and again.
     """
     plan = read_plan(plan_file)
     repository = Repository(ROOT, plan.jobs)
     if changed := repository.uncommitted(besides=out):
         raise ValueError(f"commit or stash first, so that the experiments belong to a commit:\n{changed}")
-    wanted = experiments(plan)
-    study = Study(repository, wanted)
-    commits = study.run(progress(), poll_s)
-    prompts, scores = read_scores(ROOT, wanted, commits)
-    return write_outcome(Outcome(plan, repository.commit(), prompts, scores, study.stage_counts()), out)
+    if missing := repository.missing():  # DVC looks at the metrics of every stage when an experiment ends
+        raise ValueError(
+            f"run `dvc repro` or `dvc pull` first: {missing[0]} and {len(missing) - 1} more are not in the cache"
+        )
+    say, wanted = progress(), trials(plan)
+    shared, study = Study(repository, [preparation(plan)]), Study(repository, wanted)
+    shared.run(say, poll_s)
+    commits = study.run(say, poll_s)
+    tables = [read_rows(ROOT, trial, commits[trial.name]) for trial in wanted]
+    prompts, scores = scores_of(wanted, tables)
+    counts = StageCounts()
+    for part in (shared, study):
+        part.count_stages(counts)
+    diagnosis = {APART: over_seeds(wanted, list(map(apart, tables)))} | read_diagnosis(ROOT, plan, wanted, commits)
+    return write_outcome(Outcome(plan, repository.commit(), prompts, scores, counts, diagnosis), out)
 
 
 def progress() -> Callable[[dict[str, str]], None]:

@@ -3,18 +3,18 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
-from dvc.api import DVCFileSystem
 from matplotlib.figure import Figure
 
-from benchmarks.ablation.plan import Experiment, Plan
+from benchmarks.ablation.diagnosis import Diagnoses, Rows
+from benchmarks.ablation.plan import Plan, Trial
 from benchmarks.ablation.runner import StageCounts
-from benchmarks.ablation.table import Block, Change, Scores, changes, means, tally
+from benchmarks.ablation.table import Block, Scores, changes, means, tally
+from mcpipe.bench.ablation import Change, Measured
 from mcpipe.bench.bootstrap import Interval
 from mcpipe.bench.published import ABLATION
 from mcpipe.bench.tables import LABELS, METRICS
@@ -32,23 +32,23 @@ class Outcome:
     prompts: Sequence[str]
     scores: Scores
     counts: StageCounts
+    diagnosis: Diagnoses
 
 
-def read_scores(root: Path, experiments: Sequence[Experiment], commits: Mapping[str, str]) -> tuple[list[str], Scores]:
-    """The keys of the prompts, and the scores of all experiments on them, out of DVC's cache.
+def scores_of(trials: Sequence[Trial], tables: Sequence[Rows]) -> tuple[list[str], Scores]:
+    """The keys of the prompts, and the scores of all trials on them.
 
     Raises:
-        ValueError: experiments answered different prompts.
+        ValueError: trials answered different prompts.
     """
-    tables = {experiment.name: _rows(root, experiment, commits[experiment.name]) for experiment in experiments}
-    prompts = sorted(next(iter(tables.values())))
-    for name, rows in tables.items():
+    prompts = sorted(tables[0])
+    for trial, rows in zip(trials, tables, strict=True):
         if sorted(rows) != prompts:
-            raise ValueError(f"{name} answered other prompts than {experiments[0].name}; were pairs.* swept as well?")
-    metrics = [metric for metric in METRICS if all(metric in row for rows in tables.values() for row in rows.values())]
+            raise ValueError(f"{trial.name} answered other prompts than {trials[0].name}; do arms differ in pairs.*?")
+    metrics = [metric for metric in METRICS if all(metric in row for rows in tables for row in rows.values())]
     scores: dict[str, dict[str, Block]] = {}
-    for arm in dict.fromkeys(experiment.arm.name for experiment in experiments):
-        seeds = [tables[experiment.name] for experiment in experiments if experiment.arm.name == arm]
+    for arm in dict.fromkeys(trial.arm.name for trial in trials):
+        seeds = [rows for trial, rows in zip(trials, tables, strict=True) if trial.arm.name == arm]
         scores[arm] = {m: np.array([[float(rows[key][m]) for key in prompts] for rows in seeds]) for m in metrics}
     return prompts, scores
 
@@ -90,6 +90,10 @@ def as_json(outcome: Outcome, found: Sequence[Change]) -> str:
         },
         "changes": [asdict(change) | {"verdict": change.verdict} for change in found],
         "verdicts": tally(found),
+        "diagnosis": {
+            title: {arm: asdict(measured) for arm, measured in arms.items()}
+            for title, arms in outcome.diagnosis.items()
+        },
         "stages": {"ran": dict(outcome.counts.ran), "restored": dict(outcome.counts.restored)},
     }
     return json.dumps(content, indent=1) + "\n"
@@ -120,6 +124,13 @@ def markdown(outcome: Outcome, found: Sequence[Change]) -> str:
             "their directions are compared, not their sizes.",
             "",
             *_change_table(outcome, found),
+            "",
+            "## What the trainings say of themselves",
+            "",
+            "Means over seeds, in brackets the least and the greatest: whether a part does its own work, also where "
+            "scores do not move.",
+            "",
+            *_diagnosis_table(outcome),
             "",
             "## What was computed",
             "",
@@ -156,12 +167,6 @@ def figure(outcome: Outcome) -> Figure:
     return sheet
 
 
-def _rows(root: Path, experiment: Experiment, commit: str) -> dict[str, dict[str, float]]:
-    with DVCFileSystem(str(root), rev=commit).open(experiment.rows, "rb") as file:
-        table = pq.read_table(io.BytesIO(file.read()))
-    return {row["key"]: row for row in table.to_pylist()}
-
-
 def _arm_table(outcome: Outcome) -> list[str]:
     rows = means(outcome.scores, outcome.plan.interval)
     metrics = list(next(iter(rows.values())))
@@ -175,14 +180,24 @@ def _arm_table(outcome: Outcome) -> list[str]:
 
 def _change_table(outcome: Outcome, found: Sequence[Change]) -> list[str]:
     titles = {arm.name: arm.title for arm in outcome.plan.arms}
-    lines = ["| from | to | metric | change | paper | verdict |", "|---|---|---|---|---|---|"]
+    lines = ["| from | to | metric | change | paper | verdict | why |", "|---|---|---|---|---|---|---|"]
     for change in found:
         paper = "" if change.published is None else f"{change.published:+.4f}"
-        names = f"{titles[change.before]} | {titles[change.after]}"
-        lines.append(
-            f"| {names} | {LABELS[change.metric]} | {_cell(change.change, '+')} | {paper} | {change.verdict} |"
-        )
+        names = f"{titles[change.before]} | {titles[change.after]} | {LABELS[change.metric]}"
+        lines.append(f"| {names} | {_cell(change.change, '+')} | {paper} | {change.verdict} | {change.reason} |")
     return lines
+
+
+def _diagnosis_table(outcome: Outcome) -> list[str]:
+    arms = outcome.plan.arms
+    return [
+        f"| figure | {' | '.join(arm.title for arm in arms)} |",
+        f"|---|{'---|' * len(arms)}",
+        *(
+            f"| {title} | {' | '.join(_measured(measured.get(arm.name)) for arm in arms)} |"
+            for title, measured in outcome.diagnosis.items()
+        ),
+    ]
 
 
 def _count_table(counts: StageCounts) -> list[str]:
@@ -200,3 +215,7 @@ def _count_table(counts: StageCounts) -> list[str]:
 
 def _cell(interval: Interval, sign: str = "") -> str:
     return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+
+
+def _measured(told: Measured | None) -> str:
+    return f"{told.value:.3g} [{told.low:.3g}, {told.high:.3g}]" if told else ""

@@ -1,17 +1,21 @@
-"""Which experiments make the ablation: every arm with every seed."""
+"""Which experiments make the ablation: what all have in common, then every arm with every seed."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from mcpipe.bench.bootstrap import IntervalParams
 from mcpipe.bench.published import ABLATION
-from mcpipe.params import Params, check_params
+from mcpipe.params import Params, check_params, parse_yaml
 
-Setting = float | int | str | bool | None
+Scalar = float | int | str | bool | None
+Setting = Scalar | list[Scalar]
+TRAININGS = ("train_single", "train_multi", "train_rl")
+"""Each goes on from the one before."""
+SHARED = "shared"
+"""Name of the experiment that runs before all others."""
 
 
 class Arm(Params):
@@ -19,12 +23,21 @@ class Arm(Params):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9]*$")
     title: str
-    judged: str
+    judged: Literal["train_single", "train_multi", "train_rl"]
     """The training stage whose pictures are judged."""
     settings: dict[str, Setting]
     """By dotted key of params.yaml."""
     published: str | None
     """The row of the paper's table 2, if it has one."""
+
+
+class Diagnosis(Params):
+    """A figure out of the reports of the trainings, which tells why a step comes out or does not."""
+
+    title: str
+    stage: Literal["train_single", "train_multi", "train_rl"]
+    fact: str
+    """Dotted path among the stage's facts; a part ``*`` is the mean over all keys."""
 
 
 class Plan(Params):
@@ -36,7 +49,10 @@ class Plan(Params):
     jobs: int = Field(ge=1)
     """Experiments at a time."""
     settings: dict[str, Setting]
-    """Of every arm."""
+    """Of every arm, by dotted key of params.yaml; any stage's."""
+    shared: list[str]
+    """Stages that are the same in every arm: run first and once, so that nobody waits for them or runs them twice."""
+    diagnosis: list[Diagnosis]
     arms: list[Arm]
     comparisons: list[list[str]]
     """Names of two arms: before, after."""
@@ -45,8 +61,8 @@ class Plan(Params):
     @model_validator(mode="after")
     def _fits(self) -> "Plan":
         names = [arm.name for arm in self.arms]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two arms have one name: {names}")
+        if len({*names, SHARED}) <= len(names):
+            raise ValueError(f"names of arms are used once, and {SHARED!r} is taken: {names}")
         for pair in self.comparisons:
             if len(pair) != 2 or not set(pair) <= set(names):
                 raise ValueError(f"a comparison names two of {names}, not {pair}")
@@ -58,10 +74,11 @@ class Plan(Params):
 
 
 class Experiment(Params):
-    """One arm with one seed, as DVC runs it."""
+    """What DVC runs under a name."""
 
-    arm: Arm
-    seed: int
+    name: str
+    targets: list[str]
+    """The stages that it ends with."""
     settings: dict[str, Setting]
     """All that differs from params.yaml, by dotted key."""
 
@@ -69,11 +86,6 @@ class Experiment(Params):
     def changes(self) -> list[str]:
         """``key=value``, as ``dvc exp run -S`` takes them."""
         return [f"{key}={_as_override(value)}" for key, value in self.settings.items()]
-
-    @property
-    def name(self) -> str:
-        """Its name in DVC."""
-        return f"{self.arm.name}-s{self.seed}"
 
     def differs(self, params: Mapping[str, Any]) -> str | None:
         """The first setting in which a params.yaml differs from this experiment, or ``None``."""
@@ -85,15 +97,22 @@ class Experiment(Params):
                 return f"{key} {found}, not {wanted}"
         return None
 
-    @property
-    def target(self) -> str:
-        """The stage that it ends with."""
-        return f"evaluate@{self.arm.judged}"
+
+class Trial(Experiment):
+    """One arm with one seed."""
+
+    arm: Arm
+    seed: int
 
     @property
     def rows(self) -> str:
-        """Where that stage writes a row per picture."""
+        """Where its judge writes a row per picture."""
         return f"data/results/{self.arm.judged}/rows.parquet"
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The trainings that it went through; other outputs at its commit are those of the default run."""
+        return TRAININGS[: TRAININGS.index(self.arm.judged) + 1]
 
 
 def read_plan(file: Path) -> Plan:
@@ -102,18 +121,27 @@ def read_plan(file: Path) -> Plan:
     Raises:
         ValueError: it contradicts itself.
     """
-    return check_params(yaml.safe_load(file.read_text()), Plan, source=f"{file}: ")
+    return check_params(parse_yaml(file.read_text()), Plan, source=f"{file}: ")
 
 
-def experiments(plan: Plan) -> list[Experiment]:
+def preparation(plan: Plan) -> Experiment:
+    """What all arms have in common."""
+    return Experiment(name=SHARED, targets=plan.shared, settings=plan.settings)
+
+
+def trials(plan: Plan) -> list[Trial]:
     """Every arm with every seed; seeds change fastest, so that neighbours share no training."""
     found = []
     for arm in plan.arms:
         for seed in plan.seeds:
-            seeded = {key: factor * seed for key, factor in plan.seeded.items()}
-            found.append(Experiment(arm=arm, seed=seed, settings=plan.settings | arm.settings | seeded))
+            seeded: dict[str, Setting] = {key: factor * seed for key, factor in plan.seeded.items()}
+            settings = plan.settings | arm.settings | seeded
+            target = f"evaluate@{arm.judged}"
+            found.append(Trial(name=f"{arm.name}-s{seed}", targets=[target], settings=settings, arm=arm, seed=seed))
     return found
 
 
 def _as_override(value: Setting) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_override, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,5 +1,6 @@
 """What the ablation asks of DVC and git, as they are called by people."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.ablation.plan import Experiment
+from mcpipe.params import parse_yaml
 
 TASK = re.compile(r"^[0-9a-f]{7}\s+(?P<name>\S+)\s.*\s(?P<status>Queued|Running|Success|Failed)\s*$")
 UNSETTLED_LOOKS = 3
@@ -44,6 +44,10 @@ class Repository:
         left_out = [f":(exclude){besides.resolve().relative_to(self.root.resolve())}"] if inside else []
         return self._git("status", "--porcelain", "--untracked-files=no", "--", ".", *left_out).rstrip()
 
+    def missing(self) -> list[str]:
+        """Outputs of the current commit that are not in the cache."""
+        return json.loads(self._dvc("data", "status", "--json") or "{}").get("not_in_cache", [])
+
     def finished(self) -> dict[str, str]:
         """Commits of the finished experiments that started from the current commit, by name."""
         head = self.commit()
@@ -60,7 +64,9 @@ class Repository:
 
     def params(self, commit: str) -> dict[str, Any]:
         """The params.yaml of a commit."""
-        return yaml.safe_load(self._git("show", f"{commit}:./params.yaml"))
+        content = parse_yaml(self._git("show", f"{commit}:./params.yaml"))
+        assert isinstance(content, dict), "DVC has read it"
+        return content
 
     def queue(self) -> Queue:
         """Tasks and workers."""
@@ -69,7 +75,7 @@ class Repository:
     def enqueue(self, experiment: Experiment) -> None:
         """Put an experiment into the queue."""
         settings = [part for change in experiment.changes for part in ("-S", change)]
-        self._dvc("exp", "run", "--queue", "--name", experiment.name, *settings, experiment.target)
+        self._dvc("exp", "run", "--queue", "--name", experiment.name, *settings, *experiment.targets)
 
     def forget(self, name: str) -> None:
         """Take ended tasks of a name out of the queue's books."""
@@ -91,8 +97,7 @@ class Repository:
         return self._run(["git", *arguments], dict(os.environ), check=True)
 
     def _dvc(self, *arguments: str, check: bool = True) -> str:
-        threads = max(1, (os.cpu_count() or 1) // self.jobs)
-        environment = {"OMP_NUM_THREADS": str(threads), "DVC_NO_ANALYTICS": "true"} | os.environ
+        environment = {"DVC_NO_ANALYTICS": "true"} | os.environ
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         return self._run([sys.executable, "-m", "dvc", *arguments], environment, check=check)
 

@@ -57,6 +57,7 @@ class Study:
         self._attempts: Counter[str] = Counter()
         self._checked: set[str] = set()
         self._last_worker = float("-inf")
+        self._begun = False
 
     def run(self, on_change: Callable[[dict[str, str]], None], poll_s: float) -> dict[str, str]:
         """Run what has no result yet; returns the commit of every experiment by its name.
@@ -81,12 +82,10 @@ class Study:
             self._advance(state, queue)
             time.sleep(poll_s)
 
-    def stage_counts(self) -> StageCounts:
-        """Over the logs that DVC still has."""
-        counts = StageCounts()
+    def count_stages(self, counts: StageCounts) -> None:
+        """Count what was computed, over the logs that DVC still has."""
         for name in self.experiments:
             counts.add(self.repository.log(name))
-        return counts
 
     def _check(self, done: dict[str, str]) -> None:
         for name in done.keys() - self._checked:
@@ -106,8 +105,9 @@ class Study:
                 self.repository.give_up(name)
             elif status not in ("Queued", "Running"):
                 self._enqueue(name, known=status != "missing")
-        if nobody:
+        if nobody or not self._begun:  # those of an earlier study may be fewer; DVC starts only what is missing
             self.repository.start_workers()
+            self._begun = True
             self._last_worker = time.monotonic()
 
     def _enqueue(self, name: str, *, known: bool) -> None:

@@ -6,12 +6,12 @@ other prompts. With three seeds the first of these can be judged coarsely only.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from benchmarks.ablation.plan import Arm, Plan
+from mcpipe.bench.ablation import Change
 from mcpipe.bench.bootstrap import CONFIDENCE, Interval, IntervalParams
 from mcpipe.bench.published import ABLATION
 from mcpipe.bench.published import METRICS as PUBLISHED_METRICS
@@ -19,27 +19,6 @@ from mcpipe.bench.published import METRICS as PUBLISHED_METRICS
 Block = Float[np.ndarray, "seeds prompts"]
 Scores = Mapping[str, Mapping[str, Block]]
 """By arm and metric."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What one metric did from one arm to the next."""
-
-    before: str
-    after: str
-    metric: str
-    change: Interval
-    published: float | None
-    """The same step in the paper's table, if it has both rows and the metric."""
-
-    @property
-    def verdict(self) -> str:
-        """Whether the paper's direction comes out; undecided while zero lies in the interval."""
-        if self.published is None:
-            return "no published step"
-        if not self.change.excludes_zero:
-            return "undecided"
-        return "comes out" if (self.change.value > 0) == (self.published > 0) else "reversed"
 
 
 def block_interval(block: Block, params: IntervalParams) -> Interval:

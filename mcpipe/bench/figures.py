@@ -136,7 +136,7 @@ def similarity_plot(name: str, same: Sequence[float], cross: Sequence[float]) ->
 
 
 def usage_plot(name: str, layers: Mapping[str, Sequence[float]]) -> Plot:
-    """Which share of the tokens each expert of each layer got: a bar per layer, a piece per expert."""
+    """Which share of the tokens each expert got: a bar per layer, or layer and kind of token; a piece per expert."""
     places = np.arange(len(layers))
     num_experts = max(map(len, layers.values()))
     shares = np.array([[*row, *[0.0] * (num_experts - len(row))] for row in layers.values()])
@@ -149,7 +149,7 @@ def usage_plot(name: str, layers: Mapping[str, Sequence[float]]) -> Plot:
         axes.set_ylim(len(layers) - 0.5, -0.5)
         axes.set_xlim(0, 1)
         axes.grid(visible=False, axis="y")
-    return plot(f"{name}: share of tokens per expert in {len(layers)} layers, the busiest {shares.max():.2f}")
+    return plot(f"{name}: share of tokens per expert in {len(layers)} lines, the busiest {shares.max():.2f}")
 
 
 def funnel_plot(steps: Sequence[tuple[str, int, int]]) -> Plot:

@@ -10,6 +10,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from mcpipe.bench.ablation import Ablation
 from mcpipe.bench.bootstrap import Interval
 from mcpipe.bench.figures import Plot
 from mcpipe.bench.published import ABLATION, COMPARISON
@@ -153,6 +154,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Study:
+    """An ablation with its figures."""
+
+    found: Ablation
+    plots: Sequence[tuple[str, Plot]]
+    """By the first metric of each."""
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything the page shows."""
 
@@ -175,6 +185,8 @@ class Page:
     rows: Sequence[Row]
     changes: Mapping[str, Mapping[str, Interval]]
     """Of each arm against the one before, by arm and metric."""
+    study: Study | None
+    """The ablation, if there has been one."""
     accounts: Sequence[Account]
     """Of every stage, in order; of a stage that ran once per arm, several."""
 
@@ -204,9 +216,19 @@ def render(page: Page) -> str:
             metric: scale([arm.means[metric] for arm in (*page.arms, *page.others) if metric in arm.means])
             for metric in COLUMNS
         },
-        published=(COMPARISON, ABLATION),
+        study_scales=study_scales(page.study),
+        published=(COMPARISON,) if page.study else (COMPARISON, ABLATION),
+        published_ablation=ABLATION,
         published_metrics=PUBLISHED_METRICS,
     )
+
+
+def study_scales(study: Study | None) -> dict[str, tuple[float, float]]:
+    """The range of every metric over the arms of an ablation."""
+    if study is None:
+        return {}
+    arms = study.found.means.values()
+    return {metric: scale([means[metric] for means in arms]) for metric in study.found.metrics}
 
 
 def metrics_of(systems: Sequence[ArmScores]) -> list[str]:

@@ -24,6 +24,8 @@ LABELS = {
     "swap_rate": "Swapped",
     "copy_paste": "Copied",
 }
+HEADLINE = ("overall", "face_sim")
+"""What ``dvc exp show`` tells of every arm: few, so that experiments stand side by side on a terminal."""
 MEANINGS = {
     "clip_t": "cosine of the picture and its prompt in CLIP space",
     "face_sim": "cosine of each reference face and the face matched with it, each at most once; negative ones count 0",
@@ -98,6 +100,12 @@ def as_metrics(scores: ArmScores) -> dict[str, float | str]:
         }
     flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing}
     return flat if scores.suite == PEOPLE else flat | {"suite": scores.suite}
+
+
+def as_headline(scores: ArmScores) -> dict[str, dict[str, float]]:
+    """The content of a ``headline.json``: a few means, under a name of each arm's own."""
+    means = {metric: round(scores.means[metric].value, 4) for metric in HEADLINE if metric in scores.means}
+    return {scores.name.removeprefix("train_"): means}
 
 
 def text_table(arms: Sequence[ArmScores]) -> str:

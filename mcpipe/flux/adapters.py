@@ -8,7 +8,6 @@ Plain LoRA stands where UNO puts it: attention projections of all blocks and the
 Where experts stand is a choice; in the output layer of single blocks they replace the plain LoRA.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,8 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mcpipe.flux.backbone import FluxPipeline, FluxTransformer2DModel
-from mcpipe.flux.mismatch import mismatch
+from mcpipe.flux.mismatch import generator_mark, mismatch
 from mcpipe.flux.moe_lora import MoELoraConfig, expert_layers
+from mcpipe.flux.tokens import Positions
 from mcpipe.flux.uno import from_uno, is_uno
 from mcpipe.objectives.moe import Router
 from mcpipe.params import Params
@@ -55,6 +55,10 @@ ON_DISK = {"lora_A": "lora_moe_A", "lora_B": "lora_moe_B", "lora_router": "lora_
 """Names of the experts' parts in their file. Under peft's own names, stock loaders would silently add them up."""
 
 
+Weights = dict[Path, dict[str, Tensor]]
+"""By file and name."""
+
+
 class ExpertParams(Params):
     """Experts of a layer."""
 
@@ -82,6 +86,8 @@ class AdapterSpec(Params):
     """Side of a picture in pixels."""
     reference_size: int = Field(ge=1)
     """Side of a reference in pixels."""
+    positions: Positions = "unope"
+    """How references are told apart; that of files that do not say."""
 
 
 def add_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, seed: int) -> None:
@@ -93,6 +99,7 @@ def add_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, seed: in
         init_lora_weights="gaussian",
         target_modules=f"{PLAIN_MODULES}|{experts}" if experts else PLAIN_MODULES,
         generator=generator_mark(transformer),
+        positions=spec.positions,
         expert_modules=experts,
         **(spec.experts.model_dump(exclude={"placement"}) if spec.experts else {}),
     )
@@ -160,11 +167,32 @@ def start_adapter(pipeline: FluxPipeline, folder: Path, spec: AdapterSpec, seed:
     files = [folder / PLAIN_FILE, *([folder / EXPERTS_FILE] if before.experts else [])]
     stored = {file: _read(file, generator_mark(pipeline.transformer)) for file in files}
     add_adapter(pipeline.transformer, spec, seed)
-    grown = spec.experts if before.experts is None else None
+    _fill(pipeline.transformer, stored, spec.experts if before.experts is None else None)
+
+
+def start_lora(pipeline: FluxPipeline, file: Path, spec: AdapterSpec, seed: int) -> None:
+    """Give a pipeline an adapter of form ``spec`` that computes what a LoRA file of UNO or in diffusers' layout adds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, holds something else, or does not fit this generator and form.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no LoRA file {file} to start from")
+    weights = _read(file, generator_mark(pipeline.transformer))
+    rank = _rank(file, weights)
+    if rank != spec.rank:
+        raise ValueError(f"{file} has rank {rank}; it cannot go on with rank {spec.rank}")
+    add_adapter(pipeline.transformer, spec, seed)
+    _fill(pipeline.transformer, {file: weights}, spec.experts)
+
+
+def _fill(transformer: FluxTransformer2DModel, stored: Weights, grown: ExpertParams | None) -> None:
+    """Put stored weights into an adapter; where experts are ``grown``, plain ones become every one of them."""
     if grown is not None:
-        stored = {file: _as_experts(pipeline.transformer, some, grown.num_experts) for file, some in stored.items()}
-    parameters = {_bare(name): parameter for name, parameter in trainable(pipeline.transformer).items()}
-    layers = _expert_prefixes(pipeline.transformer)
+        stored = {file: _as_experts(transformer, some, grown.num_experts) for file, some in stored.items()}
+    parameters = {_bare(name): parameter for name, parameter in trainable(transformer).items()}
+    layers = _expert_prefixes(transformer)
     for file, weights in stored.items():
         own = {
             key: parameter.shape
@@ -193,27 +221,17 @@ def import_uno(file: Path, folder: Path, image_size: int, reference_size: int) -
         ValueError: it is damaged or holds something else.
     """
     weights = _read(file, "")
-    ranks = {len(weight) for key, weight in weights.items() if ".lora_A." in key}
-    if len(ranks) != 1:
-        raise ValueError(f"{file} should hold a LoRA of one rank, found {sorted(ranks) or 'none'}")
-    spec = AdapterSpec(rank=ranks.pop(), experts=None, image_size=image_size, reference_size=reference_size)
+    spec = AdapterSpec(rank=_rank(file, weights), experts=None, image_size=image_size, reference_size=reference_size)
     save_file({f"transformer.{key}": weight for key, weight in weights.items()}, folder / PLAIN_FILE)
     (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n")
     return spec
 
 
-def generator_mark(transformer: FluxTransformer2DModel) -> str:
-    """What tells one generator's weights from another's: a digest of its outermost layers, in hexadecimal digits.
-
-    It is the same in float32 and bfloat16; empty where the weights are not in memory.
-    """
-    weights = [transformer.x_embedder.weight, transformer.context_embedder.weight, transformer.proj_out.weight]
-    if any(weight.is_meta for weight in weights):
-        return ""
-    digest = hashlib.sha256()
-    for weight in weights:
-        digest.update(weight.detach().cpu().to(torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _rank(file: Path, weights: dict[str, Tensor]) -> int:
+    ranks = {len(weight) for key, weight in weights.items() if ".lora_A." in key}
+    if len(ranks) != 1:
+        raise ValueError(f"{file} should hold a LoRA of one rank, found {sorted(ranks) or 'none'}")
+    return ranks.pop()
 
 
 def _check_form(before: AdapterSpec, after: AdapterSpec, file: Path) -> None:

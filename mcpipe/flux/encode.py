@@ -32,8 +32,9 @@ def encoded_sample(pipeline: FluxPipeline, sample: Record, params: EncodeParams)
     """What training needs of a sample.
 
     Raises:
-        ValueError: the sample's pictures do not fit the generator.
+        ValueError: the sample lacks pictures or masks, or its pictures do not fit the generator.
     """
+    _check(sample)
     target, faces = sample.arrays["target"], sample.arrays["faces"]
     image_size, reference_size = target.shape[0], faces.shape[1]
     grid = layout(pipeline, image_size, reference_size).image
@@ -69,6 +70,25 @@ def token_masks(
     covered = masks.reshape(len(masks), rows, masks.shape[1] // rows, columns, masks.shape[2] // columns).mean((2, 4))
     inside = covered >= min_fraction
     return np.where(inside.any((1, 2), keepdims=True), inside, covered > 0)
+
+
+def _check(sample: Record) -> None:
+    arrays = sample.arrays
+    missing = {"target", "faces", "face_masks", "body_masks"} - arrays.keys()
+    if missing:
+        raise ValueError(f"sample {sample.key} lacks {', '.join(sorted(missing))}; run the stage samples again")
+    faces, *masks = (len(arrays[name]) for name in ("faces", "face_masks", "body_masks"))
+    if not 0 < faces == masks[0] == masks[1]:
+        raise ValueError(
+            f"sample {sample.key} has {faces} references, {masks[0]} face masks and {masks[1]} body masks; there "
+            "should be one of each per person"
+        )
+    for name in ("face_masks", "body_masks"):
+        if arrays[name].shape[1:] != arrays["target"].shape[:2]:
+            raise ValueError(
+                f"sample {sample.key}: {name} measure {arrays[name].shape[1:]} pixels, its target "
+                f"{arrays['target'].shape[:2]}"
+            )
 
 
 def _embeddings(pipeline: FluxPipeline, text: str) -> dict[str, Float[np.ndarray, "..."]]:

@@ -1,14 +1,32 @@
 """Whether stored weights belong into an adapter, and if not, what the matter is in one sentence."""
 
+import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+import torch
 from torch import Size
+
+from mcpipe.flux.backbone import FluxTransformer2DModel
 
 Shapes = Mapping[str, Size]
 """Of weights by their names without the adapter's name."""
 
 BLOCK = re.compile(r"(single_)?transformer_blocks\.(\d+)\.")
+
+
+def generator_mark(transformer: FluxTransformer2DModel) -> str:
+    """What tells one generator's weights from another's: a digest of its outermost layers, in hexadecimal digits.
+
+    It is the same in float32 and bfloat16; empty where the weights are not in memory.
+    """
+    weights = [transformer.x_embedder.weight, transformer.context_embedder.weight, transformer.proj_out.weight]
+    if any(weight.is_meta for weight in weights):
+        return ""
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(weight.detach().cpu().to(torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def mismatch(stored: Shapes, adapter: Shapes, optional: Collection[str]) -> str | None:

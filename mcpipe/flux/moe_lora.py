@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from peft import LoraConfig
 from peft.tuners.lora.layer import Linear, LoraLayer
 from torch import Tensor, nn
 
 from mcpipe.flux.backbone import FeedForward
 from mcpipe.flux.dispatch import mixture
-from mcpipe.objectives.moe import Choice, Router, balance_loss, choose, expert_shares
+from mcpipe.flux.tokens import Positions
+from mcpipe.objectives.moe import Choice, Router, balance_loss, choose
 
 ROUTER_STD = 0.02
 """Spread of fresh router weights (ours: the paper does not say)."""
@@ -31,6 +32,8 @@ class MoELoraConfig(LoraConfig):
 
     generator: str = field(default="")
     """Mark of the generator that the adapter belongs to."""
+    positions: Positions = field(default="unope")
+    """How references are told apart."""
     expert_modules: str = field(default="")
     """Pattern of the names of layers with experts."""
     num_experts: int = field(default=1)
@@ -76,8 +79,8 @@ class MoELoraLinear(Linear):
         self.lora_router = nn.ModuleDict()
         self.balance: Tensor | None = None
         """Balance loss of the latest forward pass."""
-        self.shares: Tensor | None = None
-        """Share of tokens whose first choice each expert was, in the latest forward pass."""
+        self.chosen: Tensor | None = None
+        """First choice of every token in the latest forward pass."""
         self._active_adapter = adapter_name
         gate = nn.Linear(self.in_features, self.num_experts, bias=False)
         nn.init.normal_(gate.weight, std=ROUTER_STD)
@@ -101,9 +104,9 @@ class MoELoraLinear(Linear):
         tokens = x.reshape(-1, x.shape[-1])
         with torch.autocast(kind, enabled=False):
             logits = nn.functional.linear(tokens.float(), self.lora_router[name].weight.float())
-            # One by one, so that it is a mean over samples however a step is divided over batches and processes.
-            self.balance = torch.stack([balance_loss(one) for one in logits.unflatten(0, (len(x), -1))]).mean()
-            self.shares = expert_shares(logits.detach())
+            # Per sample, so that it is a mean over samples however a step is divided over batches and processes.
+            self.balance = balance_loss(logits.unflatten(0, (len(x), -1))).mean()
+            self.chosen = logits.detach().argmax(-1).unflatten(0, x.shape[:-1])
             choice = choose(logits, self.top_k, self.router)
             out = mixture(
                 tokens.to(dtype),
@@ -151,7 +154,33 @@ def mean_balance(transformer: nn.Module) -> Float[Tensor, ""]:
 
 def usage(transformer: nn.Module) -> dict[str, Float[Tensor, " experts"]]:
     """Share of tokens whose first choice each expert was in the latest forward pass, by layer; sums to 1."""
-    return {name: layer.shares for name, layer in expert_layers(transformer) if layer.shares is not None}
+    return {
+        name: _shares(layer, layer.chosen) for name, layer in expert_layers(transformer) if layer.chosen is not None
+    }
+
+
+def usage_by_kind(
+    transformer: nn.Module, num_text: int, num_picture: int
+) -> dict[str, dict[str, Float[Tensor, " experts"]]]:
+    """The same by layer and kind of token that it sees: text, picture, references; each sums to 1.
+
+    ``num_text`` and ``num_picture`` are numbers of tokens. Double-stream blocks have a layer for text and one for the
+    rest, single-stream blocks one for [text | picture | references].
+    """
+    found = {}
+    for name, layer in expert_layers(transformer):
+        if layer.chosen is None:
+            continue
+        texts = 0 if name.startswith("transformer_blocks") and "ff_context" not in name else num_text
+        pictures = 0 if "ff_context" in name else num_picture
+        kinds = layer.chosen.tensor_split([texts, texts + pictures], dim=1)
+        named = zip(("text", "picture", "references"), kinds, strict=True)
+        found[name] = {kind: _shares(layer, chosen) for kind, chosen in named if chosen.numel()}
+    return found
+
+
+def _shares(layer: MoELoraLinear, chosen: Int[Tensor, "batch tokens"]) -> Float[Tensor, " experts"]:
+    return (chosen.reshape(-1, 1) == torch.arange(layer.num_experts, device=chosen.device)).float().mean(0)
 
 
 def busiest_share(transformer: nn.Module) -> float:

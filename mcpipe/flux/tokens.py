@@ -81,7 +81,7 @@ class Layout:
 
 
 def layout(pipeline: FluxPipeline, image_size: int, reference_size: int) -> Layout:
-    """Grids of square pictures and references of so many pixels.
+    """Grids of square pictures and references of so many pixels, at the positions that the adapter was trained with.
 
     Raises:
         ValueError: a size is no multiple of the pixels that a token covers.
@@ -93,7 +93,13 @@ def layout(pipeline: FluxPipeline, image_size: int, reference_size: int) -> Layo
                 f"{name} size {size} px is no multiple of {pixels} px, the side of this generator's tokens"
             )
     image, reference = image_size // pixels, reference_size // pixels
-    return Layout((image, image), (reference, reference))
+    return Layout((image, image), (reference, reference), trained_positions(pipeline.transformer))
+
+
+def trained_positions(transformer: nn.Module) -> Positions:
+    """How a transformer's adapter tells references apart; ``unope`` if it has none, or another one than ours."""
+    adapters = vars(transformer).get("peft_config", {}).values()
+    return next((vars(adapter)["positions"] for adapter in adapters if "positions" in vars(adapter)), "unope")
 
 
 @contextmanager

@@ -11,8 +11,8 @@ dS = P (dP - rowsum(P dP)). There are two ways to get there:
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,10 +20,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import one_hot, scaled_dot_product_attention
 
-CHUNK_BYTES = 16 * 2**20
-"""Memory for the probabilities of one chunk of heads; performance only."""
+CHUNK_BYTES = 4 * 2**20
+"""Memory for the probabilities of one chunk of heads; performance only (they should stay in a processor's cache)."""
 
 Backend = Literal["chunked", "sdpa"]
+Queries = Float[Tensor, "batch heads queries width"]
+Keys = Float[Tensor, "batch heads keys width"]
+
+
+class Way(NamedTuple):
+    """How to compute the mean and its gradient."""
+
+    mean: Callable[[Queries, Keys, Sequence[int]], Tensor]
+    """Of queries, keys and the queries per subject: mean attention (batch, subjects, keys)."""
+    gradient: Callable[[Queries, Keys, Sequence[int], Tensor], tuple[Queries, Keys]]
+    """Of the same and the gradient of the mean: gradients of queries and keys."""
 
 
 def column_mean(
@@ -38,70 +49,86 @@ def column_mean(
         queries: Of all subjects, one after the other.
         keys: The same for all.
         sizes: How many consecutive queries belong to each subject; their sum is the number of queries.
-        backend: How to compute it; by default ``sdpa`` on a GPU unless the compiler is to fuse it, else ``chunked``.
+        backend: How to compute it; by default `best_backend`.
     """
     assert sum(sizes) == queries.shape[1], f"{sizes} queries per subject, but {queries.shape[1]} in all"
-    if backend is None:
-        backend = "sdpa" if queries.is_cuda and not torch.compiler.is_compiling() else "chunked"
-    way = _Chunked if backend == "chunked" else _Fused
-    return way.apply(queries.transpose(1, 2), keys.transpose(1, 2), tuple(sizes))
+    chosen = backend or best_backend(queries)
+    return _ColumnMean.apply(queries.transpose(1, 2), keys.transpose(1, 2), tuple(sizes), chosen)
 
 
-class _Chunked(torch.autograd.Function):
+def best_backend(queries: Tensor) -> Backend:
+    """``sdpa`` on a GPU unless the compiler is to fuse it, else ``chunked``."""
+    return "sdpa" if queries.is_cuda and not torch.compiler.is_compiling() else "chunked"
+
+
+class _ColumnMean(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, sizes: tuple[int, ...]) -> Tensor:  # noqa: ANN401 - torch's
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's
+        queries: Tensor,
+        keys: Tensor,
+        sizes: tuple[int, ...],
+        backend: Backend,
+    ) -> Tensor:
         ctx.save_for_backward(queries, keys)
-        ctx.sizes = sizes
-        batch, heads, num_keys, _ = keys.shape
-        total = queries.new_zeros(batch, len(sizes), num_keys, dtype=_precise(queries.dtype))
-        for chunk in _chunks(queries, keys):
-            weights = _probabilities(queries[:, chunk].to(total.dtype), keys[:, chunk].to(total.dtype))
-            for subject, part in enumerate(weights.split(sizes, dim=2)):
-                total[:, subject] += part.sum((1, 2)) / (heads * sizes[subject])
-        return total
+        ctx.sizes, ctx.backend = sizes, backend
+        return WAYS[backend].mean(queries, keys, sizes)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401 - torch's
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN401 - torch's
         queries, keys = ctx.saved_tensors
-        grad_queries, grad_keys = torch.empty_like(queries), torch.empty_like(keys)
-        shares = _shares(grad, ctx.sizes, queries.shape[1])
-        for chunk in _chunks(queries, keys):
-            q, k = queries[:, chunk].to(grad.dtype), keys[:, chunk].to(grad.dtype)
-            scores = _probabilities(q, k)
-            for subject, part in enumerate(scores.split(ctx.sizes, dim=2)):
-                share = shares[:, subject, None, None]
-                part.mul_(share - part @ share.mT)
-            scores.mul_(1 / math.sqrt(q.shape[-1]))
-            grad_queries[:, chunk] = (scores @ k).to(queries.dtype)
-            grad_keys[:, chunk] = (scores.mT @ q).to(keys.dtype)
-        return grad_queries, grad_keys, None
+        return *WAYS[ctx.backend].gradient(queries, keys, ctx.sizes, grad), None, None
 
 
-class _Fused(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, sizes: tuple[int, ...]) -> Tensor:  # noqa: ANN401 - torch's
-        ctx.save_for_backward(queries, keys)
-        ctx.sizes = sizes
-        with torch.enable_grad():
-            values = torch.zeros_like(keys).requires_grad_()
-            out = scaled_dot_product_attention(queries.detach(), keys.detach(), values)
-            (columns,) = torch.autograd.grad(out, values, _owners(queries, sizes))
-        columns = columns[..., : len(sizes)].to(_precise(queries.dtype)).mean(1)
-        return columns.mT / torch.tensor(sizes, dtype=columns.dtype).to(columns.device)[:, None]
+def chunked_mean(queries: Queries, keys: Keys, sizes: Sequence[int]) -> Float[Tensor, "batch subjects keys"]:
+    """The mean, a few heads at a time."""
+    total = queries.new_zeros(len(queries), len(sizes), keys.shape[2], dtype=_precise(queries.dtype))
+    share = torch.block_diag(*(total.new_full((1, size), 1 / (size * queries.shape[1])) for size in sizes))
+    for chunk in _chunks(queries, keys):
+        weights = _probabilities(queries[:, chunk].to(total.dtype), keys[:, chunk].to(total.dtype))
+        total += (share @ weights).sum(1)
+    return total
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401 - torch's
-        queries, keys = ctx.saved_tensors
-        shares = _shares(grad, ctx.sizes, queries.shape[1])
-        values = torch.zeros_like(keys)
-        values[..., : len(ctx.sizes)] = shares.mT[:, None].to(values.dtype)
-        with torch.enable_grad():
-            q, k = queries.detach().requires_grad_(), keys.detach().requires_grad_()
-            out = scaled_dot_product_attention(q, k, values)
-            grad_queries, grad_keys = torch.autograd.grad(out, (q, k), _owners(queries, ctx.sizes))
-        return grad_queries, grad_keys, None
+
+def chunked_gradient(queries: Queries, keys: Keys, sizes: Sequence[int], grad: Tensor) -> tuple[Queries, Keys]:
+    """Gradients of queries and keys, a few heads at a time."""
+    grad_queries, grad_keys = torch.empty_like(queries), torch.empty_like(keys)
+    shares = _shares(grad, sizes, queries.shape[1]) / math.sqrt(queries.shape[-1])
+    for chunk in _chunks(queries, keys):
+        q, k = queries[:, chunk].to(grad.dtype), keys[:, chunk].to(grad.dtype)
+        scores = _probabilities(q, k)
+        for subject, part in enumerate(scores.split(list(sizes), dim=2)):
+            share = shares[:, subject, None, None]
+            part.mul_(share - part @ share.mT)
+        grad_queries[:, chunk] = (scores @ k).to(queries.dtype)
+        grad_keys[:, chunk] = (scores.mT @ q).to(keys.dtype)
+    return grad_queries, grad_keys
+
+
+def fused_mean(queries: Queries, keys: Keys, sizes: Sequence[int]) -> Float[Tensor, "batch subjects keys"]:
+    """The mean, as a gradient of fused attention."""
+    with torch.enable_grad():
+        values = torch.zeros_like(keys).requires_grad_()
+        out = scaled_dot_product_attention(queries.detach(), keys.detach(), values)
+        (columns,) = torch.autograd.grad(out, values, _owners(queries, sizes))
+    columns = columns[..., : len(sizes)].to(_precise(queries.dtype)).mean(1)
+    return columns.mT / torch.tensor(sizes, dtype=columns.dtype).to(columns.device)[:, None]
+
+
+def fused_gradient(queries: Queries, keys: Keys, sizes: Sequence[int], grad: Tensor) -> tuple[Queries, Keys]:
+    """Gradients of queries and keys, as those of fused attention."""
+    shares = _shares(grad, sizes, queries.shape[1])
+    values = torch.zeros_like(keys)
+    values[..., : len(sizes)] = shares.mT[:, None].to(values.dtype)
+    with torch.enable_grad():
+        q, k = queries.detach().requires_grad_(), keys.detach().requires_grad_()
+        out = scaled_dot_product_attention(q, k, values)
+        grad_queries, grad_keys = torch.autograd.grad(out, (q, k), _owners(queries, sizes))
+    return grad_queries, grad_keys
+
+
+WAYS: dict[Backend, Way] = {"chunked": Way(chunked_mean, chunked_gradient), "sdpa": Way(fused_mean, fused_gradient)}
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:
@@ -113,14 +140,14 @@ def _shares(grad: Tensor, sizes: Sequence[int], heads: int) -> Tensor:
     return torch.stack([grad[:, subject] / (heads * size) for subject, size in enumerate(sizes)], 1)
 
 
-def _owners(queries: Tensor, sizes: Sequence[int]) -> Tensor:
+def _owners(queries: Queries, sizes: Sequence[int]) -> Queries:
     """A one in the column of each query's subject, as wide as the heads."""
     subjects = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     columns = one_hot(subjects, queries.shape[-1]).to(queries)
     return columns.expand_as(queries).contiguous()
 
 
-def _chunks(queries: Tensor, keys: Tensor) -> Iterator[slice]:
+def _chunks(queries: Queries, keys: Keys) -> Iterator[slice]:
     """Slices of the heads, as many at a time as the budget allows."""
     batch, heads, num_queries, _ = queries.shape
     step = max(1, CHUNK_BYTES // (4 * batch * num_queries * keys.shape[2]))
@@ -128,5 +155,5 @@ def _chunks(queries: Tensor, keys: Tensor) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _probabilities(queries: Tensor, keys: Tensor) -> Tensor:
+def _probabilities(queries: Queries, keys: Keys) -> Tensor:
     return (queries / math.sqrt(queries.shape[-1]) @ keys.mT).softmax(-1)

@@ -41,12 +41,12 @@ def choose(logits: Float[Tensor, "tokens experts"], top_k: int, router: Router) 
     return Choice(kept, weights)
 
 
-def expert_shares(logits: Float[Tensor, "tokens experts"]) -> Float[Tensor, " experts"]:
+def expert_shares(logits: Float[Tensor, "*samples tokens experts"]) -> Float[Tensor, "*samples experts"]:
     """f_i: the share of tokens whose first choice is each expert; sums to 1."""
     experts = torch.arange(logits.shape[-1], device=logits.device)
-    return (logits.argmax(-1, keepdim=True) == experts).to(logits.dtype).mean(0)
+    return (logits.argmax(-1, keepdim=True) == experts).to(logits.dtype).mean(-2)
 
 
-def balance_loss(logits: Float[Tensor, "tokens experts"]) -> Float[Tensor, ""]:
+def balance_loss(logits: Float[Tensor, "*samples tokens experts"]) -> Float[Tensor, "*samples"]:
     """num_experts x sum_i f_i P_i with mean chances P_i (Switch Transformer, eq. 4): 1 when tokens spread evenly."""
-    return logits.shape[-1] * (expert_shares(logits) * logits.softmax(-1).mean(0)).sum()
+    return logits.shape[-1] * (expert_shares(logits) * logits.softmax(-1).mean(-2)).sum(-1)

@@ -66,7 +66,8 @@ class Stored(Sequence[Sample]):
         return self._read(index)
 
     def _sample(self, index: int) -> Sample:
-        return _sample(self._rows[index].inputs()[0])
+        row = self._rows[index]
+        return _sample(row.inputs()[0], row.places[0][0])
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,9 @@ def read_encoded(folder: Path) -> EncodedSet:
     rows: dict[str, list[Row]] = {"train": [], "val": []}
     sizes: set[tuple[int, int]] = set()
     for row in Rows((folder,)):
-        record = row.inputs()[0]
-        rows[record.text("split")].append(row)
-        sizes.add((_size(record, "image_size"), _size(record, "reference_size")))
+        record, shard = row.inputs()[0], row.places[0][0]
+        rows[_split(record, shard)].append(row)
+        sizes.add((_size(record, "image_size", shard), _size(record, "reference_size", shard)))
     empty = next(read_shards(folder / "empty")).arrays
     if not rows["train"]:
         raise ValueError(f"no training samples in {folder}; see the report of the stage samples for what was dropped")
@@ -226,20 +227,31 @@ def collate(drawn: Sequence[tuple[Sample, Tensor, Tensor]], device: torch.device
     )
 
 
-def _size(record: Record, name: str) -> int:
+def _split(record: Record, shard: Path) -> str:
+    split = record.meta.get("split")
+    if split not in ("train", "val"):
+        raise ValueError(f"{shard}: encoded sample {record.key}: 'split' should be train or val, found {split!r}")
+    return str(split)
+
+
+def _size(record: Record, name: str, shard: Path) -> int:
     size = record.meta.get(name)
     if not isinstance(size, int):
-        raise TypeError(f"encoded sample {record.key}: {name!r} should be a number of pixels, found {size!r}")
+        raise ValueError(  # noqa: TRY004  what a file holds
+            f"{shard}: encoded sample {record.key}: {name!r} should be a number of pixels, found {size!r}"
+        )
     return size
 
 
-def _sample(record: Record) -> Sample:
+def _sample(record: Record, shard: Path) -> Sample:
+    name = f"{shard}: encoded sample {record.key}"
     missing = {"latents", "reference_latents", "face_masks"} - record.arrays.keys()
     if missing:
-        raise ValueError(f"encoded sample {record.key} lacks {', '.join(sorted(missing))}; run encode again")
-    if not 0 < len(record.arrays["face_masks"]) == len(record.arrays["reference_latents"]):
-        raise ValueError(f"encoded sample {record.key} should have one mask per reference; run encode again")
-    arrays = {name: torch.from_numpy(array) for name, array in record.arrays.items()}
+        raise ValueError(f"{name} lacks {', '.join(sorted(missing))}; run encode again")
+    references, masks = (len(record.arrays[part]) for part in ("reference_latents", "face_masks"))
+    if not 0 < masks == references:
+        raise ValueError(f"{name} has {references} references and {masks} masks, not one each; run encode again")
+    arrays = {part: torch.from_numpy(array) for part, array in record.arrays.items()}
     return Sample(
         record.key,
         pack(arrays["latents"]),

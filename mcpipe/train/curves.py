@@ -1,5 +1,6 @@
 """Training curves as DVC plots them, and the numbers at their ends."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from mcpipe.train.fit import OnStep
 
 TAIL = 10
 """A curve's end is the mean of so many last steps."""
+PER_NOISE_LEVEL = re.compile(r"_t\d+_\d+$")
+"""How the names of curves end that tell of one range of noise levels."""
 
 
 @contextmanager
@@ -39,8 +42,9 @@ class Ends:
         self._on_step(step, values)
 
     def latest(self) -> str:
-        """The latest step's numbers as one line; empty before the first."""
-        return ", ".join(f"{name} {values[-1]:.4g}" for name, values in self._values.items())
+        """The latest step's numbers as one line, those of single noise levels left out; empty before the first."""
+        told = {name: values[-1] for name, values in self._values.items() if not PER_NOISE_LEVEL.search(name)}
+        return ", ".join(f"{name} {value:.4g}" for name, value in told.items())
 
     def means(self) -> dict[str, dict[str, float]]:
         """Per curve the mean of its first and of its last steps."""

@@ -30,7 +30,9 @@ class Losses:
     terms: dict[str, Tensor]
     """Named scalars, already weighted; their sum is minimised. All batches of a step have the same names."""
     watched: dict[str, float] = field(default_factory=dict)
-    """Other numbers for the curves."""
+    """Other numbers for the curves: means over samples."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of how many samples, for those of which that varies from batch to batch; a number of none is not told."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,18 @@ class Engine:
         assert isinstance(everywhere, Tensor), "a tensor comes back as one"
         return dict(zip(means, everywhere.tolist(), strict=True))
 
+    def weighted_means(self, parts: Sequence[dict[str, float]], counts: Sequence[dict[str, int]]) -> dict[str, float]:
+        """The same where batches count as much as ``counts`` says, or 1; without numbers that no batch knows."""
+        weights = [
+            {name: float(count.get(name, 1)) for name in part} for part, count in zip(parts, counts, strict=True)
+        ]
+        sums = [
+            {name: value * weight[name] if weight[name] else 0.0 for name, value in part.items()}
+            for part, weight in zip(parts, weights, strict=True)
+        ]
+        num = self.means(weights)
+        return {name: value / num[name] for name, value in self.means(sums).items() if num[name]}
+
 
 def engine_for(
     network: ReferenceFlux,
@@ -112,7 +126,9 @@ def fit(
         on_step(step, values)
     batches = course.batches()
     for step, first in enumerate(batches, start=len(curves)):
-        terms, watched = _gradient(engine, chain([first], islice(batches, engine.accumulation_steps - 1)), losses)
+        terms, watched, counts = _gradient(
+            engine, chain([first], islice(batches, engine.accumulation_steps - 1)), losses
+        )
         values = engine.means([{name: float(term) for name, term in part.items()} for part in terms])
         if not all(map(math.isfinite, values.values())):
             raise FloatingPointError(f"the loss is not finite at step {step}: {values}")
@@ -120,20 +136,21 @@ def fit(
         if not math.isfinite(grad_norm):
             raise FloatingPointError(f"the gradient is not finite at step {step}; the loss is: {values}")
         engine.step()
-        curves.append(values | engine.means(watched) | {"grad_norm": grad_norm})
+        curves.append(values | engine.weighted_means(watched, counts) | {"grad_norm": grad_norm})
         on_step(step, curves[-1])
         checkpoint.after(network, engine.optimizer, course, curves)
 
 
 def _gradient(
     engine: Engine, batches: Iterator[Batch], losses: Callable[[Batch], Losses]
-) -> tuple[list[dict[str, Tensor]], list[dict[str, float]]]:
-    """Let a step's batches leave their gradient in the network; the terms and the watched numbers of each."""
-    terms, watched = [], []
+) -> tuple[list[dict[str, Tensor]], list[dict[str, float]], list[dict[str, int]]]:
+    """Let a step's batches leave their gradient in the network; the terms, watched numbers and counts of each."""
+    terms, watched, counts = [], [], []
     for number, batch in enumerate(batches, 1):
         with engine.waiting() if number < engine.accumulation_steps else nullcontext():
             found = losses(batch)
             engine.add(torch.stack(list(found.terms.values())).sum())
         terms.append({name: term.detach() for name, term in found.terms.items()})
         watched.append(found.watched)
-    return terms, watched
+        counts.append(found.counts)
+    return terms, watched, counts

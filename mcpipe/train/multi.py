@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.attention import AttentionCapture, attention_maps
 from mcpipe.flux.backbone import FluxPipeline
-from mcpipe.flux.moe_lora import busiest_share, mean_balance, usage
+from mcpipe.flux.moe_lora import busiest_share, mean_balance, usage_by_kind
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import flow_loss, noised
@@ -27,16 +27,12 @@ from mcpipe.records import JSON
 from mcpipe.train.batches import Batch, Draws, EncodedSet, collate, draw
 from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.fit import Losses, OnStep
-from mcpipe.train.supervised import SupervisedParams, predicted, train
+from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, predicted, train
 
 NUM_MAPS = 4
 """Held-out samples whose attention is kept for the report."""
 MAP_NOISE = 0.5
 """Noise level t at which it is taken: the layout is settled there, the faces are not."""
-NUM_SCORED = 16
-"""Held-out samples on which attention and experts are measured before and after training."""
-NOISE_BINS = {"0.00-0.25": 0.125, "0.25-0.50": 0.375, "0.50-0.75": 0.625, "0.75-1.00": 0.875}
-"""Noise levels t at which they are measured, each the middle of a quarter."""
 
 
 class IdarParams(Params):
@@ -95,15 +91,34 @@ def train_multi(
 def multi_losses(model: nn.Module, batch: Batch, params: TrainMultiParams, capture: AttentionCapture | None) -> Losses:
     """Flow matching, attention inside the faces, and an even spread over the experts."""
     terms = {"flow": flow_loss(predicted(model, batch), batch.clean, batch.noise)}
-    watched = {}
+    watched, counts = {}, {}
     if capture is not None:
         attention = capture.mean()
         terms["attention"] = params.idar.weight * attention_loss(attention, batch.masks, params.idar.norm)
         watched = attention_scores(attention.detach(), batch.masks)
+        by_noise, counts = scores_by_noise(attention.detach(), batch.masks, batch.t)
+        watched |= by_noise
     if params.experts is not None:
         terms["balance"] = params.balance_weight * mean_balance(model)
         watched["busiest_expert"] = busiest_share(model)
-    return Losses(terms, watched)
+    return Losses(terms, watched, counts)
+
+
+def scores_by_noise(
+    attention: Float[Tensor, "batch subjects tokens"],
+    masks: Bool[Tensor, "batch subjects tokens"],
+    t: Float[Tensor, " batch"],
+) -> tuple[dict[str, float], dict[str, int]]:
+    """The same per quarter of the noise levels, such as ``attention_inside_t25_50``; and of how many subjects."""
+    watched, counts = {}, {}
+    quarters = (4 * t).long().clamp(max=3)
+    for quarter in range(4):
+        chosen = quarters == quarter
+        num = int(masks[chosen].any(-1).sum())
+        for name, score in attention_scores(attention[chosen], masks[chosen]).items():
+            label = f"{name}_t{25 * quarter:02d}_{25 * quarter + 25}"
+            watched[label], counts[label] = score, num
+    return watched, counts
 
 
 def attention_scores(
@@ -126,32 +141,36 @@ def held_out_maps(
 
 
 def held_out_scores(network: ReferenceFlux, data: EncodedSet, seed: int) -> dict[str, JSON]:
-    """Where attention falls per range of noise levels, and which experts tokens go to per layer.
+    """Where attention falls per range of noise levels, and which experts tokens go to per layer and kind of token.
 
     Means over held-out samples with the same noise at every call; nothing if there are no such samples.
     """
     attention: dict[str, JSON] = {}
-    shares: list[dict[str, Tensor]] = []
+    shares: list[dict[str, dict[str, Tensor]]] = []
     for name, t in NOISE_BINS.items():
         scores = []
-        for _, maps, masks in _held_out(network, data, seed, t, NUM_SCORED):
-            shares.append(usage(network.transformer))
-            if bool(masks.any()):
-                scores.append(attention_scores(maps, masks))
+        for _, maps, batch in _held_out(network, data, seed, t, NUM_SCORED):
+            num_text = batch.conditions.text.shape[1]
+            shares.append(usage_by_kind(network.transformer, num_text, network.layout.num_image_tokens))
+            if bool(batch.masks.any()):
+                scores.append(attention_scores(maps, batch.masks))
         if scores:
             attention[name] = {key: sum(one[key] for one in scores) / len(scores) for key in scores[0]}
-    layers = shares[0] if shares else {}
     experts: dict[str, JSON] = {
-        name: [round(share, 4) for share in torch.stack([one[name] for one in shares]).mean(0).tolist()]
-        for name in layers
+        layer: {kind: _mean([one[layer][kind] for one in shares]) for kind in kinds}
+        for layer, kinds in (shares[0] if shares else {}).items()
     }
     return {"attention": attention, "expert_shares": experts}
 
 
+def _mean(shares: list[Tensor]) -> list[JSON]:
+    return [round(share, 4) for share in torch.stack(shares).mean(0).tolist()]
+
+
 def _held_out(
     network: ReferenceFlux, data: EncodedSet, seed: int, t: float, num: int
-) -> Iterator[tuple[str, Float[Tensor, "one subjects tokens"], Bool[Tensor, "one subjects tokens"]]]:
-    """Key, attention and masks of so many held-out samples at one noise level."""
+) -> Iterator[tuple[str, Float[Tensor, "one subjects tokens"], Batch]]:
+    """Key, attention and batch of so many held-out samples at one noise level."""
     draws = Draws(seed, 1, 1.0, 0.0, one_reference=False)
     device = next(network.parameters()).device
     for position in range(min(num, len(data.val))):
@@ -159,4 +178,4 @@ def _held_out(
         batch = collate([drawn], device)
         level = torch.full_like(batch.t, t)
         maps = attention_maps(network, noised(batch.clean, batch.noise, level), level, batch.conditions)
-        yield drawn[0].key, maps.flatten(2), batch.masks
+        yield drawn[0].key, maps.flatten(2), batch

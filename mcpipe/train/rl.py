@@ -2,7 +2,8 @@
 
 Departures from the paper: advantages instead of raw rewards are added up by default (see
 `mcpipe.objectives.advantage`); the clip range, the group size, eta and the shift, which it does not state, follow
-MixGRPO; the window stops before the last step, which cannot be stochastic; there is no moving average of the weights.
+MixGRPO; the window stops before the last step, which cannot be stochastic; the result can be a moving average of the
+weights, which it does not speak of.
 """
 
 import logging
@@ -16,6 +17,7 @@ from jaxtyping import UInt8
 from mcpipe.flux.sampler import encode_conditions
 from mcpipe.progress import Note, track
 from mcpipe.records import JSON
+from mcpipe.train.averaging import keep_average, take_average
 from mcpipe.train.batches import sample_index
 from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import Ends
@@ -134,7 +136,10 @@ def train_rl(
     """
     ends = Ends(on_step)
     course = Iterations(learner, prompts, diary, ends.latest)
-    fit(engine_of(learner), course, learner.losses, ends, checkpoint)
+    engine = engine_of(learner)
+    fit(engine, course, learner.losses, ends, checkpoint)
+    if learner.params.update.ema_decay:
+        take_average(engine.optimizer)
     if not learner.report.kept:
         reasons = sorted({str(rejection["reason"]) for rejection in learner.report.rejections})
         raise ValueError(f"nothing was learned, because no group of pictures could be judged: {', '.join(reasons)}")
@@ -160,5 +165,7 @@ def engine_of(learner: Learner) -> Engine:
         )
     lay_out(learner.network, machine, here.device, half=here.mixed_precision == "bf16")
     optimizer = torch.optim.AdamW(learner.weights, lr=update.learning_rate, weight_decay=update.weight_decay)
+    if update.ema_decay:
+        keep_average(optimizer, update.ema_decay)
     model = here.prepare_model(learner.network, evaluation_mode=True)
     return Engine(here, model, here.prepare_optimizer(optimizer), update.max_grad_norm)

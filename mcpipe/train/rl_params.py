@@ -22,7 +22,7 @@ class SdeParams(Params):
     """Strength of the noise in stochastic steps; at most 1 for ``cps``."""
     group_size: int = Field(ge=2)
     samples_per_pass: int = Field(ge=1)
-    """Samples of a group that go through the network together; divides the samples of an update."""
+    """Samples of a group that go through the network together in the window; divides the samples of an update."""
     window_size: int = Field(ge=1)
     """Stochastic steps of a trajectory."""
     move_every: int = Field(ge=1)
@@ -47,6 +47,8 @@ class UpdateParams(Params):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
+    ema_decay: float = Field(ge=0, lt=1)
+    """Decay of a moving average of the weights, which becomes the result; 0 for none."""
 
 
 class RewardParams(Params):

@@ -3,7 +3,8 @@
 All samples of a group share their initial noise, so that they are one sample until the window's first draw: the steps
 before it, and the network's answer at it, are computed once. Within the window the network runs on the same parts of
 the group as in the update later on, because only then are both log-probabilities the same to the last bit; parts that
-the first update learns from can keep their graph, which saves it the forward pass.
+the first update learns from can keep their graph, which saves it the forward pass. After the window nothing is learned
+from, and the whole group goes together: without a graph it needs no more memory than a part with one.
 """
 
 from collections import Counter
@@ -71,7 +72,7 @@ class Policy:
     variant: sde.Variant
     group_size: int
     pass_size: int
-    """Samples of a group that go through the network together; divides the group size."""
+    """Samples of a group that go through the network together within the window; divides the group size."""
 
     def step(self, index: int) -> sde.Step:
         """A step of the window."""
@@ -129,10 +130,10 @@ def rollout(
             forwards["rollout"] += one.num_states
         states.append(torch.cat(after))
         logps.append(torch.cat(logp).detach())
-    left, together = range(policy.window.stop, num_steps), conditions.repeated(policy.pass_size)
-    final = [integrate(network, part, policy.sigmas, left, together) for part in states[-1].split(policy.pass_size)]
+    left, everyone = range(policy.window.stop, num_steps), conditions.repeated(policy.group_size)
+    final = integrate(network, states[-1], policy.sigmas, left, everyone)
     forwards["rollout"] += policy.group_size * len(left)
-    return Trajectory(states, first, torch.stack(logps, 1), torch.cat(final), graphs)
+    return Trajectory(states, first, torch.stack(logps, 1), final, graphs)
 
 
 def pass_logp(

@@ -5,13 +5,15 @@ of their people is chosen at random as the only reference. The adapter is plain;
 from it.
 """
 
+from pathlib import Path
+
 from pydantic import Field
 from torch import nn
 
-from mcpipe.flux.adapters import AdapterSpec, add_adapter
+from mcpipe.flux.adapters import AdapterSpec, add_adapter, start_lora
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.network import ReferenceFlux
-from mcpipe.flux.tokens import layout
+from mcpipe.flux.tokens import Positions, layout
 from mcpipe.objectives.flow import flow_loss
 from mcpipe.records import JSON
 from mcpipe.train.batches import Batch, EncodedSet
@@ -25,15 +27,33 @@ class TrainSingleParams(SupervisedParams):
 
     rank: int = Field(ge=1)
     """Rank of every LoRA."""
+    positions: Positions
+    """How references are told apart, here and in everything that goes on from here."""
+    start: str | None
+    """LoRA file to start from, UNO's or one in diffusers' layout; null starts afresh."""
 
 
 def single_network(
-    pipeline: FluxPipeline, data: EncodedSet, params: TrainSingleParams
+    pipeline: FluxPipeline, data: EncodedSet, params: TrainSingleParams, start: Path | None
 ) -> tuple[AdapterSpec, ReferenceFlux]:
-    """Give the pipeline's transformer a fresh adapter; returns its form, and the transformer seeing references."""
-    spec = AdapterSpec(rank=params.rank, experts=None, image_size=data.image_size, reference_size=data.reference_size)
+    """Give the pipeline's transformer an adapter; returns its form, and the transformer seeing references.
+
+    Raises:
+        FileNotFoundError: there is no file ``start``.
+        ValueError: it is damaged or does not fit the generator or the rank.
+    """
+    spec = AdapterSpec(
+        rank=params.rank,
+        experts=None,
+        image_size=data.image_size,
+        reference_size=data.reference_size,
+        positions=params.positions,
+    )
+    if start is None:
+        add_adapter(pipeline.transformer, spec, params.seed)
+    else:
+        start_lora(pipeline, start, spec, params.seed)
     grids = layout(pipeline, data.image_size, data.reference_size)
-    add_adapter(pipeline.transformer, spec, params.seed)
     return spec, ReferenceFlux(pipeline.transformer, grids, params.guidance)
 
 

@@ -13,11 +13,16 @@ from mcpipe.params import Params
 from mcpipe.progress import Note, track
 from mcpipe.records import JSON
 from mcpipe.train.averaging import keep_average, take_average
-from mcpipe.train.batches import Batch, Draws, EncodedSet, Share, batch_at
+from mcpipe.train.batches import Batch, Draws, EncodedSet, Share, batch_at, collate, draw
 from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import Ends
 from mcpipe.train.fit import Losses, OnStep, engine_for, fit
 from mcpipe.train.machine import as_written, is_main, this_machine
+
+NUM_SCORED = 16
+"""Held-out samples on which references, attention and experts are judged before and after training."""
+NOISE_BINS = {"0.00-0.25": 0.125, "0.25-0.50": 0.375, "0.50-0.75": 0.625, "0.75-1.00": 0.875}
+"""Noise levels t at which they are judged, each the middle of a quarter."""
 
 
 class SupervisedParams(Params):
@@ -103,17 +108,26 @@ def train(
     here = engine.accelerator
     draws = Draws(params.seed, params.batch_size, params.shift, params.text_dropout, one_reference)
     ends = Ends(on_step)
-    before = held_out_flow(network, data, draws)
+    before = held_out(network, data, draws)
     share = Share(here.process_index, here.num_processes, machine.accumulation_steps)
     course = Steps(data, draws, share, params.num_steps, here.device, ends.latest)
     fit(engine, course, lambda batch: objective(engine.model, batch), ends, checkpoint)
     as_written(network)
     if params.ema_decay:
         take_average(engine.optimizer)
+    after = held_out(network, data, draws)
     return {
         "trained_parameters": sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         "curves": {name: dict(values) for name, values in ends.means().items()},
-        "held_out_flow": {"before": before, "after": held_out_flow(network, data, draws)},
+        **{name: {"before": before[name], "after": after[name]} for name in before},
+    }
+
+
+def held_out(network: ReferenceFlux, data: EncodedSet, draws: Draws) -> dict[str, JSON]:
+    """Facts about the validation samples, with the same noise at every call."""
+    return {
+        "held_out_flow": held_out_flow(network, data, draws),
+        "reference_gain": reference_gain(network, data, draws, min(NUM_SCORED, len(data.val))),
     }
 
 
@@ -129,3 +143,55 @@ def held_out_flow(network: ReferenceFlux, data: EncodedSet, draws: Draws) -> flo
         batch = batch_at(data, data.val, with_text, range(start, start + draws.batch_size), device)
         losses.append(float(flow_loss(predicted(network, batch), batch.clean, batch.noise)))
     return sum(losses) / len(losses)
+
+
+def reference_gain(network: ReferenceFlux, data: EncodedSet, draws: Draws, num: int) -> dict[str, JSON]:
+    """How much worse faces are predicted where references are wrong, which tells whether they are used at all.
+
+    ``others`` are those of another sample, ``swapped`` the right ones in another order. The gain is the flow loss on
+    tokens of faces with these less that with the right ones: same text, same noise, positive if references help. Told
+    are its mean over ``num`` held-out samples and all noise levels, the standard error of that mean over samples, its
+    means per range of noise levels, and under ``right`` the loss itself. What there is no example of is left out.
+    """
+    losses: dict[str, list[dict[str, float]]] = {}
+    for position in range(num):
+        by_kind: dict[str, dict[str, float]] = {}
+        for name, t in NOISE_BINS.items():
+            for kind, loss in _face_losses(network, data, replace(draws, text_dropout=0.0), position, t).items():
+                by_kind.setdefault(kind, {})[name] = loss
+        right = by_kind.get("right", {})
+        for kind, found in by_kind.items():
+            less = {} if kind == "right" else right
+            losses.setdefault(kind, []).append({name: loss - less.get(name, 0.0) for name, loss in found.items()})
+    return {kind: _summed_up(rows) for kind, rows in losses.items()}
+
+
+@torch.no_grad()
+def _face_losses(network: ReferenceFlux, data: EncodedSet, draws: Draws, position: int, t: float) -> dict[str, float]:
+    """The flow loss on tokens of faces with the right references of a held-out sample, and with wrong ones."""
+    sample, noise, level = draw(data, data.val, draws, position)
+    inside = sample.masks.any(0)
+    if not bool(inside.any()):
+        return {}
+    epoch, place = divmod(position, len(data.val))
+    following = epoch * len(data.val) + (place + 1) % len(data.val)
+    num = len(sample.references)
+    shown = {"right": sample.references}
+    if len(data.val) > 1:
+        theirs = draw(data, data.val, draws, following)[0].references
+        shown["others"] = theirs[torch.arange(num) % len(theirs)]
+    if num > 1:
+        shown["swapped"] = sample.references.roll(1, 0)
+    drawn = [(replace(sample, references=references), noise, level) for references in shown.values()]
+    batch = collate(drawn, next(network.parameters()).device)
+    batch = replace(batch, t=torch.full_like(batch.t, t))
+    errors = (predicted(network, batch) - (batch.noise - batch.clean)).square().mean(-1).cpu()
+    return dict(zip(shown, errors[:, inside].mean(-1).tolist(), strict=True))
+
+
+def _summed_up(rows: list[dict[str, float]]) -> dict[str, JSON]:
+    """Mean, standard error and means per range of noise levels, of one row per sample."""
+    table = torch.tensor([list(row.values()) for row in rows], dtype=torch.float64)
+    error = float(table.mean(1).std() / len(rows) ** 0.5) if len(rows) > 1 else None
+    by_range: dict[str, JSON] = dict(zip(NOISE_BINS, table.mean(0).tolist(), strict=True))
+    return {"mean": float(table.mean()), "standard_error": error, "by_noise_level": by_range}

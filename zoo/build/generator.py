@@ -229,8 +229,8 @@ CARD = Card(
     title="Generator of the tiny zoo",
     what=(
         "A `FluxPipeline` directory, float16: `FluxTransformer2DModel` with guidance embedding, `AutoencoderKL` with "
-        f"{LATENT_CHANNELS} channels at a quarter of the size, CLIP and T5 text encoders with tokenizers of their own. Guidance 1 "
-        "gives the network's plain predictions, larger values what classifier-free guidance would make of them."
+        f"{LATENT_CHANNELS} channels at a quarter of the size, CLIP and T5 text encoders with tokenizers of their own. "
+        "Guidance 1 gives the network's plain predictions, larger values what classifier-free guidance makes of them."
     ),
     data=(
         "Squares of 96 x 96 pixels of the puppet world with one to three people, as they are and mirrored, with their "

@@ -1,0 +1,178 @@
+"""What is trained and scored, one step after the other by the stages of the pipeline; what is finished is kept."""
+
+import csv
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import yaml
+from jaxtyping import Float
+from pydantic import Field
+
+from mcpipe.params import Params, check_params, read_params
+from mcpipe.train.rl_params import TrainRLParams
+from stages import s10_train_rl, s11_generate, s12_evaluate
+from stages.s11_generate import GenerateParams
+from stages.s12_evaluate import EvaluateParams
+
+START, IPPO, GRPO, ROW_MAX = "start", "ippo", "grpo", "row_max"
+TITLES = {
+    START: "stage 2, where all begin",
+    IPPO: "IPPO: one ratio per trajectory, Hungarian",
+    GRPO: "one ratio per step (GRPO)",
+    ROW_MAX: "row maximum instead of Hungarian",
+}
+CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    START: {"update": {"learning_rate": 1e-12}},
+    IPPO: {"update": {"ratio": "sequence"}, "rewards": {"matching": "hungarian"}},
+    GRPO: {"update": {"ratio": "step"}, "rewards": {"matching": "hungarian"}},
+    ROW_MAX: {"update": {"ratio": "sequence"}, "rewards": {"matching": "row_max"}},
+}
+"""Settings of train_rl in which an arm differs. The start draws what the others draw and learns nothing of it."""
+MODELS = ("faces", "faces_heldout", "clip", "dino", "hps", "generator")
+NOISE_STRIDE = 1000
+"""Between the noise of the benchmark's pictures of two seeds."""
+
+logger = logging.getLogger("alignment")
+
+
+class Plan(Params):
+    """What decides the outcome, beside params.yaml and the adapter."""
+
+    seeds: list[int] = Field(min_length=1)
+    iterations: int = Field(ge=1)
+    prompts: int = Field(ge=1)
+    """Per iteration."""
+    learning_rate: float = Field(gt=0)
+    move_every: int = Field(ge=1)
+    """Iterations after which the window moves."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Folders and files of a project."""
+
+    root: Path
+    adapter: Path
+    """Of stage 2."""
+    work: Path
+    """Where the runs are kept."""
+
+    @property
+    def pairs(self) -> Path:
+        """Prompts and faces."""
+        return self.root / "data" / "pairs"
+
+    def model(self, name: str) -> Path:
+        """A frozen model by its key in params.yaml."""
+        return self.root / yaml.safe_load((self.root / "params.yaml").read_text())["models"][name]
+
+    def settings(self, section: str, model: type[Params]) -> Any:  # noqa: ANN401  an instance of the model
+        """A section of params.yaml."""
+        return read_params(self.root / "params.yaml", section, model)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one seed."""
+
+    arm: str
+    seed: int
+    folder: Path
+
+    @property
+    def rows(self) -> dict[str, dict[str, float | None]]:
+        """Scores of the benchmark's pictures by prompt."""
+        return {row["key"]: row for row in pq.read_table(self.folder / "results" / "rows.parquet").to_pylist()}
+
+    @property
+    def rewarded(self) -> list[dict[str, Any]]:
+        """Scores of every picture drawn in training."""
+        return [json.loads(line) for line in (self.folder / "model" / s10_train_rl.ROWS).read_text().splitlines()]
+
+    @property
+    def stopped(self) -> dict[str, Any] | None:
+        """Before which iteration the training was stopped, and why."""
+        return json.loads((self.folder / "model" / "report.json").read_text())["facts"]["stopped"]
+
+    def curve(self, name: str) -> Float[np.ndarray, " updates"]:
+        """A number of every optimiser step."""
+        file = self.folder / "model" / "live" / "plots" / "metrics" / f"{name}.tsv"
+        with file.open() as lines:
+            return np.array([float(row[name]) for row in csv.DictReader(lines, delimiter="\t")])
+
+
+def runs(place: Place, plan: Plan) -> list[Run]:
+    """All arms with all seeds; seeds change slowest, so that whole comparisons come first."""
+    return [Run(arm, seed, place.work / f"{arm}-s{seed}") for seed in plan.seeds for arm in TITLES]
+
+
+def settle(place: Place, plan: Plan) -> None:
+    """Write down what the runs of a folder are made with, or make sure that it is the same.
+
+    Raises:
+        ValueError: the folder holds runs that were made otherwise.
+    """
+    sections = {"train_rl": TrainRLParams, "generate": GenerateParams, "evaluate": EvaluateParams}
+    wanted = {
+        "plan": plan.model_dump(exclude={"seeds"}),
+        "params.yaml": {name: place.settings(name, model).model_dump(mode="json") for name, model in sections.items()},
+        "adapter": digest(place.adapter),
+        "pairs": digest(place.pairs),
+    }
+    file = place.work / "plan.json"
+    if not file.exists():
+        place.work.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(wanted, indent=1) + "\n")
+    found = json.loads(file.read_text())
+    if others := [name for name in wanted if found.get(name) != wanted[name]]:
+        raise ValueError(
+            f"{place.work} holds runs with another {' and '.join(others)}; delete it or name another --work"
+        )
+
+
+def digest(folder: Path) -> str:
+    """Of all files of a folder."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    told = []
+    for file in files:
+        with file.open("rb") as content:
+            told.append(f"{file.relative_to(folder)} {file_digest(content, 'sha256').hexdigest()}")
+    return sha256("\n".join(told).encode()).hexdigest()
+
+
+def finish(place: Place, plan: Plan, run: Run) -> Iterator[str]:
+    """Train, draw and score what is not there yet; tells each step before it begins."""
+    faces, heldout, clip, dino, hps, generator = (place.model(name) for name in MODELS)
+    model, images, results = (run.folder / name for name in ("model", "images", "results"))
+    if not model.exists():
+        yield "train"
+        params = training(place.settings("train_rl", TrainRLParams), plan, run)
+        s10_train_rl.run(place.pairs, place.adapter, generator, faces, heldout, clip, hps, model, params)
+    if not images.exists():
+        yield "draw"
+        params = place.settings("generate", GenerateParams)
+        params = params.model_copy(update={"seed": params.seed + NOISE_STRIDE * run.seed})
+        s11_generate.run(place.pairs, place.adapter if run.arm == START else model, generator, images, params)
+    if not results.exists():
+        yield "score"
+        params = place.settings("evaluate", EvaluateParams)
+        s12_evaluate.run(place.pairs, images, faces, heldout, clip, dino, hps, results, params)
+
+
+def training(params: TrainRLParams, plan: Plan, run: Run) -> TrainRLParams:
+    """The settings of a training."""
+    settings = params.model_dump()
+    settings |= {"seed": run.seed, "num_iterations": plan.iterations, "prompts_per_iteration": plan.prompts}
+    settings["sampling"]["move_every"] = plan.move_every
+    settings["update"]["learning_rate"] = plan.learning_rate
+    settings["watch"]["pictures_every"] = 0
+    for part, changes in CHANGES[run.arm].items():
+        settings[part] |= changes
+    return check_params(settings, TrainRLParams, "train_rl")

@@ -1,0 +1,137 @@
+"""From finished runs to numbers: changes with intervals, and how far seeds lie apart in training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from benchmarks.ablation.table import block_interval
+from benchmarks.alignment.arms import GRPO, IPPO, ROW_MAX, START, Run
+from mcpipe.bench.bootstrap import Interval, IntervalParams
+from mcpipe.bench.tables import LABELS
+
+METRICS = ("clip_t", "hps", "face_sim", "face_sim_heldout", "detection_rate")
+COMPARISONS = ((START, IPPO), (START, GRPO), (START, ROW_MAX), (GRPO, IPPO), (ROW_MAX, IPPO))
+"""Before, after."""
+RISING, NOT_FALLING = ("clip_t", "hps"), ("face_sim", "face_sim_heldout")
+"""What stage 3 is to do to the benchmark."""
+
+Block = Float[np.ndarray, "seeds prompts"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one metric did from one arm to another, the same prompts and noise."""
+
+    before: str
+    after: str
+    metric: str
+    change: Interval
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says; undecided while zero lies in it."""
+        return "undecided" if not self.change.excludes_zero else "rises" if self.change.value > 0 else "falls"
+
+
+@dataclass(frozen=True)
+class Course:
+    """Trainings of one arm with several seeds, cut to the shortest."""
+
+    ratio: Float[np.ndarray, "seeds updates"]
+    """Mean ratio."""
+    deviation: Float[np.ndarray, "seeds updates"]
+    """Largest distance of a ratio from 1."""
+    clipped: Float[np.ndarray, "seeds updates"]
+    """Share of steps that clipping kept from being learned."""
+    gain: Float[np.ndarray, "seeds iterations"]
+    """Mean reward above that of the pictures which the start drew of the same prompts from the same noise."""
+
+    @property
+    def later(self) -> Bool[np.ndarray, " updates"]:
+        """Updates on a network that has changed since the pictures were drawn: before, every ratio is 1."""
+        return self.deviation.max(0) > 0
+
+    @property
+    def late_gain(self) -> Float[np.ndarray, " seeds"]:
+        """Mean gain over the last third of the iterations."""
+        return self.gain[:, -max(self.gain.shape[1] // 3, 1) :].mean(1)
+
+
+def blocks(runs: Sequence[Run]) -> tuple[list[str], dict[str, dict[str, Block]]]:
+    """The prompts, and every arm's scores by metric.
+
+    Raises:
+        ValueError: runs answered different prompts.
+    """
+    tables: dict[str, list[Mapping[str, Mapping[str, float | None]]]] = {}
+    for run in runs:
+        tables.setdefault(run.arm, []).append(run.rows)
+    prompts = sorted(tables[START][0])
+    if any(sorted(rows) != prompts for seeds in tables.values() for rows in seeds):
+        raise ValueError("runs answered different prompts; pairs has changed between them")
+    return prompts, {
+        arm: {metric: np.array([[rows[key][metric] for key in prompts] for rows in seeds], float) for metric in METRICS}
+        for arm, seeds in tables.items()
+    }
+
+
+def changes(scores: Mapping[str, Mapping[str, Block]], params: IntervalParams) -> list[Change]:
+    """Every comparison in every metric."""
+    return [
+        Change(before, after, metric, block_interval(scores[after][metric] - scores[before][metric], params))
+        for before, after in COMPARISONS
+        for metric in METRICS
+    ]
+
+
+def courses(runs: Sequence[Run], weights: Mapping[str, float]) -> dict[str, Course]:
+    """How both kinds of ratio trained; ``weights`` of the rewards."""
+    still = {run.seed: run for run in runs if run.arm == START}
+    found = {}
+    for arm in (IPPO, GRPO):
+        mine = [run for run in runs if run.arm == arm]
+        found[arm] = Course(
+            ratio=_stacked([run.curve("ratio") for run in mine]),
+            deviation=_stacked([run.curve("ratio_deviation") for run in mine]),
+            clipped=_stacked([run.curve("clip_share") for run in mine]),
+            gain=_stacked([gained(run, still[run.seed], weights) for run in mine]),
+        )
+    return found
+
+
+def gained(run: Run, still: Run, weights: Mapping[str, float]) -> Float[np.ndarray, " iterations"]:
+    """Mean reward of each iteration's pictures above that of their twins, which an untrained network drew."""
+    total = sum(weights.values())
+
+    def reward(row: Mapping[str, float]) -> float:
+        return sum(weight * row[name] for name, weight in weights.items()) / total
+
+    twins = {(row["iteration"], row["prompt"], row["picture"]): reward(row) for row in still.rewarded}
+    gains: dict[int, list[float]] = {}
+    for row in run.rewarded:
+        place = (row["iteration"], row["prompt"], row["picture"])
+        if place in twins:
+            gains.setdefault(row["iteration"], []).append(reward(row) - twins[place])
+    return np.array([np.mean(gains[iteration]) for iteration in sorted(gains)])
+
+
+def spread(values: Float[np.ndarray, "seeds ..."]) -> float:
+    """Standard deviation over seeds, averaged over the rest; not a number with one seed."""
+    return float(values.std(0, ddof=1).mean()) if len(values) > 1 else float("nan")
+
+
+def claims(found: Sequence[Change]) -> dict[str, str]:
+    """What stage 3 is to do, and whether it comes out."""
+    own = {change.metric: change.verdict for change in found if (change.before, change.after) == (START, IPPO)}
+    told = {"rises": "comes out", "falls": "reversed", "undecided": "undecided"}
+    kept = {"rises": "comes out", "falls": "reversed", "undecided": "no fall shown"}
+    return {f"{LABELS[metric]} rises": told[own[metric]] for metric in RISING} | {
+        f"{LABELS[metric]} does not fall": kept[own[metric]] for metric in NOT_FALLING
+    }
+
+
+def _stacked(curves: Sequence[Float[np.ndarray, " steps"]]) -> Float[np.ndarray, "seeds steps"]:
+    shortest = min(map(len, curves))
+    return np.stack([curve[:shortest] for curve in curves])
