@@ -90,6 +90,11 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         study=study(read_ablation(ablation)),
         accounts=[*curation, *suite, *accounts((models, images, results), params.arms)],
     )
+    write(report, page, scores, drawn)
+
+
+def write(report: Path, page: Page, scores: Scores, drawn: Mapping[str, Sequence[AttentionMaps]]) -> None:
+    """Write the page, its plots and the numbers behind them."""
     with whole_folder(report) as folder:
         write_page(folder, page)
         write_plots(folder / "plots", page, drawn)
