@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from benchmarks.ablation.plan import Experiment
@@ -102,10 +103,14 @@ class Repository:
         return self._run([sys.executable, "-m", "dvc", *arguments], environment, check=check)
 
     def _run(self, command: list[str], environment: dict[str, str], *, check: bool) -> str:
-        done = subprocess.run(command, cwd=self.root, env=environment, check=False, capture_output=True, text=True)
-        if check and done.returncode:
-            raise RuntimeError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
-        return done.stdout
+        # Files and no pipes: DVC's workers hold on to what they inherit, and a pipe's end would come with theirs.
+        with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+            done = subprocess.run(command, cwd=self.root, env=environment, check=False, stdout=out, stderr=err)
+            out.seek(0)
+            err.seek(0)
+            if check and done.returncode:
+                raise RuntimeError(f"`{' '.join(command)}` failed: {err.read().strip()}")
+            return out.read()
 
 
 def read_queue(status: str) -> Queue:
