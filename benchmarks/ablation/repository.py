@@ -74,9 +74,13 @@ class Repository:
         return read_queue(self._dvc("queue", "status"))
 
     def enqueue(self, experiment: Experiment) -> None:
-        """Put an experiment into the queue."""
+        """Put an experiment into the queue, unless it has ended by now with a result."""
         settings = [part for change in experiment.changes for part in ("-S", change)]
-        self._dvc("exp", "run", "--queue", "--name", experiment.name, *settings, *experiment.targets)
+        try:
+            self._dvc("exp", "run", "--queue", "--name", experiment.name, *settings, *experiment.targets)
+        except RuntimeError as error:  # between two looks, the queue has forgotten a task whose result is just coming
+            if "conflicts with existing experiment" not in str(error):
+                raise
 
     def forget(self, name: str) -> None:
         """Take ended tasks of a name out of the queue's books."""
