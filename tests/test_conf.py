@@ -7,6 +7,7 @@ from math import comb
 import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
+from hydra.core.global_hydra import GlobalHydra
 from imports import ROOT
 
 from mcpipe.params import check_params, parse_yaml
@@ -18,6 +19,8 @@ from stages.settings import read_content
 def composed(tmp_path, monkeypatch):
     """What ``dvc exp run -S ...`` would write into params.yaml."""
     monkeypatch.chdir(ROOT)
+    # sam2 takes Hydra for the whole process as soon as it is imported, which another test may have done before.
+    monkeypatch.setattr(GlobalHydra.instance(), "hydra", None)
 
     def compose(*overrides):
         compose_and_dump(str(tmp_path / "params.yaml"), str(ROOT / "conf"), None, "config", str(ROOT), list(overrides))
