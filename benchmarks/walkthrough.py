@@ -1,6 +1,6 @@
 """The README's way with clips of one's own, executed: python -m benchmarks.walkthrough [--all].
 
-Clones the current commit, has its trainings take few steps, renders clips and portraits outside of the clone, with
+Clones the current commit, has its trainings take two steps, renders clips and portraits outside of the clone, with
 people of another seed, and runs the commands of the README's section one by one, as they are written there. The last
 one, which runs everything that is left, is left out unless ``--all`` is given.
 """
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 SECTION = "## Your own clips and weights"
 CLIPS, FACES = "/path/to/clips", "/path/to/portraits"
 """What stands in the README where a reader has paths of their own."""
-WORLD = {"seed": 77, "good_clips": 8, "bad_clips_per_kind": 1, "faces": 6}
+WORLD = {"seed": 77, "good_clips": 8, "bad_clips_per_kind": 1, "faces": 10}
 """Enough for every stage and every reason of refusal, small enough to wait for."""
 LEAST_SAMPLES = 4
 """Of the eight clips with two people who can be verified."""
@@ -63,13 +63,15 @@ def readme_commands() -> list[str]:
 
 
 def shorten(project: Path) -> None:
-    """Have the trainings of a clone take two steps, by a commit of its own; comments stay."""
+    """Have the trainings of a clone take two steps each, by a commit of its own; comments stay."""
     file = project / "params.yaml"
     text, found = re.subn(
-        r"(?m)^(train_(?:single|multi):(?:\n(?!\S).*)*?\n  num_steps:) \d+$", r"\1 2", file.read_text()
+        r"(?m)^(train_(?:single|multi|rl):(?:\n(?!\S).*)*?\n  num_(?:steps|iterations):) \d+$",
+        r"\1 2",
+        file.read_text(),
     )
-    if found != 2:
-        raise ValueError(f"{found} trainings with num_steps in params.yaml, not 2")
+    if found != 3:
+        raise ValueError(f"{found} trainings with num_steps or num_iterations in params.yaml, not 3")
     file.write_text(text)
     call("git commit --quiet --all --message 'Few steps'", project)
 

@@ -17,7 +17,7 @@ RL = {
     "prompts_per_iteration": 1,
     "sampling": {
         "variant": "flow_grpo", "num_steps": 5, "shift": 3.0, "guidance": 3.5, "eta": 0.7, "group_size": 4,
-        "samples_per_pass": 2, "window_size": 2, "move_every": 1, "stride": 1,
+        "samples_per_pass": 2, "window_size": 2, "move_every": 1, "stride": 1, "after_window": 1.0,
     },
     "update": {
         "updates_per_rollout": 2, "ratio": "sequence", "gradient": "joint", "clip_low": 1e-4, "clip_high": 1e-4,

@@ -1,6 +1,7 @@
 """Reinforcement on a random tiny generator: what is drawn, what is shared, what is learned, what is written down."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def naive(network, conditions, policy, noise):
     states, finals = [], []
     for i in range(GROUP):
         x, mine = noise.initial(shape), []
-        for index in range(NUM_STEPS):
+        for index in range(len(policy.sigmas) - 1):
             step = policy.step(index) if index in policy.window else sde.step(policy.sigmas, index, 0.0)
             with torch.no_grad():
                 velocity = network(x, torch.full((1,), float(policy.sigmas[index])), conditions)
@@ -87,6 +88,21 @@ def test_a_shared_rollout_equals_the_loop_over_pictures_and_saves_what_it_should
     torch.testing.assert_close(trajectory.logp, logp, rtol=1e-4, atol=1e-5)
     assert len(trajectory.states[0]) == 1
     assert not torch.allclose(trajectory.states[1][0], trajectory.states[1][1])
+
+
+def test_fewer_steps_behind_the_window_save_passes_and_change_nothing_in_it(network, conditions):
+    found, costs = [], []
+    for part in (1.0, 0.5):
+        params = settings(sampling={"num_steps": NUM_STEPS, "after_window": part})
+        policy, forwards = replace(policy_of(), sigmas=params.levels(START)), Counter()
+        assert params.window(START) == policy.window
+        found.append(rollout(network, conditions, policy, Noise(0, 3), forwards))
+        costs.append(forwards["rollout"])
+        torch.testing.assert_close(found[-1].final, naive(network, conditions, policy, Noise(0, 3))[1])
+    assert costs[0] - costs[1] == GROUP, "one of two steps is left out"
+    assert torch.equal(found[0].logp, found[1].logp)
+    assert all(map(torch.equal, found[0].states, found[1].states))
+    assert not torch.allclose(found[0].final, found[1].final, atol=1e-3)
 
 
 def test_what_runs_together_changes_no_draw_and_no_picture(network, conditions):

@@ -9,11 +9,11 @@ import pytest
 from imports import ROOT
 
 from benchmarks.alignment import arms, average_face, outcome
-from benchmarks.alignment.arms import GRPO, IPPO, ROW_MAX, START, TITLES, Place, Plan, Run
+from benchmarks.alignment.arms import GRPO, IPPO, START, TITLES, Place, Plan, Run
 from mcpipe.bench.bootstrap import IntervalParams
 from mcpipe.train.rl_params import TrainRLParams
 
-PLAN = Plan(seeds=[0, 1], iterations=3, prompts=2, learning_rate=3e-4, move_every=1)
+PLAN = Plan(seeds=[0, 1], iterations=3, prompts=2, learning_rate=3e-4, move_every=1, drawings=2)
 INTERVAL = IntervalParams(resamples=400, seed=0)
 WEIGHTS = {"text": 3.0, "identity": 1.0}
 
@@ -32,25 +32,34 @@ def finished(folder, arm, seed, lift):
             "step\t" + name + "\n" + "".join(f"{i}\t{value}\n" for i, value in enumerate(values))
         )
     rows = [
-        {"iteration": i, "prompt": "p", "picture": k, "text": 0.1 * k + i * lift, "identity": 0.5}
+        {
+            "iteration": i,
+            "prompt": "p",
+            "picture": k,
+            "text": 0.1 * k + i * lift,
+            "aesthetic": 0.1,
+            "identity": 0.5,
+            "heldout": 0.2,
+        }  # fmt: skip
         for i in range(3)
         for k in range(2)
     ]
     (run.folder / "model" / "rewards.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run.folder / "model" / "report.json").write_text(json.dumps({"facts": {"stopped": None}}))
-    (run.folder / "images").mkdir()
-    (run.folder / "results").mkdir()
-    scores = [
-        {"key": key, **dict.fromkeys(outcome.METRICS, 0.5 + lift + 0.01 * i + 0.1 * seed)}
-        for i, key in enumerate("abcd")
-    ]
-    pq.write_table(pa.Table.from_pylist(scores), run.folder / "results" / "rows.parquet")
+    for drawing, shift in enumerate((-0.2, 0.2)):
+        run.images(drawing).mkdir()
+        run.results(drawing).mkdir()
+        scores = [
+            {"key": key, **dict.fromkeys(outcome.METRICS, 0.5 + lift + 0.01 * i + 0.1 * seed + shift)}
+            for i, key in enumerate("abcd")
+        ]
+        pq.write_table(pa.Table.from_pylist(scores), run.results(drawing) / "rows.parquet")
     return run
 
 
 @pytest.fixture
 def some_runs(tmp_path):
-    lifts = {START: 0.0, IPPO: 0.1, GRPO: -0.1, ROW_MAX: 0.0}
+    lifts = {START: 0.0, IPPO: 0.1, GRPO: -0.1}
     return [finished(tmp_path, arm, seed, lifts[arm] * (1 + seed)) for seed in (0, 1) for arm in TITLES]
 
 
@@ -58,23 +67,21 @@ def test_arms_differ_by_what_their_names_say(tmp_path):
     here = place(tmp_path)
     params = here.settings("train_rl", TrainRLParams)
     trained = {run.arm: arms.training(params, PLAN, run) for run in arms.runs(here, PLAN) if run.seed == 1}
-    assert {arm: (one.update.ratio, one.rewards.matching) for arm, one in trained.items() if arm != START} == {
-        IPPO: ("sequence", "hungarian"), GRPO: ("step", "hungarian"), ROW_MAX: ("sequence", "row_max")
-    }  # fmt: skip
+    assert {arm: one.update.ratio for arm, one in trained.items() if arm != START} == {IPPO: "sequence", GRPO: "step"}
     assert {one.seed for one in trained.values()} == {1}
     assert trained[START].update.learning_rate < 1e-9
-    assert {trained[arm].update.learning_rate for arm in (IPPO, GRPO, ROW_MAX)} == {PLAN.learning_rate}
+    assert {trained[arm].update.learning_rate for arm in (IPPO, GRPO)} == {PLAN.learning_rate}
     assert {one.window(2).start for one in trained.values()} == {2 * params.sampling.stride}
 
 
 def test_what_is_finished_is_not_run_again_and_never_mixed(tmp_path, some_runs):
     here = place(tmp_path)
-    assert [list(arms.finish(here, PLAN, run)) for run in some_runs] == [[]] * 8
+    assert [list(arms.finish(here, PLAN, run)) for run in some_runs] == [[]] * 6
     arms.settle(here, PLAN)
     arms.settle(here, PLAN.model_copy(update={"seeds": [0, 1, 2]}))
     here.adapter.mkdir()
     (here.adapter / "adapter.json").write_text("{}")
-    with pytest.raises(ValueError, match="holds runs with another plan and adapter; delete it or name another --work"):
+    with pytest.raises(ValueError, match="holds runs with another plan and settings and adapter; delete it or name another --work"):
         arms.settle(here, PLAN.model_copy(update={"learning_rate": 1e-3}))
 
 
@@ -84,8 +91,8 @@ def test_changes_are_paired_and_claims_follow_them(some_runs):
     found = {(one.before, one.after, one.metric): one for one in outcome.changes(scores, INTERVAL)}
     assert found[START, IPPO, "clip_t"].change.value == pytest.approx(0.15)
     assert found[START, IPPO, "clip_t"].change.low == pytest.approx(0.1), "what prompts have in common cancels out"
-    verdicts = [found[START, arm, "hps"].verdict for arm in (IPPO, GRPO, ROW_MAX)]
-    assert verdicts == ["rises", "falls", "undecided"]
+    verdicts = [found[START, arm, "hps"].verdict for arm in (IPPO, GRPO)]
+    assert verdicts == ["rises", "falls"]
     assert found[GRPO, IPPO, "face_sim"].change.value == pytest.approx(0.3)
     assert set(outcome.claims(list(found.values())).values()) == {"comes out"}
 
@@ -94,6 +101,8 @@ def test_training_is_told_against_the_twins_of_its_pictures(some_runs):
     found = outcome.courses(some_runs, WEIGHTS)
     np.testing.assert_allclose(found[IPPO].gain, [[0, 0.075, 0.15], [0, 0.15, 0.3]])
     np.testing.assert_allclose(found[IPPO].late_gain, [0.15, 0.3])
+    np.testing.assert_allclose(found[IPPO].parts["text"][1], [0, 0.2, 0.4])
+    assert not found[IPPO].parts["heldout"].any()
     assert outcome.spread(found[IPPO].late_gain) == pytest.approx(0.15 / np.sqrt(2))
     assert found[IPPO].later.tolist() == [False, True]
     np.testing.assert_allclose(found[IPPO].deviation[:, 1], [0.2, 0.4])

@@ -1,7 +1,10 @@
 """Settings of reinforcement: where the window stands, and what is refused."""
 
 import pytest
+import torch
 from rl_fixtures import RL, settings
+
+from mcpipe.objectives.flow import schedule
 
 
 def test_the_window_moves_and_never_holds_the_last_step():
@@ -11,6 +14,19 @@ def test_the_window_moves_and_never_holds_the_last_step():
     ]  # fmt: skip
 
 
+def test_fewer_steps_behind_the_window_lead_over_the_same_distance():
+    whole = settings(sampling={"num_steps": 10}).levels(0)
+    few = settings(sampling={"num_steps": 10, "after_window": 0.4}).levels(0)
+    torch.testing.assert_close(whole, schedule(10, 3.0), atol=0, rtol=0)
+    assert (len(few), few[-1]) == (2 + 4 + 1, 0)
+    torch.testing.assert_close(few[:3], whole[:3], atol=0, rtol=0)
+    # Of eight steps that are left every second one is taken.
+    torch.testing.assert_close(few[2:], whole[2::2])
+    # Behind the last place of the window there is one step, which is always taken.
+    late = settings(sampling={"num_steps": 10, "after_window": 0.4}, num_iterations=20)
+    torch.testing.assert_close(late.levels(19), whole, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -18,6 +34,7 @@ def test_the_window_moves_and_never_holds_the_last_step():
         ({"update": {"updates_per_rollout": 3}}, "does not divide group_size"),
         ({"sampling": {"samples_per_pass": 3}}, "does not divide the 2 samples"),
         ({"sampling": {"eta": 0.0}}, "greater than 0"),
+        ({"sampling": {"after_window": 0.0}}, "greater than 0"),
         ({"sampling": {"variant": "cps", "eta": 1.5}}, "at most 1 for cps"),
     ],
 )

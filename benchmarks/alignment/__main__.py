@@ -1,8 +1,8 @@
-"""Whether stage 3 works, measured: python -m benchmarks.alignment [ADAPTER] [--seeds 0 1 2] [--iterations 12] ...
+"""Whether stage 3 works, measured: python -m benchmarks.alignment [ADAPTER] [--seeds 0 1 2] [--iterations 20] ...
 
-From one adapter of stage 2: the paper's IPPO, its ratio per step, its identity reward by row maximum, and no training,
-each with every seed, by the stages of the pipeline. Interrupted at any point, it goes on where it stood; finished, it
-only writes the page again.
+From one adapter of stage 2: the paper's IPPO, the same with a ratio per step, and no training, each with every seed, by
+the stages of the pipeline; and what pictures in which a face stands for several people are paid. Interrupted at any
+point, it goes on where it stood; finished, it only writes the page again.
 """
 
 import argparse
@@ -31,10 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="alignment", description="stage 3, its variants, and its start compared")
     parser.add_argument("adapter", type=Path, nargs="?", default=Path("data/models/train_multi"), help="of stage 2")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--iterations", type=int, default=12)
-    parser.add_argument("--prompts", type=int, default=4, help="per iteration")
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--prompts", type=int, default=16, help="per iteration")
     parser.add_argument("--learning-rate", type=float, help="as in params.yaml unless given")
-    parser.add_argument("--move-every", type=int, help="iterations after which the window moves; as in params.yaml")
+    parser.add_argument("--move-every", type=int, default=3, help="iterations after which the window moves")
+    parser.add_argument("--drawings", type=int, default=3, help="of the benchmark, from other noise, by every training")
     parser.add_argument("--out", type=Path, default=Path("data/alignment"), help="folder for the page and the figures")
     parser.add_argument("--work", type=Path, default=Path(".mcpipe/alignment"), help="folder in which runs are kept")
     options = parser.parse_args(arguments)
@@ -49,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             iterations=options.iterations,
             prompts=options.prompts,
             learning_rate=options.learning_rate or own.update.learning_rate,
-            move_every=options.move_every or own.sampling.move_every,
+            move_every=options.move_every,
+            drawings=options.drawings,
         )
         print(alignment(place, plan, options.out))
     except (ValueError, OSError) as error:
@@ -76,7 +78,7 @@ def alignment(place: Place, plan: Plan, out: Path) -> str:
     interval = place.settings("evaluate", EvaluateParams).interval
     prompts, scores = blocks(wanted)
     start = next(run for run in wanted if run.arm == START)
-    drawn = {record.key: record.arrays["image"] for record in read_shards(start.folder / "images")}
+    drawn = {record.key: record.arrays["image"] for record in read_shards(start.images(0))}
     outcome = Outcome(
         plan,
         place.adapter.as_posix(),

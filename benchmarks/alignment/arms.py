@@ -3,7 +3,7 @@
 import csv
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -21,23 +21,21 @@ from stages import s10_train_rl, s11_generate, s12_evaluate
 from stages.s11_generate import GenerateParams
 from stages.s12_evaluate import EvaluateParams
 
-START, IPPO, GRPO, ROW_MAX = "start", "ippo", "grpo", "row_max"
+START, IPPO, GRPO = "start", "ippo", "grpo"
 TITLES = {
     START: "stage 2, where all begin",
     IPPO: "IPPO: one ratio per trajectory, Hungarian",
     GRPO: "one ratio per step (GRPO)",
-    ROW_MAX: "row maximum instead of Hungarian",
 }
 CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     START: {"update": {"learning_rate": 1e-12}},
-    IPPO: {"update": {"ratio": "sequence"}, "rewards": {"matching": "hungarian"}},
-    GRPO: {"update": {"ratio": "step"}, "rewards": {"matching": "hungarian"}},
-    ROW_MAX: {"update": {"ratio": "sequence"}, "rewards": {"matching": "row_max"}},
+    IPPO: {"update": {"ratio": "sequence"}},
+    GRPO: {"update": {"ratio": "step"}},
 }
 """Settings of train_rl in which an arm differs. The start draws what the others draw and learns nothing of it."""
 MODELS = ("faces", "faces_heldout", "clip", "dino", "hps", "generator")
 NOISE_STRIDE = 1000
-"""Between the noise of the benchmark's pictures of two seeds."""
+"""Between the noise of two drawings of the benchmark's pictures."""
 
 logger = logging.getLogger("alignment")
 
@@ -52,6 +50,8 @@ class Plan(Params):
     learning_rate: float = Field(gt=0)
     move_every: int = Field(ge=1)
     """Iterations after which the window moves."""
+    drawings: int = Field(ge=1)
+    """Of the benchmark, from other noise each, by every run."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,28 @@ class Run:
     seed: int
     folder: Path
 
-    @property
-    def rows(self) -> dict[str, dict[str, float | None]]:
-        """Scores of the benchmark's pictures by prompt."""
-        return {row["key"]: row for row in pq.read_table(self.folder / "results" / "rows.parquet").to_pylist()}
+    def images(self, drawing: int) -> Path:
+        """The pictures of one drawing of the benchmark."""
+        return self.folder / f"images-{drawing}"
+
+    def results(self, drawing: int) -> Path:
+        """Their scores."""
+        return self.folder / f"results-{drawing}"
+
+    def scores(self, metrics: Sequence[str]) -> dict[str, list[float]]:
+        """Of the benchmark's prompts by metric, each the mean over all drawings.
+
+        Raises:
+            ValueError: drawings answered different prompts.
+        """
+        tables = [pq.read_table(file / "rows.parquet") for file in sorted(self.folder.glob("results-*"))]
+        drawn = [{row["key"]: row for row in table.to_pylist()} for table in tables]
+        if any(rows.keys() != drawn[0].keys() for rows in drawn):
+            raise ValueError(f"{self.folder} holds drawings of different prompts; delete it")
+        return {
+            key: [float(np.mean([float(rows[key][metric]) for rows in drawn])) for metric in metrics]
+            for key in sorted(drawn[0])
+        }
 
     @property
     def rewarded(self) -> list[dict[str, Any]]:
@@ -119,10 +137,13 @@ def settle(place: Place, plan: Plan) -> None:
     Raises:
         ValueError: the folder holds runs that were made otherwise.
     """
-    sections = {"train_rl": TrainRLParams, "generate": GenerateParams, "evaluate": EvaluateParams}
+    sections = {"generate": GenerateParams, "evaluate": EvaluateParams}
+    own = place.settings("train_rl", TrainRLParams)
+    trained = {arm: training(own, plan, Run(arm, 0, place.work)).model_dump(mode="json") for arm in TITLES}
     wanted = {
         "plan": plan.model_dump(exclude={"seeds"}),
-        "params.yaml": {name: place.settings(name, model).model_dump(mode="json") for name, model in sections.items()},
+        "settings": {name: place.settings(name, model).model_dump(mode="json") for name, model in sections.items()}
+        | {"train_rl": trained},
         "adapter": digest(place.adapter),
         "pairs": digest(place.pairs),
     }
@@ -150,20 +171,23 @@ def digest(folder: Path) -> str:
 def finish(place: Place, plan: Plan, run: Run) -> Iterator[str]:
     """Train, draw and score what is not there yet; tells each step before it begins."""
     faces, heldout, clip, dino, hps, generator = (place.model(name) for name in MODELS)
-    model, images, results = (run.folder / name for name in ("model", "images", "results"))
+    model = run.folder / "model"
     if not model.exists():
         yield "train"
         params = training(place.settings("train_rl", TrainRLParams), plan, run)
         s10_train_rl.run(place.pairs, place.adapter, generator, faces, heldout, clip, hps, model, params)
-    if not images.exists():
-        yield "draw"
-        params = place.settings("generate", GenerateParams)
-        params = params.model_copy(update={"seed": params.seed + NOISE_STRIDE * run.seed})
-        s11_generate.run(place.pairs, place.adapter if run.arm == START else model, generator, images, params)
-    if not results.exists():
-        yield "score"
-        params = place.settings("evaluate", EvaluateParams)
-        s12_evaluate.run(place.pairs, images, faces, heldout, clip, dino, hps, results, params)
+    for drawing in range(plan.drawings):
+        images, results = run.images(drawing), run.results(drawing)
+        if not images.exists():
+            yield "draw"
+            params = place.settings("generate", GenerateParams)
+            seed = params.seed + NOISE_STRIDE * (run.seed * plan.drawings + drawing)
+            params = params.model_copy(update={"seed": seed})
+            s11_generate.run(place.pairs, place.adapter if run.arm == START else model, generator, images, params)
+        if not results.exists():
+            yield "score"
+            params = place.settings("evaluate", EvaluateParams)
+            s12_evaluate.run(place.pairs, images, faces, heldout, clip, dino, hps, results, params)
 
 
 def training(params: TrainRLParams, plan: Plan, run: Run) -> TrainRLParams:

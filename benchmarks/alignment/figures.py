@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from benchmarks.alignment.arms import GRPO, IPPO, ROW_MAX, START
+from benchmarks.alignment.arms import GRPO, IPPO, START
 from benchmarks.alignment.average_face import HONEST, KINDS, MATCHINGS, Paid
 from benchmarks.alignment.outcome import METRICS, Change, Course
 from mcpipe.bench.bootstrap import Interval
@@ -16,8 +16,8 @@ from mcpipe.bench.tables import LABELS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {IPPO: "#2f6f73", GRPO: "#b4632f", ROW_MAX: "#6a5a9e"}
-SHORT = {IPPO: "per trajectory (IPPO)", GRPO: "per step (GRPO)", ROW_MAX: "row maximum"}
+COLOURS = {IPPO: "#2f6f73", GRPO: "#b4632f"}
+SHORT = {IPPO: "per trajectory (IPPO)", GRPO: "per step (GRPO)"}
 MATCHING_COLOURS = ("#2f6f73", "#8aa0a2", "#6a5a9e")
 BAR = 0.26
 
@@ -29,7 +29,7 @@ def alignment_figure(changes: Sequence[Change], courses: Mapping[str, Course]) -
     changed, ratios, widest, gains = axes.flat
     for shift, arm in enumerate(COLOURS):
         found = [one.change for one in changes if (one.before, one.after) == (START, arm)]
-        places = np.arange(len(METRICS)) + 0.2 * (shift - 1)
+        places = np.arange(len(METRICS)) + 0.2 * (shift - 0.5)
         values = np.array([one.value for one in found])
         reach = np.abs([values - [one.low for one in found], [one.high for one in found] - values])
         changed.errorbar(values, places, xerr=reach, fmt="o", color=COLOURS[arm], capsize=3, label=SHORT[arm])

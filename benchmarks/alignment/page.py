@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.ablation.table import block_interval
 from benchmarks.alignment.arms import CHANGES, GRPO, IPPO, START, TITLES, Plan
 from benchmarks.alignment.average_face import EXTRA, HONEST, KINDS, MATCHINGS, Paid, leads
-from benchmarks.alignment.outcome import METRICS, Block, Change, Course, claims, spread
+from benchmarks.alignment.outcome import METRICS, SCORES, Block, Change, Course, claims, late, spread
 from mcpipe.bench.bootstrap import Interval, IntervalParams, mean_interval
 from mcpipe.bench.tables import LABELS
 
@@ -77,7 +77,8 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "changes": [asdict(change) | {"verdict": change.verdict} for change in outcome.changes],
         "claims": claims(outcome.changes),
         "courses": {
-            arm: {name: values.tolist() for name, values in vars(course).items()}
+            arm: {name: getattr(course, name).tolist() for name in ("ratio", "deviation", "clipped", "gain")}
+            | {"parts": {name: values.tolist() for name, values in course.parts.items()}}
             for arm, course in outcome.courses.items()
         },
         "average_face": {
@@ -125,6 +126,10 @@ def markdown(outcome: Outcome) -> str:
             "",
             *_table(["", "largest distance of a ratio from 1", "", "clipped", "gain", ""], _courses(outcome)),
             "",
+            "The same gain by reward, with the second recogniser, which rewards nothing:",
+            "",
+            *_table(["", *SCORES], _parts(outcome)),
+            "",
             "## The average face",
             "",
             "Identity rewards of pictures in which a face stands for several people, and of collages of the right "
@@ -145,9 +150,9 @@ def _introduction(outcome: Outcome) -> str:
         f"Every training starts from one adapter of stage 2 (`{outcome.adapter}`): {plan.iterations} iterations of "
         f"{plan.prompts} prompts, learning rate {plan.learning_rate:g}, window moved every {plan.move_every}, seeds "
         f"{', '.join(map(str, plan.seeds))}; the rest as in params.yaml. Scores of the {len(outcome.prompts)} prompts "
-        "of the benchmark, drawn by all arms from the same noise. In brackets 95 % bootstrap intervals over seeds and "
-        "prompts. A subject without a face in the picture counts 0. Face-Sim* is by a recogniser that no reward was "
-        "computed with."
+        f"of the benchmark, drawn {plan.drawings} times by every training, by all arms from the same noise. In "
+        "brackets 95 % bootstrap intervals over seeds and prompts. A subject without a face in the picture counts 0. "
+        "Face-Sim* is by a recogniser that no reward was computed with."
     )
 
 
@@ -177,6 +182,15 @@ def _courses(outcome: Outcome) -> list[list[str]]:
                 f"+- {spread(late):.4f}" * several,
             ]
         )
+    return rows
+
+
+def _parts(outcome: Outcome) -> list[list[str]]:
+    several = len(outcome.plan.seeds) > 1
+    rows = []
+    for arm, course in outcome.courses.items():
+        gains = [late(course.parts[name]) for name in SCORES]
+        rows.append([TITLES[arm], *(f"{gain.mean():+.4f}" + f" +- {spread(gain):.4f}" * several for gain in gains)])
     return rows
 
 

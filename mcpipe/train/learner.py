@@ -159,7 +159,7 @@ class Learner:
     def _policy(self, iteration: int) -> Policy:
         sampling = self.params.sampling
         return Policy(
-            schedule(sampling.num_steps, sampling.shift),
+            self.params.levels(iteration),
             self.params.window(iteration),
             sampling.eta,
             sampling.variant,

@@ -1,10 +1,15 @@
 """Settings of stage 3."""
 
+import math
 from typing import Literal
 
+import torch
+from jaxtyping import Float
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from mcpipe.objectives.advantage import Aggregate
+from mcpipe.objectives.flow import schedule, shifted
 from mcpipe.objectives.reward import Matching
 from mcpipe.objectives.sde import Variant, window_start
 from mcpipe.params import Params
@@ -29,6 +34,8 @@ class SdeParams(Params):
     """Iterations after which the window moves."""
     stride: int = Field(ge=0)
     """Steps by which it moves."""
+    after_window: float = Field(gt=0, le=1)
+    """Part of the steps after the window that are taken, rounded up; below 1 they are longer (MixGRPO-Flash's idea)."""
 
 
 class UpdateParams(Params):
@@ -134,6 +141,16 @@ class TrainRLParams(Params):
         )
         start = min(start, sampling.num_steps - 1 - sampling.window_size)
         return range(start, start + sampling.window_size)
+
+    def levels(self, iteration: int) -> Float[Tensor, " levels"]:
+        """Noise levels of an iteration's trajectories; behind the window there may be fewer than in the schedule."""
+        sampling, stop = self.sampling, self.window(iteration).stop
+        whole, left = schedule(sampling.num_steps, sampling.shift), sampling.num_steps - stop
+        taken = math.ceil(round(sampling.after_window * left, 6))
+        if taken == left:
+            return whole
+        times = torch.linspace(left / sampling.num_steps, 0, taken + 1, dtype=torch.float64)
+        return torch.cat([whole[:stop], shifted(times, sampling.shift)])
 
     def parts(self) -> list[range]:
         """The samples of a group that each update of an iteration learns from."""
