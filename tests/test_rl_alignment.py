@@ -81,7 +81,7 @@ def test_what_is_finished_is_not_run_again_and_never_mixed(tmp_path, some_runs):
     arms.settle(here, PLAN.model_copy(update={"seeds": [0, 1, 2]}))
     here.adapter.mkdir()
     (here.adapter / "adapter.json").write_text("{}")
-    with pytest.raises(ValueError, match="holds runs with another plan and settings and adapter; delete it or name another --work"):
+    with pytest.raises(ValueError, match="another plan and settings and adapter; delete it or name another --work"):
         arms.settle(here, PLAN.model_copy(update={"learning_rate": 1e-3}))
 
 
