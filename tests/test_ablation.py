@@ -1,5 +1,6 @@
 """The ablation's arms, its statistics, and its way through DVC's queue on a pipeline that takes no time."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -140,6 +141,10 @@ class FakeRepository:
     def __init__(self, **fates):
         self.fates = {name.replace("_", "-"): list(ends) for name, ends in fates.items()}
         self.tasks, self.results, self.calls, self.workers = {}, {}, [], False
+        self.commits = itertools.repeat("a" * 40)
+
+    def commit(self):
+        return next(self.commits)
 
     def queue(self):
         for name, status in self.tasks.items():
@@ -196,6 +201,14 @@ def test_what_fails_again_and_again_ends_the_study_by_name():
     repository = FakeRepository(ippo_s0=["Failed"] * ATTEMPTS)
     with pytest.raises(RuntimeError, match=f"ippo-s0 failed {ATTEMPTS} times; see `dvc queue logs ippo-s0`"):
         run_study(repository)
+
+
+def test_a_commit_made_meanwhile_is_told_and_nothing_runs_twice():
+    repository = FakeRepository()
+    repository.commits = iter(["a" * 40] * 3 + ["b" * 40])
+    with pytest.raises(RuntimeError, match="from aaaaaaa to bbbbbbb .*; `git checkout aaaaaaa` and run"):
+        run_study(repository)
+    assert len(repository.calls) == len(set(repository.calls))
 
 
 def test_a_result_of_another_plan_is_not_taken_for_this_one():

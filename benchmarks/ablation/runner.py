@@ -63,11 +63,17 @@ class Study:
         """Run what has no result yet; returns the commit of every experiment by its name.
 
         Raises:
-            RuntimeError: an experiment failed too often.
+            RuntimeError: an experiment failed too often, or somebody committed meanwhile.
             ValueError: a result of this name belongs to another plan.
         """
         last: dict[str, str] = {}
+        base = self.repository.commit()
         while True:
+            if (now := self.repository.commit()) != base:
+                raise RuntimeError(
+                    f"the checkout went from {base[:7]} to {now[:7]} while experiments of the former ran; "
+                    f"`git checkout {base[:7]}` and run this again to go on"
+                )
             queue = self.repository.queue()  # before the results: who succeeded by then has one now
             found = self.repository.finished()
             done = {name: found[name] for name in self.experiments if name in found}
