@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
+from safetensors.numpy import load_file
 
 from mcpipe.bench.ablation import Ablation
 from mcpipe.bench.figures import curve_plot, usage_plot
@@ -118,9 +119,9 @@ def usage_lines(layers: Mapping[str, list[float] | dict[str, list[float]]]) -> d
 
 def read_maps(model: Path, samples: Path, number: int) -> list[AttentionMaps]:
     """The attention maps that a training stage left, if it left any, with the samples that they belong to."""
-    files = {file.stem: file for file in sorted((model / "attention").glob("*.npz"))[:number]}
+    files = {file.stem: file for file in sorted((model / "attention").glob("*.safetensors"))[:number]}
     return [
-        (sample, dict(np.load(files[sample.key])))
+        (sample, load_file(files[sample.key]))
         for sample in (read_shards(samples) if files else ())
         if sample.key in files
     ]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from safetensors.numpy import save_file
 
 from mcpipe.fingerprint import fingerprint
 from mcpipe.flux.adapters import read_spec, start_adapter
@@ -51,7 +51,7 @@ def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, pa
         for key in before:
             masks = data.val[places[key]].masks.unflatten(-1, network.layout.image)
             arrays = {"before": before[key].numpy(), "after": after[key].numpy(), "masks": masks.numpy()}
-            np.savez(folder / "attention" / f"{key}.npz", **arrays)
+            save_file(arrays, folder / "attention" / f"{key}.safetensors")
         save_whole_adapter(pipeline, spec, folder)
         for key in data.train.keys:
             report.keep(key)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from safetensors.numpy import save_file
 
 from mcpipe.bench.bootstrap import IntervalParams
 from mcpipe.bench.gallery import ReportParams
@@ -166,7 +167,8 @@ def write_models(models: Path) -> None:
     coarse = faces.reshape(2, 12, 8, 12, 8).mean(axis=(2, 4)) >= 0.5
     heat = (coarse * 0.02 + 0.001).astype(np.float32)
     before = np.full_like(heat, 1 / 144)
-    np.savez(models / "train_multi" / "attention" / "clip-03.npz", before=before, after=heat, masks=coarse)
+    maps = {"before": before, "after": heat, "masks": coarse}
+    save_file(maps, models / "train_multi" / "attention" / "clip-03.safetensors")
 
 
 def write_suite(root: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
 from test_adapters import uno_weights
 from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, files_of
@@ -94,7 +95,7 @@ def test_stage_two_adds_experts_attention_loss_and_maps(encoded, generator_folde
     assert {"flow", "attention", "balance"} <= set(facts["curves"])
     assert any(name.startswith("attention_peak_inside_t") for name in facts["curves"])
     assert set(facts["reference_gain"]["after"]) == {"right", "others", "swapped"}
-    maps = {file.stem: np.load(file) for file in (tmp_path / "multi" / "attention").glob("*.npz")}
+    maps = {file.stem: load_arrays(file) for file in (tmp_path / "multi" / "attention").glob("*.safetensors")}
     assert len(maps) == 2
     for arrays in maps.values():
         assert arrays["before"].shape == arrays["after"].shape == arrays["masks"].shape == (2, 4, 4)
@@ -108,7 +109,7 @@ def test_the_attention_loss_draws_attention_into_the_faces(encoded, generator_fo
         changes = {"idar": IdarParams(weight=weight, norm="mass"), "num_steps": 30, "learning_rate": 5e-3}
         folder = tmp_path / str(weight)
         s08_train_multi.run(encoded, stage_one, generator_folder, folder, MULTI.model_copy(update=changes))
-        arrays = [np.load(file) for file in (folder / "attention").glob("*.npz")]
+        arrays = [load_arrays(file) for file in (folder / "attention").glob("*.safetensors")]
         inside[weight] = np.mean(
             [(a["after"] * a["masks"]).sum((1, 2)) - (a["before"] * a["masks"]).sum((1, 2)) for a in arrays]
         )
