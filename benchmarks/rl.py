@@ -149,8 +149,7 @@ def compared(  # noqa: PLR0913  both learners and what an iteration needs
     learner: Learner, few: Learner, prompt: Prompt, conditions: Conditions, start: int, repeats: int
 ) -> dict[str, float | dict[str, float]]:
     """Figures of all ways to do the iteration whose window starts at a step."""
-    with undone(learner):
-        given = shared(learner, prompt, conditions, start, Counter()).advantages
+    given = advantages(learner, prompt, conditions, start)
     ways: dict[str, Callable[[Counter[str]], Learned]] = {
         "shared": lambda counts: shared(learner, prompt, conditions, start, counts),
         "few_steps": lambda counts: shared(few, prompt, conditions, start, counts),
@@ -174,12 +173,17 @@ def agreement(
     learner: Learner, few: Learner, prompts: list[Prompt], conditions: dict[str, Conditions], start: int
 ) -> float:
     """Correlation of the advantages that all steps and few steps give the same noise, over pictures of all prompts."""
-    pairs = []
-    for prompt in prompts:
-        for one in (learner, few):
-            with undone(learner):
-                pairs.append(shared(one, prompt, conditions[prompt.key], start, Counter()).advantages.cpu().numpy())
-    return float(np.corrcoef(np.concatenate(pairs[::2]), np.concatenate(pairs[1::2]))[0, 1])
+    found = [
+        torch.cat([advantages(one, prompt, conditions[prompt.key], start) for prompt in prompts]).cpu().numpy()
+        for one in (learner, few)
+    ]
+    return float(np.corrcoef(*found)[0, 1])
+
+
+def advantages(learner: Learner, prompt: Prompt, conditions: Conditions, start: int) -> torch.Tensor:
+    """Of the pictures that stage 3 draws."""
+    drawn = learner.iteration(start, [prompt], {prompt.key: conditions}, range(1))
+    return drawn.updates[0].groups[0].advantages
 
 
 def measured(

@@ -40,7 +40,7 @@ def finished(folder, arm, seed, lift):
             "aesthetic": 0.1,
             "identity": 0.5,
             "heldout": 0.2,
-        }  # fmt: skip
+        }
         for i in range(3)
         for k in range(2)
     ]
@@ -100,10 +100,10 @@ def test_changes_are_paired_and_claims_follow_them(some_runs):
 def test_training_is_told_against_the_twins_of_its_pictures(some_runs):
     found = outcome.courses(some_runs, WEIGHTS)
     np.testing.assert_allclose(found[IPPO].gain, [[0, 0.075, 0.15], [0, 0.15, 0.3]])
-    np.testing.assert_allclose(found[IPPO].late_gain, [0.15, 0.3])
+    np.testing.assert_allclose(outcome.late(found[IPPO].gain), [0.15, 0.3])
     np.testing.assert_allclose(found[IPPO].parts["text"][1], [0, 0.2, 0.4])
     assert not found[IPPO].parts["heldout"].any()
-    assert outcome.spread(found[IPPO].late_gain) == pytest.approx(0.15 / np.sqrt(2))
+    assert outcome.spread(outcome.late(found[IPPO].gain)) == pytest.approx(0.15 / np.sqrt(2))
     assert found[IPPO].later.tolist() == [False, True]
     np.testing.assert_allclose(found[IPPO].deviation[:, 1], [0.2, 0.4])
 

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 
 from benchmarks.ablation.table import block_interval
 from benchmarks.alignment.arms import GRPO, IPPO, START, Run
-from mcpipe.bench.bootstrap import Interval, IntervalParams
+from mcpipe.bench.ablation import Step
+from mcpipe.bench.bootstrap import IntervalParams
 from mcpipe.bench.tables import LABELS
 
 SCORES = ("text", "aesthetic", "identity", "heldout")
@@ -23,13 +24,8 @@ Block = Float[np.ndarray, "seeds prompts"]
 
 
 @dataclass(frozen=True)
-class Change:
-    """What one metric did from one arm to another, the same prompts and noise."""
-
-    before: str
-    after: str
-    metric: str
-    change: Interval
+class Change(Step):
+    """A step of stage 3."""
 
     @property
     def verdict(self) -> str:
@@ -56,11 +52,6 @@ class Course:
     def later(self) -> Bool[np.ndarray, " updates"]:
         """Updates on a network that has changed since the pictures were drawn: before, every ratio is 1."""
         return self.deviation.max(0) > 0
-
-    @property
-    def late_gain(self) -> Float[np.ndarray, " seeds"]:
-        """Mean gain over the last third of the iterations."""
-        return late(self.gain)
 
 
 def blocks(runs: Sequence[Run]) -> tuple[list[str], dict[str, dict[str, Block]]]:
@@ -93,33 +84,31 @@ def changes(scores: Mapping[str, Mapping[str, Block]], params: IntervalParams) -
 def courses(runs: Sequence[Run], weights: Mapping[str, float]) -> dict[str, Course]:
     """How both kinds of ratio trained; ``weights`` of the rewards."""
     still = {run.seed: run for run in runs if run.arm == START}
-    found = {}
+    total, found = sum(weights.values()), {}
     for arm in (IPPO, GRPO):
         mine = [run for run in runs if run.arm == arm]
+        gains = [gained(run, still[run.seed]) for run in mine]
+        parts = {name: _stacked([each[name] for each in gains]) for name in SCORES}
         found[arm] = Course(
             ratio=_stacked([run.curve("ratio") for run in mine]),
             deviation=_stacked([run.curve("ratio_deviation") for run in mine]),
             clipped=_stacked([run.curve("clip_share") for run in mine]),
-            gain=_stacked([gained(run, still[run.seed], weights) for run in mine]),
-            parts={name: _stacked([gained(run, still[run.seed], {name: 1.0}) for run in mine]) for name in SCORES},
+            gain=np.sum([weight / total * parts[name] for name, weight in weights.items()], axis=0),
+            parts=parts,
         )
     return found
 
 
-def gained(run: Run, still: Run, weights: Mapping[str, float]) -> Float[np.ndarray, " iterations"]:
-    """Mean reward of each iteration's pictures above that of their twins, which an untrained network drew."""
-    total = sum(weights.values())
-
-    def reward(row: Mapping[str, float]) -> float:
-        return sum(weight * row[name] for name, weight in weights.items()) / total
-
-    twins = {(row["iteration"], row["prompt"], row["picture"]): reward(row) for row in still.rewarded}
-    gains: dict[int, list[float]] = {}
+def gained(run: Run, still: Run) -> dict[str, Float[np.ndarray, " iterations"]]:
+    """Mean of every score over each iteration's pictures above that of their twins, which an untrained network drew."""
+    twins = {(row["iteration"], row["prompt"], row["picture"]): row for row in still.rewarded}
+    gains: dict[int, list[list[float]]] = {}
     for row in run.rewarded:
-        place = (row["iteration"], row["prompt"], row["picture"])
-        if place in twins:
-            gains.setdefault(row["iteration"], []).append(reward(row) - twins[place])
-    return np.array([np.mean(gains[iteration]) for iteration in sorted(gains)])
+        twin = twins.get((row["iteration"], row["prompt"], row["picture"]))
+        if twin is not None:
+            gains.setdefault(row["iteration"], []).append([row[name] - twin[name] for name in SCORES])
+    means = np.array([np.mean(gains[iteration], axis=0) for iteration in sorted(gains)])
+    return dict(zip(SCORES, means.T, strict=True))
 
 
 def late(gain: Float[np.ndarray, "seeds iterations"]) -> Float[np.ndarray, " seeds"]:

@@ -171,15 +171,15 @@ def _courses(outcome: Outcome) -> list[list[str]]:
     rows, several = [], len(outcome.plan.seeds) > 1
     for arm in (IPPO, GRPO):
         course = outcome.courses[arm]
-        widest, late = course.deviation[:, course.later], course.late_gain
+        widest, gain = course.deviation[:, course.later], late(course.gain)
         rows.append(
             [
                 TITLES[arm],
                 f"{widest.mean():.2e}",
                 f"+- {spread(widest):.1e}" * several,
                 f"{course.clipped[:, course.later].mean():.1%}",
-                f"{late.mean():+.4f}",
-                f"+- {spread(late):.4f}" * several,
+                f"{gain.mean():+.4f}",
+                f"+- {spread(gain):.4f}" * several,
             ]
         )
     return rows

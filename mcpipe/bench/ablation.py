@@ -9,13 +9,19 @@ from mcpipe.bench.bootstrap import Interval
 
 
 @dataclass(frozen=True)
-class Change:
-    """What one metric did from one arm to the next."""
+class Step:
+    """What one metric did from one arm to another, the same prompts and noise."""
 
     before: str
     after: str
     metric: str
     change: Interval
+
+
+@dataclass(frozen=True)
+class Change(Step):
+    """A step beside the paper's."""
+
     published: float | None
     """The same step in the paper's table, if it has both rows and the metric."""
 
