@@ -142,6 +142,7 @@ class FakeRepository:
         self.fates = {name.replace("_", "-"): list(ends) for name, ends in fates.items()}
         self.tasks, self.results, self.calls, self.workers = {}, {}, [], False
         self.commits = itertools.repeat("a" * 40)
+        self.starting, self.closing_books, self.forgotten = set(), set(), set()
 
     def commit(self):
         return next(self.commits)
@@ -156,7 +157,9 @@ class FakeRepository:
                 if end == "Running":
                     self.workers = False
                 break
-        return Queue(dict(self.tasks), self.workers)
+        shown = {name: status for name, status in self.tasks.items() if name not in self.starting}
+        self.starting.clear()
+        return Queue(shown, self.workers)
 
     def finished(self):
         return dict(self.results)
@@ -174,6 +177,12 @@ class FakeRepository:
 
     def give_up(self, name):
         self.tasks[name] = "Failed"
+
+    def log(self, name):
+        if name in self.closing_books or name in self.forgotten:
+            self.closing_books.discard(name)
+            raise RuntimeError("`dvc queue logs` failed")
+        return "Running stage 'train_multi':\n"
 
     def start_workers(self):
         self.workers = True
@@ -195,6 +204,27 @@ def test_only_what_has_no_result_is_queued_and_a_stumble_is_forgiven():
     repository.calls.clear()
     assert run_study(repository) == commits
     assert not repository.calls
+
+
+def test_logs_that_cannot_be_read_yet_are_read_later_and_lost_ones_named(caplog):
+    repository, counts = FakeRepository(), StageCounts()
+    study = Study(repository, trials(read_plan(PLAN)))
+    repository.closing_books = {"idar-s1"}
+    study.count_stages(counts, poll_s=0)
+    assert counts.ran == {"train_multi": 15}
+    assert not caplog.messages
+    repository.forgotten = {"moe-s0", "moe-s2"}
+    study.count_stages(counts, poll_s=0)
+    assert counts.ran == {"train_multi": 15 + 13}
+    assert caplog.messages == ["DVC has no log of moe-s0, moe-s2; what they computed is not counted"]
+
+
+def test_a_task_on_no_list_for_a_moment_is_not_queued_twice():
+    repository = FakeRepository()
+    repository.tasks, repository.workers = {"moe-s1": "Queued", "moe-s2": "Queued"}, True
+    repository.starting = {"moe-s2"}
+    commits = run_study(repository)
+    assert sorted([*repository.calls, "moe-s1", "moe-s2"]) == sorted(commits)
 
 
 def test_what_fails_again_and_again_ends_the_study_by_name():

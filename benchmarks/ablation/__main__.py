@@ -66,7 +66,7 @@ def ablation(plan_file: Path, out: Path, poll_s: float) -> str:
     prompts, scores = scores_of(wanted, tables)
     counts = StageCounts()
     for part in (shared, study):
-        part.count_stages(counts)
+        part.count_stages(counts, poll_s)
     diagnosis = {APART: over_seeds(wanted, list(map(apart, tables)))} | read_diagnosis(ROOT, plan, wanted, commits)
     return write_outcome(Outcome(plan, repository.commit(), prompts, scores, counts, diagnosis), out)
 

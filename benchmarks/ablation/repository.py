@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,7 +16,7 @@ from benchmarks.ablation.plan import Experiment
 from mcpipe.params import parse_yaml
 
 TASK = re.compile(r"^[0-9a-f]{7}\s+(?P<name>\S+)\s.*\s(?P<status>Queued|Running|Success|Failed)\s*$")
-UNSETTLED_LOOKS = 3
+LOOKS = 4
 FROM_WORST = ("Failed", "Success", "Queued", "Running")
 
 
@@ -53,14 +54,7 @@ class Repository:
         """Commits of the finished experiments that started from the current commit, by name."""
         head = self.commit()
         command = ["for-each-ref", "--format=%(objectname) %(refname)", f"refs/exps/{head[:2]}/{head[2:]}"]
-        for _ in range(UNSETTLED_LOOKS):
-            try:
-                listed = self._git(*command)
-                break
-            except RuntimeError:  # a worker is writing a reference just now
-                time.sleep(1.0)
-        else:
-            listed = self._git(*command)
+        listed = settled(lambda: self._git(*command))
         return {name.rsplit("/", 1)[1]: commit for commit, name in map(str.split, listed.splitlines())}
 
     def params(self, commit: str) -> dict[str, Any]:
@@ -71,7 +65,7 @@ class Repository:
 
     def queue(self) -> Queue:
         """Tasks and workers."""
-        return read_queue(self._dvc("queue", "status"))
+        return read_queue(settled(lambda: self._dvc("queue", "status")))
 
     def enqueue(self, experiment: Experiment) -> None:
         """Put an experiment into the queue, unless it has ended by now with a result."""
@@ -95,8 +89,12 @@ class Repository:
         self._dvc("queue", "start", "--jobs", str(self.jobs))
 
     def log(self, name: str) -> str:
-        """What an experiment printed; nothing if DVC has forgotten it."""
-        return self._dvc("queue", "logs", name, check=False)
+        """What an experiment printed.
+
+        Raises:
+            RuntimeError: DVC has forgotten it, or its worker is just putting the books in order.
+        """
+        return self._dvc("queue", "logs", name)
 
     def _git(self, *arguments: str) -> str:
         return self._run(["git", *arguments], dict(os.environ), check=True)
@@ -115,6 +113,16 @@ class Repository:
             if check and done.returncode:
                 raise RuntimeError(f"`{' '.join(command)}` failed: {err.read().strip()}")
             return out.read()
+
+
+def settled(look: Callable[[], str]) -> str:
+    """What a look finds, or a later one: a worker may be writing just then what is read."""
+    for _ in range(LOOKS - 1):
+        try:
+            return look()
+        except RuntimeError:
+            time.sleep(1.0)
+    return look()
 
 
 def read_queue(status: str) -> Queue:

@@ -2,7 +2,8 @@
 
 DVC knows nothing of "the rest of a study": what is done are the experiments of the current commit, what is under way
 are the tasks of the queue, and the rest is queued. So an interrupted study goes on where it stood, and stages that
-experiments share come out of the run-cache.
+experiments share come out of the run-cache. DVC lists what runs before what waits, so a task that starts between the
+two is on neither list: only what two looks in a row do not find is queued.
 
 Two experiments that finish the same stage at the same moment can trip over each other in the run-cache (one takes the
 other's half-written entry for damaged and deletes it); such a task fails, is queued once more, and finds its earlier
@@ -25,6 +26,8 @@ ATTEMPTS = 3
 """How often an experiment is queued before the study gives up."""
 PATIENCE_S = 60.0
 """After so long without a worker, none is coming: workers are started again, and running tasks have been abandoned."""
+LOOKS = 5
+"""How often a log is looked for."""
 RAN = re.compile(r"^Running stage '([^'@]+)")
 RESTORED = re.compile(r"^Stage '([^'@]+)[^']*' (?:is cached|didn't change)")
 
@@ -55,6 +58,7 @@ class Study:
         self.experiments = {experiment.name: experiment for experiment in experiments}
         self.patience_s = patience_s
         self._attempts: Counter[str] = Counter()
+        self._missing: set[str] = set()
         self._checked: set[str] = set()
         self._last_worker = float("-inf")
         self._begun = False
@@ -88,10 +92,25 @@ class Study:
             self._advance(state, queue)
             time.sleep(poll_s)
 
-    def count_stages(self, counts: StageCounts) -> None:
-        """Count what was computed, over the logs that DVC still has."""
-        for name in self.experiments:
+    def count_stages(self, counts: StageCounts, poll_s: float) -> None:
+        """Count what was computed, over the logs that DVC still has; says whose it has not.
+
+        A result is there before its worker has closed DVC's books, which cannot be read meanwhile.
+        """
+        unread = list(self.experiments)
+        for look in range(LOOKS):
+            time.sleep(poll_s if look else 0)
+            unread = [name for name in unread if not self._count(name, counts)]
+            if not unread:
+                return
+        logger.warning("DVC has no log of %s; what they computed is not counted", ", ".join(unread))
+
+    def _count(self, name: str, counts: StageCounts) -> bool:
+        try:
             counts.add(self.repository.log(name))
+        except RuntimeError:
+            return False
+        return True
 
     def _check(self, done: dict[str, str]) -> None:
         for name in done.keys() - self._checked:
@@ -105,13 +124,17 @@ class Study:
         if queue.has_workers:
             self._last_worker = now
         nobody = now - self._last_worker >= self.patience_s
+        missing = {name for name, status in state.items() if status == "missing"}
+        gone, unsure = missing & self._missing, missing - self._missing
+        self._missing = missing
         for name, status in state.items():
             if status == "Running" and nobody and self._last_worker > float("-inf"):
                 logger.warning("%s was abandoned by its worker", name)
                 self.repository.give_up(name)
-            elif status not in ("Queued", "Running"):
-                self._enqueue(name, known=status != "missing")
-        if nobody or not self._begun:  # those of an earlier study may be fewer; DVC starts only what is missing
+            elif status in ("Failed", "Success") or name in gone:
+                self._enqueue(name, known=name not in gone)
+        if (nobody or not self._begun) and not unsure:
+            # Those of an earlier study may be fewer; DVC starts only what is missing.
             self.repository.start_workers()
             self._begun = True
             self._last_worker = time.monotonic()
