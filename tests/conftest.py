@@ -26,4 +26,4 @@ def real() -> Path:
     return REAL
 
 
-pytest_plugins = ["flux_fixtures"]
+pytest_plugins = ["flux_fixtures", "training_fixtures"]

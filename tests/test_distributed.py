@@ -15,8 +15,6 @@ from training_fixtures import MULTI, SINGLE, Killed, files_of, outcome
 
 from stages import s07_train_single, s08_train_multi
 
-pytest_plugins = ["training_fixtures"]
-
 STEPS = {"num_steps": 3, "batch_size": 4}
 MEANS = {"flow", "attention", "attention_inside", "grad_norm"}
 """Curves that are means over samples, or follow from them; the busiest expert is one of those that a device sees."""

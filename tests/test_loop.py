@@ -25,8 +25,6 @@ from mcpipe.train.machine import this_machine
 from mcpipe.train.supervised import predicted
 from stages import s06_encode, s07_train_single, s08_train_multi
 
-pytest_plugins = ["training_fixtures"]
-
 SHORT = MULTI.model_copy(update={"num_steps": 2, "batch_size": 4})
 
 

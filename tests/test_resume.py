@@ -14,8 +14,6 @@ from mcpipe.train import rl
 from mcpipe.train.checkpoint import Checkpoint
 from stages import s07_train_single, s08_train_multi
 
-pytest_plugins = ["training_fixtures"]
-
 
 @pytest.mark.parametrize("last", [1, 3])
 @pytest.mark.parametrize("stage", ["single", "multi"])

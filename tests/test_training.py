@@ -21,8 +21,6 @@ from mcpipe.train.fit import Engine, Losses, fit
 from mcpipe.train.multi import IdarParams, multi_spec
 from stages import s06_encode, s07_train_single, s08_train_multi
 
-pytest_plugins = ["training_fixtures"]
-
 
 def test_samples_come_in_a_new_order_every_epoch_that_depends_on_the_seed_alone():
     epochs = [[sample_index(7, 3, epoch * 7 + place) for place in range(7)] for epoch in range(3)]
