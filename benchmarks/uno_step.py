@@ -3,11 +3,15 @@
 UNO runs T5-XXL, CLIP and the VAE (the target and every reference) in every step, and always checkpoints all blocks. Its
 layers with LoRA and ours are the same.
 
-    python benchmarks/uno_step.py
+    python benchmarks/uno_step.py [--json FILE]
 
 Arithmetic is counted at the size of FLUX.1-dev; steps are linear in the number
 of blocks, so that two small ones give the large one.
 """
+
+import argparse
+import json
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
@@ -84,7 +88,19 @@ def step_flops(*, checkpointing: bool) -> int:
     return found[0] + (BLOCKS - 1) * (found[1] - found[0])
 
 
-if __name__ == "__main__":
-    for name, value, limit, met in encoder_figures():
+def main() -> None:
+    """Count and print; with ``--json`` also write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = encoder_figures()
+    for name, value, limit, met in rows:
         verdict = "" if met is None else f"{limit:12.3f}  {'met' if met else 'NOT MET'}"
         print(f"{name:58}{value:14.3f}{verdict}", flush=True)
+    if options.json:
+        figures = [dict(zip(("name", "value", "limit", "met"), row, strict=True)) for row in rows]
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 class Params(BaseModel):
     """Settings of one stage or of one part of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class _Loader(yaml.SafeLoader):

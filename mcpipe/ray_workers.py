@@ -29,7 +29,7 @@ def on_ray(work: Work, workers: int, clip_seconds: float) -> Iterator[Callable[[
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ValueError("MCPIPE_ENGINE=ray needs Ray: pip install 'mcpipe[ray]'") from error
+        raise ValueError("MCPIPE_ENGINE=ray needs Ray; docs/cluster.md has the command") from error
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -12,11 +12,24 @@ import torch
 from rich.table import Table
 
 from mcpipe.flux.adapters import AdapterSpec
-from mcpipe.flux.budget import FLUX_DEV, FLUX_DEV_OTHERS, GB, Layout, Plan, Sharding, Sizes, disk, plan, sizes
+from mcpipe.flux.budget import (
+    FLUX_DEV,
+    FLUX_DEV_OTHERS,
+    GB,
+    Layout,
+    Plan,
+    Sharding,
+    Sizes,
+    disk,
+    plan,
+    reinforcement_plan,
+    sizes,
+)  # fmt: skip
 from mcpipe.params import check_params
 from mcpipe.records import JSON
 from mcpipe.train.machine import this_machine
 from mcpipe.train.multi import TrainMultiParams
+from mcpipe.train.rl_params import TrainRLParams
 from mcpipe.train.single import TrainSingleParams
 from stages.inspection import num_weights
 from stages.settings import Content, section
@@ -86,12 +99,31 @@ def capacity(content: Content, folder: Path, machine: Machine) -> Capacity:
     chosen: Sharding = cast(Sharding, here.sharding) if here.sharding in kinds else "none"
     if plans[chosen].total > memory * ROOM:
         problems.append(refusal(counted, layout, plans, chosen, memory, whose))
+    reinforced = reinforcement(counted, check_params(content["train_rl"], TrainRLParams), layout)
+    if reinforced.total > memory * ROOM:
+        problems.append(
+            f"train_rl needs {reinforced.total / GB:.1f} GB on every GPU, since it spreads nothing, but {whose} has "
+            f"room for {memory * ROOM / GB:.1f} GB; use larger ones, a lower train_single.rank, or fewer experts "
+            "(train_multi.experts)"
+        )
     written = disk(counted)
     free = shutil.disk_usage(_existing(machine.data)).free
     if written.total > free:
         problems.append(f"trainings write {written.total / GB:.1f} GB, but {machine.data} has {free / GB:.1f} GB left")
-    shown = [network_table(counted, generator), memory_table(plans, layout, whose), disk_table(written, free)]
+    shown = [
+        network_table(counted, generator), memory_table(plans, layout, whose), parts_table(
+            f"stage 3 on {whose}, GB, without its judges", reinforced.parts | {"total": reinforced.total}, 2
+        ), parts_table(f"disk, GB; {free / GB:,.1f} left", written.parts, 3),
+    ]  # fmt: skip
     return Capacity(shown, problems)
+
+
+def reinforcement(counted: Sizes, params: TrainRLParams, layout: Layout) -> Plan:
+    """What stage 3 needs of a GPU."""
+    sampling, kept = params.sampling, len(params.parts()[0])
+    joint = 1 + (sampling.window_size - 1) * kept
+    states = joint if params.update.gradient == "joint" else sampling.samples_per_pass
+    return reinforcement_plan(counted, states, replace(layout, averaged=params.update.ema_decay > 0))
 
 
 def adapter_spec(content: Content, multi: TrainMultiParams) -> AdapterSpec:
@@ -186,11 +218,11 @@ def memory_table(plans: dict[Sharding, Plan], layout: Layout, whose: str) -> Tab
     return shown
 
 
-def disk_table(written: Plan, free: float) -> Table:
-    """What is written, in GB."""
-    shown = Table(title=f"disk, GB; {free / GB:,.1f} left", show_header=False, title_justify="left")
-    for part, size in written.parts.items():
-        shown.add_row(part, f"{size / GB:.3f}")
+def parts_table(title: str, parts: Mapping[str, float], digits: int) -> Table:
+    """Bytes by what they are for, in GB."""
+    shown = Table(title=title, show_header=False, title_justify="left")
+    for part, size in parts.items():
+        shown.add_row(part, f"{size / GB:.{digits}f}")
     return shown
 
 

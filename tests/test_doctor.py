@@ -72,13 +72,14 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     monkeypatch.setattr("stages.capacity.sizes", lambda *_, **__: paper)  # counted once
     monkeypatch.setattr("stages.capacity.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e15)))
     told = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 80, tmp_path))
-    assert len(told.problems) == 1
-    assert (
-        "has room for 73.6 GB; it fits with MCPIPE_SHARDING=adapter MCPIPE_GRADIENT_CHECKPOINTING=1" in told.problems[0]
-    )
+    fits, reinforced = told.problems
+    assert "has room for 73.6 GB; it fits with MCPIPE_SHARDING=adapter MCPIPE_GRADIENT_CHECKPOINTING=1" in fits
+    assert "train_rl needs 168.8 GB on every GPU, since it spreads nothing" in reinforced
     monkeypatch.setenv("MCPIPE_SHARDING", "adapter")
     monkeypatch.setenv("MCPIPE_GRADIENT_CHECKPOINTING", "1")
-    assert capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 80, tmp_path)).problems == []
+    (reinforced,) = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 80, tmp_path)).problems
+    assert "train_rl needs 107.7 GB" in reinforced
+    assert capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 141, tmp_path)).problems == []
     alone = capacity(content, tmp_path / "FLUX.1-dev", Machine(1, 80, tmp_path)).problems
     assert "use more GPUs" in alone[0]
     monkeypatch.setattr("stages.capacity.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e9)))

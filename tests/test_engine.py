@@ -12,7 +12,7 @@ from mcpipe.report import read_report
 from mcpipe.shards import Rows, read_shards
 
 NUMBERS = [Number(f"n{i:02d}", i) for i in range(1, 13)]
-ON_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'mcpipe[ray]'")
+ON_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed, see docs/cluster.md")
 
 
 @pytest.fixture

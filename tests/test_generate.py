@@ -28,6 +28,7 @@ SPEC = AdapterSpec(
     experts=ExpertParams(num_experts=4, top_k=1, router="st", placement="ffn_out"),
     image_size=IMAGE_SIZE,
     reference_size=REFERENCE_SIZE,
+    shift=2.5,
 )
 
 
@@ -85,6 +86,11 @@ def test_the_pipeline_equals_a_loop_written_by_hand_and_the_stage_bit_for_bit(pi
     params = SampleParams(num_steps=3, guidance=3.5, shift=1.5)
     stage = next(generate(pipeline, [PROMPT], people[:1], [5], params, image_size=IMAGE_SIZE, batch_size=1))
     assert np.array_equal(stage, expected)
+    call = {"num_inference_steps": 3, "guidance_scale": 3.5, "output_type": "latent"}
+    told, found = (
+        pipeline(PROMPT, list(people[0]), **call, **shift, generator=seeded(5)).images for shift in ({"shift": 2.5}, {})
+    )
+    assert torch.equal(told, found), "the shift is the one that the adapter was trained at"
     other = pipeline(PROMPT, list(people[0]), num_inference_steps=3, generator=seeded(6), output_type="np").images[0]
     assert np.abs(other - expected / 255).max() > 0.01, "another seed, another picture"
 
@@ -115,6 +121,12 @@ def test_prompts_with_different_numbers_of_people_are_drawn_together(pipeline, p
 def test_the_pipeline_says_what_does_not_fit(pipeline, prompt, references, generator, reason):
     with pytest.raises(ValueError, match=reason):
         pipeline(prompt, references, generator=generator)
+
+
+def test_the_pipeline_asks_for_a_shift_that_nobody_tells(pipeline, people, monkeypatch):
+    monkeypatch.setattr(pipeline, "spec", SPEC.model_copy(update={"shift": None}))
+    with pytest.raises(ValueError, match=r"adapter.json\); give shift="):
+        pipeline(PROMPT, list(people[0]))
 
 
 @pytest.fixture

@@ -146,6 +146,8 @@ def test_over_one_step_both_objectives_are_one():
 def test_advantages_are_in_sample_standard_deviations():
     close(group_advantage(torch.tensor([1.0, 2.0, 3.0])), [-1.0, 0.0, 1.0])
     close(group_advantage(torch.full((5,), 0.1)), [0.0] * 5)
+    alike = torch.tensor([0.24, 0.24 + 1.5e-8, 0.24 - 1.5e-8], dtype=torch.float64)
+    close(group_advantage(alike), [0.0] * 3)  # what a judge says of one picture thrice
 
 
 def test_adding_rewards_or_advantages_can_disagree_on_who_is_better():

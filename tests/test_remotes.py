@@ -32,8 +32,8 @@ class S3:
     """A bucket behind a real S3 API."""
 
     def __init__(self, folder):
-        pytest.importorskip("dvc_s3", reason="needs pip install 'mcpipe[remotes-test]'")
-        server = pytest.importorskip("moto.server", reason="needs pip install 'mcpipe[remotes-test]'")
+        pytest.importorskip("dvc_s3", reason="`make test-remotes` installs it")
+        server = pytest.importorskip("moto.server", reason="`make test-remotes` installs it")
         self.server = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self.server.start()
         self.address = "http://{}:{}".format(*self.server.get_host_and_port())
@@ -64,9 +64,9 @@ class WebDav:
     """A folder behind WebDAV, open to whoever shows the token."""
 
     def __init__(self, folder):
-        pytest.importorskip("dvc_webdav", reason="needs pip install 'mcpipe[remotes-test]'")
-        wsgi = pytest.importorskip("cheroot.wsgi", reason="needs pip install 'mcpipe[remotes-test]'")
-        dav = pytest.importorskip("wsgidav.wsgidav_app", reason="needs pip install 'mcpipe[remotes-test]'")
+        pytest.importorskip("dvc_webdav", reason="`make test-remotes` installs it")
+        wsgi = pytest.importorskip("cheroot.wsgi", reason="`make test-remotes` installs it")
+        dav = pytest.importorskip("wsgidav.wsgidav_app", reason="`make test-remotes` installs it")
         self.folder = folder / "store"
         self.folder.mkdir()
         quiet = {"logging": {"enable": False}, "verbose": 0}

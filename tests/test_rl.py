@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -219,7 +220,44 @@ def test_a_whole_training_counts_its_work_and_encodes_nothing_on_its_way(
     means = np.mean([row["text"] for row in diary.told[0]])
     assert means == pytest.approx(seen[0]["reward_text"])
     assert sum(row["advantage"] for row in diary.told[0]) == pytest.approx(0, abs=1e-6)
-    assert report.kept == [f"0000{row[0]['iteration']}-{row[0]['prompt']}" for row in diary.told.values()]
+    assert report.kept == [f"0000{row[0]['iteration']}-00000-{row[0]['prompt']}" for row in diary.told.values()]
+
+
+def test_a_prompt_that_comes_twice_in_an_iteration_gives_groups_that_can_be_told_apart(
+    generator, network, people, tmp_path
+):
+    learner, report = learner_of(generator, network, Judge(), num_iterations=1, prompts_per_iteration=3)
+    prompts = prompts_of(people)[:2]
+    diary = Diary()
+    rl.train_rl(learner, prompts, lambda *_: None, Checkpoint(tmp_path), diary)
+    rows = diary.told[0]
+    assert len({row["prompt"] for row in rows}) == 2
+    assert len({(row["place"], row["picture"]) for row in rows}) == len(rows) == 3 * GROUP
+    assert len(set(report.kept)) == 3
+
+
+def test_compiled_blocks_are_reinforced_alike(generator_folder, people, tmp_path, monkeypatch):
+    """Also with weights changed for others on the way, to tell how far the training has come."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks cannot be compiled
+    ends = []
+    for compiler in ("", "eager"):
+        monkeypatch.setenv("MCPIPE_COMPILE", compiler)
+        torch.compiler.reset()
+        generator = load_generator(generator_folder)
+        learner, _ = learner_of(generator, network_of(generator), Judge(), num_iterations=1)
+        run(learner, people, tmp_path / compiler)
+        ends.append([weight.detach().clone() for weight in learner.weights])
+    torch.compiler.reset()
+    assert distance(*ends) < 1e-6
+
+
+def test_a_network_that_is_no_longer_finite_says_so_before_judges_see_it(generator, network, people, tmp_path):
+    judge = Judge()
+    learner, _ = learner_of(generator, network, judge)
+    with torch.no_grad():
+        learner.weights[0].fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="iteration 0, prompt two: the network draws values that are not fin"):
+        run(learner, people, tmp_path)
 
 
 def test_later_updates_of_an_iteration_start_from_what_the_first_one_changed(generator, network, people, tmp_path):
@@ -292,6 +330,7 @@ def test_a_collapsed_training_stops_and_says_so(generator, network, people, tmp_
     assert facts["stopped"]["iteration"] == 1
     assert "ratio_drift" in facts["stopped"]["reason"]
     assert list(diary.told) == [0]
+    assert sorted(diary.drawn) == [0, 1], "what it had come to is drawn"
 
 
 def test_a_checkpoint_with_another_window_is_refused(generator, network, people):

@@ -34,14 +34,16 @@ def finished(folder, arm, seed, lift):
     rows = [
         {
             "iteration": i,
+            "place": place,
             "prompt": "p",
             "picture": k,
-            "text": 0.1 * k + i * lift,
+            "text": 0.1 * k + 0.4 * place + i * lift,
             "aesthetic": 0.1,
             "identity": 0.5,
             "heldout": 0.2,
         }
         for i in range(3)
+        for place in range(2)
         for k in range(2)
     ]
     (run.folder / "model" / "rewards.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

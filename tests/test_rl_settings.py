@@ -5,6 +5,7 @@ import torch
 from rl_fixtures import RL, settings
 
 from mcpipe.objectives.flow import schedule
+from mcpipe.objectives.sde import step
 
 
 def test_the_window_moves_and_never_holds_the_last_step():
@@ -25,6 +26,13 @@ def test_fewer_steps_behind_the_window_lead_over_the_same_distance():
     # Behind the last place of the window there is one step, which is always taken.
     late = settings(sampling={"num_steps": 10, "after_window": 0.4}, num_iterations=20)
     torch.testing.assert_close(late.levels(19), whole, atol=0, rtol=0)
+    assert len(settings(sampling={"num_steps": 10, "after_window": 1e-9}).levels(0)) == 2 + 1 + 1
+
+
+@pytest.mark.parametrize("shift", [0.1, 0.2, 0.3, 0.45])
+def test_a_schedule_starts_from_pure_noise_at_every_shift(shift):
+    assert schedule(16, shift)[0] == 1
+    assert step(schedule(16, shift), 0, eta=0.7).std < 2
 
 
 @pytest.mark.parametrize(
@@ -36,6 +44,8 @@ def test_fewer_steps_behind_the_window_lead_over_the_same_distance():
         ({"sampling": {"eta": 0.0}}, "greater than 0"),
         ({"sampling": {"after_window": 0.0}}, "greater than 0"),
         ({"sampling": {"variant": "cps", "eta": 1.5}}, "at most 1 for cps"),
+        ({"sampling": {"guidance": float("inf")}}, "finite number"),
+        ({"rewards": {"text": 0.0, "aesthetic": 0.0, "identity": 0.0}}, "nothing is rewarded"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(change, complaint):

@@ -12,6 +12,7 @@ from mcpipe.models.protocols import Faces
 from mcpipe.records import Record
 from mcpipe.report import read_report
 from mcpipe.shards import write_shards
+from mcpipe.store import progress_of
 from stages import s10_train_rl
 
 SPEC = AdapterSpec(rank=4, experts=ExpertParams(num_experts=4, top_k=1, router="st"), image_size=32, reference_size=16)
@@ -48,7 +49,11 @@ def test_a_run_leaves_an_adapter_scores_of_every_picture_and_a_grid(inputs, gene
     params = settings(
         num_iterations=1, sampling={"num_steps": 3, "group_size": 2, "samples_per_pass": 1, "window_size": 1}
     )
+    progress = progress_of(out)
+    for other, file in (("useless", "diary"), ("resumable", "training.pt")):
+        (progress / other / file).mkdir(parents=True)
     s10_train_rl.run(*inputs, generator_folder, *packs, zoo / "clip", zoo / "hps", out, params)
+    assert [folder.name for folder in progress.iterdir()] == ["resumable"], "of runs with other settings"
     rows = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
     assert [(row["iteration"], row["prompt"], row["picture"]) for row in rows] == [(0, "a+b", 0), (0, "a+b", 1)]
     assert all({"text", "aesthetic", "identity", "heldout", "advantage"} <= row.keys() for row in rows)

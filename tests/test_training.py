@@ -87,8 +87,11 @@ def test_stage_one_leaves_the_same_bytes_twice(encoded, generator_folder, stage_
 
 
 def test_stage_two_adds_experts_attention_loss_and_maps(encoded, generator_folder, stage_one, tmp_path):
-    s08_train_multi.run(encoded, stage_one, generator_folder, tmp_path / "multi", MULTI)
-    assert read_spec(tmp_path / "multi").experts == EXPERTS
+    params = MULTI.model_copy(update={"shift": 2.25})
+    s08_train_multi.run(encoded, stage_one, generator_folder, tmp_path / "multi", params)
+    assert read_spec(stage_one).shift == SINGLE.shift
+    spec = read_spec(tmp_path / "multi")
+    assert (spec.experts, spec.shift) == (EXPERTS, 2.25), "drawing goes on with the shift of the last training"
     facts = read_report(tmp_path / "multi")["facts"]
     assert {"flow", "attention", "balance"} <= set(facts["curves"])
     assert any(name.startswith("attention_peak_inside_t") for name in facts["curves"])

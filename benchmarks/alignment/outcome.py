@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -101,14 +102,19 @@ def courses(runs: Sequence[Run], weights: Mapping[str, float]) -> dict[str, Cour
 
 def gained(run: Run, still: Run) -> dict[str, Float[np.ndarray, " iterations"]]:
     """Mean of every score over each iteration's pictures above that of their twins, which an untrained network drew."""
-    twins = {(row["iteration"], row["prompt"], row["picture"]): row for row in still.rewarded}
+    twins = {twin_key(row): row for row in still.rewarded}
     gains: dict[int, list[list[float]]] = {}
     for row in run.rewarded:
-        twin = twins.get((row["iteration"], row["prompt"], row["picture"]))
+        twin = twins.get(twin_key(row))
         if twin is not None:
             gains.setdefault(row["iteration"], []).append([row[name] - twin[name] for name in SCORES])
     means = np.array([np.mean(gains[iteration], axis=0) for iteration in sorted(gains)])
     return dict(zip(SCORES, means.T, strict=True))
+
+
+def twin_key(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    """What pictures have in common that two networks drew from the same noise; a prompt may come twice."""
+    return row["iteration"], row["place"], row["picture"]
 
 
 def late(gain: Float[np.ndarray, "seeds iterations"]) -> Float[np.ndarray, " seeds"]:
@@ -116,9 +122,9 @@ def late(gain: Float[np.ndarray, "seeds iterations"]) -> Float[np.ndarray, " see
     return gain[:, -max(gain.shape[1] // 3, 1) :].mean(1)
 
 
-def spread(values: Float[np.ndarray, "seeds ..."]) -> float:
-    """Standard deviation over seeds, averaged over the rest; not a number with one seed."""
-    return float(values.std(0, ddof=1).mean()) if len(values) > 1 else float("nan")
+def spread(values: Float[np.ndarray, " seeds"]) -> float:
+    """Standard deviation over seeds; not a number with one."""
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def claims(found: Sequence[Change]) -> dict[str, str]:

@@ -171,7 +171,7 @@ def _courses(outcome: Outcome) -> list[list[str]]:
     rows, several = [], len(outcome.plan.seeds) > 1
     for arm in (IPPO, GRPO):
         course = outcome.courses[arm]
-        widest, gain = course.deviation[:, course.later], late(course.gain)
+        widest, gain = course.deviation[:, course.later].mean(1), late(course.gain)
         rows.append(
             [
                 TITLES[arm],

@@ -2,7 +2,7 @@
 
     pytorch_lora_weights.safetensors   plain LoRA, in the layout that diffusers and ComfyUI load
     multicrafter_experts.safetensors   experts and routers, under names that stock loaders leave alone; if any
-    adapter.json                       rank, experts, sizes in pixels
+    adapter.json                       rank, experts, sizes in pixels, positions, shift
 
 Plain LoRA stands where UNO puts it: attention projections of all blocks and the output layer of single blocks.
 Where experts stand is a choice; in the output layer of single blocks they replace the plain LoRA.
@@ -88,6 +88,8 @@ class AdapterSpec(Params):
     """Side of a reference in pixels."""
     positions: Positions = "unope"
     """How references are told apart; that of files that do not say."""
+    shift: float | None = Field(default=None, gt=0)
+    """Shift s of the noise levels of its last training on flow matching, if the file says; right for drawing."""
 
 
 def add_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, seed: int) -> None:

@@ -5,7 +5,7 @@ The network is built on torch's meta device, where tensors have shapes and no me
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import torch
@@ -27,6 +27,7 @@ Sharding = Literal["none", "adapter", "all"]
 
 MASTER, GRADIENT, ADAM = 4, 4, 8
 """Bytes per trained weight: float32 weight, float32 gradient, two float32 moments."""
+GATHERED = "blocks gathered"
 BLOCK_WIDTHS = 20
 """What a block keeps of a token for its backward pass, in widths of the token (estimate; 0.3 GB per 2,336 tokens)."""
 
@@ -126,7 +127,7 @@ def sizes(
 
 
 def plan(counted: Sizes, layout: Layout) -> Plan:
-    """What each GPU holds in stage 2, the largest of the three trainings."""
+    """What each GPU holds in stage 2."""
     of_base = layout.gpus if layout.sharding == "all" else 1
     of_adapter = layout.gpus if layout.sharding != "none" else 1
     others = {name: (4 if name == "vae" else layout.weight_bytes) for name in counted.others}
@@ -144,10 +145,20 @@ def plan(counted: Sizes, layout: Layout) -> Plan:
             "adapter (float32)": counted.trained * MASTER / of_adapter,
             "gradients (float32)": counted.trained * GRADIENT / of_adapter,
             "optimiser (float32)": counted.trained * optimiser / of_adapter,
-            "blocks gathered": gathered,
+            GATHERED: gathered,
             "activations (estimate)": float(layout.samples * kept * block),
         }
     )
+
+
+def reinforcement_plan(counted: Sizes, states: int, layout: Layout) -> Plan:
+    """What each GPU holds in stage 3, which spreads nothing; ``states`` keep their graph at a time, judges come on top.
+
+    Trained weights have their gradient twice: as it is found, and as it is applied.
+    """
+    alone = replace(layout, gpus=1, sharding="none", samples=states)
+    parts = {name: size for name, size in plan(counted, alone).parts.items() if name != GATHERED}
+    return Plan(parts | {"gradients (float32)": 2 * parts["gradients (float32)"]})
 
 
 def disk(counted: Sizes) -> Plan:

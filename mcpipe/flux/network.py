@@ -24,6 +24,10 @@ class Conditions:
     def __len__(self) -> int:
         return len(self.text)
 
+    def to(self, device: torch.device | str) -> "Conditions":
+        """The same on a device."""
+        return Conditions(*(each.to(device) for each in (self.text, self.pooled, self.references, self.present)))
+
     def repeated(self, num: int) -> "Conditions":
         """The conditions of one picture for ``num`` pictures."""
         assert len(self) == 1, f"conditions of {len(self)} pictures cannot be repeated"

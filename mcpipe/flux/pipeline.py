@@ -32,9 +32,6 @@ OutputType = Literal["pil", "np", "latent"]
 Picture = Image.Image | np.ndarray
 """A square RGB picture; arrays hold 0-255."""
 
-SHIFT = 2.0
-"""Shift s of the noise schedule unless told otherwise: that of params.yaml."""
-
 
 @dataclass(frozen=True)
 class MultiCrafterOutput:
@@ -74,7 +71,7 @@ class MultiCrafterPipeline(FluxPipeline):
         *,
         num_inference_steps: int = 20,
         guidance_scale: float = 4.0,
-        shift: float = SHIFT,
+        shift: float | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: OutputType = "pil",
         output_attention: bool = False,
@@ -82,12 +79,15 @@ class MultiCrafterPipeline(FluxPipeline):
         """Draw one picture per prompt, of the people in its references.
 
         One prompt takes a sequence of pictures, several prompts take one such sequence each; these may differ in
-        length. A reference is a square around a face, as training saw it; other sizes are resized.
+        length. A reference is a square around a face, as training saw it; other sizes are resized. ``shift`` is that of
+        the noise schedule; without it, the one that the adapter was trained at.
 
         Raises:
-            ValueError: prompts, references and generators differ in number, a prompt has no reference, a reference is
-                not square, or maps are asked for where prompts have different numbers of references.
+            ValueError: nobody tells the shift; prompts, references and generators differ in number; a prompt has no
+                reference; one is not square; or maps are asked for where prompts have different numbers of references.
         """
+        if (shift := self.spec.shift if shift is None else shift) is None:
+            raise ValueError("the adapter does not tell the shift of its training (adapter.json); give shift=...")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         people = _per_prompt(prompts, [references] if isinstance(prompt, str) else references)
         pictures = [self._prepared(each) for each in people]

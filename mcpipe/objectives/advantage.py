@@ -19,10 +19,17 @@ EPSILON = 1e-8
 """Added to the standard deviation (MixGRPO)."""
 
 
+ROUNDING = 1e-6
+"""A range of rewards that says nothing: at other places of a batch a judge scores a picture differently by 1e-8."""
+
+
 def group_advantage(rewards: Float[Tensor, " group"]) -> Float[Tensor, " group"]:
-    """Rewards in units of their sample standard deviation (ddof 1) from their mean; zeros where all are equal."""
+    """Rewards in units of their sample standard deviation (ddof 1) from their mean; zeros where all are equal.
+
+    Rewards are cosines or the like; closer together than rounding moves them, they count as equal.
+    """
     spread = rewards - rewards.mean()
-    if bool((rewards == rewards[0]).all()):
+    if float(rewards.max() - rewards.min()) <= ROUNDING:
         return torch.zeros_like(rewards)
     return spread / (rewards.std(correction=1) + EPSILON)
 

@@ -36,8 +36,9 @@ def shifted(t: Float[Tensor, " num"], shift: float) -> Float[Tensor, " num"]:
 
 def schedule(num_steps: int, shift: float) -> Float[Tensor, " {num_steps}+1"]:
     """Noise levels sigma_0 = 1 > ... > sigma_T = 0 of a sampler with ``num_steps`` steps, in float64."""
-    steps = torch.arange(num_steps, -1, -1, dtype=torch.float64) / num_steps
-    return shifted(steps, shift)
+    sigmas = shifted(torch.arange(num_steps, -1, -1, dtype=torch.float64) / num_steps, shift)
+    sigmas[0] = 1.0  # which a shift below 0.5 may miss by rounding
+    return sigmas
 
 
 def resolution_shift(num_tokens: int) -> float:

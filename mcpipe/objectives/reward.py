@@ -4,7 +4,8 @@
 
 Pairs may stay unmatched, so that a negative similarity is never chosen. Two other rewards stand beside it:
 
-    contrastive   mean over all cells of C_ij, negative where X_ij = 0 (UMO): faces that resemble everybody lose
+    contrastive   mean over all cells of C_ij, negative where X_ij = 0 (UMO): faces that resemble everybody lose; here X
+                  matches as many pairs as there can be, unlike ones, too
     row_max       mean over references of the best face, which may serve several of them (XVerse's evaluation)
 """
 

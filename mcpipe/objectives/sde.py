@@ -69,5 +69,6 @@ def window_start(iteration: int, *, num_steps: int, window_size: int, move_every
     """First stochastic step l of an iteration counted from 0 (paper, Algorithm 1).
 
     The window moves by ``stride`` after every ``move_every`` iterations and never passes ``num_steps - window_size``.
+    There it holds the last step, which cannot be stochastic: the trainer stops one before (`TrainRLParams.window`).
     """
     return min(iteration // move_every * stride, num_steps - window_size)

@@ -47,7 +47,7 @@ class Course(Protocol[Batch]):
 
 
 class Checkpoint:
-    """The file of one training. A training with other settings, inputs or code has to have another folder.
+    """The file of one training. Others of the same output, with other settings, inputs or code, have folders beside it.
 
     All processes call its methods together; the main one decides and writes, all of them read.
     """
@@ -100,9 +100,14 @@ class Checkpoint:
         self._due = time.monotonic() + max(SECONDS_BETWEEN, spent / MOST_OF_THE_TIME)
 
     def clear(self) -> None:
-        """Forget where the training stood: its outputs are written."""
+        """Forget where the training stood: its outputs are written.
+
+        What others of the same output left goes with it, unless there is a checkpoint to go on from.
+        """
         if is_main():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for folder in [self.folder, *self.folder.parent.glob("*/")]:
+                if folder == self.folder or not (folder / FILE).exists():
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:

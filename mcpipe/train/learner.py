@@ -95,8 +95,8 @@ class Learner:
         groups, outcomes, counts = [], [], Counter()
         lesson = empty_lesson(self.weights) if self.params.update.gradient == "joint" else None
         for place in places:
-            position = number * self.params.prompts_per_iteration + place
-            group, outcome = self._group(prompts[place], conditions[prompts[place].key], number, position, counts)
+            own = conditions[prompts[place].key].to(self._start.device)
+            group, outcome = self._group(prompts[place], own, number, place, counts)
             outcomes.append(outcome)
             if group is None:
                 continue
@@ -128,7 +128,9 @@ class Learner:
                     learned(self.network, group, update.samples, self.params.update, counts, is_first=update.is_first)
                 )
         self.forwards.update(ranks.counted(counts))
-        value, *gradient = [-total / update.num_groups for total in ranks.summed([lesson.objective, *lesson.gradient])]
+        # In place: at full size every copy of the gradient takes gigabytes.
+        totals = ranks.summed([lesson.objective, *lesson.gradient])
+        value, *gradient = [total.div_(-update.num_groups) for total in totals]
         ratios, clipped = ranks.gathered(lesson.ratios), ranks.gathered(lesson.clipped)
         deviation = max(abs(ratio - 1) for ratio in ratios)
         update.summary["ratio_deviation"] = max(deviation, update.summary.get("ratio_deviation", 0.0))
@@ -147,8 +149,8 @@ class Learner:
         sigmas, steps = schedule(sampling.num_steps, sampling.shift), range(sampling.num_steps)
         tokens = []
         for position, conditions in enumerate(prompts):
-            noise = Noise(self.params.seed, position).initial(self.network.state_shape).to(conditions.text.device)
-            tokens.append(integrate(self.network, noise, sigmas, steps, conditions))
+            noise = Noise(self.params.seed, position).initial(self.network.state_shape).to(self._start.device)
+            tokens.append(integrate(self.network, noise, sigmas, steps, conditions.to(self._start.device)))
         self.forwards["watch"] += len(prompts) * sampling.num_steps
         return decode_latents(self.pipeline, unpack(torch.cat(tokens), self.network.layout.image))
 
@@ -168,14 +170,24 @@ class Learner:
         )
 
     def _group(
-        self, prompt: Prompt, conditions: Conditions, iteration: int, position: int, counts: Counter[str]
+        self, prompt: Prompt, conditions: Conditions, iteration: int, place: int, counts: Counter[str]
     ) -> tuple[Group | None, Outcome]:
-        """A judged group; ``None`` if a judge has no finite score."""
-        key = f"{iteration:05d}-{prompt.key}"
+        """A judged group; ``None`` if a judge has no finite score.
+
+        Raises:
+            FloatingPointError: the network draws what is no picture.
+        """
+        key = f"{iteration:05d}-{place:05d}-{prompt.key}"  # an iteration may have a prompt twice
+        position = iteration * self.params.prompts_per_iteration + place
         policy, update = self._policy(iteration), self.params.update
         kept = self._parts[0] if update.gradient == "joint" else range(0)
         trajectory = rollout(self.network, conditions, policy, Noise(self.params.seed, position), counts, kept)
         usage = router_usage(self.network)
+        if not bool(trajectory.final.isfinite().all()):
+            raise FloatingPointError(
+                f"iteration {iteration}, prompt {prompt.key}: the network draws values that are not finite; are its "
+                "weights? Start again from another adapter or with a smaller train_rl.update.learning_rate"
+            )
         pictures = list(decode_latents(self.pipeline, unpack(trajectory.final, self.network.layout.image)))
         try:
             scores = rewards(self.judges, pictures, prompt, self.params.rewards.matching)
@@ -189,7 +201,7 @@ class Learner:
         usage["kl_to_start"] = self._start.divergence(self.network, group)
         columns = scores | {"heldout": heldout, "advantage": advantages}
         rows: list[Row] = [
-            {"iteration": iteration, "prompt": prompt.key, "picture": number}
+            {"iteration": iteration, "place": place, "prompt": prompt.key, "picture": number}
             | {name: float(values[number]) for name, values in columns.items()}
             for number in range(policy.group_size)
         ]

@@ -27,6 +27,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from mcpipe.flux.network import ReferenceFlux
 
 SHARDINGS = ("none", "adapter", "all")
+KINDS_OF_PASSES = 64
+"""For how many a block may be compiled: with and without gradient, with so many states and references at once. Torch
+gives up after 8, which reinforcement exceeds."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def lay_out(network: ReferenceFlux, machine: Machine, device: torch.device, half
     if machine.gradient_checkpointing:
         network.transformer.enable_gradient_checkpointing()
     if machine.compiler:
+        torch._dynamo.config.recompile_limit = KINDS_OF_PASSES
         network.transformer.compile_repeated_blocks(fullgraph=True, backend=machine.compiler)
     if machine.sharding != "none":
         shard(network, device, half, base=machine.sharding == "all")

@@ -64,7 +64,7 @@ def multi_spec(start: AdapterSpec, data: EncodedSet, params: TrainMultiParams) -
             f"the adapter of stage 1 was trained for pictures of {start.image_size} px and references of "
             f"{start.reference_size} px, but the samples have {data.image_size} and {data.reference_size}"
         )
-    return start.model_copy(update={"experts": params.experts})
+    return start.model_copy(update={"experts": params.experts, "shift": params.shift})
 
 
 def multi_network(pipeline: FluxPipeline, data: EncodedSet, params: TrainMultiParams) -> ReferenceFlux:

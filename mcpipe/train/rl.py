@@ -68,25 +68,29 @@ class Iterations:
         watched = self._prompts[: params.watch.num_prompts] if params.watch.pictures_every and is_main() else []
         used = {prompt.key: prompt for prompt in [*own, *watched]}
         conditions = {
-            key: encode_conditions(learner.pipeline, [prompt.text], [prompt.faces]) for key, prompt in used.items()
+            key: encode_conditions(learner.pipeline, [prompt.text], [prompt.faces]).to("cpu")
+            for key, prompt in used.items()
         }
         seen = [conditions[prompt.key] for prompt in watched]
         for iteration in track(left, len(left), "iterations", self._note) if is_main() else left:
             if self._is_collapsed(iteration):
-                return
+                break
             if seen and iteration % params.watch.pictures_every == 0:
                 self._diary.pictures(iteration, learner.pictures(seen))
             prompts = order[iteration * size : (iteration + 1) * size]
             drawn = learner.iteration(iteration, prompts, conditions, self._places)
             self._diary.rows(iteration, drawn.rows)
             self._history += [drawn.summary] if drawn.rows else []
-            for number, update in enumerate(drawn.updates, 1):
-                self._is_between = number == len(drawn.updates)
+            while drawn.updates:
+                update = drawn.updates.pop(0)  # one that is done keeps no gradient alive
+                self._is_between = not drawn.updates
                 self._done = iteration + self._is_between
                 yield update
-        self._is_collapsed(params.num_iterations)
+        else:
+            iteration = params.num_iterations
+            self._is_collapsed(iteration)
         if seen:
-            self._diary.pictures(params.num_iterations, learner.pictures(seen))
+            self._diary.pictures(iteration, learner.pictures(seen))
 
     def standing(self) -> dict[str, JSON] | None:
         """The iterations done, where the window stands after them, and what was seen and counted in them."""

@@ -68,6 +68,12 @@ class RewardParams(Params):
     matching: Matching
     """How faces are told off against people."""
 
+    @model_validator(mode="after")
+    def _something_counts(self) -> "RewardParams":
+        if not sum(self.weights.values()):
+            raise ValueError("text, aesthetic and identity are all 0, so that nothing is rewarded")
+        return self
+
     @property
     def weights(self) -> dict[str, float]:
         """Weights of the rewards by their names."""
@@ -146,7 +152,7 @@ class TrainRLParams(Params):
         """Noise levels of an iteration's trajectories; behind the window there may be fewer than in the schedule."""
         sampling, stop = self.sampling, self.window(iteration).stop
         whole, left = schedule(sampling.num_steps, sampling.shift), sampling.num_steps - stop
-        taken = math.ceil(round(sampling.after_window * left, 6))
+        taken = max(math.ceil(round(sampling.after_window * left, 6)), 1)
         if taken == left:
             return whole
         times = torch.linspace(left / sampling.num_steps, 0, taken + 1, dtype=torch.float64)

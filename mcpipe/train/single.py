@@ -48,6 +48,7 @@ def single_network(
         image_size=data.image_size,
         reference_size=data.reference_size,
         positions=params.positions,
+        shift=params.shift,
     )
     if start is None:
         add_adapter(pipeline.transformer, spec, params.seed)

@@ -1,10 +1,10 @@
 """Watching a reinforcement: how far it has gone from its start, and whether it goes wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
 from mcpipe.flux.moe_lora import busiest_share, expert_layers
 from mcpipe.flux.network import ReferenceFlux
@@ -17,30 +17,38 @@ Summary = dict[str, float]
 
 
 class Start:
-    """The trained weights as they were when the training began."""
+    """The trained weights as they were when the training began, in main memory."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._weights: Mapping[str, Tensor] = {
-            name: weight.detach().clone() for name, weight in network.named_parameters() if weight.requires_grad
-        }
+        self._weights = [weight for weight in network.parameters() if weight.requires_grad]
+        self._values = [weight.detach().to("cpu", copy=True) for weight in self._weights]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is now."""
+        return self._weights[0].device
 
     @torch.no_grad()
     def divergence(self, network: nn.Module, group: Group) -> float:
         """KL divergence of the window's first step from the start's, per latent dimension; one pass of one state."""
-        started = _Started(network, self._weights)
         policy, trajectory = group.policy, group.trajectory
-        before = pass_mean(started, trajectory.states[0], group.conditions, policy, Pass(0, range(policy.group_size)))
+        with self._back():
+            everyone = Pass(0, range(policy.group_size))
+            before = pass_mean(network, trajectory.states[0], group.conditions, policy, everyone)
         std = policy.step(policy.window.start).std
         return float(((trajectory.mean - before) / std).square().mean() / 2)
 
-
-class _Started(nn.Module):
-    def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self._call = lambda *inputs: functional_call(network, dict(weights), inputs)
-
-    def forward(self, *inputs: object) -> Tensor:
-        return self._call(*inputs)
+    @contextmanager
+    def _back(self) -> Iterator[None]:
+        """Within this context the network has the weights that it started with."""
+        now = [weight.data for weight in self._weights]
+        try:
+            for weight, value in zip(self._weights, self._values, strict=True):
+                weight.data = value.to(weight.device)
+            yield
+        finally:
+            for weight, value in zip(self._weights, now, strict=True):
+                weight.data = value
 
 
 def router_usage(network: ReferenceFlux) -> Summary:
