@@ -83,7 +83,7 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     alone = capacity(content, tmp_path / "FLUX.1-dev", Machine(1, 80, tmp_path)).problems
     assert "use more GPUs" in alone[0]
     monkeypatch.setattr("stages.capacity.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e9)))
-    full = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 80, tmp_path)).problems
+    full = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 141, tmp_path)).problems
     assert "has 1.0 GB left" in full[0]
 
 
