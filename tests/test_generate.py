@@ -1,6 +1,8 @@
 """One picture of given people: from Python, and from the command line."""
 
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -177,6 +179,15 @@ def blank(project):
     Image.new("RGB", (160, 160), "white").save(project / "1.png")
 
 
+def huge(project):
+    """As Pillow sees it: a picture of 200 Mpx takes seconds to write."""
+    file = project / "1.png"
+    data = bytearray(file.read_bytes())
+    data[16:24] = struct.pack(">II", 20_000, 20_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    file.write_bytes(data)
+
+
 def side_by_side(project):
     both = np.concatenate([np.asarray(Image.open(project / f"{i}.png")) for i in (0, 1)], axis=1)
     Image.fromarray(both).save(project / "1.png")
@@ -192,6 +203,7 @@ def side_by_side(project):
         ),
         (None, {"references": ["0.png", "gone.png"]}, "no reference picture gone.png"),
         (lambda project: (project / "1.png").write_text("text"), {}, "reference 1.png: unreadable"),
+        (huge, {}, "reference 1.png: unreadable (1.png cannot be read: Image size (400000000 pixels) exceeds limit"),
         (blank, {}, "reference 1.png: no face"),
         (side_by_side, {}, "reference 1.png: several faces (2 faces)"),
         (damage_weights, {}, "multicrafter_experts.safetensors is damaged"),
