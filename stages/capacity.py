@@ -32,6 +32,7 @@ from mcpipe.train.multi import TrainMultiParams
 from mcpipe.train.rl_params import TrainRLParams
 from mcpipe.train.single import TrainSingleParams
 from stages.inspection import num_weights
+from stages.outputs import existing
 from stages.settings import Content, section
 
 ROOM = 0.92
@@ -107,7 +108,7 @@ def capacity(content: Content, folder: Path, machine: Machine) -> Capacity:
             "(train_multi.experts)"
         )
     written = disk(counted)
-    free = shutil.disk_usage(_existing(machine.data)).free
+    free = shutil.disk_usage(existing(machine.data)).free
     if written.total > free:
         problems.append(f"trainings write {written.total / GB:.1f} GB, but {machine.data} has {free / GB:.1f} GB left")
     shown = [
@@ -224,12 +225,6 @@ def parts_table(title: str, parts: Mapping[str, float], digits: int) -> Table:
     for part, size in parts.items():
         shown.add_row(part, f"{size / GB:.{digits}f}")
     return shown
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above that is there."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _json(file: Path) -> dict[str, JSON]:
