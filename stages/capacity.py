@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -81,6 +82,8 @@ def capacity(content: Content, folder: Path, machine: Machine) -> Capacity:
     """
     if machine.gpus < 1:
         raise ValueError(f"--gpus should be 1 or more, not {machine.gpus}")
+    if machine.gpu_gb is not None and not 0 < machine.gpu_gb < inf:
+        raise ValueError(f"--gpu-gb should be a positive number, not {machine.gpu_gb:g}")
     generator = read_generator(folder)
     multi = check_params(content["train_multi"], TrainMultiParams)
     spec = adapter_spec(content, multi)

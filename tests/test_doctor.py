@@ -84,7 +84,13 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     assert "use more GPUs" in alone[0]
     monkeypatch.setattr("stages.capacity.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e9)))
     full = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 80, tmp_path)).problems
-    assert "has 1.0 GB left" in full[0]
+    assert "has 1.0 GB left" in full[-1]
+
+
+@pytest.mark.parametrize("memory", ["nan", "-1", "0", "inf"])
+def test_memory_that_no_gpu_has_is_refused(memory, tmp_path, capsys):
+    assert main(["doctor", "--gpu-gb", memory, "--data", str(tmp_path)]) == 1
+    assert f"--gpu-gb should be a positive number, not {memory}" in capsys.readouterr().err
 
 
 def test_a_generator_that_is_there_is_measured_by_its_files():
