@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -32,6 +33,7 @@ from mcpipe.train.multi import TrainMultiParams
 from mcpipe.train.rl_params import TrainRLParams
 from mcpipe.train.single import TrainSingleParams
 from stages.inspection import num_weights
+from stages.outputs import existing
 from stages.settings import Content, section
 
 ROOM = 0.92
@@ -80,6 +82,8 @@ def capacity(content: Content, folder: Path, machine: Machine) -> Capacity:
     """
     if machine.gpus < 1:
         raise ValueError(f"--gpus should be 1 or more, not {machine.gpus}")
+    if machine.gpu_gb is not None and not 0 < machine.gpu_gb < inf:
+        raise ValueError(f"--gpu-gb should be a positive number, not {machine.gpu_gb:g}")
     generator = read_generator(folder)
     multi = check_params(content["train_multi"], TrainMultiParams)
     spec = adapter_spec(content, multi)
@@ -107,7 +111,7 @@ def capacity(content: Content, folder: Path, machine: Machine) -> Capacity:
             "(train_multi.experts)"
         )
     written = disk(counted)
-    free = shutil.disk_usage(_existing(machine.data)).free
+    free = shutil.disk_usage(existing(machine.data)).free
     if written.total > free:
         problems.append(f"trainings write {written.total / GB:.1f} GB, but {machine.data} has {free / GB:.1f} GB left")
     shown = [
@@ -224,12 +228,6 @@ def parts_table(title: str, parts: Mapping[str, float], digits: int) -> Table:
     for part, size in parts.items():
         shown.add_row(part, f"{size / GB:.{digits}f}")
     return shown
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above that is there."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _json(file: Path) -> dict[str, JSON]:

@@ -39,6 +39,7 @@ STAGES = ("frames", "subjects", "identity", "captions", "samples")
 SAMPLE_SCORES = ("split", "identities")
 """What a row tells of a sample's description; the rest repeats earlier stages."""
 
+FUNNEL = "funnel.json"
 FILES = "files"
 """The stage in which files drop out that are called like no video."""
 
@@ -119,19 +120,17 @@ def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters
 
     Raises:
         FileNotFoundError: the folder of clips or a checkpoint is missing, or the folder holds no file.
-        ValueError: a checkpoint is damaged.
+        ValueError: a checkpoint is damaged, or ``out`` holds what is not curation's or all of the clips.
 
     """
     if not clips.is_dir():
         raise FileNotFoundError(f"no folder of clips {clips}")
+    check_out(out)
     models = {name: Path(path) for name, path in settings.models.model_dump().items()}
     for name, path in models.items():
         if not path.exists():
             raise FileNotFoundError(f"no checkpoint {path}; set models.{name}")
-    files = [ClipFile(clips, name) for name in file_names(clips)]
-    files = [file for file in files if not file.file.absolute().is_relative_to(out.absolute())]
-    if not files:
-        raise FileNotFoundError(f"no file in {clips}")
+    files = clip_files(clips, out)
     frames, subjects, identity, captions, samples = (out / stage for stage in STAGES)
     s01_frames.write(s01_frames.Frames(settings.frames), [file for file in files if file.is_clip()], frames)
     people = s02_subjects.Subjects(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
@@ -145,8 +144,62 @@ def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters
     rows = funnel(files, out)
     unfinished = out / ".funnel.unfinished"
     unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(out / "funnel.json")
+    unfinished.replace(out / FUNNEL)
     return rows
+
+
+def check_out(out: Path) -> None:
+    """Make sure that nothing is replaced but what an earlier run wrote.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    places = {out / stage: _is_free(out / stage) or _is_output(out / stage, stage) for stage in STAGES}
+    places[out / FUNNEL] = not (out / FUNNEL).exists() or _is_funnel(out / FUNNEL)
+    for place, replaceable in places.items():
+        if not replaceable:
+            raise ValueError(f"{place} was not written by mcpipe curate, which would replace it; choose another --out")
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _is_output(folder: Path, stage: str) -> bool:
+    """Whether a stage wrote the folder."""
+    # A run that is killed while it replaces the folder leaves a rest of the old one, and the new one beside it.
+    for place in (folder, folder.with_name(f".{folder.name}.unfinished")):
+        try:
+            if read_report(place)["stage"] == stage:
+                return True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False
+
+
+def _is_funnel(file: Path) -> bool:
+    """Whether a file lists what became of clips."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= ACCEPTED.keys() for row in rows)
+
+
+def clip_files(clips: Path, out: Path) -> list[ClipFile]:
+    """Every file of a folder but what lies in ``out``.
+
+    Raises:
+        FileNotFoundError: the folder is empty.
+        ValueError: ``out`` lies over it.
+    """
+    found = [ClipFile(clips, name) for name in file_names(clips)]
+    if not found:
+        raise FileNotFoundError(f"no file in {clips}")
+    files = [file for file in found if not file.file.absolute().is_relative_to(out.absolute())]
+    if not files:
+        raise ValueError(f"--out {out} lies over the clips in {clips}; choose a folder that holds none of them")
+    return files
 
 
 def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:

@@ -20,9 +20,13 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.params import Params, check_params
 from mcpipe.records import Rejection
+from stages.outputs import check_picture_file, write_pictures
 from stages.s09_pairs import PairsParams, face_of
 from stages.s11_generate import GenerateParams
 from stages.settings import located, read_content, section, settings_file
+
+SEEDS = range(-(2**63), 2**64)
+"""What torch takes."""
 
 
 class People(Params):
@@ -45,8 +49,8 @@ def command(options: argparse.Namespace) -> str:
     Raises:
         FileNotFoundError: a reference, the generator, the adapter or the face pack is missing.
         ValueError: there are too many references, one of them shows no face or several, the adapter is damaged or
-            belongs to another generator, or a setting is none.
-        OSError: the picture cannot be written.
+            belongs to another generator, or the seed or a setting is none.
+        OSError: the pictures cannot be written.
     """
     file = settings_file()
     content = read_content(file, None, options.changes)
@@ -54,25 +58,28 @@ def command(options: argparse.Namespace) -> str:
     sections = {name: section(content, name) for name in ("generate", "pairs")}
     settings = check_params({**sections, "subjects": {"num_people": people}}, Settings)
     models = located(content, file.parent)
-    check_request(options.out, options.prompt, options.references, settings.subjects.num_people)
+    check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
+    files = picture_files(options.out, options.attention, len(options.references))
+    for picture in files:
+        check_picture_file(picture)
     size = read_spec(options.adapter).reference_size
     finder = InsightFaces(models["faces"], settings.pairs.min_face_score, settings.pairs.detection_size)
     references = [reference(picture, finder, settings.pairs, size) for picture in options.references]
     pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter)
     watch = options.attention is not None
     drawn = draw(pipeline, options.prompt, references, options.seed, settings.generate.sample, watch=watch)
-    return "\n".join([*write(drawn, options.out, options.attention)])
+    return "\n".join(write(drawn, files))
 
 
-def check_request(out: Path, prompt: str, references: Sequence[Path], most: int) -> None:
+def check_request(prompt: str, references: Sequence[Path], seed: int, most: int) -> None:
     """Find the faults that can be seen before anything is loaded.
 
     Raises:
         FileNotFoundError: a reference is missing.
-        ValueError: ``out`` is named like no picture, the prompt is empty, or training never saw so many people.
+        ValueError: the prompt is empty, the seed is out of range, or training never saw so many people.
     """
-    if out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"{out} should end as a picture does, such as .png")
+    if seed not in SEEDS:
+        raise ValueError(f"a seed should be from {SEEDS[0]} to {SEEDS[-1]}, not {seed}")
     if not prompt.strip():
         raise ValueError("the prompt is empty; describe the picture and everybody in it")
     if len(references) > most:
@@ -121,18 +128,24 @@ def draw(
     )
 
 
-def write(drawn: MultiCrafterOutput, out: Path, attention: Path | None) -> list[str]:
-    """Write the picture and, if a folder is named for them, its attention maps; returns a line for each file."""
+def picture_files(out: Path, attention: Path | None, num_references: int) -> list[Path]:
+    """Where the picture goes and, if a folder is named for them, its attention maps, in the order of references."""
+    if attention is None:
+        return [out]
+    return [out, *(attention / f"reference_{number}.png" for number in range(1, num_references + 1))]
+
+
+def write(drawn: MultiCrafterOutput, files: Sequence[Path]) -> list[str]:
+    """Write the picture and the attention maps that were drawn with it; returns a line for each file.
+
+    Raises:
+        OSError: one cannot be written; then none is.
+    """
     assert isinstance(drawn.images, list), "pictures were asked for"
     picture = drawn.images[0]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out)
-    lines = [f"{out}: {picture.width} x {picture.height} pixels"]
-    if attention is None or drawn.attention is None:
-        return lines
-    attention.mkdir(parents=True, exist_ok=True)
-    for subject, heat in enumerate(drawn.attention[0].float().cpu().numpy()):
-        file = attention / f"reference_{subject + 1}.png"
-        Image.fromarray(heat_overlay(np.asarray(picture), heat, subject)).save(file)
-        lines.append(f"{file}: where reference {subject + 1} looked, averaged over all steps")
-    return lines
+    maps = [] if drawn.attention is None else drawn.attention[0].float().cpu().numpy()
+    overlays = [Image.fromarray(heat_overlay(np.asarray(picture), heat, subject)) for subject, heat in enumerate(maps)]
+    write_pictures(dict(zip(files, [picture, *overlays], strict=True)))
+    return [f"{files[0]}: {picture.width} x {picture.height} pixels"] + [
+        f"{file}: where reference {number} looked, averaged over all steps" for number, file in enumerate(files[1:], 1)
+    ]

@@ -14,7 +14,6 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
 from mcpipe.bench.balance import Labels, counts, evenness, largest_gap
@@ -30,6 +29,7 @@ from mcpipe.params import Params
 from mcpipe.records import JSON, Record, Rejection, record_key
 from mcpipe.report import Report
 from mcpipe.shards import whole_folder, write_shards
+from stages.pictures import read_picture
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 ATTRIBUTES = "faces.csv"
@@ -163,11 +163,9 @@ def face_attributes(faces: Path) -> dict[str, dict[str, JSON]]:
 def face_of(file: Path, attributes: dict[str, JSON], finder: FaceAnalyser, params: PairsParams) -> Record | Rejection:
     """The one face of a picture, cut like the references of samples, or why it is refused."""
     try:
-        with Image.open(file) as image:
-            picture = np.asarray(image.convert("RGB"))
-    # ImportError: ultralytics, once imported, makes Pillow look for a HEIF plug-in when it cannot read a file.
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, ImportError) as error:
-        return Rejection("unreadable", str(error).replace(str(file), file.name))
+        picture = read_picture(file)
+    except ValueError as error:
+        return Rejection("unreadable", str(error))
     found = finder.faces(picture)
     if len(found.boxes) != 1:
         return Rejection("several_faces" if len(found.boxes) else "no_face", f"{len(found.boxes)} faces")

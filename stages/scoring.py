@@ -14,9 +14,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from mcpipe.bench.metrics import Score, missing, references, score
 from mcpipe.bench.suites import PUBLIC, Subject, Task
 from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_WHOLE, text_table
@@ -33,6 +30,7 @@ from mcpipe.records import JSON
 from mcpipe.report import Report, read_report
 from mcpipe.shards import read_shards
 from stages.handout import write_handout
+from stages.pictures import read_picture
 from stages.s12_evaluate import (
     PACKAGES,
     SCORED,
@@ -233,22 +231,6 @@ def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]]
         else:
             unknown.append(file)
     return files, unknown
-
-
-def read_picture(file: Path) -> Picture:
-    """A picture upright, in RGB, transparent parts white.
-
-    Raises:
-        ValueError: it cannot be decoded.
-    """
-    try:
-        with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-            page = Image.new("RGBA", upright.size, "white")
-            return np.asarray(Image.alpha_composite(page, upright).convert("RGB"))
-    # ImportError: ultralytics, once imported, makes Pillow look for a HEIF plug-in when it cannot read a file.
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ImportError) as error:
-        raise ValueError(f"{file.name} cannot be read: {str(error).replace(str(file), file.name)}") from error
 
 
 def told(report: Report) -> list[str]:

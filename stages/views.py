@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mcpipe.bench.pictures import contact_sheet
 from mcpipe.bench.tables import POLICY, from_metrics, text_table
 from mcpipe.shards import read_shards
+from stages.outputs import check_picture_file
 
 ARM_ORDER = {"train_single": 0, "train_multi": 1, "train_rl": 2}
 """The arms of the pipeline in the order of training; others come after, by name."""
@@ -34,8 +34,10 @@ def benchmark_picture(options: argparse.Namespace) -> str:
 
     Raises:
         FileNotFoundError: the pipeline has not run.
-        ValueError: no prompt is wanted.
+        ValueError: no prompt is wanted, or the file's ending names no picture format.
+        OSError: the file cannot be written.
     """
+    check_picture_file(options.file)
     data: Path = options.data
     faces = {record.key: record.arrays["reference"] for record in read_shards(data / "pairs" / "faces")}
     folders = [folder for folder in _arms(data / "results") if (data / "images" / folder.name).is_dir()]
@@ -57,8 +59,7 @@ def world_preview(options: argparse.Namespace) -> str:
         OSError: the file cannot be written.
     """
     file: Path = options.preview
-    if file.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"{file} should end as a picture does, such as .png")
+    check_picture_file(file)
     if options.seed < 0:
         raise ValueError(f"a seed should be 0 or more, not {options.seed}")
     file.parent.mkdir(parents=True, exist_ok=True)

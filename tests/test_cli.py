@@ -49,6 +49,13 @@ def test_picture_shows_faces_then_arms(run, capsys):
     assert middle.tolist() == [100, 100, 100, 50, 150]
 
 
+@pytest.mark.parametrize(("name", "reason"), [("sheet.psd", "as a picture does"), ("results.png", "is a folder")])
+def test_picture_refuses_what_it_cannot_write_before_it_reads_the_run(tmp_path, capsys, name, reason):
+    (tmp_path / "results.png").mkdir()
+    assert main(["picture", str(tmp_path / name), "--data", str(tmp_path / "gone")]) == 1
+    assert reason in capsys.readouterr().err
+
+
 def test_world_is_shown_on_one_sheet_that_follows_from_the_seed(tmp_path, capsys):
     sheets = []
     for name, seed in (("a.png", 4), ("b/a.png", 4), ("c.png", 5)):
@@ -67,6 +74,7 @@ def test_world_is_shown_on_one_sheet_that_follows_from_the_seed(tmp_path, capsys
     ("name", "arguments", "reason"),
     [
         ("sheet", [], "should end as a picture does"),
+        ("sheet.psd", [], "should end as a picture does"),
         ("sheet.png", ["--seed", "-1"], "0 or more"),
         ("file.txt/sheet.png", [], "file.txt"),
         ("folder.png", [], "folder.png"),

@@ -83,6 +83,11 @@ def test_no_stage_reads_the_ground_truth():
         assert not any("truth" in dep for dep in paths_of(name, "deps"))
 
 
+def test_what_dvc_draws_is_no_part_of_the_repository():
+    """``dvc plots show`` writes there, unless it is told otherwise."""
+    assert "dvc_plots/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_every_number_says_where_it_comes_from():
     lines = (ROOT / "params.yaml").read_text().splitlines()
     for number, line in enumerate(lines):

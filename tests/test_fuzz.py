@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import av
@@ -181,3 +182,47 @@ def test_settings_are_changed_or_refused_in_one_line(tmp_path):
         curate(tmp_path, tmp_path / "out", settings)
     with pytest.raises(FileNotFoundError, match="no file in"):
         curate(tmp_path, tmp_path / "out", read_settings(ROOT / "params.yaml", []), NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("frames/holiday.jpg", "picture"),
+        ("samples/report.json", '{"stage": "frames"}'),
+        ("identity/report.json", "a report of my own"),
+        ("captions", "a file"),
+        ("funnel.json", '{"visitors": 100}'),
+        ("funnel.json", '[{"visitors": 100}]'),
+        ("funnel.json", "\0"),
+    ],
+)
+def test_curation_replaces_nothing_that_is_not_its_own(tmp_path, name, text):
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    for file, content in ((clips / "notes.txt", "none"), (out / name, text)):
+        file.parent.mkdir(parents=True)
+        file.write_text(content)
+    with pytest.raises(ValueError, match=f"out/{name.split('/')[0]} was not written by mcpipe curate"):
+        curate(clips, out, read_settings(ROOT / "params.yaml", []), NOBODY)
+    assert [file for file in out.rglob("*") if file.is_file()] == [out / name]
+    assert (out / name).read_text() == text
+
+
+def test_curation_replaces_what_it_wrote_whole_or_not(tmp_path):
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    clips.mkdir()
+    (clips / "notes.txt").write_text("none")
+    settings = read_settings(ROOT / "params.yaml", [])
+    (out / "frames").mkdir(parents=True)
+    first = curate(clips, out, settings, NOBODY)
+    assert curate(clips, out, settings, NOBODY) == first
+    shutil.copytree(out / "frames", out / ".frames.unfinished")
+    (out / "frames" / "report.json").unlink()
+    (out / "frames" / "shard-00000.tar").write_bytes(b"")
+    assert curate(clips, out, settings, NOBODY) == first, "killed between the old frames and the new"
+
+
+def test_an_output_over_the_clips_is_told(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"clip")
+    with pytest.raises(ValueError, match="lies over the clips in"):
+        curate(tmp_path, tmp_path, read_settings(ROOT / "params.yaml", []), NOBODY)
+    assert list(tmp_path.iterdir()) == [tmp_path / "clip.mp4"]

@@ -1,6 +1,8 @@
 """One picture of given people: from Python, and from the command line."""
 
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import schedule
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import render_portrait
+from stages.outputs import write_pictures
 
 PROMPT = "two people in a park"
 SPEC = AdapterSpec(
@@ -177,6 +180,15 @@ def blank(project):
     Image.new("RGB", (160, 160), "white").save(project / "1.png")
 
 
+def huge(project):
+    """As Pillow sees it: a picture of 200 Mpx takes seconds to write."""
+    file = project / "1.png"
+    data = bytearray(file.read_bytes())
+    data[16:24] = struct.pack(">II", 20_000, 20_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    file.write_bytes(data)
+
+
 def side_by_side(project):
     both = np.concatenate([np.asarray(Image.open(project / f"{i}.png")) for i in (0, 1)], axis=1)
     Image.fromarray(both).save(project / "1.png")
@@ -192,6 +204,7 @@ def side_by_side(project):
         ),
         (None, {"references": ["0.png", "gone.png"]}, "no reference picture gone.png"),
         (lambda project: (project / "1.png").write_text("text"), {}, "reference 1.png: unreadable"),
+        (huge, {}, "reference 1.png: unreadable (1.png cannot be read: Image size (400000000 pixels) exceeds limit"),
         (blank, {}, "reference 1.png: no face"),
         (side_by_side, {}, "reference 1.png: several faces (2 faces)"),
         (damage_weights, {}, "multicrafter_experts.safetensors is damaged"),
@@ -201,10 +214,19 @@ def side_by_side(project):
         (None, {"more": ["-S", "generate.sample.steps=3"]}, "there is no setting generate.sample.steps"),
         (None, {"more": ["-S", "generate.sample.num_steps=0"]}, "generate.sample.num_steps"),
         (None, {"more": ["--prompt", " "]}, "the prompt is empty"),
+        (None, {"more": ["--seed", "99999999999999999999"]}, "from -9223372036854775808 to 18446744073709551615"),
         (None, {"out": "picture"}, "should end as a picture does"),
+        (None, {"out": "picture.psd"}, "should end as a picture does"),
+        (None, {"out": "picture.emf"}, "should end as a picture does"),
+        (None, {"out": "0.png/picture.png"}, "0.png/picture.png: Not a directory"),
+        (None, {"out": "adapter.png"}, "adapter.png is a folder"),
+        (None, {"more": ["--attention", "0.png"]}, "0.png/reference_1.png: Not a directory"),
+        (None, {"more": ["--attention", "maps"]}, "maps/reference_2.png is a folder"),
     ],
 )
 def test_generate_says_in_one_line_what_is_wrong(project, capsys, spoil, arguments, reason):
+    for folder in ("adapter.png", "maps/reference_2.png"):
+        (project / folder).mkdir(parents=True)
     if spoil:
         spoil(project)
     asked = request(
@@ -218,6 +240,25 @@ def test_generate_says_in_one_line_what_is_wrong(project, capsys, spoil, argumen
     assert reason in told.err
     assert len(told.err.strip().splitlines()) == 1
     assert not list(project.glob("out.png"))
+
+
+def test_places_are_looked_at_before_anything_is_loaded(project, capsys):
+    assert main(request("0.png/picture.png", "-S", "models.faces=gone", "-S", "models.generator=gone")) == 1
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_pictures_are_written_all_or_none(tmp_path):
+    first, clear = tmp_path / "maps" / "a.png", tmp_path / "b.jpg"
+    picture = Image.new("RGB", (4, 4))
+    first.parent.mkdir()
+    first.write_bytes(b"older")
+    with pytest.raises(OSError, match="cannot write mode RGBA as JPEG"):
+        write_pictures({first: picture, clear: Image.new("RGBA", (4, 4))})
+    assert first.read_bytes() == b"older"
+    assert sorted(tmp_path.rglob("*")) == [first.parent, first]
+    write_pictures({first: picture, clear: picture})
+    assert [Image.open(file).size for file in (first, clear)] == [(4, 4)] * 2
+    assert sorted(tmp_path.rglob("*")) == [clear, first.parent, first]
 
 
 def test_generate_without_references_is_a_wrong_command_line(capsys):

@@ -19,6 +19,7 @@ from stages.s09_pairs import (
     attempt_seeds,
     composition,
     face_files,
+    face_of,
     prompt_of,
     write_faces,
     write_prompts,
@@ -199,6 +200,42 @@ def test_every_picture_without_exactly_one_face_is_dropped_by_name(tmp_path):
     assert record.arrays["landmarks"].shape == (5, 2)
     assert labels == {"one": {"hair": "brown"}}
     assert read_report(tmp_path / "out")["dropped"] == {"no_face": 1, "several_faces": 1, "unreadable": 1}
+
+
+def test_pictures_are_taken_as_people_see_them(tmp_path):
+    """Turned by EXIF, transparent, of 16 bits of grey."""
+    turned = Image.fromarray(scene(0, 40, 32)[0])
+    exif = turned.getexif()
+    seen = []
+
+    class Watcher:
+        def faces(self, picture):
+            seen.append(picture)
+            return Faces(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)), np.zeros((0, 4)))
+
+    plain = np.asarray(turned)
+    for orientation, upright in ((1, plain), (3, plain[::-1, ::-1]), (6, np.rot90(plain, -1)), (8, np.rot90(plain))):
+        exif[0x0112] = orientation
+        turned.save(tmp_path / "turned.png", exif=exif)
+        face_of(tmp_path / "turned.png", {}, Watcher(), pairs_params())
+        assert np.array_equal(seen.pop(), upright)
+    turned.save(tmp_path / "odd.png", exif=b"no EXIF at all")
+    Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.fromarray(np.array([[0, 0x1234, 0xFFFF]], np.uint16)).save(tmp_path / "deep.png")
+    for name in ("odd", "clear", "deep"):
+        face_of(tmp_path / f"{name}.png", {}, Watcher(), pairs_params())
+    odd, clear, deep = seen
+    assert np.array_equal(odd, plain)
+    assert (clear == 255).all()
+    assert deep[0].tolist() == [[0] * 3, [0x12] * 3, [255] * 3]
+
+
+def test_a_picture_too_large_to_open_is_dropped_by_name(tmp_path, monkeypatch):
+    Image.new("RGB", (20, 20)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    found = face_of(tmp_path / "huge.png", {}, OneFacePerBlob(), pairs_params())
+    assert found.reason == "unreadable"
+    assert found.detail.startswith("huge.png cannot be read: Image size (400 pixels) exceeds limit")
 
 
 def test_pictures_that_would_share_a_key_and_an_empty_folder_are_told(tmp_path):
