@@ -127,6 +127,14 @@ def test_a_wrong_command_line_ends_with_status_2(arguments, capsys):
         (["mcpipe", "generate", "--re"], ["--reference"]),
         (["mcpipe", "completion", ""], ["-h", "--help", "bash", "zsh"]),
         (["mcpipe", "table", "--no-such"], []),
+        (["mcpipe", "table", "-"], ["-h", "--help"]),
+        (["mcpipe", "table", ""], []),
+        (["mcpipe", "score", "--suite", "mc"], ["mcpipe"]),
+        (["mcpipe", "score", "--name", "mc"], []),
+        (["mcpipe", "score", "--images", ""], []),
+        (["mcpipe", "score", "--images", "pictures", "mc"], []),
+        (["mcpipe", "score", "--images", "pictures", "--su"], ["--suite"]),
+        (["mcpipe", "generate", "--seed", "-"], []),
     ],
 )
 def test_bash_completes_verbs_and_options(words, offered, completion):
@@ -134,6 +142,13 @@ def test_bash_completes_verbs_and_options(words, offered, completion):
     script = f'{completion}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _mcpipe; echo "${{COMPREPLY[@]}}"'
     ran = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
     assert ran.stdout.split() == offered
+
+
+def test_bash_falls_back_on_file_names(completion):
+    ran = subprocess.run(
+        ["bash", "-c", f"{completion}\ncomplete -p mcpipe"], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout.split() == ["complete", "-o", "default", "-F", "_mcpipe", "mcpipe"]
 
 
 @pytest.fixture(scope="module")
