@@ -54,22 +54,6 @@ Answer = Callable[[Picture | None], Score]
 """Scores a prompt's picture, or its absence."""
 
 
-def scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``score`` takes: a suite, a folder of pictures, a name for the table."""
-    parser.add_argument("--suite", choices=(PEOPLE, *PUBLIC), required=True, help="whose prompts the pictures answer")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="pictures KEY.png or KEY_0.png, ...")
-    parser.add_argument("--name", help="of the system in the table")
-    parser.add_argument("--handout", type=Path, metavar="DIR", help="write mcpipe's prompts and faces there instead")
-    parser.add_argument("--out", type=Path, default=Path("data/results"), metavar="DIR", help="folder of all results")
-    parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), metavar="DIR", help="the prompts of mcpipe")
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="the prompt file of a public suite")
-    parser.add_argument("--references", type=Path, metavar="DIR", help="the reference pictures of a public suite")
-    parser.add_argument("--conf", metavar="NAME", help="settings of conf/scale/NAME.yaml over params.yaml")
-    parser.add_argument(
-        "-S", dest="changes", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting"
-    )
-
-
 def command(options: argparse.Namespace) -> str:
     """Score a folder as the command line says; returns the table to print.
 

@@ -10,8 +10,10 @@ import pytest
 from imports import ROOT
 from PIL import Image
 
+from mcpipe import cli
 from mcpipe.bench.pictures import contact_sheet
-from mcpipe.bench.tables import METRICS
+from mcpipe.bench.suites import PUBLIC
+from mcpipe.bench.tables import METRICS, PEOPLE
 from mcpipe.cli import main
 from mcpipe.records import Record
 from mcpipe.shards import write_shards
@@ -89,17 +91,44 @@ def test_nothing_to_show_is_said_in_one_line(tmp_path, capsys):
         contact_sheet([], 8, 1)
 
 
-def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
+def help_without_heavy_imports(*arguments):
+    """What is printed by a process of its own."""
     code = (
         "import sys\nfrom mcpipe.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n"
         "    heavy = {'torch', 'numpy', 'PIL', 'yaml', 'scipy'} & set(sys.modules)\n"
         "    sys.exit(f'imports {heavy}' if heavy or stop.code else 0)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    words = [sys.executable, "-c", code, *arguments, "--help"]
+    ran = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
+    told = help_without_heavy_imports()
     for verb in ("curate", "generate", "score", "doctor", "world", "table", "picture", "completion"):
-        assert re.search(rf"\n    {verb}\s", ran.stdout)
+        assert re.search(rf"\n    {verb}\s", told)
+
+
+def test_help_of_score_names_the_suites_and_needs_no_torch():
+    assert f"{{{','.join((PEOPLE, *PUBLIC))}}}" in help_without_heavy_imports("score")
+
+
+@pytest.mark.parametrize("moment", ["parser", "say"])
+def test_an_interrupt_is_one_line_whenever_it_comes(moment, monkeypatch, capsys):
+    """While arguments are read, and while the answer is printed."""
+    stopped, told = [], cli.say
+
+    def interrupt(*arguments, **options):
+        if stopped:
+            return told(*arguments, **options)
+        stopped.append(moment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, moment, interrupt)
+    assert main(["completion", "bash"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from imports import ROOT
 from PIL import Image
 from test_suites import DREAM
 
+from mcpipe.cli import scoring_arguments
 from mcpipe.report import read_report
 from mcpipe.shards import read_shards
 from stages import scoring
-from stages.scoring import command, files_by_prompt, read_picture, scoring_arguments
+from stages.scoring import command, files_by_prompt, read_picture
 
 PROMPTS = ["face-0+face-1", "face-1+face-2", "face-2+face-3"]
 
