@@ -3,7 +3,8 @@
 ``DIR`` holds one picture per prompt, called after the prompt's key (``KEY.png``), or several (``KEY_0.png``,
 ``KEY_1.png``), whose mean then counts. ``OUT/NAME`` receives ``metrics.json``, ``rows.parquet`` and ``report.json``, so
 that the pictures stand in the same table as the arms of the pipeline. A prompt without a readable picture is named,
-counted, and scored 0 wherever higher is better; files that answer no prompt are named and not scored.
+counted, and scored 0 wherever higher is better; files that answer no prompt are named and not scored, and a folder in
+which none does is refused.
 """
 
 import argparse
@@ -179,8 +180,15 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
 
     Raises:
         FileNotFoundError: there is no folder of pictures.
+        ValueError: no file answers a prompt, or one may answer either of two.
     """
     files, unknown = files_by_prompt(images, set(tasks))
+    if not files:
+        example = f"{min(tasks)}.png" if tasks else "KEY.png"
+        raise ValueError(
+            f"no file in {images} answers a prompt; a picture is called after the prompt's key, such as {example}, "
+            f"with one of the endings {' '.join(SUFFIXES)}"
+        )
     unlisted: list[JSON] = [file.name for file in unknown]
     report.facts["files_without_prompt"] = unlisted
     judged = []
@@ -199,24 +207,37 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
 
 
 def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The pictures of every prompt, and those that answer none.
+    """The pictures of every prompt, and the files that answer none, whatever their ending.
 
     Raises:
         FileNotFoundError: there is no such folder.
+        ValueError: a file may be the only picture of one prompt or one of several of another.
     """
     if not images.is_dir():
         raise FileNotFoundError(f"no folder of pictures {images}")
     files: dict[str, list[Path]] = {}
     unknown = []
-    for file in sorted(file for file in images.iterdir() if file.suffix.lower() in SUFFIXES):
-        start, _, number = file.stem.rpartition("_")
-        if file.stem in keys:
-            files.setdefault(file.stem, []).append(file)
-        elif number.isdecimal() and start in keys:
-            files.setdefault(start, []).append(file)
-        else:
+    for file in sorted(file for file in images.iterdir() if not file.is_dir()):
+        key = next((key for key in (file.stem, _without_number(file.stem)) if key in keys), None)
+        if key is None or file.suffix.lower() not in SUFFIXES:
             unknown.append(file)
+        else:
+            files.setdefault(key, []).append(file)
+    for key, some in files.items():
+        other = _without_number(key)
+        alone = {file.stem for file in files.get(other, [])} == {other}
+        if other in keys and not alone and key in [file.stem for file in some]:
+            raise ValueError(
+                f"a picture called {key} in {images} may be the one of the prompt {key} or one of several of {other}; "
+                f"call it {key}_0 in the first case, give it another number in the second"
+            )
     return files, unknown
+
+
+def _without_number(stem: str) -> str:
+    """The key in ``KEY_0``; nothing if there is no number."""
+    start, _, number = stem.rpartition("_")
+    return start if number.isdecimal() else ""
 
 
 def read_picture(file: Path) -> Picture:
@@ -243,7 +264,7 @@ def told(report: Report) -> list[str]:
         if names:
             lines.append(f"{len(names)} {reason}, scored 0: {_some(names)}")
     for fact, words in (
-        ("files_without_prompt", "pictures answer no prompt and are not scored"),
+        ("files_without_prompt", "files answer no prompt and are not scored"),
         ("references_missing", "references are not there; their prompts have CLIP-T and HPS only"),
     ):
         names = report.facts.get(fact)

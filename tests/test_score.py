@@ -67,7 +67,7 @@ def test_missing_and_broken_pictures_are_named_counted_and_score_zero(place):
     said = score()
     assert f"1 missing, scored 0: {PROMPTS[2]}" in said
     assert f"1 unreadable, scored 0: {PROMPTS[1]}.jpg" in said
-    assert "1 pictures answer no prompt and are not scored: stranger.png" in said
+    assert "1 files answer no prompt and are not scored: stranger.png" in said
     assert "counts 0 and stays in the mean" in said
     there, broken, missing = rows(place)
     assert [row["status"] for row in (there, broken, missing)] == ["scored", "unreadable", "missing"]
@@ -171,7 +171,39 @@ def test_files_belong_to_the_prompt_they_are_called_after(tmp_path):
     assert {key: [file.name for file in some] for key, some in files.items()} == {
         "a": ["a.png"], "a_1": ["a_1.png", "a_1_0.JPG"]
     }  # fmt: skip
-    assert [file.name for file in unknown] == ["b_x.png"]
+    assert [file.name for file in unknown] == ["b_x.png", "c.txt"]
+
+
+def test_a_file_that_may_answer_either_of_two_prompts_is_refused(tmp_path):
+    """Portraits called ``bo`` and ``bo_1`` make the keys ``ada+bo`` and ``ada+bo_1``."""
+    keys = {"ada+bo", "ada+bo_1"}
+    for name in ("ada+bo.png", "ada+bo_1.png"):
+        (tmp_path / name).touch()
+    files, _ = files_by_prompt(tmp_path, keys)
+    assert {key: [file.name for file in some] for key, some in files.items()} == {
+        "ada+bo": ["ada+bo.png"], "ada+bo_1": ["ada+bo_1.png"]
+    }  # fmt: skip
+    (tmp_path / "ada+bo.png").rename(tmp_path / "ada+bo_0.png")
+    with pytest.raises(ValueError, match=r"ada\+bo_1 in .* may be the one of the prompt ada\+bo_1 or .* of ada\+bo;"):
+        files_by_prompt(tmp_path, keys)
+    assert len(files_by_prompt(tmp_path, {"ada+bo"})[0]["ada+bo"]) == 2
+    (tmp_path / "ada+bo_1.png").rename(tmp_path / "ada+bo_1_0.png")
+    assert set(files_by_prompt(tmp_path, keys)[0]) == keys
+
+
+@pytest.mark.parametrize("names", [(), (f"{PROMPTS[0]}.bmp", "stranger.png")])
+def test_a_folder_that_answers_no_prompt_is_refused_and_nothing_is_written(place, names):
+    draw(place, *names)
+    with pytest.raises(ValueError, match=r"no file in theirs answers a prompt; .*such as face-0\+face-1\.png"):
+        score()
+    assert not (place / "results" / "theirs").exists()
+
+
+def test_files_of_other_endings_are_named_like_other_files_without_a_prompt(place):
+    draw(place, f"{PROMPTS[0]}.png", f"{PROMPTS[1]}.bmp")
+    said = score()
+    assert f"1 files answer no prompt and are not scored: {PROMPTS[1]}.bmp" in said
+    assert f"2 missing, scored 0: {PROMPTS[1]}, {PROMPTS[2]}" in said
 
 
 def test_pictures_are_read_as_people_see_them(tmp_path):
