@@ -87,8 +87,7 @@ def command(options: argparse.Namespace) -> str:
         tasks = public_tasks(options, models, params, report)
     judged = list(judge(tasks, options.images, report))
     scores = write_results(options.out / options.name, judged, report, params.interval)
-    policy = report.facts["policy"]
-    return "\n".join([text_table([scores]), str(policy), *told(report), f"written to {options.out / options.name}"])
+    return "\n".join([text_table([scores]), *told(report), f"written to {options.out / options.name}"])
 
 
 def check_name(out: Path, name: str) -> None:

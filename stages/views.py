@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mcpipe.bench.pictures import contact_sheet
-from mcpipe.bench.tables import POLICY, from_metrics, text_table
+from mcpipe.bench.tables import from_metrics, text_table
 from mcpipe.shards import read_shards
 
 ARM_ORDER = {"train_single": 0, "train_multi": 1, "train_rl": 2}
@@ -26,7 +26,7 @@ def benchmark_table(options: argparse.Namespace) -> str:
     """
     folders = _arms(options.results)
     arms = [from_metrics(folder.name, json.loads((folder / "metrics.json").read_text())) for folder in folders]
-    return f"{text_table(arms)}\n{POLICY}"
+    return text_table(arms)
 
 
 def benchmark_picture(options: argparse.Namespace) -> str:

@@ -109,7 +109,7 @@ def as_headline(scores: ArmScores) -> dict[str, dict[str, float]]:
 
 
 def text_table(arms: Sequence[ArmScores]) -> str:
-    """For each suite one line per arm: every metric and half the width of its interval."""
+    """For each suite its policy, below one line per arm: every metric and half the width of its interval."""
     lines = []
     for suite in sorted({arm.suite for arm in arms}, key=lambda name: (name != PEOPLE, name)):
         if suite != PEOPLE:
@@ -121,6 +121,7 @@ def text_table(arms: Sequence[ArmScores]) -> str:
         for arm in answered:
             cells = "".join(f"{_cell(arm.means.get(metric)):>15}" for metric in columns)
             lines.append(f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}{cells}")
+        lines.append(POLICY if suite == PEOPLE else POLICY_WHOLE)
     return "\n".join(lines)
 
 
