@@ -1,7 +1,6 @@
 """What the report reads of the outputs of all stages."""
 
 import csv
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice, product
@@ -17,11 +16,12 @@ from mcpipe.bench.ablation import Ablation
 from mcpipe.bench.figures import curve_plot, usage_plot
 from mcpipe.bench.gallery import Fate, ReportParams, clip_tile, examples, row
 from mcpipe.bench.page import Account, Clip, Curves, Row
-from mcpipe.bench.tables import PEOPLE, ArmScores, from_metrics
+from mcpipe.bench.tables import PEOPLE, ArmScores
 from mcpipe.models.first_frame import first_frame
 from mcpipe.records import Record, record_key
 from mcpipe.report import read_report
 from mcpipe.shards import read_packed, read_shards
+from stages.results import read_scores
 
 logger = logging.getLogger(__name__)
 
@@ -125,15 +125,6 @@ def read_maps(model: Path, samples: Path, number: int) -> list[AttentionMaps]:
         for sample in (read_shards(samples) if files else ())
         if sample.key in files
     ]
-
-
-def read_scores(results: Path) -> ArmScores:
-    """The scores of an arm.
-
-    Raises:
-        ValueError: they are older than this version.
-    """
-    return from_metrics(results.name, json.loads((results / "metrics.json").read_text()))
 
 
 def read_others(results: Path, prompts: Path, arms: Sequence[str]) -> dict[str, list[ArmScores]]:

@@ -26,8 +26,8 @@ from stages.report_inputs import (
     read_others,
     read_rows,
     read_samples,
-    read_scores,
 )
+from stages.results import read_scores
 
 logger = logging.getLogger(__name__)
 

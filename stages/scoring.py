@@ -94,12 +94,18 @@ def check_name(out: Path, name: str) -> None:
     """Make sure that a system's results overwrite nothing but its own.
 
     Raises:
-        ValueError: they would, or the name is no folder's name.
+        ValueError: they would, nothing tells, or the name is no folder's name.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"--name {name!r}: should be of letters, digits, dots, dashes and underscores")
     folder = out / name
-    if folder.exists() and read_report(folder)["stage"] != STAGE:
+    if not folder.exists():
+        return
+    try:
+        stage = read_report(folder)["stage"]
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{error}; or remove {folder}, or choose another --name") from error
+    if stage != STAGE:
         raise ValueError(f"{folder} is an arm of the pipeline; choose another --name")
 
 

@@ -1,7 +1,6 @@
 """What a run left behind, for people: the benchmark as a table or a picture, and the puppet world on one sheet."""
 
 import argparse
-import json
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -10,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from mcpipe.bench.pictures import contact_sheet
-from mcpipe.bench.tables import from_metrics, text_table
+from mcpipe.bench.tables import text_table
 from mcpipe.shards import read_shards
+from stages.results import read_scores
 
 ARM_ORDER = {"train_single": 0, "train_multi": 1, "train_rl": 2}
 """The arms of the pipeline in the order of training; others come after, by name."""
@@ -23,10 +23,9 @@ def benchmark_table(options: argparse.Namespace) -> str:
 
     Raises:
         FileNotFoundError: no arm has been evaluated.
+        ValueError: scores are damaged.
     """
-    folders = _arms(options.results)
-    arms = [from_metrics(folder.name, json.loads((folder / "metrics.json").read_text())) for folder in folders]
-    return text_table(arms)
+    return text_table([read_scores(folder) for folder in _arms(options.results)])
 
 
 def benchmark_picture(options: argparse.Namespace) -> str:

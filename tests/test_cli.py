@@ -42,6 +42,20 @@ def test_table_lists_arms_in_the_order_of_training(run, capsys):
     assert [line.split()[0] for line in lines[1:4]] == ["train_single", "train_rl", "another"]
 
 
+@pytest.mark.parametrize("content", ["[]", "{", "{}", '{"clip_t": null}', b"\xff\xfe"])
+def test_a_damaged_result_is_named_in_one_line(run, capsys, content):
+    file = run / "results" / "another" / "metrics.json"
+    scores = json.loads(file.read_text())
+    if content == '{"clip_t": null}':
+        content = json.dumps(scores | {"clip_t": None})
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["table", str(run / "results")]) == 1
+    told = capsys.readouterr().err
+    assert str(file) in told
+    assert "again" in told
+    assert len(told.splitlines()) == 1
+
+
 def test_picture_shows_faces_then_arms(run, capsys):
     shutil.copytree(run / "results" / "another", run / "results" / "scored_elsewhere")
     assert main(["picture", str(run / "sheet.png"), "--data", str(run)]) == 0

@@ -114,6 +114,15 @@ def test_results_of_the_pipeline_are_not_overwritten(place):
     assert (place / "results" / "train_rl" / "metrics.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("content", [None, "{}", "[]", "{"])
+def test_a_folder_whose_report_is_damaged_is_not_overwritten(place, content):
+    (place / "results" / "theirs").mkdir()
+    if content is not None:
+        (place / "results" / "theirs" / "report.json").write_text(content)
+    with pytest.raises(ValueError, match=r"results/theirs/report\.json.*; or remove results/theirs, or choose another"):
+        score()
+
+
 def test_faults_of_the_command_line_are_told(place):
     with pytest.raises(FileNotFoundError, match="no folder of pictures nowhere"):
         score("--images", "nowhere")

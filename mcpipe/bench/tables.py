@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcpipe.bench.bootstrap import Interval, IntervalParams, mean_change
+from mcpipe.records import JSON
 
 AVERAGED = ("clip_t", "face_sim", "dino_i", "clip_i", "hps")
 """The columns of the paper's tables for people; "overall" is their plain mean, as in the paper's last column."""
@@ -70,11 +71,11 @@ class ArmScores:
     """Pictures that were not there or could not be read, and count 0."""
 
 
-def from_metrics(name: str, metrics: Mapping[str, float | str]) -> ArmScores:
+def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
     """The scores in a ``metrics.json``.
 
     Raises:
-        ValueError: a number is missing.
+        ValueError: a number is missing or is none.
     """
     suite = str(metrics.get("suite", PEOPLE))
     wanted = [metric for metric in COLUMNS if metric in metrics]
@@ -82,16 +83,25 @@ def from_metrics(name: str, metrics: Mapping[str, float | str]) -> ArmScores:
         for metric in METRICS if suite == PEOPLE else ALWAYS:
             metrics[metric]
         means = {
-            metric: Interval(*(float(metrics[f"{metric}{end}"]) for end in ("", "_low", "_high"))) for metric in wanted
+            metric: Interval(*(_number(metrics, f"{metric}{end}") for end in ("", "_low", "_high")))
+            for metric in wanted
         }
-        return ArmScores(name, means, int(metrics["num_images"]), suite, int(metrics["num_missing"]))
+        num_pictures, num_missing = (int(_number(metrics, name)) for name in ("num_images", "num_missing"))
+        return ArmScores(name, means, num_pictures, suite, num_missing)
     except KeyError as error:
-        raise ValueError(f"metrics of {name} lack {error}; run evaluate again") from error
+        raise ValueError(f"metrics of {name} lack {error}; evaluate or score it again") from error
 
 
-def as_metrics(scores: ArmScores) -> dict[str, float | str]:
+def _number(metrics: Mapping[str, JSON], name: str) -> float:
+    value = metrics[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} should be a number, not {value!r}; evaluate or score it again")  # noqa: TRY004
+    return value
+
+
+def as_metrics(scores: ArmScores) -> dict[str, JSON]:
     """The content of a ``metrics.json``: three numbers per metric, numbers of pictures, and the suite if not ours."""
-    flat: dict[str, float | str] = {}
+    flat: dict[str, JSON] = {}
     for metric, interval in scores.means.items():
         flat |= {
             metric: round(interval.value, 6),
