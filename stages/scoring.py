@@ -35,24 +35,28 @@ from mcpipe.report import Report, read_report
 from mcpipe.shards import read_shards
 from stages.handout import write_handout
 from stages.s12_evaluate import (
+    MODELS,
     PACKAGES,
     SCORED,
     EvaluateParams,
     Judged,
     facts,
+    footing_of,
     load_judges,
+    people_footing,
     write_results,
 )
 from stages.settings import located, read_content, settings_file
 
 STAGE = "score"
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-MODELS = ("faces", "faces_heldout", "clip", "dino", "hps")
 NUM_NAMED = 10
 """Missing pictures that are named on the terminal; the report names all."""
 
 Answer = Callable[[Picture | None], Score]
 """Scores a prompt's picture, or its absence."""
+Tasks = tuple[dict[str, tuple[str, Answer]], dict[str, JSON]]
+"""Prompts by key, each with how its picture is scored; and what they are judged on and by."""
 
 
 def command(options: argparse.Namespace) -> str:
@@ -82,11 +86,11 @@ def command(options: argparse.Namespace) -> str:
         raise ValueError(f"{file} lacks models.{lacking[0]}")
     report = Report(STAGE, PACKAGES)
     if options.suite == PEOPLE:
-        tasks = people_tasks(options.pairs, models, params, report)
+        tasks, footing = people_tasks(options.pairs, models, params, report)
     else:
-        tasks = public_tasks(options, models, params, report)
+        tasks, footing = public_tasks(options, models, params, report)
     judged = list(judge(tasks, options.images, report))
-    scores = write_results(options.out / options.name, judged, report, params.interval)
+    scores = write_results(options.out / options.name, judged, report, params.interval, footing)
     return "\n".join([text_table([scores]), *told(report), f"written to {options.out / options.name}"])
 
 
@@ -109,29 +113,26 @@ def check_name(out: Path, name: str) -> None:
         raise ValueError(f"{folder} is an arm of the pipeline; choose another --name")
 
 
-def people_tasks(
-    pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report
-) -> dict[str, tuple[str, Answer]]:
-    """The prompts of the pipeline's own benchmark by key, each with how its picture is scored."""
+def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
+    """The prompts of the pipeline's own benchmark."""
     pool = list(read_shards(pairs / "faces"))
-    judges = load_judges(*(models[name] for name in MODELS), pool=pool, params=params)
+    models = {name: models[name] for name in MODELS}
+    judges = load_judges(*models.values(), pool=pool, params=params)
     people = references(pool, judges)
     report.facts = facts(params, PEOPLE, POLICY, judges.faces.name, judges.heldout.name, people)
 
     def answer(prompt: str, wanted: list[str]) -> Answer:
         return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, judges)
 
-    prompts = {record.key: record for record in read_shards(pairs / "bench")}
-    return {
-        key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces")))
-        for key, record in prompts.items()
+    prompts = list(read_shards(pairs / "bench"))
+    tasks = {
+        record.key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces"))) for record in prompts
     }
+    return tasks, people_footing(prompts, pool, models, params)
 
 
-def public_tasks(
-    options: argparse.Namespace, models: dict[str, Path], params: EvaluateParams, report: Report
-) -> dict[str, tuple[str, Answer]]:
-    """The prompts of a public suite by key, each with how its picture is scored.
+def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
+    """The prompts of a public suite.
 
     Raises:
         FileNotFoundError: the prompt file is missing.
@@ -162,7 +163,11 @@ def public_tasks(
     def answer(task: Task) -> Answer:
         return lambda seen: missing_whole(task, known) if seen is None else score_whole(seen, task, known, judges)
 
-    return {task.key: (task.prompt, answer(task)) for task in tasks}
+    asked = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
+    used = [name for name in MODELS if faces or name not in MODELS[:2]]
+    files = {path: options.references / path for path in known}
+    footing = footing_of(asked, files, {name: models[name] for name in used}, params)
+    return {task.key: (task.prompt, answer(task)) for task in tasks}, footing
 
 
 def known_references(subjects: dict[str, Subject], folder: Path | None, judges: WholeJudges) -> dict[str, Given]:

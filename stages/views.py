@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mcpipe.bench.pictures import contact_sheet
-from mcpipe.bench.tables import text_table
+from mcpipe.bench.tables import comparable, text_table
 from mcpipe.shards import read_shards
 from stages.results import read_scores
 
@@ -19,13 +19,14 @@ TILE_PX, GAP_PX = 144, 6
 
 
 def benchmark_table(options: argparse.Namespace) -> str:
-    """The scores of every arm below a folder of results, in the order of training.
+    """The scores of every arm below a folder of results, in the order of training; what is not comparable is named.
 
     Raises:
         FileNotFoundError: no arm has been evaluated.
         ValueError: scores are damaged.
     """
-    return text_table([read_scores(folder) for folder in _arms(options.results)])
+    arms, left_out = comparable([read_scores(folder) for folder in _arms(options.results)])
+    return "\n".join([*filter(None, [text_table(arms)]), *left_out])
 
 
 def benchmark_picture(options: argparse.Namespace) -> str:

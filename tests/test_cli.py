@@ -30,7 +30,9 @@ def run(tmp_path):
         scores = {f"{metric}{end}": 0.1 * place for metric in METRICS for end in ("", "_low", "_high")}
         folder = tmp_path / "results" / arm
         folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps(scores | {"num_images": 1, "num_missing": 0}))
+        (folder / "metrics.json").write_text(
+            json.dumps(scores | {"num_images": 1, "num_missing": 0, "footing": {"prompts": "a"}})
+        )
         picture = np.full((16, 16, 3), 50 * (place + 1), np.uint8)
         write_shards([Record("a+b", {}, {"image": picture})], tmp_path / "images" / arm, 9)
     return tmp_path
@@ -40,6 +42,26 @@ def test_table_lists_arms_in_the_order_of_training(run, capsys):
     assert main(["table", str(run / "results")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["train_single", "train_rl", "another"]
+
+
+@pytest.mark.parametrize(
+    ("footing", "reason"),
+    [
+        ({"prompts": "b"}, "not the same prompts as train_single"),
+        ({"prompts": "a", "models.faces": "x"}, "not the same models.faces as train_single"),
+        (None, "it is older than this version"),
+    ],
+)
+def test_table_leaves_out_what_is_not_comparable_with_the_pipeline_and_says_why(run, capsys, footing, reason):
+    file = run / "results" / "another" / "metrics.json"
+    scores = json.loads(file.read_text())
+    del scores["footing"]
+    file.write_text(json.dumps(scores | ({"footing": footing} if footing else {})))
+    assert main(["table", str(run / "results")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["train_single", "train_rl"]
+    assert [line for line in lines if "another" in line] == [lines[-1]]
+    assert lines[-1].startswith(f"another is left out: {reason}")
 
 
 @pytest.mark.parametrize("content", ["[]", "{", "{}", '{"clip_t": null}', b"\xff\xfe"])

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,11 +15,14 @@ from imports import ROOT
 from PIL import Image
 from test_suites import DREAM
 
+from mcpipe.bench.tables import POLICY, POLICY_WHOLE
 from mcpipe.cli import scoring_arguments
+from mcpipe.records import Record
 from mcpipe.report import read_report
-from mcpipe.shards import read_shards
+from mcpipe.shards import read_shards, write_shards
 from stages import scoring
 from stages.scoring import command, files_by_prompt, read_picture
+from stages.views import benchmark_table
 
 PROMPTS = ["face-0+face-1", "face-1+face-2", "face-2+face-3"]
 
@@ -93,6 +97,49 @@ def test_people_who_are_known_have_known_scores_and_the_same_bytes_every_time(pl
     first = {file.name: file.read_bytes() for file in (place / "results" / "theirs").iterdir()}
     score()
     assert {file.name: file.read_bytes() for file in (place / "results" / "theirs").iterdir()} == first
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (("--name", "zz"), None),
+        (("-S", "evaluate.min_face_score=0.95"), "evaluate.min_face_score"),
+        (("-S", "models.faces=weights"), "models.faces"),
+        (("--pairs", "fewer"), "prompts"),
+        (("--pairs", "others"), "references"),
+    ],
+)
+def test_a_table_holds_only_what_was_judged_on_the_same_prompts_by_the_same_judges(place, changed, named):
+    (place / "weights").write_text("of another recogniser")
+    for name in ("fewer", "others"):
+        shutil.copytree(place / "pairs", place / name)
+    write_shards(list(read_shards(place / "pairs" / "bench"))[:2], place / "fewer" / "bench", 8)
+    faces = list(read_shards(place / "pairs" / "faces"))
+    painted = [Record(f.key, f.meta, f.arrays | {"reference": 255 - f.arrays["reference"]}) for f in faces]
+    write_shards(painted, place / "others" / "faces", 8)
+    draw(place, *(f"{key}.png" for key in PROMPTS))
+    score("--out", "elsewhere")
+    score("--out", "elsewhere", "--name", "zz", *changed)
+    said = benchmark_table(argparse.Namespace(results=place / "elsewhere")).splitlines()
+    left_out = [line for line in said if "left out" in line]
+    assert [line.split()[0] for line in said[1:3]] == (["theirs", "zz"] if named is None else ["theirs", "A"])
+    assert left_out == ([] if named is None else [
+        f"zz is left out: not the same {named} as theirs; evaluate or score it again"
+    ])  # fmt: skip
+
+
+def test_public_suites_are_compared_by_their_own_prompts_references_and_judges(place):
+    (place / "dream.json").write_text(json.dumps(DREAM))
+    draw(place, "0000.png", "0001.png")
+    for name in ("theirs", "zz"):
+        (place / name / "photos" / "mug").mkdir(parents=True)
+        Image.fromarray(scene(len(name), 16, 16)[0]).save(place / name / "photos" / "mug" / "02.jpg")
+        chosen = ("--suite", "dreambench", "--prompts", "dream.json", "--references", name, "--name", name)
+        score(*chosen, "--out", "elsewhere", "-S", "models.faces=unused")
+    said = benchmark_table(argparse.Namespace(results=place / "elsewhere"))
+    assert "zz is left out: not the same references as theirs" in said
+    assert POLICY_WHOLE in said
+    assert POLICY not in said
 
 
 def test_several_pictures_of_a_prompt_count_as_one(place):

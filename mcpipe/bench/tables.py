@@ -1,7 +1,7 @@
 """Scores of every arm as tables: for a terminal, and as cells for the report page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcpipe.bench.bootstrap import Interval, IntervalParams, mean_change
 from mcpipe.records import JSON
@@ -69,6 +69,8 @@ class ArmScores:
     """The prompts that were answered; scores of different suites cannot be compared."""
     num_missing: int = 0
     """Pictures that were not there or could not be read, and count 0."""
+    footing: Mapping[str, JSON] = field(default_factory=dict)
+    """What was answered and by what it was judged, as digests and settings; empty in results of older versions."""
 
 
 def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
@@ -77,6 +79,9 @@ def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
     Raises:
         ValueError: a number is missing or is none.
     """
+    footing = metrics.get("footing", {})
+    if not isinstance(footing, dict):
+        raise ValueError(f"footing should be a mapping, not {footing!r}; evaluate or score it again")  # noqa: TRY004
     suite = str(metrics.get("suite", PEOPLE))
     wanted = [metric for metric in COLUMNS if metric in metrics]
     try:
@@ -87,7 +92,7 @@ def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
             for metric in wanted
         }
         num_pictures, num_missing = (int(_number(metrics, name)) for name in ("num_images", "num_missing"))
-        return ArmScores(name, means, num_pictures, suite, num_missing)
+        return ArmScores(name, means, num_pictures, suite, num_missing, footing)
     except KeyError as error:
         raise ValueError(f"metrics of {name} lack {error}; evaluate or score it again") from error
 
@@ -100,7 +105,7 @@ def _number(metrics: Mapping[str, JSON], name: str) -> float:
 
 
 def as_metrics(scores: ArmScores) -> dict[str, JSON]:
-    """The content of a ``metrics.json``: three numbers per metric, numbers of pictures, and the suite if not ours."""
+    """The content of a ``metrics.json``: three numbers per metric, numbers of pictures, footing, suite if not ours."""
     flat: dict[str, JSON] = {}
     for metric, interval in scores.means.items():
         flat |= {
@@ -108,7 +113,7 @@ def as_metrics(scores: ArmScores) -> dict[str, JSON]:
             f"{metric}_low": round(interval.low, 6),
             f"{metric}_high": round(interval.high, 6),
         }
-    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing}
+    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing, "footing": dict(scores.footing)}
     return flat if scores.suite == PEOPLE else flat | {"suite": scores.suite}
 
 
@@ -116,6 +121,28 @@ def as_headline(scores: ArmScores) -> dict[str, dict[str, float]]:
     """The content of a ``headline.json``: a few means, under a name of each arm's own."""
     means = {metric: round(scores.means[metric].value, 4) for metric in HEADLINE if metric in scores.means}
     return {scores.name.removeprefix("train_"): means}
+
+
+def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
+    """The arms that stand on the same footing as the first of their suite, and a line for each that is left out.
+
+    Where a suite was answered by arms of the pipeline, these should come first.
+    """
+    first: dict[str, ArmScores] = {}
+    kept, lines = [], []
+    for arm in arms:
+        if not arm.footing:
+            reason = "it is older than this version and does not tell its prompts and judges"
+        else:
+            wanted = first.setdefault(arm.suite, arm)
+            names = sorted(arm.footing.keys() | wanted.footing.keys())
+            others = [name for name in names if arm.footing.get(name) != wanted.footing.get(name)]
+            reason = f"not the same {', '.join(others)} as {wanted.name}" if others else ""
+        if reason:
+            lines.append(f"{arm.name} is left out: {reason}; evaluate or score it again")
+        else:
+            kept.append(arm)
+    return kept, lines
 
 
 def text_table(arms: Sequence[ArmScores]) -> str:
