@@ -14,10 +14,12 @@ PROBLEM, INTERRUPTED = 1, 130
 """Exit statuses besides 0; argparse itself leaves with 2 when the command line is wrong."""
 
 CHANGE = "SECTION.KEY=VALUE"
+OWN_SUITE = "mcpipe"
+"""The same as `mcpipe.bench.tables.PEOPLE`, which cannot be imported without numerical libraries."""
 
 
 class Verb(argparse.ArgumentParser):
-    """A verb that may leave its arguments to the module that does the work, which is imported once the verb is used."""
+    """A verb that asks for its arguments once it is used."""
 
     fill: Callable[[argparse.ArgumentParser], None] | None = None
 
@@ -37,16 +39,15 @@ class Verb(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
-    options = parser().parse_args(arguments)
     try:
-        said = options.run(options)
+        options = parser().parse_args(arguments)
+        say(options.run(options))
     except FAULTS as error:
         say(f"error: {one_line(error)}", stderr=True)
         return PROBLEM
     except KeyboardInterrupt:
         say("interrupted", stderr=True)
         return INTERRUPTED
-    say(said)
     return 0
 
 
@@ -84,10 +85,6 @@ def _late(module: str, function: str) -> Callable[[argparse.Namespace], object]:
     return lambda options: getattr(_shell(module), function)(options)
 
 
-def _late_arguments(module: str, function: str) -> Callable[[argparse.ArgumentParser], None]:
-    return lambda verb: getattr(_shell(module), function)(verb)
-
-
 def _shell(module: str) -> ModuleType:
     """A module of the shell, named here and imported nowhere in mcpipe: what opens paths lies outside."""
     # Libraries look at the environment when they are imported, which the shell does.
@@ -122,6 +119,23 @@ def generation_arguments(verb: argparse.ArgumentParser) -> None:
         "--adapter", type=Path, default=Path("data/models/train_rl"), metavar="DIR",
         help="folder of a trained adapter (default: data/models/train_rl)",
     )  # fmt: skip
+    _changes(verb)
+
+
+def scoring_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``score`` takes: a suite, a folder of pictures, a name for the table."""
+    # Imported here, because the list of verbs should not wait for it.
+    from mcpipe.bench.suites import PUBLIC
+
+    verb.add_argument("--suite", choices=(OWN_SUITE, *PUBLIC), required=True, help="whose prompts the pictures answer")
+    verb.add_argument("--images", type=Path, metavar="DIR", help="pictures KEY.png or KEY_0.png, ...")
+    verb.add_argument("--name", help="of the system in the table")
+    verb.add_argument("--handout", type=Path, metavar="DIR", help="write mcpipe's prompts and faces there instead")
+    verb.add_argument("--out", type=Path, default=Path("data/results"), metavar="DIR", help="folder of all results")
+    verb.add_argument("--pairs", type=Path, default=Path("data/pairs"), metavar="DIR", help="the prompts of mcpipe")
+    verb.add_argument("--prompts", type=Path, metavar="FILE", help="the prompt file of a public suite")
+    verb.add_argument("--references", type=Path, metavar="DIR", help="the reference pictures of a public suite")
+    verb.add_argument("--conf", metavar="NAME", help="settings of conf/scale/NAME.yaml over params.yaml")
     _changes(verb)
 
 
@@ -171,7 +185,7 @@ VERBS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], str, str
     ),
     (
         "score", "put any system's pictures into the benchmark table",
-        _late_arguments("stages.scoring", "scoring_arguments"), "stages.scoring", "command",
+        scoring_arguments, "stages.scoring", "command",
     ),
     (
         "doctor", "check models, packages, memory and disk beforehand",

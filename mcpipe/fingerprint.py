@@ -23,11 +23,20 @@ OWN = ("mcpipe", "stages")
 def fingerprint(work: object, packages: Iterable[str]) -> str:
     """Digest of a dataclass: its values, the content of its paths, its code and the versions of some packages."""
     modules = {module for value in _parts(work) if callable(value) for module in _closure(value.__module__)}
-    told = {
+    told: JSON = {
         "values": _told(work),
         "code": {module: _digest(file) for module in modules if (file := _source(module))},
         "versions": {package: version(package) for package in packages},
     }
+    return _digest_of(told)
+
+
+def content_digest(content: object) -> str:
+    """Digest of values alone: numbers, texts, lists and mappings of them, paths by what they hold."""
+    return _digest_of(_told(content))
+
+
+def _digest_of(told: JSON) -> str:
     return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -52,6 +61,8 @@ def _told(value: object) -> JSON:
         return f"{value.__module__}.{_name(value)}"
     if isinstance(value, dict):
         return {str(name): _told(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_told(part) for part in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"{value!r} has no stable form; work should hold settings, paths and named functions")

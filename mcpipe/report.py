@@ -63,9 +63,29 @@ def read_report(folder: Path) -> dict[str, JSON]:
 
     Raises:
         FileNotFoundError: the folder holds none.
+        ValueError: it is damaged.
 
     """
-    file = folder / "report.json"
+    account = read_mapping(folder / "report.json")
+    if "stage" not in account:
+        raise ValueError(f"{folder / 'report.json'} is damaged: it names no stage; run again what writes it")
+    return account
+
+
+def read_mapping(file: Path) -> dict[str, JSON]:
+    """The content of a JSON file that a stage wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+
+    """
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; has the stage that writes it run?")
-    return json.loads(file.read_text())
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}; run again what writes it") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged: it is no mapping; run again what writes it")  # noqa: TRY004  not a type
+    return content

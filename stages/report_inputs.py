@@ -1,7 +1,6 @@
 """What the report reads of the outputs of all stages."""
 
 import csv
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice, product
@@ -17,11 +16,12 @@ from mcpipe.bench.ablation import Ablation
 from mcpipe.bench.figures import curve_plot, usage_plot
 from mcpipe.bench.gallery import Fate, ReportParams, clip_tile, examples, row
 from mcpipe.bench.page import Account, Clip, Curves, Row
-from mcpipe.bench.tables import PEOPLE, ArmScores, from_metrics
+from mcpipe.bench.tables import ArmScores, comparable
 from mcpipe.models.first_frame import first_frame
 from mcpipe.records import Record, record_key
 from mcpipe.report import read_report
 from mcpipe.shards import read_packed, read_shards
+from stages.results import read_scores
 
 logger = logging.getLogger(__name__)
 
@@ -127,28 +127,18 @@ def read_maps(model: Path, samples: Path, number: int) -> list[AttentionMaps]:
     ]
 
 
-def read_scores(results: Path) -> ArmScores:
-    """The scores of an arm.
-
-    Raises:
-        ValueError: they are older than this version.
-    """
-    return from_metrics(results.name, json.loads((results / "metrics.json").read_text()))
-
-
-def read_others(results: Path, prompts: Path, arms: Sequence[str]) -> dict[str, list[ArmScores]]:
-    """Scores of other systems, by suite; those that answered other prompts than the present ones are left out."""
-    present = {record.key: record.text("prompt") for record in read_shards(prompts)}
+def read_others(results: Path, arms: Sequence[ArmScores]) -> dict[str, list[ArmScores]]:
+    """Scores of other systems, by suite; those that are not comparable with the arms are left out."""
+    names = {arm.name for arm in arms}
+    folders = [file.parent for file in sorted(results.glob("*/metrics.json")) if file.parent.name not in names]
+    # DVC evaluates all arms on one footing; the first stands for them.
+    kept, left_out = comparable([*arms[:1], *map(read_scores, folders)])
+    for line in left_out:
+        logger.warning(line)
     others: dict[str, list[ArmScores]] = {}
-    for file in sorted(results.glob("*/metrics.json")):
-        if file.parent.name in arms:
-            continue
-        scores = read_scores(file.parent)
-        table = pq.read_table(file.parent / "rows.parquet", columns=["key", "prompt"]).to_pylist()
-        if scores.suite == PEOPLE and {line["key"]: line["prompt"] for line in table} != present:
-            logger.warning("%s was scored on other prompts than those of this run; score it again", file.parent)
-            continue
-        others.setdefault(scores.suite, []).append(scores)
+    for scores in kept:
+        if scores.name not in names:
+            others.setdefault(scores.suite, []).append(scores)
     return others
 
 

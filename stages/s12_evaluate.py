@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from mcpipe.bench.bootstrap import IntervalParams
 from mcpipe.bench.metrics import Judges, Reference, Score, as_row, references, score, summary
 from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_headline, as_metrics
 from mcpipe.curate.samples import face_crop
+from mcpipe.fingerprint import content_digest
 from mcpipe.models.clip import Clip
 from mcpipe.models.dino import Dino
 from mcpipe.models.faces import InsightFaces
@@ -24,6 +26,8 @@ from mcpipe.records import JSON, Record
 from mcpipe.report import Report
 from mcpipe.shards import read_shards, whole_folder
 
+MODELS: tuple[str, ...] = ("faces", "faces_heldout", "clip", "dino", "hps")
+"""The judges in params.yaml, in the order in which they are loaded."""
 PACKAGES = ("transformers", "open_clip_torch", "insightface", "onnxruntime")
 """Those whose version a score depends on."""
 SCORED = "scored"
@@ -80,7 +84,8 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         ValueError: a benchmark prompt has no picture or a picture no prompt.
     """
     pool = list(read_shards(pairs / "faces"))
-    judges = load_judges(faces, faces_heldout, clip, dino, hps, pool, params)
+    models = dict(zip(MODELS, (faces, faces_heldout, clip, dino, hps), strict=True))
+    judges = load_judges(*models.values(), pool=pool, params=params)
     answered = answers(pairs / "bench", images)
     people = references(pool, judges)
     report = Report("evaluate", PACKAGES)
@@ -91,7 +96,8 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         judged.append(Judged(prompt.key, text, prompt.key, SCORED, points))
         report.keep(prompt.key)
     report.facts = facts(params, PEOPLE, POLICY, judges.faces.name, judges.heldout.name, people)
-    write_results(results, judged, report, params.interval)
+    footing = people_footing([prompt for prompt, _ in answered], pool, models, params)
+    write_results(results, judged, report, params.interval, footing)
 
 
 def load_judges(  # noqa: PLR0913  one argument per model
@@ -136,6 +142,27 @@ def facts(  # noqa: PLR0913  one argument per fact
     }
 
 
+def people_footing(
+    prompts: Iterable[Record], pool: Iterable[Record], models: Mapping[str, Path], params: EvaluateParams
+) -> dict[str, JSON]:
+    """What a result of the pipeline's own benchmark was judged on and by."""
+    asked = {prompt.key: [prompt.text("prompt"), *prompt.texts("faces")] for prompt in prompts}
+    shown = {face.key: sha256(face.arrays["reference"].tobytes()).hexdigest() for face in pool}
+    return footing_of(asked, shown, models, params)
+
+
+def footing_of(
+    prompts: Mapping[str, list[str]], references: Mapping[str, str | Path], models: Mapping[str, Path], params: Params
+) -> dict[str, JSON]:
+    """What a result was judged on and by, part by part, so that `comparable` can name what differs."""
+    return {
+        "prompts": content_digest(prompts),
+        "references": content_digest(references),
+        **{f"models.{name}": content_digest(path) for name, path in models.items()},
+        **{f"evaluate.{name}": value for name, value in params.model_dump(mode="json").items()},
+    }
+
+
 def answers(prompts: Path, images: Path) -> list[tuple[Record, Record]]:
     """Every prompt of the benchmark with its picture.
 
@@ -153,7 +180,9 @@ def answers(prompts: Path, images: Path) -> list[tuple[Record, Record]]:
     return [(wanted[key], pictures[key]) for key in sorted(wanted)]
 
 
-def write_results(results: Path, judged: list[Judged], report: Report, params: IntervalParams) -> ArmScores:
+def write_results(
+    results: Path, judged: list[Judged], report: Report, params: IntervalParams, footing: Mapping[str, JSON]
+) -> ArmScores:
     """Write means to ``metrics.json`` and ``headline.json``, a row per picture to ``rows.parquet``, and the report.
 
     Returns the means.
@@ -163,7 +192,7 @@ def write_results(results: Path, judged: list[Judged], report: Report, params: I
     """
     means = summary([one.key for one in judged], [one.score for one in judged], params)
     num_missing = sum(one.status != SCORED for one in judged)
-    scores = ArmScores(results.name, means, len(judged), str(report.facts["suite"]), num_missing)
+    scores = ArmScores(results.name, means, len(judged), str(report.facts["suite"]), num_missing, footing)
     with whole_folder(results) as folder:
         for name, content in (("metrics", as_metrics(scores)), ("headline", as_headline(scores))):
             (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -26,8 +26,8 @@ from stages.report_inputs import (
     read_others,
     read_rows,
     read_samples,
-    read_scores,
 )
+from stages.results import read_scores
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     curation = [account(folder) for folder in (frames, subjects, identity, captions, samples, encode)]
     suite = [account(pairs / "faces"), account(pairs)]
     arms = [read_scores(results / arm) for arm in params.arms]
-    suites = read_others(results, pairs / "bench", params.arms)
+    suites = read_others(results, arms)
     others = suites.pop(PEOPLE, [])
     scores = {arm.name: read_rows(results / arm.name) for arm in (*arms, *others)}
     drawn = {arm: read_maps(models / arm, samples, params.num_maps) for arm in params.arms}

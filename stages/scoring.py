@@ -3,7 +3,8 @@
 ``DIR`` holds one picture per prompt, called after the prompt's key (``KEY.png``), or several (``KEY_0.png``,
 ``KEY_1.png``), whose mean then counts. ``OUT/NAME`` receives ``metrics.json``, ``rows.parquet`` and ``report.json``, so
 that the pictures stand in the same table as the arms of the pipeline. A prompt without a readable picture is named,
-counted, and scored 0 wherever higher is better; files that answer no prompt are named and not scored.
+counted, and scored 0 wherever higher is better; files that answer no prompt are named and not scored, and a folder in
+which none does is refused.
 """
 
 import argparse
@@ -32,40 +33,28 @@ from mcpipe.shards import read_shards
 from stages.handout import write_handout
 from stages.pictures import read_picture
 from stages.s12_evaluate import (
+    MODELS,
     PACKAGES,
     SCORED,
     EvaluateParams,
     Judged,
     facts,
+    footing_of,
     load_judges,
+    people_footing,
     write_results,
 )
 from stages.settings import located, read_content, settings_file
 
 STAGE = "score"
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-MODELS = ("faces", "faces_heldout", "clip", "dino", "hps")
 NUM_NAMED = 10
 """Missing pictures that are named on the terminal; the report names all."""
 
 Answer = Callable[[Picture | None], Score]
 """Scores a prompt's picture, or its absence."""
-
-
-def scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``score`` takes: a suite, a folder of pictures, a name for the table."""
-    parser.add_argument("--suite", choices=(PEOPLE, *PUBLIC), required=True, help="whose prompts the pictures answer")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="pictures KEY.png or KEY_0.png, ...")
-    parser.add_argument("--name", help="of the system in the table")
-    parser.add_argument("--handout", type=Path, metavar="DIR", help="write mcpipe's prompts and faces there instead")
-    parser.add_argument("--out", type=Path, default=Path("data/results"), metavar="DIR", help="folder of all results")
-    parser.add_argument("--pairs", type=Path, default=Path("data/pairs"), metavar="DIR", help="the prompts of mcpipe")
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="the prompt file of a public suite")
-    parser.add_argument("--references", type=Path, metavar="DIR", help="the reference pictures of a public suite")
-    parser.add_argument("--conf", metavar="NAME", help="settings of conf/scale/NAME.yaml over params.yaml")
-    parser.add_argument(
-        "-S", dest="changes", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting"
-    )
+Tasks = tuple[dict[str, tuple[str, Answer]], dict[str, JSON]]
+"""Prompts by key, each with how its picture is scored; and what they are judged on and by."""
 
 
 def command(options: argparse.Namespace) -> str:
@@ -95,51 +84,53 @@ def command(options: argparse.Namespace) -> str:
         raise ValueError(f"{file} lacks models.{lacking[0]}")
     report = Report(STAGE, PACKAGES)
     if options.suite == PEOPLE:
-        tasks = people_tasks(options.pairs, models, params, report)
+        tasks, footing = people_tasks(options.pairs, models, params, report)
     else:
-        tasks = public_tasks(options, models, params, report)
+        tasks, footing = public_tasks(options, models, params, report)
     judged = list(judge(tasks, options.images, report))
-    scores = write_results(options.out / options.name, judged, report, params.interval)
-    policy = report.facts["policy"]
-    return "\n".join([text_table([scores]), str(policy), *told(report), f"written to {options.out / options.name}"])
+    scores = write_results(options.out / options.name, judged, report, params.interval, footing)
+    return "\n".join([text_table([scores]), *told(report), f"written to {options.out / options.name}"])
 
 
 def check_name(out: Path, name: str) -> None:
     """Make sure that a system's results overwrite nothing but its own.
 
     Raises:
-        ValueError: they would, or the name is no folder's name.
+        ValueError: they would, nothing tells, or the name is no folder's name.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"--name {name!r}: should be of letters, digits, dots, dashes and underscores")
     folder = out / name
-    if folder.exists() and read_report(folder)["stage"] != STAGE:
+    if not folder.exists():
+        return
+    try:
+        stage = read_report(folder)["stage"]
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{error}; or remove {folder}, or choose another --name") from error
+    if stage != STAGE:
         raise ValueError(f"{folder} is an arm of the pipeline; choose another --name")
 
 
-def people_tasks(
-    pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report
-) -> dict[str, tuple[str, Answer]]:
-    """The prompts of the pipeline's own benchmark by key, each with how its picture is scored."""
+def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
+    """The prompts of the pipeline's own benchmark."""
     pool = list(read_shards(pairs / "faces"))
-    judges = load_judges(*(models[name] for name in MODELS), pool=pool, params=params)
+    models = {name: models[name] for name in MODELS}
+    judges = load_judges(*models.values(), pool=pool, params=params)
     people = references(pool, judges)
     report.facts = facts(params, PEOPLE, POLICY, judges.faces.name, judges.heldout.name, people)
 
     def answer(prompt: str, wanted: list[str]) -> Answer:
         return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, judges)
 
-    prompts = {record.key: record for record in read_shards(pairs / "bench")}
-    return {
-        key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces")))
-        for key, record in prompts.items()
+    prompts = list(read_shards(pairs / "bench"))
+    tasks = {
+        record.key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces"))) for record in prompts
     }
+    return tasks, people_footing(prompts, pool, models, params)
 
 
-def public_tasks(
-    options: argparse.Namespace, models: dict[str, Path], params: EvaluateParams, report: Report
-) -> dict[str, tuple[str, Answer]]:
-    """The prompts of a public suite by key, each with how its picture is scored.
+def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
+    """The prompts of a public suite.
 
     Raises:
         FileNotFoundError: the prompt file is missing.
@@ -170,7 +161,11 @@ def public_tasks(
     def answer(task: Task) -> Answer:
         return lambda seen: missing_whole(task, known) if seen is None else score_whole(seen, task, known, judges)
 
-    return {task.key: (task.prompt, answer(task)) for task in tasks}
+    asked = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
+    used = [name for name in MODELS if faces or name not in MODELS[:2]]
+    files = {path: options.references / path for path in known}
+    footing = footing_of(asked, files, {name: models[name] for name in used}, params)
+    return {task.key: (task.prompt, answer(task)) for task in tasks}, footing
 
 
 def known_references(subjects: dict[str, Subject], folder: Path | None, judges: WholeJudges) -> dict[str, Given]:
@@ -193,8 +188,15 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
 
     Raises:
         FileNotFoundError: there is no folder of pictures.
+        ValueError: no file answers a prompt, or one may answer either of two.
     """
     files, unknown = files_by_prompt(images, set(tasks))
+    if not files:
+        example = f"{min(tasks)}.png" if tasks else "KEY.png"
+        raise ValueError(
+            f"no file in {images} answers a prompt; a picture is called after the prompt's key, such as {example}, "
+            f"with one of the endings {' '.join(SUFFIXES)}"
+        )
     unlisted: list[JSON] = [file.name for file in unknown]
     report.facts["files_without_prompt"] = unlisted
     judged = []
@@ -213,24 +215,37 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
 
 
 def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The pictures of every prompt, and those that answer none.
+    """The pictures of every prompt, and the files that answer none, whatever their ending.
 
     Raises:
         FileNotFoundError: there is no such folder.
+        ValueError: a file may be the only picture of one prompt or one of several of another.
     """
     if not images.is_dir():
         raise FileNotFoundError(f"no folder of pictures {images}")
     files: dict[str, list[Path]] = {}
     unknown = []
-    for file in sorted(file for file in images.iterdir() if file.suffix.lower() in SUFFIXES):
-        start, _, number = file.stem.rpartition("_")
-        if file.stem in keys:
-            files.setdefault(file.stem, []).append(file)
-        elif number.isdecimal() and start in keys:
-            files.setdefault(start, []).append(file)
-        else:
+    for file in sorted(file for file in images.iterdir() if not file.is_dir()):
+        key = next((key for key in (file.stem, _without_number(file.stem)) if key in keys), None)
+        if key is None or file.suffix.lower() not in SUFFIXES:
             unknown.append(file)
+        else:
+            files.setdefault(key, []).append(file)
+    for key, some in files.items():
+        other = _without_number(key)
+        alone = {file.stem for file in files.get(other, [])} == {other}
+        if other in keys and not alone and key in [file.stem for file in some]:
+            raise ValueError(
+                f"a picture called {key} in {images} may be the one of the prompt {key} or one of several of {other}; "
+                f"call it {key}_0 in the first case, give it another number in the second"
+            )
     return files, unknown
+
+
+def _without_number(stem: str) -> str:
+    """The key in ``KEY_0``; nothing if there is no number."""
+    start, _, number = stem.rpartition("_")
+    return start if number.isdecimal() else ""
 
 
 def told(report: Report) -> list[str]:
@@ -241,7 +256,7 @@ def told(report: Report) -> list[str]:
         if names:
             lines.append(f"{len(names)} {reason}, scored 0: {_some(names)}")
     for fact, words in (
-        ("files_without_prompt", "pictures answer no prompt and are not scored"),
+        ("files_without_prompt", "files answer no prompt and are not scored"),
         ("references_missing", "references are not there; their prompts have CLIP-T and HPS only"),
     ):
         names = report.facts.get(fact)

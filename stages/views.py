@@ -1,7 +1,6 @@
 """What a run left behind, for people: the benchmark as a table or a picture, and the puppet world on one sheet."""
 
 import argparse
-import json
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -9,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mcpipe.bench.pictures import contact_sheet
-from mcpipe.bench.tables import POLICY, from_metrics, text_table
+from mcpipe.bench.tables import comparable, text_table
 from mcpipe.shards import read_shards
 from stages.outputs import check_picture_file
+from stages.results import read_scores
 
 ARM_ORDER = {"train_single": 0, "train_multi": 1, "train_rl": 2}
 """The arms of the pipeline in the order of training; others come after, by name."""
@@ -19,14 +19,14 @@ TILE_PX, GAP_PX = 144, 6
 
 
 def benchmark_table(options: argparse.Namespace) -> str:
-    """The scores of every arm below a folder of results, in the order of training.
+    """The scores of every arm below a folder of results, in the order of training; what is not comparable is named.
 
     Raises:
         FileNotFoundError: no arm has been evaluated.
+        ValueError: scores are damaged.
     """
-    folders = _arms(options.results)
-    arms = [from_metrics(folder.name, json.loads((folder / "metrics.json").read_text())) for folder in folders]
-    return f"{text_table(arms)}\n{POLICY}"
+    arms, left_out = comparable([read_scores(folder) for folder in _arms(options.results)])
+    return "\n".join([*filter(None, [text_table(arms)]), *left_out])
 
 
 def benchmark_picture(options: argparse.Namespace) -> str:

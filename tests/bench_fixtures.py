@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from mcpipe.bench.bootstrap import IntervalParams
 from mcpipe.bench.gallery import ReportParams
 from mcpipe.bench.metrics import Score
+from mcpipe.fingerprint import content_digest
 from mcpipe.records import Record
 from mcpipe.report import Report
 from mcpipe.shards import write_shards
@@ -225,7 +226,9 @@ def some_score(seed: int, i: int) -> Score:
     return Score(**paper, overall=sum(paper.values()) / 5, face_sim_heldout=face_sim / 2, **faults, **found)
 
 
-def write_results_of(folder: Path, prompts: list[Record], scores: list[Score], stage: str) -> None:
+def write_results_of(
+    folder: Path, prompts: list[Record], scores: list[Score], stage: str, judge: str = "puppet"
+) -> None:
     report = Report(stage, ("numpy",))
     for prompt in prompts:
         report.keep(prompt.key)
@@ -235,4 +238,5 @@ def write_results_of(folder: Path, prompts: list[Record], scores: list[Score], s
         for prompt, score in zip(prompts, scores, strict=True)
     ]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_results(folder, judged, report, INTERVAL)
+    footing = {"prompts": content_digest({p.key: p.text("prompt") for p in prompts}), "models.faces": judge}
+    write_results(folder, judged, report, INTERVAL, footing)

@@ -10,8 +10,10 @@ import pytest
 from imports import ROOT
 from PIL import Image
 
+from mcpipe import cli
 from mcpipe.bench.pictures import contact_sheet
-from mcpipe.bench.tables import METRICS
+from mcpipe.bench.suites import PUBLIC
+from mcpipe.bench.tables import METRICS, PEOPLE
 from mcpipe.cli import main
 from mcpipe.records import Record
 from mcpipe.shards import write_shards
@@ -28,7 +30,9 @@ def run(tmp_path):
         scores = {f"{metric}{end}": 0.1 * place for metric in METRICS for end in ("", "_low", "_high")}
         folder = tmp_path / "results" / arm
         folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps(scores | {"num_images": 1, "num_missing": 0}))
+        (folder / "metrics.json").write_text(
+            json.dumps(scores | {"num_images": 1, "num_missing": 0, "footing": {"prompts": "a"}})
+        )
         picture = np.full((16, 16, 3), 50 * (place + 1), np.uint8)
         write_shards([Record("a+b", {}, {"image": picture})], tmp_path / "images" / arm, 9)
     return tmp_path
@@ -38,6 +42,40 @@ def test_table_lists_arms_in_the_order_of_training(run, capsys):
     assert main(["table", str(run / "results")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["train_single", "train_rl", "another"]
+
+
+@pytest.mark.parametrize(
+    ("footing", "reason"),
+    [
+        ({"prompts": "b"}, "not the same prompts as train_single"),
+        ({"prompts": "a", "models.faces": "x"}, "not the same models.faces as train_single"),
+        (None, "it is older than this version"),
+    ],
+)
+def test_table_leaves_out_what_is_not_comparable_with_the_pipeline_and_says_why(run, capsys, footing, reason):
+    file = run / "results" / "another" / "metrics.json"
+    scores = json.loads(file.read_text())
+    del scores["footing"]
+    file.write_text(json.dumps(scores | ({"footing": footing} if footing else {})))
+    assert main(["table", str(run / "results")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["train_single", "train_rl"]
+    assert [line for line in lines if "another" in line] == [lines[-1]]
+    assert lines[-1].startswith(f"another is left out: {reason}")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "{}", '{"clip_t": null}', b"\xff\xfe"])
+def test_a_damaged_result_is_named_in_one_line(run, capsys, content):
+    file = run / "results" / "another" / "metrics.json"
+    scores = json.loads(file.read_text())
+    if content == '{"clip_t": null}':
+        content = json.dumps(scores | {"clip_t": None})
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["table", str(run / "results")]) == 1
+    told = capsys.readouterr().err
+    assert str(file) in told
+    assert "again" in told
+    assert len(told.splitlines()) == 1
 
 
 def test_picture_shows_faces_then_arms(run, capsys):
@@ -97,17 +135,44 @@ def test_nothing_to_show_is_said_in_one_line(tmp_path, capsys):
         contact_sheet([], 8, 1)
 
 
-def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
+def help_without_heavy_imports(*arguments):
+    """What is printed by a process of its own."""
     code = (
         "import sys\nfrom mcpipe.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n"
         "    heavy = {'torch', 'numpy', 'PIL', 'yaml', 'scipy'} & set(sys.modules)\n"
         "    sys.exit(f'imports {heavy}' if heavy or stop.code else 0)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    words = [sys.executable, "-c", code, *arguments, "--help"]
+    ran = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
+    told = help_without_heavy_imports()
     for verb in ("curate", "generate", "score", "doctor", "world", "table", "picture", "completion"):
-        assert re.search(rf"\n    {verb}\s", ran.stdout)
+        assert re.search(rf"\n    {verb}\s", told)
+
+
+def test_help_of_score_names_the_suites_and_needs_no_torch():
+    assert f"{{{','.join((PEOPLE, *PUBLIC))}}}" in help_without_heavy_imports("score")
+
+
+@pytest.mark.parametrize("moment", ["parser", "say"])
+def test_an_interrupt_is_one_line_whenever_it_comes(moment, monkeypatch, capsys):
+    """While arguments are read, and while the answer is printed."""
+    stopped, told = [], cli.say
+
+    def interrupt(*arguments, **options):
+        if stopped:
+            return told(*arguments, **options)
+        stopped.append(moment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, moment, interrupt)
+    assert main(["completion", "bash"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize(

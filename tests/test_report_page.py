@@ -202,7 +202,7 @@ def test_figures_lie_beside_the_page_as_files_and_as_tables(outputs):
     assert sum(float(share) for _, share, pairs in shares if pairs == "train_rl: same") == pytest.approx(1, abs=1e-3)
 
 
-def test_other_systems_stand_in_the_table_and_those_of_other_prompts_do_not(outputs, tmp_path, caplog):
+def test_other_systems_stand_in_the_table_and_those_of_other_prompts_or_judges_do_not(outputs, tmp_path, caplog):
     for name in FOLDERS:
         shutil.copytree(outputs / name, tmp_path / name)
     prompts = list(read_shards(tmp_path / "pairs" / "bench"))
@@ -210,12 +210,15 @@ def test_other_systems_stand_in_the_table_and_those_of_other_prompts_do_not(outp
     write_results_of(tmp_path / "results" / "theirs", prompts, scores, "score")
     older = [Record(prompt.key, {**prompt.meta, "prompt": "another one"}) for prompt in prompts]
     write_results_of(tmp_path / "results" / "stale", older, scores, "score")
+    write_results_of(tmp_path / "results" / "lenient", prompts, scores, "score", judge="another")
     run(*[tmp_path / name for name in FOLDERS], tmp_path / "report", REPORT)
     html = (tmp_path / "report" / "index.html").read_text()
     table = html[html.index('id="scores"') : html.index('id="ablation"')]
     assert "theirs<small>another system" in table
     assert "stale" not in html
-    assert "score it again" in caplog.text
+    assert "lenient" not in html
+    assert "stale is left out: not the same prompts as train_single; evaluate or score it again" in caplog.text
+    assert "lenient is left out: not the same models.faces as train_single" in caplog.text
     assert (tmp_path / "report" / "plots" / "similarity_theirs.svg").is_file()
 
 

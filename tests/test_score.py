@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,10 +15,14 @@ from imports import ROOT
 from PIL import Image
 from test_suites import DREAM
 
+from mcpipe.bench.tables import POLICY, POLICY_WHOLE
+from mcpipe.cli import scoring_arguments
+from mcpipe.records import Record
 from mcpipe.report import read_report
-from mcpipe.shards import read_shards
+from mcpipe.shards import read_shards, write_shards
 from stages import scoring
-from stages.scoring import command, files_by_prompt, read_picture, scoring_arguments
+from stages.scoring import command, files_by_prompt, read_picture
+from stages.views import benchmark_table
 
 PROMPTS = ["face-0+face-1", "face-1+face-2", "face-2+face-3"]
 
@@ -66,7 +71,7 @@ def test_missing_and_broken_pictures_are_named_counted_and_score_zero(place):
     said = score()
     assert f"1 missing, scored 0: {PROMPTS[2]}" in said
     assert f"1 unreadable, scored 0: {PROMPTS[1]}.jpg" in said
-    assert "1 pictures answer no prompt and are not scored: stranger.png" in said
+    assert "1 files answer no prompt and are not scored: stranger.png" in said
     assert "counts 0 and stays in the mean" in said
     there, broken, missing = rows(place)
     assert [row["status"] for row in (there, broken, missing)] == ["scored", "unreadable", "missing"]
@@ -94,6 +99,49 @@ def test_people_who_are_known_have_known_scores_and_the_same_bytes_every_time(pl
     assert {file.name: file.read_bytes() for file in (place / "results" / "theirs").iterdir()} == first
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (("--name", "zz"), None),
+        (("-S", "evaluate.min_face_score=0.95"), "evaluate.min_face_score"),
+        (("-S", "models.faces=weights"), "models.faces"),
+        (("--pairs", "fewer"), "prompts"),
+        (("--pairs", "others"), "references"),
+    ],
+)
+def test_a_table_holds_only_what_was_judged_on_the_same_prompts_by_the_same_judges(place, changed, named):
+    (place / "weights").write_text("of another recogniser")
+    for name in ("fewer", "others"):
+        shutil.copytree(place / "pairs", place / name)
+    write_shards(list(read_shards(place / "pairs" / "bench"))[:2], place / "fewer" / "bench", 8)
+    faces = list(read_shards(place / "pairs" / "faces"))
+    painted = [Record(f.key, f.meta, f.arrays | {"reference": 255 - f.arrays["reference"]}) for f in faces]
+    write_shards(painted, place / "others" / "faces", 8)
+    draw(place, *(f"{key}.png" for key in PROMPTS))
+    score("--out", "elsewhere")
+    score("--out", "elsewhere", "--name", "zz", *changed)
+    said = benchmark_table(argparse.Namespace(results=place / "elsewhere")).splitlines()
+    left_out = [line for line in said if "left out" in line]
+    assert [line.split()[0] for line in said[1:3]] == (["theirs", "zz"] if named is None else ["theirs", "A"])
+    assert left_out == ([] if named is None else [
+        f"zz is left out: not the same {named} as theirs; evaluate or score it again"
+    ])  # fmt: skip
+
+
+def test_public_suites_are_compared_by_their_own_prompts_references_and_judges(place):
+    (place / "dream.json").write_text(json.dumps(DREAM))
+    draw(place, "0000.png", "0001.png")
+    for name in ("theirs", "zz"):
+        (place / name / "photos" / "mug").mkdir(parents=True)
+        Image.fromarray(scene(len(name), 16, 16)[0]).save(place / name / "photos" / "mug" / "02.jpg")
+        chosen = ("--suite", "dreambench", "--prompts", "dream.json", "--references", name, "--name", name)
+        score(*chosen, "--out", "elsewhere", "-S", "models.faces=unused")
+    said = benchmark_table(argparse.Namespace(results=place / "elsewhere"))
+    assert "zz is left out: not the same references as theirs" in said
+    assert POLICY_WHOLE in said
+    assert POLICY not in said
+
+
 def test_several_pictures_of_a_prompt_count_as_one(place):
     draw(place, f"{PROMPTS[0]}_0.png", f"{PROMPTS[0]}_1.png", f"{PROMPTS[1]}.png", f"{PROMPTS[2]}.webp")
     score()
@@ -111,6 +159,15 @@ def test_results_of_the_pipeline_are_not_overwritten(place):
         with pytest.raises(ValueError, match="--name"):
             score("--name", name)
     assert (place / "results" / "train_rl" / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [None, "{}", "[]", "{"])
+def test_a_folder_whose_report_is_damaged_is_not_overwritten(place, content):
+    (place / "results" / "theirs").mkdir()
+    if content is not None:
+        (place / "results" / "theirs" / "report.json").write_text(content)
+    with pytest.raises(ValueError, match=r"results/theirs/report\.json.*; or remove results/theirs, or choose another"):
+        score()
 
 
 def test_faults_of_the_command_line_are_told(place):
@@ -170,7 +227,39 @@ def test_files_belong_to_the_prompt_they_are_called_after(tmp_path):
     assert {key: [file.name for file in some] for key, some in files.items()} == {
         "a": ["a.png"], "a_1": ["a_1.png", "a_1_0.JPG"]
     }  # fmt: skip
-    assert [file.name for file in unknown] == ["b_x.png"]
+    assert [file.name for file in unknown] == ["b_x.png", "c.txt"]
+
+
+def test_a_file_that_may_answer_either_of_two_prompts_is_refused(tmp_path):
+    """Portraits called ``bo`` and ``bo_1`` make the keys ``ada+bo`` and ``ada+bo_1``."""
+    keys = {"ada+bo", "ada+bo_1"}
+    for name in ("ada+bo.png", "ada+bo_1.png"):
+        (tmp_path / name).touch()
+    files, _ = files_by_prompt(tmp_path, keys)
+    assert {key: [file.name for file in some] for key, some in files.items()} == {
+        "ada+bo": ["ada+bo.png"], "ada+bo_1": ["ada+bo_1.png"]
+    }  # fmt: skip
+    (tmp_path / "ada+bo.png").rename(tmp_path / "ada+bo_0.png")
+    with pytest.raises(ValueError, match=r"ada\+bo_1 in .* may be the one of the prompt ada\+bo_1 or .* of ada\+bo;"):
+        files_by_prompt(tmp_path, keys)
+    assert len(files_by_prompt(tmp_path, {"ada+bo"})[0]["ada+bo"]) == 2
+    (tmp_path / "ada+bo_1.png").rename(tmp_path / "ada+bo_1_0.png")
+    assert set(files_by_prompt(tmp_path, keys)[0]) == keys
+
+
+@pytest.mark.parametrize("names", [(), (f"{PROMPTS[0]}.bmp", "stranger.png")])
+def test_a_folder_that_answers_no_prompt_is_refused_and_nothing_is_written(place, names):
+    draw(place, *names)
+    with pytest.raises(ValueError, match=r"no file in theirs answers a prompt; .*such as face-0\+face-1\.png"):
+        score()
+    assert not (place / "results" / "theirs").exists()
+
+
+def test_files_of_other_endings_are_named_like_other_files_without_a_prompt(place):
+    draw(place, f"{PROMPTS[0]}.png", f"{PROMPTS[1]}.bmp")
+    said = score()
+    assert f"1 files answer no prompt and are not scored: {PROMPTS[1]}.bmp" in said
+    assert f"2 missing, scored 0: {PROMPTS[1]}, {PROMPTS[2]}" in said
 
 
 def test_pictures_are_read_as_people_see_them(tmp_path):

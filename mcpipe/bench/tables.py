@@ -1,9 +1,10 @@
 """Scores of every arm as tables: for a terminal, and as cells for the report page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcpipe.bench.bootstrap import Interval, IntervalParams, mean_change
+from mcpipe.records import JSON
 
 AVERAGED = ("clip_t", "face_sim", "dino_i", "clip_i", "hps")
 """The columns of the paper's tables for people; "overall" is their plain mean, as in the paper's last column."""
@@ -68,37 +69,51 @@ class ArmScores:
     """The prompts that were answered; scores of different suites cannot be compared."""
     num_missing: int = 0
     """Pictures that were not there or could not be read, and count 0."""
+    footing: Mapping[str, JSON] = field(default_factory=dict)
+    """What was answered and by what it was judged, as digests and settings; empty in results of older versions."""
 
 
-def from_metrics(name: str, metrics: Mapping[str, float | str]) -> ArmScores:
+def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
     """The scores in a ``metrics.json``.
 
     Raises:
-        ValueError: a number is missing.
+        ValueError: a number is missing or is none.
     """
+    footing = metrics.get("footing", {})
+    if not isinstance(footing, dict):
+        raise ValueError(f"footing should be a mapping, not {footing!r}; evaluate or score it again")  # noqa: TRY004
     suite = str(metrics.get("suite", PEOPLE))
     wanted = [metric for metric in COLUMNS if metric in metrics]
     try:
         for metric in METRICS if suite == PEOPLE else ALWAYS:
             metrics[metric]
         means = {
-            metric: Interval(*(float(metrics[f"{metric}{end}"]) for end in ("", "_low", "_high"))) for metric in wanted
+            metric: Interval(*(_number(metrics, f"{metric}{end}") for end in ("", "_low", "_high")))
+            for metric in wanted
         }
-        return ArmScores(name, means, int(metrics["num_images"]), suite, int(metrics["num_missing"]))
+        num_pictures, num_missing = (int(_number(metrics, name)) for name in ("num_images", "num_missing"))
+        return ArmScores(name, means, num_pictures, suite, num_missing, footing)
     except KeyError as error:
-        raise ValueError(f"metrics of {name} lack {error}; run evaluate again") from error
+        raise ValueError(f"metrics of {name} lack {error}; evaluate or score it again") from error
 
 
-def as_metrics(scores: ArmScores) -> dict[str, float | str]:
-    """The content of a ``metrics.json``: three numbers per metric, numbers of pictures, and the suite if not ours."""
-    flat: dict[str, float | str] = {}
+def _number(metrics: Mapping[str, JSON], name: str) -> float:
+    value = metrics[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} should be a number, not {value!r}; evaluate or score it again")  # noqa: TRY004
+    return value
+
+
+def as_metrics(scores: ArmScores) -> dict[str, JSON]:
+    """The content of a ``metrics.json``: three numbers per metric, numbers of pictures, footing, suite if not ours."""
+    flat: dict[str, JSON] = {}
     for metric, interval in scores.means.items():
         flat |= {
             metric: round(interval.value, 6),
             f"{metric}_low": round(interval.low, 6),
             f"{metric}_high": round(interval.high, 6),
         }
-    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing}
+    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing, "footing": dict(scores.footing)}
     return flat if scores.suite == PEOPLE else flat | {"suite": scores.suite}
 
 
@@ -108,8 +123,30 @@ def as_headline(scores: ArmScores) -> dict[str, dict[str, float]]:
     return {scores.name.removeprefix("train_"): means}
 
 
+def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
+    """The arms that stand on the same footing as the first of their suite, and a line for each that is left out.
+
+    Where a suite was answered by arms of the pipeline, these should come first.
+    """
+    first: dict[str, ArmScores] = {}
+    kept, lines = [], []
+    for arm in arms:
+        if not arm.footing:
+            reason = "it is older than this version and does not tell its prompts and judges"
+        else:
+            wanted = first.setdefault(arm.suite, arm)
+            names = sorted(arm.footing.keys() | wanted.footing.keys())
+            others = [name for name in names if arm.footing.get(name) != wanted.footing.get(name)]
+            reason = f"not the same {', '.join(others)} as {wanted.name}" if others else ""
+        if reason:
+            lines.append(f"{arm.name} is left out: {reason}; evaluate or score it again")
+        else:
+            kept.append(arm)
+    return kept, lines
+
+
 def text_table(arms: Sequence[ArmScores]) -> str:
-    """For each suite one line per arm: every metric and half the width of its interval."""
+    """For each suite its policy, below one line per arm: every metric and half the width of its interval."""
     lines = []
     for suite in sorted({arm.suite for arm in arms}, key=lambda name: (name != PEOPLE, name)):
         if suite != PEOPLE:
@@ -121,6 +158,7 @@ def text_table(arms: Sequence[ArmScores]) -> str:
         for arm in answered:
             cells = "".join(f"{_cell(arm.means.get(metric)):>15}" for metric in columns)
             lines.append(f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}{cells}")
+        lines.append(POLICY if suite == PEOPLE else POLICY_WHOLE)
     return "\n".join(lines)
 
 
