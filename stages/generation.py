@@ -129,10 +129,17 @@ def draw(
 
 
 def picture_files(out: Path, attention: Path | None, num_references: int) -> list[Path]:
-    """Where the picture goes and, if a folder is named for them, its attention maps, in the order of references."""
+    """Where the picture goes and, if a folder is named for them, its attention maps, in the order of references.
+
+    Raises:
+        ValueError: the picture would be replaced by a map.
+    """
     if attention is None:
         return [out]
-    return [out, *(attention / f"reference_{number}.png" for number in range(1, num_references + 1))]
+    maps = [attention / f"reference_{number}.png" for number in range(1, num_references + 1)]
+    if out.absolute() in [file.absolute() for file in maps]:
+        raise ValueError(f"{out} is where an attention map goes; choose another --out or --attention")
+    return [out, *maps]
 
 
 def write(drawn: MultiCrafterOutput, files: Sequence[Path]) -> list[str]:

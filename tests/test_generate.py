@@ -220,6 +220,7 @@ def side_by_side(project):
         (None, {"out": "picture.emf"}, "should end as a picture does"),
         (None, {"out": "0.png/picture.png"}, "0.png/picture.png: Not a directory"),
         (None, {"out": "adapter.png"}, "adapter.png is a folder"),
+        (None, {"out": "reference_1.png", "more": ["--attention", "."]}, "where an attention map goes"),
         (None, {"more": ["--attention", "0.png"]}, "0.png/reference_1.png: Not a directory"),
         (None, {"more": ["--attention", "maps"]}, "maps/reference_2.png is a folder"),
     ],
