@@ -219,6 +219,26 @@ def test_logs_that_cannot_be_read_yet_are_read_later_and_lost_ones_named(caplog)
     assert caplog.messages == ["DVC has no log of moe-s0, moe-s2; what they computed is not counted"]
 
 
+def test_nothing_is_given_to_workers_that_are_about_to_leave():
+    repository, waited = FakeRepository(), []
+    repository.workers = True
+
+    def look():
+        waited.append(len(repository.calls))
+        repository.workers = repository.workers and len(waited) < 4
+        return Queue(dict(repository.tasks), repository.workers)
+
+    whole, repository.queue = repository.queue, look
+
+    def enqueue(experiment):
+        repository.queue = whole
+        FakeRepository.enqueue(repository, experiment)
+
+    repository.enqueue = enqueue
+    Study(repository, trials(read_plan(PLAN))).run(lambda state: None, poll_s=0)
+    assert waited == [0, 0, 0, 0]
+
+
 def test_a_task_on_no_list_for_a_moment_is_not_queued_twice():
     repository = FakeRepository()
     repository.tasks, repository.workers = {"moe-s1": "Queued", "moe-s2": "Queued"}, True

@@ -28,6 +28,11 @@ class Queue:
     """Status by experiment; of several tasks of one name, the one that promises most."""
     has_workers: bool
 
+    @property
+    def has_idle_workers(self) -> bool:
+        """Whether there are workers, and nothing to do for them."""
+        return self.has_workers and not {"Queued", "Running"} & set(self.tasks.values())
+
 
 class Repository:
     """A checkout with a DVC pipeline."""

@@ -2,8 +2,11 @@
 
 DVC knows nothing of "the rest of a study": what is done are the experiments of the current commit, what is under way
 are the tasks of the queue, and the rest is queued. So an interrupted study goes on where it stood, and stages that
-experiments share come out of the run-cache. DVC lists what runs before what waits, so a task that starts between the
-two is on neither list: only what two looks in a row do not find is queued.
+experiments share come out of the run-cache.
+
+DVC lists what runs before what waits, so a task that starts between the two is on neither list: while somebody works,
+only what two looks in a row do not find is queued. And a worker without a task is about to leave and may take with it
+what it is given then: nothing is queued before those of an earlier study have left.
 
 Two experiments that finish the same stage at the same moment can trip over each other in the run-cache (one takes the
 other's half-written entry for damaged and deletes it); such a task fails, is queued once more, and finds its earlier
@@ -26,6 +29,7 @@ ATTEMPTS = 3
 """How often an experiment is queued before the study gives up."""
 PATIENCE_S = 60.0
 """After so long without a worker, none is coming: workers are started again, and running tasks have been abandoned."""
+NOTHING = Queue({}, has_workers=False)
 LOOKS = 5
 """How often a log is looked for."""
 RAN = re.compile(r"^Running stage '([^'@]+)")
@@ -71,6 +75,7 @@ class Study:
             ValueError: a result of this name belongs to another plan.
         """
         last: dict[str, str] = {}
+        self._start = time.monotonic()
         base = self.repository.commit()
         while True:
             if (now := self.repository.commit()) != base:
@@ -78,10 +83,10 @@ class Study:
                     f"the checkout went from {base[:7]} to {now[:7]} while experiments of the former ran; "
                     f"`git checkout {base[:7]}` and run this again to go on"
                 )
-            queue = self.repository.queue()  # before the results: who succeeded by then has one now
-            found = self.repository.finished()
-            done = {name: found[name] for name in self.experiments if name in found}
-            self._check(done)
+            queue, done = NOTHING, self._done()
+            if len(done) < len(self.experiments):
+                queue = self.repository.queue()
+                done = self._done()  # after the queue: who has succeeded by then has a result now
             state = {name: queue.tasks.get(name, "missing") for name in self.experiments if name not in done}
             shown = dict.fromkeys(done, "done") | state
             if shown != last:
@@ -112,11 +117,15 @@ class Study:
             return False
         return True
 
-    def _check(self, done: dict[str, str]) -> None:
+    def _done(self) -> dict[str, str]:
+        """Commits of what has ended well, each looked at once."""
+        found = self.repository.finished()
+        done = {name: found[name] for name in self.experiments if name in found}
         for name in done.keys() - self._checked:
             if fault := self.experiments[name].differs(self.repository.params(done[name])):
                 raise ValueError(f"{name} was run with {fault}; `dvc exp remove {name}` and run this again")
             self._checked.add(name)
+        return done
 
     def _advance(self, state: dict[str, str], queue: Queue) -> None:
         """Queue what is in nobody's hands and see to it that somebody works."""
@@ -125,15 +134,18 @@ class Study:
             self._last_worker = now
         nobody = now - self._last_worker >= self.patience_s
         missing = {name for name, status in state.items() if status == "missing"}
-        gone, unsure = missing & self._missing, missing - self._missing
+        is_still = not self._begun and not queue.has_workers
+        gone = missing if is_still else missing & self._missing
         self._missing = missing
+        if not self._begun and queue.has_idle_workers and now - self._start < self.patience_s:
+            return
         for name, status in state.items():
             if status == "Running" and nobody and self._last_worker > float("-inf"):
                 logger.warning("%s was abandoned by its worker", name)
                 self.repository.give_up(name)
             elif status in ("Failed", "Success") or name in gone:
                 self._enqueue(name, known=name not in gone)
-        if (nobody or not self._begun) and not unsure:
+        if (nobody or not self._begun) and gone == missing:
             # Those of an earlier study may be fewer; DVC starts only what is missing.
             self.repository.start_workers()
             self._begun = True
