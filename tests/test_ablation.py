@@ -247,6 +247,14 @@ def test_a_task_on_no_list_for_a_moment_is_not_queued_twice():
     assert sorted([*repository.calls, "moe-s1", "moe-s2"]) == sorted(commits)
 
 
+def test_a_task_that_starts_right_after_it_was_queued_is_not_queued_twice():
+    repository = FakeRepository()
+    start = repository.start_workers
+    repository.start_workers = lambda: (repository.starting.update(repository.calls[-1:]), start())
+    commits = run_study(repository)
+    assert sorted(repository.calls) == sorted(commits)
+
+
 def test_what_fails_again_and_again_ends_the_study_by_name():
     repository = FakeRepository(ippo_s0=["Failed"] * ATTEMPTS)
     with pytest.raises(RuntimeError, match=f"ippo-s0 failed {ATTEMPTS} times; see `dvc queue logs ippo-s0`"):
