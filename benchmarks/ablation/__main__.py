@@ -59,7 +59,9 @@ def ablation(plan_file: Path, out: Path, poll_s: float) -> str:
             f"run `dvc repro` or `dvc pull` first: {missing[0]} and {len(missing) - 1} more are not in the cache"
         )
     say, wanted = progress(), trials(plan)
-    shared, study = Study(repository, [preparation(plan)]), Study(repository, wanted)
+    # One job computes by itself but once what all share; several would do so side by side.
+    shared = Study(repository, [preparation(plan)] if plan.jobs > 1 else [])
+    study = Study(repository, wanted)
     shared.run(say, poll_s)
     commits = study.run(say, poll_s)
     tables = [read_rows(ROOT, trial, commits[trial.name]) for trial in wanted]
