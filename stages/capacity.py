@@ -25,7 +25,7 @@ from mcpipe.flux.budget import (
     plan,
     reinforcement_plan,
     sizes,
-)  # fmt: skip
+)
 from mcpipe.params import check_params
 from mcpipe.records import JSON
 from mcpipe.train.machine import this_machine

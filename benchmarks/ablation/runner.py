@@ -133,12 +133,12 @@ class Study:
         if queue.has_workers:
             self._last_worker = now
         nobody = now - self._last_worker >= self.patience_s
+        if not self._begun and queue.has_idle_workers and now - self._start < self.patience_s:
+            return
         missing = {name for name, status in state.items() if status == "missing"}
         is_still = not self._begun and not queue.has_workers
         gone = missing if is_still else missing & self._missing
         self._missing = missing - gone  # which are queued now, and may start before the next look
-        if not self._begun and queue.has_idle_workers and now - self._start < self.patience_s:
-            return
         for name, status in state.items():
             if status == "Running" and nobody and self._last_worker > float("-inf"):
                 logger.warning("%s was abandoned by its worker", name)
