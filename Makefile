@@ -33,7 +33,7 @@ test-remotes: setup ## install DVC's remotes and test them against an S3 and a W
 	python -m pytest tests/test_remotes.py
 
 ablation: setup ## the paper's ablation on the tiny zoo, through DVC's queue; goes on where it was interrupted
-	python -m benchmarks.ablation
+	python -m studies.ablation
 
 lint: setup ## style and types
 	ruff check .

@@ -176,12 +176,12 @@ def naive(folder: Path) -> None:
     import av
     import torch
 
+    from mcpipe.core.offline import stay_offline
     from mcpipe.curate.captions import CAPTION_INSTRUCTION
     from mcpipe.models.captioner import Qwen2_5VL
     from mcpipe.models.faces import InsightFaces
     from mcpipe.models.pose import UltralyticsPose
     from mcpipe.models.segmenter import Sam2
-    from mcpipe.offline import stay_offline
 
     stay_offline()
     torch.set_num_threads(1)

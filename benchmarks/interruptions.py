@@ -28,9 +28,9 @@ sys.path.insert(0, str(ROOT))
 os.environ["MCPIPE_ENGINE"] = "inline"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from mcpipe.offline import stay_offline
-from mcpipe.store import PROGRESS
-from stages.curation import SETTINGS, curate, read_settings
+from mcpipe.cli.curate import SETTINGS, curate, read_settings
+from mcpipe.core.offline import stay_offline
+from mcpipe.execution.store import PROGRESS
 
 LIBRARIES = (
     "av",

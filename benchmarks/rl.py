@@ -32,6 +32,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mcpipe.core.offline import stay_offline
+from mcpipe.core.params import read_params
+from mcpipe.core.report import Report
 from mcpipe.flux.adapters import load_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.encoders import decode_latents
@@ -45,13 +48,10 @@ from mcpipe.objectives import sde
 from mcpipe.objectives.advantage import combined_advantage
 from mcpipe.objectives.flow import schedule
 from mcpipe.objectives.gspo import clipped_objective
-from mcpipe.offline import stay_offline
-from mcpipe.params import read_params
-from mcpipe.report import Report
-from mcpipe.train.learner import Learner
-from mcpipe.train.rewards import FaceJudge, Judges, Prompt, rewards
-from mcpipe.train.rl_params import TrainRLParams
-from mcpipe.train.rollout import Noise
+from mcpipe.train.rl.learner import Learner
+from mcpipe.train.rl.params import TrainRLParams
+from mcpipe.train.rl.rewards import FaceJudge, Judges, Prompt, rewards
+from mcpipe.train.rl.rollout import Noise
 from stages.s10_train_rl import read_prompts
 
 ROOT = Path(__file__).resolve().parent.parent

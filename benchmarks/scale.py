@@ -4,7 +4,7 @@
 
 A record has what a small sample has, a picture (16 x 16, random, so that it does not compress), 64 numbers and a
 description: three members of 1.3 KB together, 3.5 KB in a tar. Measured are time and peak memory of writing, reading
-and a fully shuffled pass (through `mcpipe.shards`), of ``dvc add``, of ``dvc status`` with nothing changed, and of
+and a fully shuffled pass (through `mcpipe.core.shards`), of ``dvc add``, of ``dvc status`` with nothing changed, and of
 ``dvc push`` to a folder, twice. Loose files hold the same members, one file each. Every measurement is a process of its
 own, and starting it is part of the figure; the lines take that out. CPU seconds do not suffer from other work on the
 machine, seconds do.
@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mcpipe.packing import pack
-from mcpipe.records import Record
-from mcpipe.shards import Rows, read_shards, write_shards
+from mcpipe.core.packing import pack
+from mcpipe.core.records import Record
+from mcpipe.core.shards import Rows, read_shards, write_shards
 
 PER_SHARD = 1000
 SIDE_PX = 16

@@ -12,9 +12,9 @@ import sys
 import typing
 from pathlib import Path
 
-from mcpipe.offline import stay_offline
-from mcpipe.params import Params, read_params
-from mcpipe.threads import one_thread
+from mcpipe.core.offline import stay_offline
+from mcpipe.core.params import Params, read_params
+from mcpipe.core.threads import one_thread
 from stages import STAGES
 
 SETTINGS = Path("params.yaml")

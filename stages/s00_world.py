@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from mcpipe.progress import track
-from mcpipe.shards import whole_folder
+from mcpipe.core.progress import track
+from mcpipe.core.shards import whole_folder
 from mcpipe.world.captions import LASTING, attributes, describe_face, describe_person
 from mcpipe.world.clips import ClipSpec, ClipTruth, WorldParams, clip_specs, told_people, write_clip
 from mcpipe.world.identities import sample_identity, world_rng

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from mcpipe.engine import kept
+from mcpipe.core.records import Record
+from mcpipe.core.report import Report
+from mcpipe.core.shards import Row, Rows, whole_folder, write_shards
+from mcpipe.execution.engine import kept
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.encode import EncodeParams, encoded_empty, encoded_sample
-from mcpipe.records import Record
-from mcpipe.report import Report
-from mcpipe.shards import Row, Rows, whole_folder, write_shards
 
 
 def run(samples: Path, generator: Path, encode: Path, params: EncodeParams) -> None:

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcpipe.fingerprint import fingerprint
+from mcpipe.core.report import Report
+from mcpipe.execution.fingerprint import fingerprint
+from mcpipe.execution.store import progress_of
 from mcpipe.flux.backbone import load_generator
-from mcpipe.report import Report
-from mcpipe.store import progress_of
 from mcpipe.train import single
-from mcpipe.train.batches import read_encoded
 from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.machine import join
-from mcpipe.train.pictures import Painter
-from stages.training import output, save_whole_adapter, watched, with_encoder
+from mcpipe.train.data import read_encoded
+from mcpipe.train.outputs import output, save_whole_adapter, watched, with_encoder
+from mcpipe.train.previews import Painter
+from mcpipe.train.runtime import join
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from mcpipe.fingerprint import fingerprint
+from mcpipe.core.report import Report
+from mcpipe.core.shards import read_shards
+from mcpipe.execution.fingerprint import fingerprint
+from mcpipe.execution.store import progress_of
 from mcpipe.flux.adapters import AdapterSpec, load_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.network import ReferenceFlux
@@ -20,17 +23,14 @@ from mcpipe.models.clip import Clip
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.hps import HpsV2_1
 from mcpipe.models.protocols import FaceAnalyser, Picture
-from mcpipe.report import Report
-from mcpipe.shards import read_shards
-from mcpipe.store import progress_of
-from mcpipe.train import rl
 from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import curves
-from mcpipe.train.learner import Learner, Row
-from mcpipe.train.machine import is_main, join
-from mcpipe.train.rewards import FaceJudge, Judges, Prompt
-from mcpipe.train.rl_params import TrainRLParams
-from stages.training import output, save_whole_adapter
+from mcpipe.train.outputs import output, save_whole_adapter
+from mcpipe.train.rl import trainer as rl
+from mcpipe.train.rl.learner import Learner, Row
+from mcpipe.train.rl.params import TrainRLParams
+from mcpipe.train.rl.rewards import FaceJudge, Judges, Prompt
+from mcpipe.train.runtime import is_main, join
 
 ROWS, PICTURES = "rewards.jsonl", "pictures"
 

@@ -5,14 +5,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mcpipe.bench.ablation import Ablation
-from mcpipe.bench.figures import Plot, funnel_plot, interval_plot, similarity_plot, similarity_shares
-from mcpipe.bench.gallery import ReportParams, map_sheet, maps, sheet
-from mcpipe.bench.page import Account, Page, Study, render, title_of
+from mcpipe.bench.results import read_scores
 from mcpipe.bench.tables import LABELS, PEOPLE, changes
-from mcpipe.report import Report
-from mcpipe.shards import whole_folder
-from stages.report_inputs import (
+from mcpipe.core.report import Report
+from mcpipe.core.shards import whole_folder
+from mcpipe.report.ablation import Ablation
+from mcpipe.report.figures import Plot, funnel_plot, interval_plot, similarity_plot, similarity_shares
+from mcpipe.report.gallery import ReportParams, map_sheet, maps, sheet
+from mcpipe.report.inputs import (
     AttentionMaps,
     PictureScores,
     Scores,
@@ -27,7 +27,7 @@ from stages.report_inputs import (
     read_rows,
     read_samples,
 )
-from stages.results import read_scores
+from mcpipe.report.page import Account, Page, Study, render, title_of
 
 logger = logging.getLogger(__name__)
 

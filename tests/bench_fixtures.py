@@ -7,14 +7,14 @@ import av
 import numpy as np
 from safetensors.numpy import save_file
 
-from mcpipe.bench.bootstrap import IntervalParams
-from mcpipe.bench.gallery import ReportParams
+from mcpipe.bench.intervals import IntervalParams
 from mcpipe.bench.metrics import Score
-from mcpipe.fingerprint import content_digest
-from mcpipe.records import Record
-from mcpipe.report import Report
-from mcpipe.shards import write_shards
-from stages.s12_evaluate import SCORED, Judged, write_results
+from mcpipe.core.records import Record
+from mcpipe.core.report import Report
+from mcpipe.core.shards import write_shards
+from mcpipe.execution.fingerprint import content_digest
+from mcpipe.report.gallery import ReportParams
+from mcpipe.steps.evaluate import SCORED, Judged, write_results
 
 ARMS = ["train_single", "train_multi", "train_rl"]
 INTERVAL = IntervalParams(resamples=200, seed=0)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mcpipe.engine import decided
-from mcpipe.params import Params
-from mcpipe.records import Record, Rejection
-from mcpipe.report import Report
-from mcpipe.shards import Rows, whole_folder, write_shards
-from mcpipe.store import progress_of
+from mcpipe.core.params import Params
+from mcpipe.core.records import Record, Rejection
+from mcpipe.core.report import Report
+from mcpipe.core.shards import Rows, whole_folder, write_shards
+from mcpipe.execution.engine import decided
+from mcpipe.execution.store import progress_of
 
 
 class CheapParams(Params):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpipe.offline import stay_offline
+from mcpipe.core.offline import stay_offline
 
 stay_offline()
 

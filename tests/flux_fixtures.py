@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcpipe.records import Record
-from mcpipe.shards import write_shards
+from mcpipe.core.records import Record
+from mcpipe.core.shards import write_shards
 
 IMAGE_SIZE, REFERENCE_SIZE = 32, 16
 """Pixels; with an f4 VAE these are 16 and 4 tokens."""

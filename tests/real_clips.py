@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from stand_ins import KeypointSegmenter, TemplateCaptioner
 
-from mcpipe.cli import curation_arguments
-from stages.curation import Adapters, command
+from mcpipe.cli.__main__ import curation_arguments
+from mcpipe.cli.curate import Adapters, command
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 POSE = REAL / "ckpt" / "yolov8n-pose.pt"

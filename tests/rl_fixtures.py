@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
+from mcpipe.core.report import Report
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
-from mcpipe.report import Report
-from mcpipe.train.learner import Learner
-from mcpipe.train.rewards import Judges, Prompt
-from mcpipe.train.rl_params import TrainRLParams
+from mcpipe.train.rl.learner import Learner
+from mcpipe.train.rl.params import TrainRLParams
+from mcpipe.train.rl.rewards import Judges, Prompt
 
 RL = {
     "seed": 0,

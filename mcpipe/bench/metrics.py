@@ -19,13 +19,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
-from mcpipe.bench.bootstrap import Interval, IntervalParams, mean_interval
 from mcpipe.bench.copying import background, background_distance, copied, pose_distance, same_and_cross, swapped
+from mcpipe.bench.intervals import Interval, IntervalParams, mean_interval
 from mcpipe.bench.landmarks import face_landmarks
 from mcpipe.bench.tables import AVERAGED, COLUMNS
+from mcpipe.core.records import Record
 from mcpipe.models.protocols import FaceAnalyser, Faces, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 from mcpipe.objectives.reward import identity_reward, match
-from mcpipe.records import Record
 
 
 @dataclass(frozen=True)

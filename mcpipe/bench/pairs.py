@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from mcpipe.bench.balance import Labels, balanced_faces, even_pairs
-from mcpipe.params import Params
+from mcpipe.core.params import Params
 
 Pair = tuple[str, str]
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mcpipe.bench.bootstrap import Interval, IntervalParams, mean_change
-from mcpipe.records import JSON
+from mcpipe.bench.intervals import Interval, IntervalParams, mean_change
+from mcpipe.core.records import JSON
 
 AVERAGED = ("clip_t", "face_sim", "dino_i", "clip_i", "hps")
 """The columns of the paper's tables for people; "overall" is their plain mean, as in the paper's last column."""

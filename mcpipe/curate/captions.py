@@ -11,7 +11,7 @@ from collections import Counter
 
 from pydantic import Field
 
-from mcpipe.params import Params
+from mcpipe.core.params import Params
 
 CAPTION_INSTRUCTION = (
     "The first {num_subjects} pictures each show one person, the last picture shows all {num_subjects} of them "

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from pydantic import Field
 
+from mcpipe.core.params import Params
 from mcpipe.curate.sharpness import softness
-from mcpipe.params import Params
 
 SOFTNESS_HEIGHT_PX = 256
 """Height at which the softness of frames is measured, so that resolution matters little."""

@@ -7,10 +7,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
+from mcpipe.core.params import Params
 from mcpipe.curate.recognisers import PerRecogniser
 from mcpipe.curate.samples import padded_square
 from mcpipe.curate.sharpness import blockiness, softness
-from mcpipe.params import Params
 
 FACE_PX = 80
 """Height at which a face's texture is judged, about that at which recognisers see it."""

@@ -10,8 +10,8 @@ from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from mcpipe.core.params import Params
 from mcpipe.curate.recognisers import PerRecogniser
-from mcpipe.params import Params
 
 FACE_MARGIN = 1.5
 """Side of a face reference in units of the face's longer side: room for hair and chin."""

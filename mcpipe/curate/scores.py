@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mcpipe.records import JSON, Rejection
+from mcpipe.core.records import JSON, Rejection
 
 DIGITS = 4
 

@@ -18,13 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mcpipe.core.params import Params
 from mcpipe.flux.backbone import FluxPipeline, FluxTransformer2DModel
 from mcpipe.flux.mismatch import generator_mark, mismatch
 from mcpipe.flux.moe_lora import MoELoraConfig, expert_layers
 from mcpipe.flux.tokens import Positions
 from mcpipe.flux.uno import from_uno, is_uno
 from mcpipe.objectives.moe import Router
-from mcpipe.params import Params
 
 PLAIN_FILE = "pytorch_lora_weights.safetensors"
 EXPERTS_FILE = "multicrafter_experts.safetensors"

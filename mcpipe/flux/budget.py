@@ -10,10 +10,10 @@ from typing import Literal, cast
 
 import torch
 
+from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec, add_adapter, trainable
 from mcpipe.flux.backbone import FluxTransformer2DModel
 from mcpipe.flux.moe_lora import expert_layers
-from mcpipe.records import JSON
 
 GB = 1e9
 """Bytes; as GPUs are sold, a little less than a GiB."""

@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from mcpipe.core.params import Params
+from mcpipe.core.records import Record
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import encode_pictures, encode_texts
 from mcpipe.flux.tokens import Grid, layout
-from mcpipe.params import Params
-from mcpipe.records import Record
 
 EMPTY = "_empty"
 """Key of the record that holds the embeddings of the empty text."""

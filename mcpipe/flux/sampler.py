@@ -8,13 +8,13 @@ from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor
 
+from mcpipe.core.params import Params
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import decode_latents, encode_pictures, encode_texts
 from mcpipe.flux.network import Conditions, ReferenceFlux, padded_references
 from mcpipe.flux.tokens import layout, pack, unpack
 from mcpipe.objectives import sde
 from mcpipe.objectives.flow import schedule
-from mcpipe.params import Params
 
 
 class SampleParams(Params):

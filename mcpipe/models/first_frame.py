@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mcpipe.models.orientation import square_pixels, turned
 from mcpipe.models.protocols import Picture
-from mcpipe.models.upright import square_pixels, turned
 from mcpipe.models.video import LARGEST_FRAME_PX
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from mcpipe.models.orientation import square_pixels, turned
 from mcpipe.models.protocols import Picture
-from mcpipe.models.upright import square_pixels, turned
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from mcpipe.records import JSON
-from mcpipe.train.machine import agreed, collected, is_main, spread
+from mcpipe.core.records import JSON
+from mcpipe.train.runtime import agreed, collected, is_main, spread
 
 Batch = TypeVar("Batch", covariant=True)
 

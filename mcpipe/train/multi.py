@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from mcpipe.core.params import Params
+from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.attention import AttentionCapture, attention_maps
 from mcpipe.flux.backbone import FluxPipeline
@@ -22,11 +24,9 @@ from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import flow_loss, noised
 from mcpipe.objectives.idar import Norm, attention_inside, attention_loss, peak_inside
-from mcpipe.params import Params
-from mcpipe.records import JSON
-from mcpipe.train.batches import Batch, Draws, EncodedSet, collate, draw
 from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.fit import Losses, OnStep
+from mcpipe.train.data import Batch, Draws, EncodedSet, collate, draw
+from mcpipe.train.loop import Losses, OnStep
 from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, predicted, train
 
 NUM_MAPS = 4

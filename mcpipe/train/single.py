@@ -10,15 +10,15 @@ from pathlib import Path
 from pydantic import Field
 from torch import nn
 
+from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec, add_adapter, start_lora
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import Positions, layout
 from mcpipe.objectives.flow import flow_loss
-from mcpipe.records import JSON
-from mcpipe.train.batches import Batch, EncodedSet
 from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.fit import Losses, OnStep
+from mcpipe.train.data import Batch, EncodedSet
+from mcpipe.train.loop import Losses, OnStep
 from mcpipe.train.supervised import SupervisedParams, predicted, train
 
 

@@ -7,17 +7,17 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from mcpipe.core.params import Params
+from mcpipe.core.progress import Note, track
+from mcpipe.core.records import JSON
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.objectives.flow import flow_loss, noised
-from mcpipe.params import Params
-from mcpipe.progress import Note, track
-from mcpipe.records import JSON
 from mcpipe.train.averaging import keep_average, take_average
-from mcpipe.train.batches import Batch, Draws, EncodedSet, Share, batch_at, collate, draw
 from mcpipe.train.checkpoint import Checkpoint
 from mcpipe.train.curves import Ends
-from mcpipe.train.fit import Losses, OnStep, engine_for, fit
-from mcpipe.train.machine import as_written, is_main, this_machine
+from mcpipe.train.data import Batch, Draws, EncodedSet, Share, batch_at, collate, draw
+from mcpipe.train.loop import Losses, OnStep, engine_for, fit
+from mcpipe.train.runtime import as_written, is_main, this_machine
 
 NUM_SCORED = 16
 """Held-out samples on which references, attention and experts are judged before and after training."""

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from pydantic import Field
 
-from mcpipe.params import Params
+from mcpipe.core.params import Params
 from mcpipe.world.attributes.skin import skin_tone
 from mcpipe.world.backgrounds import PLACES
 from mcpipe.world.identities import Identity, sample_identity, world_rng

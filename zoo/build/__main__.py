@@ -10,8 +10,8 @@ import sys
 import typing
 from pathlib import Path
 
-from mcpipe.offline import stay_offline
-from mcpipe.params import Params, read_params
+from mcpipe.core.offline import stay_offline
+from mcpipe.core.params import Params, read_params
 
 SETTINGS = Path("params.yaml")
 logger = logging.getLogger("zoo")

@@ -24,9 +24,9 @@ from transformers import (
 )
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
 from zoo.build.apart import set_apart
 from zoo.build.captioner_scores import inputs_of, measure
 from zoo.build.captioner_vision import PICTURES, make_image_processor, read_tower

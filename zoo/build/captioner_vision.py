@@ -16,8 +16,8 @@ from transformers import Qwen2VLImageProcessor
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel as VisionTower
 
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Measured, write_measured
 from zoo.build.conversations import Conversation, caption, numbered
 from zoo.build.pictures import Pictures, read_pictures

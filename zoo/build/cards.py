@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mcpipe.params import Params
+from mcpipe.core.params import Params
 
 FIGURES = "metrics.json"
 CURVES = "curves.json"

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.pictures import SQUARE, Pictures, on_white, read_pictures
 from zoo.build.sightings import Heads, Sighting, in_reference, in_scene

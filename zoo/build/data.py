@@ -17,9 +17,9 @@ import numpy as np
 from insightface.utils import face_align
 from pydantic import Field
 
-from mcpipe.params import Params
-from mcpipe.progress import track
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.progress import track
+from mcpipe.core.shards import whole_folder
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import RenderedFrame, Scene, render, render_portrait, sample_scene
 

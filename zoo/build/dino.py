@@ -6,7 +6,7 @@ import numpy as np
 from transformers import ViTConfig, ViTImageProcessor
 from transformers import ViTModel as Vit
 
-from mcpipe.shards import whole_folder
+from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Measured, write_card
 from zoo.build.likeness import MEAN, STD, LikenessParams, card, likeness_loss, make_traits, measure, settings
 from zoo.build.pictures import read_pictures

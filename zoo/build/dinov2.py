@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
-from mcpipe.shards import whole_folder
+from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Measured, write_card
 from zoo.build.likeness import MEAN, STD, LikenessParams, card, likeness_loss, make_traits, measure, settings
 from zoo.build.pictures import read_pictures

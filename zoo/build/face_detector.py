@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from zoo.build.data import Frames, read_frames
 from zoo.build.face_nets import ANCHORS, STRIDES, FaceDetector, ScrfdExport, export_onnx
 from zoo.build.training import FitParams, Loss, fit, half_precision, settle

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from zoo.build.data import ARC_SIZE
 from zoo.build.face_nets import EMBEDDING, FaceRecogniser, export_onnx
 from zoo.build.training import FitParams, Loss, fit, half_precision, settle

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from mcpipe.models.faces import InsightFaces
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
 from zoo.build.cards import CURVES, Card, Measured, write_card
 from zoo.build.data import read_frames
 from zoo.build.face_scores import scores

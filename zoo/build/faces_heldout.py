@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mcpipe.core.shards import whole_folder
 from mcpipe.models.faces import InsightFaces
-from mcpipe.shards import whole_folder
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import render, sample_scene
 from zoo.build import faces

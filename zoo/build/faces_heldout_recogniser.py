@@ -16,9 +16,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mcpipe.params import Params
-from mcpipe.progress import track
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.progress import track
+from mcpipe.core.shards import whole_folder
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import RenderedFrame, render, sample_scene
 from zoo.build.data import ARC_SIZE, JITTER_SHARE, NAMESPACE, SECONDS

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTokenizer, T5TokenizerFast
 
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from zoo.build.cards import FIGURES, Card, Measured, write_card
 from zoo.build.generator_data import Batch, Examples
 from zoo.build.generator_text import CLIP_WIDTH, T5_WIDTH, Text, read_text

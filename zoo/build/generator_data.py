@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, FluxPipeline
 from torch import Tensor
 from transformers import CLIPTokenizer, T5TokenizerFast
 
-from mcpipe.progress import track
+from mcpipe.core.progress import track
 from zoo.build.generator_text import portrait_caption, token_ids
 from zoo.build.pictures import Pictures
 from zoo.build.regions import regions_of

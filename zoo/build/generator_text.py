@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from mcpipe.world.captions import LASTING, VOCABULARY
 from zoo.build.cards import Measured, write_measured
 from zoo.build.pictures import Pictures, read_pictures

@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.clip import jittered
 from zoo.build.pictures import Pictures, read_pictures

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from mcpipe.params import Params
+from mcpipe.core.params import Params
 from mcpipe.world.captions import LASTING, VOCABULARY
 from zoo.build.cards import Card
 from zoo.build.pictures import Pictures, face_crop, on_white

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from mcpipe.params import Params
-from mcpipe.progress import track
+from mcpipe.core.params import Params
+from mcpipe.core.progress import track
 from mcpipe.world.captions import attributes, describe_face, describe_person, describe_scene
 from mcpipe.world.identities import GEOMETRY_RANGES, Identity, sample_identity, world_rng
 from mcpipe.world.scene import OBJECT_LABEL, RenderedFrame, Scene, mask_box, render, render_portrait, sample_scene

@@ -15,8 +15,8 @@ from ultralytics import YOLO, settings
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn.tasks import torch_safe_load
 
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.data import Frames, read_frames
 
@@ -91,7 +91,7 @@ class PoseParams(Params):
 def build(data: Path, out: Path, params: PoseParams) -> None:
     """Train on the frames of ``data``; write the checkpoint with its figures and card to ``out``."""
     torch.set_num_threads(1)
-    # Writes a file in the library's own folder for settings, see mcpipe.offline.
+    # Writes a file in the library's own folder for settings, see mcpipe.core.offline.
     settings.update({name: False for name in ("sync", "dvc", "mlflow", "tensorboard", "wandb") if name in settings})
     scratch = out.with_name(f"{out.name}.resume")
     with whole_folder(out) as folder, tempfile.TemporaryDirectory() as work:

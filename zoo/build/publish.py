@@ -9,7 +9,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from mcpipe.shards import whole_folder
+from mcpipe.core.shards import whole_folder
 from zoo.build.cards import CURVES, FIGURES
 
 logger = logging.getLogger(__name__)

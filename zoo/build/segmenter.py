@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from mcpipe.models.segmenter import Sam2
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
 from mcpipe.world.scene import OBJECT_LABEL, mask_box
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.data import MOST_PEOPLE, Frames, read_frames

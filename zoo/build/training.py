@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers.utils import logging as logging_of_transformers
 
-from mcpipe.params import Params
-from mcpipe.progress import track
+from mcpipe.core.params import Params
+from mcpipe.core.progress import track
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mcpipe.params import Params
-from mcpipe.shards import whole_folder
+from mcpipe.core.params import Params
+from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Measured, write_measured
 from zoo.build.pictures import SQUARE, Pictures, on_white, read_pictures
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle

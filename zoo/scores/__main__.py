@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mcpipe.offline import stay_offline
+from mcpipe.core.offline import stay_offline
 from zoo.scores.draw import Job
 from zoo.scores.figures import Figure, as_json, missed_bars, score_table
 

@@ -5,10 +5,10 @@ from itertools import islice
 
 import numpy as np
 
+from mcpipe.core.progress import track
 from mcpipe.curate.captions import CAPTION_INSTRUCTION, SUBJECT
 from mcpipe.curate.samples import cut_square, face_crop, square_window
 from mcpipe.models.captioner import Qwen2_5VL
-from mcpipe.progress import track
 from mcpipe.world.captions import describe_scene
 from mcpipe.world.identities import sample_identity
 from mcpipe.world.scene import render, sample_scene

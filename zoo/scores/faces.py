@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mcpipe.core.progress import track
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.models.video import read_clip
-from mcpipe.progress import track
 from mcpipe.world.scene import RenderedFrame, render
 from zoo.build.face_scores import Tally
 from zoo.build.pictures import FRAME

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from mcpipe.core.params import read_params
+from mcpipe.core.progress import track
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.models.pose import UltralyticsPose
 from mcpipe.models.segmenter import Sam2
-from mcpipe.params import read_params
-from mcpipe.progress import track
-from stages.s11_generate import GenerateParams
+from mcpipe.steps.generate import GenerateParams
 from zoo.build.training import batches
 from zoo.build.vae import as_tensor
 from zoo.scores.draw import GENERATED, Job, Square, squares

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from ultralytics.utils.metrics import OKS_SIGMA, ap_per_class, box_iou, kpt_iou
 
+from mcpipe.core.progress import track
 from mcpipe.models.pose import UltralyticsPose
 from mcpipe.models.protocols import People
-from mcpipe.progress import track
 from mcpipe.world.identities import sample_identity
 from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, render, sample_scene
 from zoo.build.data import SOFT_RANGE, SOFT_SHARE, sample_zoo_scene, softened

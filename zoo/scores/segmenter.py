@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from mcpipe.core.progress import track
 from mcpipe.models.segmenter import Sam2
-from mcpipe.progress import track
 from mcpipe.world.scene import OBJECT_LABEL, mask_box
 from zoo.build.segmenter import SMALLEST_AREA_PX, things
 from zoo.scores.draw import Job

@@ -1,0 +1,1 @@
+"""Experiments that train several arms through DVC and compare them."""

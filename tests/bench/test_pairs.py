@@ -1,0 +1,251 @@
+"""Who appears together, and the prompts."""
+
+from math import comb
+
+import numpy as np
+import pytest
+from bench_fixtures import scene
+from PIL import Image
+
+from mcpipe.bench.balance import balanced_faces, counts, evenness, largest_gap
+from mcpipe.bench.pairs import Split, SplitParams, all_pairs, num_held_out, pair_key, split_pairs
+from mcpipe.core.records import Rejection
+from mcpipe.core.report import Report, read_report
+from mcpipe.core.shards import read_shards
+from mcpipe.curate.captions import SentenceParams
+from mcpipe.models.protocols import Faces
+from mcpipe.steps.pairs import (
+    PairsParams,
+    attempt_seeds,
+    composition,
+    face_files,
+    face_of,
+    prompt_of,
+    write_faces,
+    write_prompts,
+)
+
+POOL = [f"face-{i:03d}" for i in range(160)]
+SENTENCE = SentenceParams(min_words=3, max_words=20, attempts=3, temperature=1.0, max_tokens=30, seed=0)
+
+
+# 160 people of two genders and three ages, as unevenly as they come.
+LABELS = {
+    face: {"gender": "woman" if i % 5 < 2 else "man", "age": ("young", "middle", "old")[i % 7 // 3]}
+    for i, face in enumerate(POOL)
+}
+
+
+def split_params(split="pair", num_bench=1000, num_rl=20000, seed=0, draw="even"):
+    return SplitParams(split=split, draw=draw, num_bench=num_bench, num_rl=num_rl, seed=seed)
+
+
+def pairs_params(**changes):
+    split = split_params(num_bench=2, num_rl=2)
+    rest = {
+        "min_face_score": 0.5,
+        "detection_size": 64,
+        "reference_size": 32,
+        "captioner_size": 40,
+        "records_per_shard": 2,
+        "attributes": ["hair", "age"],
+    }
+    return PairsParams(**(rest | {"split": split, "prompt": SENTENCE} | changes))
+
+
+class OneFacePerBlob:
+    """Finds a face for every pixel column that is pure red."""
+
+    def faces(self, picture):
+        columns = np.flatnonzero((picture == (255, 0, 0)).all(axis=2).any(axis=0))
+        boxes = np.array([[x - 4, 4, x + 4, 12] for x in columns], np.float32).reshape(-1, 4)
+        marks = np.zeros((len(boxes), 5, 2), np.float32)
+        return Faces(boxes, np.ones(len(boxes), np.float32), marks, np.ones((len(boxes), 4), np.float32) / 2)
+
+
+class Writer:
+    """Answers from a list, and remembers how it was asked."""
+
+    def __init__(self, *answers):
+        self.answers = answers
+        self.seeds = []
+
+    def answer(self, pictures, instruction, *, temperature, seed, max_tokens):
+        assert len(pictures) == 2
+        assert "2 pictures" in instruction
+        assert (temperature, max_tokens) == (SENTENCE.temperature, SENTENCE.max_tokens)
+        self.seeds.append(seed)
+        return self.answers[(len(self.seeds) - 1) % len(self.answers)]
+
+
+GOOD = "two people: a person with a hat; a person with glasses"
+
+
+@pytest.mark.parametrize("draw", ["random", "even"])
+def test_the_papers_pool_makes_the_papers_numbers(draw):
+    split = split_pairs(POOL, split_params(draw=draw), {})
+    assert len(all_pairs(POOL)) == len({frozenset(pair) for pair in all_pairs(POOL)}) == 12720
+    assert len(set(split.bench)) == 1000
+    assert len(set(split.rl)) == 11720
+    assert not set(split.bench) & set(split.rl)
+    appearances = [sum(face in pair for pair in split.bench) for face in POOL]
+    assert np.mean(appearances) == 12.5
+    assert (set(appearances) == {12, 13}) == (draw == "even")
+
+
+@pytest.mark.parametrize("draw", ["random", "even"])
+def test_identity_split_holds_out_46_faces_and_never_trains_on_them(draw):
+    split = split_pairs(POOL, split_params("identity", draw=draw), LABELS)
+    held_out = {face for pair in split.bench for face in pair}
+    trained = {face for pair in split.rl for face in pair}
+    assert num_held_out(1000) == len(held_out) == 46
+    assert comb(46, 2) == 1035
+    assert len(split.bench) == 1000
+    assert len(split.rl) == comb(114, 2) == 6441
+    assert not held_out & trained
+    assert not {face for pair in split.reserve for face in pair} & trained
+    assert len(split.reserve) == 35
+
+
+def test_an_even_draw_keeps_the_attributes_of_the_pool():
+    for attribute in ("gender", "age"):
+        whole = counts(attribute, POOL, LABELS)
+        gaps = {}
+        for kind in ("pair", "identity"):
+            split = split_pairs(POOL, split_params(kind), LABELS)
+            gaps[kind] = largest_gap(counts(attribute, [f for pair in split.bench for f in pair], LABELS), whole)
+        assert gaps["pair"] < 0.005
+        assert gaps["identity"] < 0.015
+    chosen = balanced_faces(POOL[:10], LABELS, 5, np.random.default_rng(0))
+    assert counts("gender", chosen, LABELS) == {"man": 3, "woman": 2}
+    assert sorted(balanced_faces(POOL[:10], {}, 10, np.random.default_rng(0))) == POOL[:10]
+
+
+def test_attributes_are_counted_and_nothing_is_invented():
+    labels = {"a": {"hair": "brown"}, "b": {"hair": "red"}, "c": {}}
+    told = composition(["hair", "age"], labels, "abc", {"bench": [("a", "b"), ("a", "c")], "rl": [("b", "c")]})
+    assert told["hair"]["pool"] == {"brown": 1, "not given": 1, "red": 1}
+    assert told["hair"]["bench"] == {"brown": 2, "not given": 1, "red": 1}
+    assert told["hair"]["rl"] == {"not given": 1, "red": 1}
+    assert told["hair"]["evenness_of_pool"] == 1
+    assert told["hair"]["largest_gap_bench"] == pytest.approx(1 / 6, abs=1e-4)
+    assert told["age"]["pool"] == {"not given": 3}
+    assert evenness({"x": 9, "y": 1}) == pytest.approx(0.469, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["pair", "identity"])
+def test_split_depends_on_the_seed_but_not_on_the_order_of_faces(kind):
+    params = split_params(kind, num_bench=30, num_rl=40)
+    split = split_pairs(POOL[:20], params, LABELS)
+    assert split_pairs(POOL[19::-1], params, LABELS) == split
+    assert split_pairs(POOL[:20], split_params(kind, num_bench=30, num_rl=40, seed=1), LABELS) != split
+    assert not set(split.bench) & set(split.rl)
+    assert len(set(split.bench)) == 30
+    assert len(set(split.rl)) == 40
+
+
+def test_too_few_faces_are_told_with_what_to_do():
+    with pytest.raises(ValueError, match=r"3 pairs.*asks for 4.*lower num_bench"):
+        split_pairs(POOL[:3], split_params(num_bench=4), {})
+    with pytest.raises(ValueError, match="leaves none for reinforcement"):
+        split_pairs(POOL[:3], split_params(num_bench=3), {})
+    with pytest.raises(ValueError, match="leaves none for reinforcement"):
+        split_pairs(POOL[:4], split_params("identity", num_bench=3), {})
+    with pytest.raises(ValueError, match=r"1 pairs.*asks for 3"):
+        split_pairs(POOL[:2], split_params("identity", num_bench=3), {})
+
+
+def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
+    writer = Writer("a person alone", GOOD)
+    record = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, SENTENCE)
+    assert record.text("prompt") == GOOD
+    assert record.texts("faces") == ["a", "b"]
+    assert writer.seeds == list(attempt_seeds("a+b", SENTENCE))[:2]
+    assert len({*attempt_seeds("a+b", SENTENCE), *attempt_seeds("a+c", SENTENCE)}) == 6
+
+
+def test_a_pair_without_a_usable_prompt_is_dropped_by_name_and_replaced_in_the_benchmark(tmp_path):
+    pool = {name: np.zeros((8, 8, 3), np.uint8) for name in "abcd"}
+    report = Report("pairs")
+    writer = Writer(GOOD, *["I cannot describe people"] * 3, *[GOOD] * 3)
+    split = Split(bench=[("a", "b"), ("a", "c")], rl=[("b", "d"), ("c", "d")], reserve=[("a", "d"), ("b", "d")])
+    chosen = write_prompts(split, pool, writer, tmp_path, report, pairs_params())
+    assert chosen == {"bench": [("a", "b"), ("a", "d")], "rl": [("b", "d"), ("c", "d")]}
+    assert [record.key for record in read_shards(tmp_path / "bench")] == ["a+b", "a+d"]
+    assert report.summary()["dropped"] == {"caption_refusal": 1}
+    assert isinstance(prompt_of(("a", "b"), [pool["a"]] * 2, Writer("no"), SENTENCE), Rejection)
+
+
+def test_a_pair_that_stands_in_is_not_trained_on(tmp_path):
+    pool = {name: np.zeros((8, 8, 3), np.uint8) for name in "abc"}
+    split = Split(bench=[("a", "b")], rl=[("a", "c"), ("b", "c")], reserve=[("b", "c"), ("a", "c")])
+    params = pairs_params(split=split_params(num_bench=2, num_rl=2))
+    chosen = write_prompts(split, pool, Writer(GOOD), tmp_path, Report("pairs"), params)
+    assert chosen == {"bench": [("a", "b"), ("b", "c")], "rl": [("a", "c")]}
+
+
+def test_every_picture_without_exactly_one_face_is_dropped_by_name(tmp_path):
+    for name, columns in {"one": [16], "none": [], "two": [8, 24]}.items():
+        picture = scene(0, 32, 32)[0]
+        picture[8, columns] = (255, 0, 0)
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    (tmp_path / "faces.csv").write_text("file,hair\none.png,brown\n")
+    pool, labels = write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
+    (record,) = read_shards(tmp_path / "out")
+    assert list(pool) == ["one"]
+    assert record.arrays["reference"].shape == (32, 32, 3)
+    assert pool["one"].shape == (40, 40, 3)
+    assert record.meta == {"file": "one.png", "attributes": {"hair": "brown"}}
+    assert record.arrays["landmarks"].shape == (5, 2)
+    assert labels == {"one": {"hair": "brown"}}
+    assert read_report(tmp_path / "out")["dropped"] == {"no_face": 1, "several_faces": 1, "unreadable": 1}
+
+
+def test_pictures_are_taken_as_people_see_them(tmp_path):
+    """Turned by EXIF, transparent, of 16 bits of grey."""
+    turned = Image.fromarray(scene(0, 40, 32)[0])
+    exif = turned.getexif()
+    seen = []
+
+    class Watcher:
+        def faces(self, picture):
+            seen.append(picture)
+            return Faces(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)), np.zeros((0, 4)))
+
+    plain = np.asarray(turned)
+    for orientation, upright in ((1, plain), (3, plain[::-1, ::-1]), (6, np.rot90(plain, -1)), (8, np.rot90(plain))):
+        exif[0x0112] = orientation
+        turned.save(tmp_path / "turned.png", exif=exif)
+        face_of(tmp_path / "turned.png", {}, Watcher(), pairs_params())
+        assert np.array_equal(seen.pop(), upright)
+    turned.save(tmp_path / "odd.png", exif=b"no EXIF at all")
+    Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.fromarray(np.array([[0, 0x1234, 0xFFFF]], np.uint16)).save(tmp_path / "deep.png")
+    for name in ("odd", "clear", "deep"):
+        face_of(tmp_path / f"{name}.png", {}, Watcher(), pairs_params())
+    odd, clear, deep = seen
+    assert np.array_equal(odd, plain)
+    assert (clear == 255).all()
+    assert deep[0].tolist() == [[0] * 3, [0x12] * 3, [255] * 3]
+
+
+def test_a_picture_too_large_to_open_is_dropped_by_name(tmp_path, monkeypatch):
+    Image.new("RGB", (20, 20)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    found = face_of(tmp_path / "huge.png", {}, OneFacePerBlob(), pairs_params())
+    assert found.reason == "unreadable"
+    assert found.detail.startswith("huge.png cannot be read: Image size (400 pixels) exceeds limit")
+
+
+def test_pictures_that_would_share_a_key_and_an_empty_folder_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no picture in"):
+        face_files(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        face_files(tmp_path / "absent")
+    for name in ("a.png", "a.jpg", "b+c.png"):
+        Image.fromarray(scene(0, 8, 8)[0]).save(tmp_path / name)
+    with pytest.raises(ValueError, match="one name"):
+        face_files(tmp_path)
+    (tmp_path / "a.jpg").unlink()
+    assert pair_key(tuple(face_files(tmp_path))) == "a+b%2Bc"

@@ -1,0 +1,130 @@
+"""Public benchmarks: their prompt files, read exactly, and how a whole picture is scored."""
+
+import json
+
+import numpy as np
+import pytest
+from fake_judges import Encoder, Finder, Heldout, Scorer
+from real_clips import REAL
+
+from mcpipe.bench.public_metrics import Given, WholeJudges, given, missing_whole, score_whole
+from mcpipe.bench.suites import PUBLIC, Subject, Task, dreambench, xversebench
+
+DREAM = [
+    {"prompt": "a mug and a cat on the moon", "image_paths": ["./photos/mug/02.jpg", "./photos/cat/00.jpg"]},
+    {"prompt": "a mug and a cat", "image_paths": ["./photos/mug/02.jpg", "./photos/cat/00.jpg"]},
+]
+XVERSE = [
+    {
+        "index": 7,
+        "input_images": [],
+        "position_delta": [0, -32],
+        "prompt": "A girl greets another girl beside a mug.",
+        "modulation": [
+            {
+                "type": "adapter",
+                "src_inputs": [
+                    {"image_path": "assets/human/00_girl.jpg", "caption": "a girl"},
+                    {"image_path": "assets/human/01_girl.jpg", "caption": "a girl"},
+                    {"image_path": "assets/object/00_mug.jpg", "caption": "a mug"},
+                ],
+                "use_words": [[0, "girl", "girl"], [1, "girl", "girl", 2], [2, "mug", "mug"]],
+            }
+        ],
+    }
+]
+
+
+def test_dreambench_is_read_in_the_order_of_the_file():
+    first, second = dreambench(json.dumps(DREAM))
+    subjects = (Subject("./photos/mug/02.jpg", "mug", False), Subject("./photos/cat/00.jpg", "cat", False))
+    assert first == Task("0000", "a mug and a cat on the moon", subjects)
+    assert (second.key, second.subjects) == ("0001", subjects)
+
+
+def test_xversebench_tells_people_from_things():
+    (task,) = xversebench(json.dumps(XVERSE))
+    assert (task.key, task.prompt) == ("0007", "A girl greets another girl beside a mug.")
+    assert [subject.is_person for subject in task.subjects] == [True, True, False]
+    assert task.subjects[2] == Subject("assets/object/00_mug.jpg", "a mug", False)
+
+
+@pytest.mark.parametrize(
+    ("suite", "content", "fault"),
+    [
+        ("dreambench", "no json", "Invalid JSON"),
+        ("dreambench", "[]", "the list is empty"),
+        ("dreambench", json.dumps([*DREAM, {"prompt": "a mug"}]), "2.image_paths: Field required"),
+        ("dreambench", json.dumps(XVERSE), "0.image_paths"),
+        ("dreambench", json.dumps([{**DREAM[0], "seed": 1}]), "0.seed: Extra inputs"),
+        ("xversebench", json.dumps(DREAM), "0.index"),
+        ("xversebench", json.dumps(XVERSE * 2), "two prompts have one index"),
+    ],
+)
+def test_another_file_is_refused_with_the_place_of_its_fault(suite, content, fault):
+    with pytest.raises(ValueError, match=fault):
+        PUBLIC[suite](content)
+
+
+def plain(colour):
+    return np.full((8, 8, 3), colour, np.uint8)
+
+
+RED, GREEN, BLUE = (plain(colour) for colour in ((200, 0, 0), (0, 200, 0), (0, 0, 200)))
+
+
+def test_a_whole_picture_is_compared_with_every_reference_and_the_mean_counts():
+    judges = WholeJudges(Encoder(), Encoder(), Scorer(), None, None)
+    task = dreambench(json.dumps(DREAM))[0]
+    known = {
+        subject.picture: given(subject, picture, judges)
+        for subject, picture in zip(task.subjects, (RED, GREEN), strict=True)
+    }
+    seen = score_whole(RED, task, known, judges)
+    cosine = float(Encoder().pictures([RED])[0] @ Encoder().pictures([GREEN])[0])
+    assert seen.dino_i == seen.clip_i == pytest.approx((1 + cosine) / 2)
+    assert seen.overall == pytest.approx((seen.clip_t + seen.hps + seen.clip_i + seen.dino_i) / 4)
+    assert seen.face_sim is seen.detection_rate is None
+    assert missing_whole(task, known).overall == 0
+    assert missing_whole(task, known).face_sim is None
+
+
+def test_people_count_for_face_sim_and_a_missing_reference_leaves_only_what_needs_none():
+    task = xversebench(json.dumps(XVERSE))[0]
+    one, other = Encoder().pictures([RED, GREEN])
+    judges = WholeJudges(Encoder(), Encoder(), Scorer(), Finder([one]), Heldout())
+    known = {
+        subject.picture: Given(one, one, who if subject.is_person else None, who if subject.is_person else None)
+        for subject, who in zip(task.subjects, (one, other, one), strict=True)
+    }
+    seen = score_whole(RED, task, known, judges)
+    assert seen.face_sim == seen.face_sim_heldout == pytest.approx(0.5)
+    assert (seen.detection_rate, seen.swap_rate, seen.num_faces) == (0.5, 0, 1)
+    assert missing_whole(task, known).face_sim == 0
+    del known["assets/object/00_mug.jpg"]
+    half = score_whole(RED, task, known, judges)
+    assert half.clip_t == seen.clip_t
+    assert half.dino_i is half.overall is half.face_sim is missing_whole(task, known).dino_i is None
+
+
+def test_an_object_has_no_identity_and_an_unseen_face_resembles_nobody():
+    judges = WholeJudges(Encoder(), Encoder(), Scorer(), Finder([]), Finder([]))
+    assert given(Subject("a/b.jpg", "mug", False), RED, judges).identity is None
+    assert not given(Subject("a/b.jpg", "girl", True), RED, judges).identity.any()
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the published files are not at {REAL.parent.name}/{REAL.name}")
+def test_the_published_files_are_read_whole():
+    dream = dreambench((REAL / "uno_dreambench_multiip.json").read_text())
+    assert len(dream) == 750
+    pairs = [task.subjects for task in dream]
+    assert len(set(pairs)) == 30
+    assert {pairs.count(pair) for pair in set(pairs)} == {25}
+    xverse = xversebench((REAL / "XVerseBench_multi.json").read_text())
+    assert len(xverse) == 210
+    assert sorted({len(task.subjects) for task in xverse}) == [2, 3]
+    people = {subject.picture for task in xverse for subject in task.subjects if subject.is_person}
+    assert people
+    assert all("/human/" in picture for picture in people)
+    assert sum(any(subject.is_person for subject in task.subjects) for task in xverse) == 120

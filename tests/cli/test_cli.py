@@ -1,0 +1,222 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+
+import numpy as np
+import pytest
+from imports import ROOT
+from PIL import Image
+
+from mcpipe.bench.suites import PUBLIC
+from mcpipe.bench.tables import METRICS, PEOPLE
+from mcpipe.cli import __main__ as cli
+from mcpipe.cli.__main__ import main
+from mcpipe.cli.completion import command
+from mcpipe.core.records import Record
+from mcpipe.core.shards import write_shards
+from mcpipe.report.images import contact_sheet
+
+
+@pytest.fixture
+def run(tmp_path):
+    """What a small run leaves behind."""
+    grey = np.full((8, 8, 3), 100, np.uint8)
+    write_shards([Record(k, {}, {"reference": grey}) for k in "ab"], tmp_path / "pairs" / "faces", 9)
+    write_shards([Record("a+b", {"faces": ["a", "b"]})], tmp_path / "pairs" / "bench", 9)
+    for place, arm in enumerate(("train_rl", "train_single", "another")):
+        scores = {f"{metric}{end}": 0.1 * place for metric in METRICS for end in ("", "_low", "_high")}
+        folder = tmp_path / "results" / arm
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(
+            json.dumps(scores | {"num_images": 1, "num_missing": 0, "footing": {"prompts": "a"}})
+        )
+        picture = np.full((16, 16, 3), 50 * (place + 1), np.uint8)
+        write_shards([Record("a+b", {}, {"image": picture})], tmp_path / "images" / arm, 9)
+    return tmp_path
+
+
+def test_table_lists_arms_in_the_order_of_training(run, capsys):
+    assert main(["table", str(run / "results")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["train_single", "train_rl", "another"]
+
+
+@pytest.mark.parametrize(
+    ("footing", "reason"),
+    [
+        ({"prompts": "b"}, "not the same prompts as train_single"),
+        ({"prompts": "a", "models.faces": "x"}, "not the same models.faces as train_single"),
+        (None, "it is older than this version"),
+    ],
+)
+def test_table_leaves_out_what_is_not_comparable_with_the_pipeline_and_says_why(run, capsys, footing, reason):
+    file = run / "results" / "another" / "metrics.json"
+    scores = json.loads(file.read_text())
+    del scores["footing"]
+    file.write_text(json.dumps(scores | ({"footing": footing} if footing else {})))
+    assert main(["table", str(run / "results")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["train_single", "train_rl"]
+    assert [line for line in lines if "another" in line] == [lines[-1]]
+    assert lines[-1].startswith(f"another is left out: {reason}")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "{}", '{"clip_t": null}', b"\xff\xfe"])
+def test_a_damaged_result_is_named_in_one_line(run, capsys, content):
+    file = run / "results" / "another" / "metrics.json"
+    scores = json.loads(file.read_text())
+    if content == '{"clip_t": null}':
+        content = json.dumps(scores | {"clip_t": None})
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["table", str(run / "results")]) == 1
+    told = capsys.readouterr().err
+    assert str(file) in told
+    assert "again" in told
+    assert len(told.splitlines()) == 1
+
+
+def test_picture_shows_faces_then_arms(run, capsys):
+    shutil.copytree(run / "results" / "another", run / "results" / "scored_elsewhere")
+    assert main(["picture", str(run / "sheet.png"), "--data", str(run)]) == 0
+    assert "train_single, train_rl, another" in capsys.readouterr().out
+    sheet = np.asarray(Image.open(run / "sheet.png"))
+    middle = sheet[sheet.shape[0] // 2, 6 + 72 :: 150, 0]
+    assert middle.tolist() == [100, 100, 100, 50, 150]
+
+
+@pytest.mark.parametrize(("name", "reason"), [("sheet.psd", "as a picture does"), ("results.png", "is a folder")])
+def test_picture_refuses_what_it_cannot_write_before_it_reads_the_run(tmp_path, capsys, name, reason):
+    (tmp_path / "results.png").mkdir()
+    assert main(["picture", str(tmp_path / name), "--data", str(tmp_path / "gone")]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_world_is_shown_on_one_sheet_that_follows_from_the_seed(tmp_path, capsys):
+    sheets = []
+    for name, seed in (("a.png", 4), ("b/a.png", 4), ("c.png", 5)):
+        assert main(["world", "--preview", str(tmp_path / name), "--seed", str(seed)]) == 0
+        sheets.append((tmp_path / name).read_bytes())
+    assert "seed 4" in capsys.readouterr().out
+    assert sheets[0] == sheets[1] != sheets[2]
+    assert len(sheets[0]) < 350_000
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    assert sheet.shape[0] > 700
+    assert sheet.shape[1] > 900
+    assert (sheet != 255).any(axis=2).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [
+        ("sheet", [], "should end as a picture does"),
+        ("sheet.psd", [], "should end as a picture does"),
+        ("sheet.png", ["--seed", "-1"], "0 or more"),
+        ("file.txt/sheet.png", [], "file.txt"),
+        ("folder.png", [], "folder.png"),
+    ],
+)
+def test_world_refuses_what_it_cannot_write_in_one_line(tmp_path, capsys, name, arguments, reason):
+    (tmp_path / "file.txt").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    assert main(["world", "--preview", str(tmp_path / name), *arguments]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert reason in told.err
+    assert len(told.err.strip().splitlines()) == 1
+
+
+def test_nothing_to_show_is_said_in_one_line(tmp_path, capsys):
+    assert main(["table", str(tmp_path)]) == 1
+    assert "run `dvc repro` first" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="at least one picture"):
+        contact_sheet([], 8, 1)
+
+
+def help_without_heavy_imports(*arguments):
+    """What is printed by a process of its own."""
+    code = (
+        "import sys\nfrom mcpipe.cli.__main__ import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n"
+        "    heavy = {'torch', 'numpy', 'PIL', 'yaml', 'scipy'} & set(sys.modules)\n"
+        "    sys.exit(f'imports {heavy}' if heavy or stop.code else 0)"
+    )
+    words = [sys.executable, "-c", code, *arguments, "--help"]
+    ran = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
+    told = help_without_heavy_imports()
+    for verb in ("curate", "generate", "score", "doctor", "world", "table", "picture", "completion"):
+        assert re.search(rf"\n    {verb}\s", told)
+
+
+def test_help_of_score_names_the_suites_and_needs_no_torch():
+    assert f"{{{','.join((PEOPLE, *PUBLIC))}}}" in help_without_heavy_imports("score")
+
+
+@pytest.mark.parametrize("moment", ["parser", "say"])
+def test_an_interrupt_is_one_line_whenever_it_comes(moment, monkeypatch, capsys):
+    """While arguments are read, and while the answer is printed."""
+    stopped, told = [], cli.say
+
+    def interrupt(*arguments, **options):
+        if stopped:
+            return told(*arguments, **options)
+        stopped.append(moment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, moment, interrupt)
+    assert main(["completion", "bash"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["world"], ["table", "a", "b"], ["score"], ["completion", "fish"]]
+)
+def test_a_wrong_command_line_ends_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: mcpipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["mcpipe", "gen"], ["generate"]),
+        (["mcpipe", "generate", "--re"], ["--reference"]),
+        (["mcpipe", "completion", ""], ["-h", "--help", "bash", "zsh"]),
+        (["mcpipe", "table", "--no-such"], []),
+        (["mcpipe", "table", "-"], ["-h", "--help"]),
+        (["mcpipe", "table", ""], []),
+        (["mcpipe", "score", "--suite", "mc"], ["mcpipe"]),
+        (["mcpipe", "score", "--name", "mc"], []),
+        (["mcpipe", "score", "--images", ""], []),
+        (["mcpipe", "score", "--images", "pictures", "mc"], []),
+        (["mcpipe", "score", "--images", "pictures", "--su"], ["--suite"]),
+        (["mcpipe", "generate", "--seed", "-"], []),
+    ],
+)
+def test_bash_completes_verbs_and_options(words, offered, completion):
+    quoted = " ".join(f"'{word}'" for word in words)
+    script = f'{completion}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _mcpipe; echo "${{COMPREPLY[@]}}"'
+    ran = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == offered
+
+
+def test_bash_falls_back_on_file_names(completion):
+    ran = subprocess.run(
+        ["bash", "-c", f"{completion}\ncomplete -p mcpipe"], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout.split() == ["complete", "-o", "default", "-F", "_mcpipe", "mcpipe"]
+
+
+@pytest.fixture(scope="module")
+def completion():
+    """The script that a person would source."""
+    return command(Namespace(shell="bash"))

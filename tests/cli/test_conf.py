@@ -1,0 +1,97 @@
+"""Whole configurations: what Hydra composes for DVC, and what the verbs of mcpipe read."""
+
+import inspect
+from importlib import import_module
+from math import comb
+
+import pytest
+import yaml
+from dvc.utils.hydra import compose_and_dump
+from hydra.core.global_hydra import GlobalHydra
+from imports import ROOT
+
+from mcpipe.cli.settings import read_content
+from mcpipe.core.params import check_params, parse_yaml
+from stages import STAGES
+
+
+@pytest.fixture
+def composed(tmp_path, monkeypatch):
+    """What ``dvc exp run -S ...`` would write into params.yaml."""
+    monkeypatch.chdir(ROOT)
+    # sam2 takes Hydra for the whole process as soon as it is imported, which another test may have done before.
+    monkeypatch.setattr(GlobalHydra.instance(), "hydra", None)
+
+    def compose(*overrides):
+        compose_and_dump(str(tmp_path / "params.yaml"), str(ROOT / "conf"), None, "config", str(ROOT), list(overrides))
+        return yaml.safe_load((tmp_path / "params.yaml").read_text())
+
+    return compose
+
+
+def test_tiny_is_params_yaml_itself(composed):
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert composed() == composed("scale=tiny") == settings
+    assert read_content(ROOT / "params.yaml", "tiny", []) == settings
+
+
+def test_dvc_and_the_verbs_see_the_same_paper_configuration(composed):
+    changes = ["train_multi.idar.weight=0.1", "generate.sample.num_steps=7"]
+    assert composed("scale=paper", *changes) == read_content(ROOT / "params.yaml", "paper", changes)
+
+
+def test_every_stage_accepts_the_paper_configuration():
+    content = read_content(ROOT / "params.yaml", "paper", [])
+    for name, module in STAGES.items():
+        run = import_module(f"stages.{module}").run
+        check_params(content[name], inspect.get_annotations(run, eval_str=True)["params"], name)
+    assert not [path for path in content["models"].values() if path.startswith("zoo/")], "no puppets among the weights"
+
+
+def test_the_paper_configuration_holds_the_numbers_of_appendix_b():
+    content = read_content(ROOT / "params.yaml", "paper", [])
+    single, multi, rl, split = (
+        content["train_single"], content["train_multi"], content["train_rl"], content["pairs"]["split"],
+    )  # fmt: skip
+    assert (single["num_steps"], single["batch_size"], single["learning_rate"], single["rank"]) == (
+        40000,
+        48,
+        3e-5,
+        512,
+    )
+    assert (multi["num_steps"], multi["batch_size"], multi["learning_rate"]) == (25000, 32, 1e-5)
+    assert (multi["idar"]["weight"], multi["experts"]["num_experts"], multi["experts"]["top_k"]) == (0.3, 4, 1)
+    assert single["weight_decay"] == multi["weight_decay"] == 0.01
+    assert (content["samples"]["image_size"], content["samples"]["reference_size"]) == (512, 320)
+    assert (rl["num_iterations"], rl["prompts_per_iteration"], rl["sampling"]["num_steps"]) == (300, 16, 16)
+    assert [rl["sampling"][name] for name in ("window_size", "move_every", "stride")] == [2, 50, 1]
+    assert [rl["rewards"][name] for name in ("text", "aesthetic", "identity")] == [1.4, 0.7, 0.5]
+    assert split["num_bench"] + split["num_rl"] == comb(160, 2) == 12720
+
+
+def test_every_number_of_a_configuration_says_where_it_comes_from():
+    for file in sorted((ROOT / "conf" / "scale").glob("*.yaml")):
+        lines = file.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith("  ") and ":" in line and not line.strip().startswith("#") and not line.endswith(":"):
+                assert lines[number - 1].strip().startswith("#"), f"{file}:{number + 1} has no comment"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "change", "error", "reason"),
+    [
+        ("huge", None, FileNotFoundError, "there are: paper, tiny"),
+        (None, "train_multi.idar.wieght=1", ValueError, "there is no setting train_multi.idar.wieght"),
+        (None, "train_multi", ValueError, "should be SECTION.KEY=VALUE"),
+        (None, "models.pose=[", ValueError, "-S models.pose="),
+    ],
+)
+def test_a_configuration_or_change_that_names_nothing_is_refused(configuration, change, error, reason):
+    with pytest.raises(error, match=reason.replace("[", r"\[")):
+        read_content(ROOT / "params.yaml", configuration, [change] if change else [])
+
+
+def test_small_numbers_are_numbers_as_dvc_writes_them():
+    told = {"a": "1e-05", "b": "-2E+3", "c": "1.5e-7", "d": "e5", "e": "1e"}
+    found = parse_yaml("\n".join(f"{key}: {text}" for key, text in told.items()))
+    assert found == {"a": 1e-05, "b": -2000.0, "c": 1.5e-7, "d": "e5", "e": "1e"}

@@ -1,0 +1,230 @@
+"""What can be known before anything runs: checkpoints by their first bytes, weights and memory without weights."""
+
+import json
+import pickle
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+import yaml
+from imports import ROOT
+
+from mcpipe.cli.__main__ import main
+from mcpipe.cli.doctor.checkpoints import digest, pickled_names
+from mcpipe.cli.doctor.checks import model_rows, package_rows, source_rows
+from mcpipe.cli.doctor.memory import Generator, Machine, capacity, read_generator
+from mcpipe.cli.settings import read_content
+from mcpipe.flux.adapters import AdapterSpec, ExpertParams
+from mcpipe.flux.budget import FLUX_DEV, FLUX_DEV_OTHERS, GB, Layout, plan, sizes
+
+MODELS = yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
+EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st", placement="ffn_out")
+PAPER = AdapterSpec(rank=512, experts=EXPERTS, image_size=512, reference_size=320)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    """The paper's network, counted without weights."""
+    return sizes(FLUX_DEV, PAPER, references=2, text_tokens=512, token_px=16, others=FLUX_DEV_OTHERS)
+
+
+def test_the_real_network_has_as_many_weights_as_published(paper):
+    """FLUX.1-dev, and UNO's plain LoRA and experts in all 95 output layers, reckoned by hand from their shapes."""
+    assert paper.base == 11_901_408_320
+    width, wide = 3072, 4 * 3072
+    double = 19 * 8 * 2 * 512 * width
+    single = 38 * 3 * 2 * 512 * width
+    assert paper.plain == double + single
+    layers = 38 * [(wide, width)] + 38 * [(width + wide, width)]
+    assert paper.experts == sum(4 * 512 * (rows + columns) + 4 * rows for rows, columns in layers)
+    assert round(paper.trained / 1e6) == 3471
+    assert (paper.tokens, paper.blocks, paper.width) == (2336, 57, 3072)
+
+
+def test_where_experts_stand_decides_how_many_weights_are_trained():
+    """1,794 M with experts on the picture's feed-forward networks alone, which one large GPU can hold."""
+    spec = PAPER.model_copy(update={"experts": EXPERTS.model_copy(update={"placement": "image"})})
+    found = sizes(FLUX_DEV, spec, references=2, text_tokens=512, token_px=16, others=FLUX_DEV_OTHERS)
+    assert round(found.trained / 1e6) == 1794
+    assert plan(found, Layout(1, "none", 1, checkpointing=True, averaged=False)).total / GB < 0.92 * 80
+
+
+def test_memory_is_what_the_weights_take_and_sharding_divides_it(paper):
+    alone = plan(paper, Layout(1, "none", 0, checkpointing=True, averaged=False)).parts
+    kept = ("frozen transformer", "adapter (float32)", "gradients (float32)", "optimiser (float32)")
+    assert sum(alone[part] for part in kept) / GB == pytest.approx(23.80 + 16 * paper.trained / GB, abs=0.01)
+    for sharding, frozen in (("adapter", 1), ("all", 8)):
+        spread = plan(paper, Layout(8, sharding, 0, checkpointing=True, averaged=False)).parts
+        assert spread["frozen transformer"] == alone["frozen transformer"] / frozen
+        assert all(spread[part] == alone[part] / 8 for part in kept[1:])
+    one, four = (plan(paper, Layout(1, "none", n, checkpointing=True, averaged=False)) for n in (1, 4))
+    assert four.total - one.total == pytest.approx(3 * one.parts["activations (estimate)"])
+    assert one.parts["activations (estimate)"] / GB == pytest.approx(0.82 + 0.29, abs=0.01)
+    averaged = plan(paper, Layout(1, "none", 0, checkpointing=True, averaged=True))
+    assert averaged.total - sum(alone.values()) == pytest.approx(4 * paper.trained)
+
+
+def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_fits(paper, tmp_path, monkeypatch):
+    content = read_content(ROOT / "params.yaml", "paper", [])
+    for name in ("MCPIPE_SHARDING", "MCPIPE_GRADIENT_CHECKPOINTING", "MCPIPE_ACCUMULATION_STEPS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("mcpipe.cli.doctor.memory.sizes", lambda *_, **__: paper)  # counted once
+    monkeypatch.setattr(
+        "mcpipe.cli.doctor.memory.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e15))
+    )
+    told = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 80, tmp_path))
+    fits, reinforced = told.problems
+    assert "has room for 73.6 GB; it fits with MCPIPE_SHARDING=adapter MCPIPE_GRADIENT_CHECKPOINTING=1" in fits
+    assert "train_rl needs 168.8 GB on every GPU, since it spreads nothing" in reinforced
+    monkeypatch.setenv("MCPIPE_SHARDING", "adapter")
+    monkeypatch.setenv("MCPIPE_GRADIENT_CHECKPOINTING", "1")
+    (reinforced,) = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 80, tmp_path)).problems
+    assert "train_rl needs 107.7 GB" in reinforced
+    assert capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 141, tmp_path)).problems == []
+    alone = capacity(content, tmp_path / "FLUX.1-dev", Machine(1, 80, tmp_path)).problems
+    assert "use more GPUs" in alone[0]
+    monkeypatch.setattr(
+        "mcpipe.cli.doctor.memory.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e9))
+    )
+    full = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 141, tmp_path)).problems
+    assert "has 1.0 GB left" in full[0]
+
+
+def test_a_generator_that_is_there_is_measured_by_its_files():
+    found = read_generator(ROOT / MODELS["generator"])
+    assert found.config["num_layers"] == 2
+    assert found.text_tokens == 64
+    assert set(found.others) == {"text_encoder", "text_encoder_2", "vae"}
+    assert Generator().text_tokens == 512
+
+
+def test_every_checkpoint_of_the_zoo_is_what_its_place_asks_for():
+    rows = list(model_rows({"models": MODELS}, ROOT))
+    assert [row.about for row in rows] == [f"models.{name}" for name in MODELS]
+    assert not [row for row in rows if row.verdict == "problem"]
+
+
+class Harm:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+def harmful(folder):
+    with_code = folder / "pose.pt"
+    shutil.copy(ROOT / MODELS["pose"], with_code)
+    import zipfile
+
+    with zipfile.ZipFile(with_code, "w") as archive:
+        archive.writestr("pose/data.pkl", pickle.dumps(Harm(), protocol=2))
+    return with_code
+
+
+def copied(name, spoil):
+    def make(folder):
+        place = folder / "models" / name
+        shutil.copytree(ROOT / MODELS[name], place)
+        spoil(place)
+        return place
+
+    return make
+
+
+def cut(pattern):
+    def spoil(folder):
+        file = next(folder.glob(pattern))
+        file.write_bytes(file.read_bytes()[:-1])
+
+    return spoil
+
+
+def other_class(folder):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": ["BertModel"]}))
+
+
+def lost_shard(folder):
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "model-00002-of-2.safetensors"}})
+    )
+
+
+def boundless(folder):
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 1 << 40) + b"{}")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("pose", lambda folder: folder / "gone.pt", "no pose checkpoint"),
+        ("pose", harmful, "would import __builtin__ print when unpickled"),
+        ("segmenter", copied("segmenter", cut("*.pt")), "no checkpoint of torch.save, or is cut short"),
+        (
+            "faces",
+            copied("faces", lambda folder: (folder / "det.onnx").write_text("onnx")),
+            "det.onnx is no ONNX model",
+        ),
+        ("captioner", copied("captioner", other_class), "holds BertModel, not Qwen2_5_VLForConditionalGeneration"),
+        ("clip", copied("clip", cut("*.safetensors")), "but its header speaks of"),
+        ("clip", copied("clip", lost_shard), "lacks model-00002-of-2.safetensors"),
+        ("dino", copied("dino", boundless), "its header is damaged"),
+        ("generator", copied("generator", lambda folder: shutil.rmtree(folder / "vae")), "no vae folder"),
+        ("generator", copied("clip", lambda folder: None), "no "),
+        ("hps", copied("hps", lambda folder: next(folder.glob("*.pt")).unlink()), "lacks *.pt"),
+    ],
+)
+def test_a_damaged_or_strange_checkpoint_is_named_without_being_loaded(tmp_path, capsys, name, make, reason):
+    row = next(model_rows({"models": {name: str(make(tmp_path))}}, tmp_path))
+    assert row.verdict == "problem"
+    assert reason in row.told
+    assert "unpickled\n" not in capsys.readouterr().out
+
+
+def test_names_in_a_pickle_are_found_in_every_protocol():
+    for protocol in (0, 2, 4, 5):
+        names = list(pickled_names(pickle.dumps([Harm(), Harm(), Path("a")], protocol=protocol)))
+        assert {name.split()[1] for name in names} >= {"print", "PosixPath"}
+
+
+def test_hashes_are_those_of_dvc(tmp_path):
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_objects.fs.local import LocalFileSystem
+
+    folder = tmp_path / "model"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "b.txt").write_text("b")
+    (folder / "a.txt").write_text("a")
+    files = LocalFileSystem()
+    store = HashFileDB(files, str(tmp_path / "store"))
+    for path in (folder, folder / "a.txt"):
+        assert digest(path) == build(store, str(path), files, "md5", dry_run=True)[2].hash_info.value
+
+
+def test_a_model_that_changed_since_the_last_run_is_noted(tmp_path):
+    shutil.copy(ROOT / MODELS["pose"], tmp_path / "pose.pt")
+    for md5, verdict in ((digest(tmp_path / "pose.pt"), "ok"), ("0" * 32, "note")):
+        lock = {"stages": {"subjects": {"deps": [{"path": "pose.pt", "md5": md5}]}}}
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
+        assert next(model_rows({"models": {"pose": "pose.pt"}}, tmp_path)).verdict == verdict
+
+
+def test_packages_and_sources_that_are_missing_are_told(tmp_path):
+    (tmp_path / "requirements.lock").write_text("torch==2.15.0 \\\n    --hash=sha256:00\ndvc==1.0\n")
+    versions = {"torch": "2.15.0+cu130", "dvc": "3.67.1"}
+    rows = list(package_rows(tmp_path / "requirements.lock", lambda name: versions.get(name, "1.0")))
+    assert [(row.verdict, row.told.split(": ")[1]) for row in rows] == [("note", "dvc 3.67.1 instead of 1.0")]
+    missing = list(source_rows({"source": {"clips": "gone", "faces": "data/world/faces"}}, tmp_path))
+    assert [row.verdict for row in missing] == ["problem", "note"]
+
+
+def test_doctor_passes_the_embedded_configuration_and_refuses_the_paper_without_its_models(tmp_path, capsys):
+    assert main(["doctor", "--data", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "everything is there and fits" in told.out
+    assert "frozen transformer" in told.out
+    assert main(["doctor", "--conf", "paper", "--gpu-gb", "80", "--data", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert "11,901.4 M weights" in told.out
+    assert "first source.clips" in told.err
+    assert len(told.err.strip().splitlines()) == 1

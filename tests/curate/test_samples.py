@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+
+from mcpipe.curate.captions import SentenceParams, caption_fault
+from mcpipe.curate.samples import (
+    crop_masks,
+    crop_square,
+    face_crop,
+    face_masks,
+    identity_groups,
+    portrait,
+    split_by_identity,
+    square_window,
+)
+from mcpipe.steps.samples import largest_group
+
+SENTENCE = SentenceParams(min_words=5, max_words=20, attempts=2, temperature=0.7, max_tokens=64, seed=0)
+
+
+def noise(seed, height=64, width=80):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def rectangle(x0, y0, x1, y1, shape=(100, 100)):
+    mask = np.zeros(shape, bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def directions(*degrees):
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        ("two people in a park: a person in red and a person in blue", None),
+        ("Two people: A person waves, a person sits, both smile.", None),
+        ("a person and a person", None),
+        ("a person only", "caption_too_short"),
+        ("one person in a park: a person in a red shirt", "caption_wrong_count"),
+        ("three people: a person, a person and a person in a park", "caption_wrong_count"),
+        ("Two people stand in a kitchen: a tall woman with dark hair, and an older man in a coat.", None),
+        ("Two friends laugh on a sofa; one is in a red shirt, the other holds a cup of tea.", None),
+        ("A young man hugs another man on a beach, and the man on the left wears a hat.", None),
+        ("Two people in a park: a woman in a red shirt smiles at her dog.", "caption_wrong_count"),
+        ("Three people in a park: a woman in red, a man in blue and trees.", "caption_wrong_count"),
+        ("a person and a person stand in front of several people in a hall", "caption_wrong_count"),
+        ("I\u2019m sorry, but I can\u2019t help with a person and a person in pictures", "caption_refusal"),
+        ("Sure, here is a caption: a person in red and a person in blue", "caption_chatter"),
+        ("a person as in the first picture and a person as in the second picture", "caption_chatter"),
+        ("a person in red and a person and so on and so on and so on and so on", "caption_loops"),
+        ("I'm sorry, I cannot describe a person and a person in pictures", "caption_refusal"),
+        (" ".join(["a person and a person"] + ["very"] * 20), "caption_too_long"),
+        ("", "caption_too_short"),
+        ("two people: a person in red and a \ufffd\ufffd a person", "caption_garbled"),
+    ],
+)
+def test_captions_are_refused_by_name(caption, reason):
+    assert caption_fault(caption, 2, SENTENCE) == reason
+
+
+def test_square_holds_everyone_or_is_refused():
+    x, _, side = square_window(np.array([[40, 20, 70, 100], [90, 10, 130, 100]], np.float32), 100, 200)
+    assert side == 94  # four per cent more than the 90 pixels they span
+    assert x <= 40
+    assert x + side >= 130
+    assert square_window(np.array([[0, 0, 30, 100], [170, 0, 200, 100]], np.float32), 100, 200) is None
+    x, y, side = square_window(np.array([[10, 20, 50, 100], [110, 10, 160, 100]], np.float32), 100, 200)
+    assert (x, y, side) == (7, -28, 156), "wider than the frame is high: it reaches over its upper and lower edge"
+    x, y, side = square_window(np.array([[50, 30, 90, 80]], np.float32), 100, 200)
+    assert x <= 50
+    assert y <= 30
+    assert x + side >= 90
+    assert y + side >= 80
+    assert side < 60
+
+
+def test_what_lies_outside_the_frame_is_white_and_nobody():
+    window = square_window(np.array([[10, 20, 50, 100], [110, 10, 160, 100]], np.float32), 100, 200)
+    target = crop_square(np.full((100, 200, 3), 7, np.uint8), window, 156)
+    masks = crop_masks(np.ones((1, 100, 200), bool), window, 156)
+    assert (masks[0] == (target[..., 0] == 7)).all()
+    assert masks[0].sum() == 100 * 156
+
+
+def test_masks_come_back_unchanged():
+    mask = noise(5, 40, 40)[..., 0][None] > 128
+    window = (4, 6, 30)
+    cut = mask[:, 6:36, 4:34]
+    assert (crop_masks(mask, window, 30) == cut).all()
+    assert (crop_masks(mask, window, 90)[:, 1::3, 1::3] == cut).all()
+
+
+def test_cropped_masks_stay_disjoint_and_keep_their_share():
+    masks = np.stack([rectangle(0, 0, 51, 100), rectangle(51, 0, 100, 100)])
+    cropped = crop_masks(masks, (0, 0, 100), 24)
+    assert not cropped.all(axis=0).any()
+    np.testing.assert_allclose(cropped.mean(axis=(1, 2)), [0.51, 0.49], atol=0.03)
+
+
+def test_face_reference_is_square_with_white_outside_the_picture():
+    picture = np.zeros((100, 100, 3), np.uint8)
+    crop = face_crop(picture, np.array([0, 0, 40, 40], np.float32), 60)
+    assert crop.shape == (60, 60, 3)
+    assert (crop[0] == 255).all()
+    assert (crop[30:, 30:] == 0).all()
+
+
+def test_portrait_shows_one_person_on_white():
+    picture = np.full((100, 100, 3), 7, np.uint8)
+    cut = portrait(picture, rectangle(40, 20, 60, 80), 60)
+    assert (cut[:, 30] == 7).all()
+    assert (cut[:, :15] == 255).all()
+    with pytest.raises(ValueError, match="at least one pixel"):
+        portrait(picture, np.zeros((100, 100), bool), 60)
+
+
+def test_face_mask_is_the_part_of_the_person_in_the_face_box():
+    masks = rectangle(20, 0, 60, 100)[None]
+    assert face_masks(masks, np.array([[10, 10, 40, 30]], np.float32)).sum() == 20 * 20
+    assert face_masks(masks, np.array([[-30, -30, 40, 30]], np.float32)).sum() == 20 * 30
+
+
+def test_one_identity_in_three_clips_keeps_them_in_one_split():
+    """The first and the last look differ too much; the one in between joins them."""
+    groups = identity_groups(directions(0, 90, 20, 180, 40, 270), same_identity=0.9)
+    clips = dict(zip("abc", groups.reshape(3, 2).tolist(), strict=True))
+    assert groups[0] == groups[2] == groups[4]
+    assert len(set(split_by_identity(clips, val_fraction=0.4, seed=0).values())) == 1
+
+
+def test_one_identity_in_several_clips_is_one_group():
+    groups = identity_groups(directions(0, 90, 5, 180, 95), same_identity=0.9)
+    assert groups[0] == groups[2]
+    assert groups[1] == groups[4]
+    assert len(set(groups)) == 3
+
+
+def pairs_of_strangers(number):
+    return {f"clip-{i:04d}": [f"left-{i}", f"right-{i}"] for i in range(number)}
+
+
+def test_no_identity_is_in_both_splits():
+    clips = pairs_of_strangers(400) | {f"clip-{i:04d}-b": [f"left-{i}", f"right-{i + 1}"] for i in range(0, 400, 5)}
+    splits = split_by_identity(clips, val_fraction=0.15, seed=1)
+    seen = {
+        split: {who for name in clips if splits[name] == split for who in clips[name]} for split in ("train", "val")
+    }
+    assert not seen["train"] & seen["val"]
+    assert 0.1 < list(splits.values()).count("val") / len(clips) < 0.2
+    assert splits != split_by_identity(clips, val_fraction=0.15, seed=2)
+
+
+def test_look_alikes_that_chain_most_clips_together_are_told(caplog):
+    chain = {f"clip-{i}": [f"one-{i}", f"one-{i + 1}"] for i in range(6)}
+    assert largest_group(chain | pairs_of_strangers(5)) == 6
+    assert "6 of 11 clips" in caplog.text
+    caplog.clear()
+    assert largest_group(pairs_of_strangers(5)) == 1
+    assert largest_group({}) == 0
+    assert not caplog.text
+
+
+def test_more_clips_move_no_other_sample():
+    few, many = (split_by_identity(pairs_of_strangers(n), val_fraction=0.15, seed=0) for n in (40, 200))
+    assert {name: many[name] for name in few} == few
+    fewer = {name: who for name, who in pairs_of_strangers(40).items() if name != "clip-0007"}
+    assert split_by_identity(fewer, 0.15, 0).items() <= few.items()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("fraction", "number"), [(0.01, 2), (0.99, 2), (0.15, 3)])
+def test_both_splits_have_a_sample_from_two_groups_on(fraction, number, seed):
+    splits = split_by_identity(pairs_of_strangers(number), fraction, seed)
+    assert set(splits.values()) == {"train", "val"}
+    assert set(split_by_identity(pairs_of_strangers(number), 0.0, seed).values()) == {"train"}
+    assert split_by_identity({}, fraction, seed) == {}

@@ -1,0 +1,181 @@
+"""Attention maps beside a network that is checkpointed or compiled."""
+
+import jaxtyping
+import pytest
+import torch
+from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE
+
+from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, trainable
+from mcpipe.flux.attention import AttentionCapture, attention_maps
+from mcpipe.flux.moe_lora import mean_balance, usage
+from mcpipe.flux.network import Conditions, ReferenceFlux
+from mcpipe.flux.tokens import layout
+from mcpipe.objectives.flow import noised
+from mcpipe.train.data import Draws, EncodedSet, Sample, draw
+from mcpipe.train.multi import held_out_scores, scores_by_noise
+from mcpipe.train.supervised import NOISE_BINS, reference_gain
+
+SPEC = AdapterSpec(
+    rank=4,
+    experts=ExpertParams(num_experts=4, top_k=1, router="st"),
+    image_size=IMAGE_SIZE,
+    reference_size=REFERENCE_SIZE,
+)
+
+
+@pytest.fixture
+def network(generator):
+    add_adapter(generator.transformer, SPEC, seed=0)
+    random = torch.Generator().manual_seed(0)
+    for parameter in trainable(generator.transformer).values():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
+    return ReferenceFlux(generator.transformer, layout(generator, IMAGE_SIZE, REFERENCE_SIZE), guidance=3.5)
+
+
+def inputs():
+    random = torch.Generator().manual_seed(1)
+    shapes = {"noisy": (2, 16, 16), "text": (2, 12, 24), "pooled": (2, 16), "references": (2, 2, 4, 16)}
+    noisy, text, pooled, references = (torch.randn(shape, generator=random) for shape in shapes.values())
+    present = torch.ones(2, 2, dtype=torch.bool)
+    return noisy, torch.tensor([0.3, 0.8]), Conditions(text, pooled, references, present)
+
+
+def step(network, capture):
+    """Velocity, maps, shares of experts and gradients of one training step."""
+    out = network(*inputs())
+    maps = capture.mean()
+    (out.square().mean() + maps[..., :5].sum() + mean_balance(network)).backward()
+    gradients = {name: weight.grad.clone() for name, weight in trainable(network).items()}
+    network.zero_grad(set_to_none=True)
+    return out.detach(), maps.detach(), usage(network.transformer), gradients
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_blocks_train_alike(network, checkpointing, monkeypatch):
+    """With maps, experts and their gradients in one graph per block; maps can also be taken afterwards."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks cannot be compiled
+    with AttentionCapture(network.transformer, network.layout) as capture:
+        expected = step(network, capture)
+    maps = attention_maps(network, *inputs())
+    if checkpointing:
+        network.transformer.train()
+        network.transformer.enable_gradient_checkpointing()
+    with AttentionCapture(network.transformer, network.layout) as capture:
+        network.transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
+        for _ in range(2):
+            found = step(network, capture)
+            for ours, theirs in zip(found, expected, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(attention_maps(network, *inputs()), maps)
+    torch.compiler.reset()
+
+
+def kept_bytes(network, capture):
+    """Of all that autograd keeps of a forward pass."""
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = network(*inputs())
+        maps = capture.mean() if capture else None
+    assert out.grad_fn is not None
+    return sum(kept.values()), maps
+
+
+def test_maps_keep_nothing_that_the_network_does_not_keep(network):
+    alone, _ = kept_bytes(network, None)
+    with AttentionCapture(network.transformer, network.layout) as capture:
+        beside, maps = kept_bytes(network, capture)
+    queries = 2 * network.layout.num_reference_tokens * network.transformer.inner_dim * 4
+    assert maps.grad_fn is not None
+    assert beside - alone < queries, "less than the queries of one sample in one block"
+
+
+def test_blocks_that_run_again_do_not_replace_maps(network):
+    network.transformer.train()
+    network.transformer.enable_gradient_checkpointing()
+    with AttentionCapture(network.transformer, network.layout) as capture:
+        out = network(*inputs())
+        (out.square().mean() + capture.mean()[..., :5].sum()).backward()
+        assert all(maps.grad_fn is not None for maps in capture._maps.values())
+        before = dict(capture._maps)
+        out = network(*inputs())
+        assert all(capture._maps[index] is not maps for index, maps in before.items()), "another pass"
+        before = dict(capture._maps)
+        (out.square().mean() + capture.mean()[..., :5].sum()).backward()
+        assert all(capture._maps[index] is maps for index, maps in before.items()), "what they are made of would stay"
+
+
+def test_scores_are_told_for_the_quarter_of_the_noise_levels_that_they_belong_to():
+    masks = torch.zeros(3, 2, 4, dtype=torch.bool)
+    masks[:, 0, :2] = True  # the second subject has none
+    attention = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.25] * 4, [0.7, 0.1, 0.1, 0.1]])[:, None].repeat(1, 2, 1)
+    watched, counts = scores_by_noise(attention, masks, torch.tensor([0.1, 0.2, 1.0]))
+    assert watched["attention_inside_t00_25"] == pytest.approx((0.3 + 0.5) / 2)
+    assert watched["attention_inside_t75_100"] == pytest.approx(0.8)
+    assert watched["attention_peak_inside_t75_100"] == 1
+    assert [counts[f"attention_inside_t{name}"] for name in ("00_25", "25_50", "50_75", "75_100")] == [2, 0, 0, 1]
+
+
+def encoded(masks, num_references=2):
+    """One sample, for training and held out."""
+    random = torch.Generator().manual_seed(2)
+    text = torch.randn(12, 24, generator=random), torch.randn(16, generator=random)
+    references = torch.randn(num_references, 4, 16, generator=random)
+    sample = Sample("clip_1", torch.randn(16, 16, generator=random), references, masks, "two people", text)
+    return EncodedSet([sample], [sample], text, IMAGE_SIZE, REFERENCE_SIZE)
+
+
+def test_held_out_scores_tell_attention_per_noise_level_and_tokens_per_expert(network):
+    everywhere = torch.ones(2, 16, dtype=torch.bool)
+    found = held_out_scores(network, encoded(everywhere), seed=0)
+    assert list(found["attention"]) == ["0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00"]
+    for scores in found["attention"].values():
+        assert scores == pytest.approx({"attention_inside": 1.0, "attention_peak_inside": 1.0})
+    assert len(found["expert_shares"]) == 6, "four layers in double blocks, two in single ones"
+    kinds = [list(shares) for shares in found["expert_shares"].values()]
+    assert kinds == 2 * [["picture", "references"], ["text"]] + 2 * [["text", "picture", "references"]]
+    shares = [one for layer in found["expert_shares"].values() for one in layer.values()]
+    assert all(sum(one) == pytest.approx(1, abs=1e-3) for one in shares)
+    left = everywhere & (torch.arange(16) % 4 < 2)
+    first, again = (held_out_scores(network, encoded(left), seed=0) for _ in range(2))
+    assert first == again
+    inside = [scores["attention_inside"] for scores in first["attention"].values()]
+    assert 0 < min(inside) < max(inside) < 1
+    right = held_out_scores(network, encoded(everywhere & ~left), seed=0)["attention"].values()
+    assert [1 - scores["attention_inside"] for scores in right] == pytest.approx(inside, abs=1e-5)
+
+
+def test_gain_of_references_is_the_loss_that_wrong_ones_cost(network):
+    left = torch.zeros(2, 16, dtype=torch.bool)
+    left[:, :6] = True
+    first = encoded(left)
+    other = Sample("clip_2", first.val[0].clean * 0.5, first.val[0].references.flip(1), left, "", first.val[0].text)
+    data = EncodedSet([first.val[0]], [first.val[0], other], first.empty, IMAGE_SIZE, REFERENCE_SIZE)
+    draws = Draws(3, 1, 1.5, 0.5, one_reference=False)
+    found = reference_gain(network, data, draws, num=2)
+    expected = {"right": [], "others": [], "swapped": []}
+    for position in range(2):
+        sample, noise, _ = draw(data, data.val, Draws(3, 1, 1.5, 0.0, one_reference=False), position)
+        wrong = other if sample.key == "clip_1" else first.val[0]
+        shown = {"right": sample.references, "others": wrong.references, "swapped": sample.references.flip(0)}
+        for t in NOISE_BINS.values():
+            losses = {}
+            for kind, references in shown.items():
+                level, present = torch.tensor([t]), torch.ones(1, 2, dtype=torch.bool)
+                text, pooled = sample.text
+                conditions = Conditions(text[None], pooled[None], references[None], present)
+                with torch.no_grad():
+                    velocity = network(noised(sample.clean[None], noise[None], level), level, conditions)[0]
+                losses[kind] = float((velocity - (noise - sample.clean))[:6].square().mean())
+            for kind, loss in losses.items():
+                expected[kind].append(loss - (losses["right"] if kind != "right" else 0))
+    for kind, values in expected.items():
+        assert found[kind]["mean"] == pytest.approx(sum(values) / len(values), rel=1e-4, abs=1e-6)
+    assert abs(found["others"]["mean"]) > 1e-4, "it matters"
+    one = reference_gain(network, data, Draws(3, 1, 1.5, 0.0, one_reference=True), num=2)
+    assert set(one) == {"right", "others"}

@@ -1,0 +1,201 @@
+"""dvc.yaml tells the truth: about paths, parameters and code, since DVC sees neither imports nor arguments."""
+
+import inspect
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+import yaml
+from imports import ROOT, closure, module_file
+
+from mcpipe.core.params import Params, read_params
+from stages import STAGES
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+CODE = (".py", ".j2")
+CODE_FOLDER = "mcpipe/world/attributes"
+"""Any new module in it counts, without being named in dvc.yaml."""
+TRACKED_BY_GIT = "data/ablation"
+"""What no stage writes and is there in every clone."""
+
+
+def is_code(path):
+    return path.endswith(CODE) or path == CODE_FOLDER
+
+
+def paths_of(stage, kind):
+    return [path for path in PIPELINE["stages"][stage].get(kind, []) if not is_code(path)]
+
+
+def test_stages_have_one_name_in_four_places():
+    assert list(PIPELINE["stages"]) == list(STAGES)
+    assert set(STAGES) | {"models", "source"} == set(SETTINGS)
+    for name, module in STAGES.items():
+        assert module[4:] == name
+        assert (ROOT / "stages" / f"{module}.py").is_file()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_command_is_dependencies_then_outputs(name):
+    command = f"python -m stages {name} {' '.join(paths_of(name, 'deps') + paths_of(name, 'outs'))}"
+    assert " ".join(PIPELINE["stages"][name]["cmd"].split()) == command
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_depends_on_all_the_code_it_imports(name):
+    """DVC does not follow Python imports (treeverse/dvc#9195), so we do."""
+    files = {module_file(module) for module in closure(f"stages.{STAGES[name]}")}
+    needed = {str(file.relative_to(ROOT)) for file in files if file.name != "__init__.py"}
+    needed = {CODE_FOLDER if file.startswith(f"{CODE_FOLDER}/") else file for file in needed}
+    declared = [dep for dep in PIPELINE["stages"][name]["deps"] if dep.endswith(".py") or dep == CODE_FOLDER]
+    assert sorted(declared) == sorted(needed)
+
+
+def test_the_page_depends_on_its_template():
+    assert "mcpipe/report/page.html.j2" in PIPELINE["stages"]["report"]["deps"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_tracks_its_own_section_and_says_what_it_does(name):
+    stage = PIPELINE["stages"][name]
+    assert stage["params"] == [name]
+    assert len(stage["desc"]) > 20
+    for out in stage["outs"]:
+        assert isinstance(out, str), f"{name}: outs are cached, so that the run-cache works"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_section_is_complete_and_its_keys_are_few(name):
+    run = import_module(f"stages.{STAGES[name]}").run
+    model = inspect.get_annotations(run, eval_str=True)["params"]
+    assert issubclass(model, Params)
+    read_params(ROOT / "params.yaml", name, model)
+    assert len(SETTINGS[name]) <= 16
+
+
+def test_no_stage_reads_the_ground_truth():
+    for name in STAGES:
+        assert not any("truth" in dep for dep in paths_of(name, "deps"))
+
+
+def test_what_dvc_draws_is_no_part_of_the_repository():
+    """``dvc plots show`` writes there, unless it is told otherwise."""
+    assert "dvc_plots/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_every_number_says_where_it_comes_from():
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("  ") and ":" in line and not line.strip().startswith("#") and line.rstrip()[-1] != ":":
+            assert "#" in line or lines[number - 1].strip().startswith("#"), f"params.yaml:{number + 1} has no comment"
+
+
+def test_the_zoo_is_a_graph_of_its_own():
+    """Otherwise a change of the renderer would train every checkpoint anew, and experiments would trip over it."""
+    assert (ROOT / "zoo" / "build" / ".dvc").is_dir()
+    listed = dvc(ROOT, "stage", "list", "--all", "--name-only").splitlines()
+    assert {name.split("@")[0] for name in listed} == set(STAGES)
+
+
+STAND_IN = """
+import hashlib, pathlib, sys, yaml
+name, *paths = sys.argv[1:]
+num_outs = {outs}[name]
+content = repr((name, yaml.safe_load(open("params.yaml"))[name]))
+for path in sorted(p for d in paths[:-num_outs] for p in [pathlib.Path(d), *pathlib.Path(d).rglob("*")]):
+    content += path.read_text() if path.is_file() else path.name
+for out in map(pathlib.Path, paths[-num_outs:]):
+    out.mkdir(parents=True)
+    (out / "digest").write_text(hashlib.sha256(content.encode()).hexdigest())
+with open("ran.log", "a") as log:
+    log.write(name + "\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    """The project's own dvc.yaml and params.yaml, with quick stages that only digest their inputs."""
+    folder = tmp_path_factory.mktemp("sandbox")
+    for file in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / file, folder)
+    for stage in PIPELINE["stages"].values():
+        for dep in stage["deps"]:
+            if is_code(dep):
+                file = folder / dep / "skin.py" if dep == CODE_FOLDER else folder / dep
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text("")
+    for path in (*SETTINGS["models"].values(), TRACKED_BY_GIT):
+        (folder / path).mkdir(parents=True)
+        (folder / path / "weights").write_text("weights")
+    outs = {name: len(stage["outs"]) for name, stage in PIPELINE["stages"].items()}
+    (folder / "stages" / "__init__.py").write_text("")
+    (folder / "stages" / "__main__.py").write_text(STAND_IN.replace("{outs}", repr(outs)))
+    dvc(folder, "init", "--no-scm", "-q")
+    return folder
+
+
+def dvc(folder, *arguments):
+    environment = {"PATH": f"{ROOT}/.venv/bin:/usr/bin:/bin", "DVC_NO_ANALYTICS": "true", "HOME": str(folder)}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def ran(folder):
+    """Names of the stages that ran since the last look; matrix stages count once per arm."""
+    log = folder / "ran.log"
+    names = log.read_text().split() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return names
+
+
+def downstream(*names):
+    """The stages that need, directly or not, what the given ones write; themselves included."""
+    found = set(names)
+    for _ in PIPELINE["stages"]:
+        written = {out.replace("${item.arm}", "") for name in found for out in paths_of(name, "outs")}
+        for name in PIPELINE["stages"]:
+            deps = [resolve(dep).replace("${item.arm}", "") for dep in paths_of(name, "deps")]
+            if any(overlaps(dep, out) for dep in deps for out in written):
+                found.add(name)
+    return found
+
+
+def resolve(path):
+    for section in ("models", "source"):
+        for key, value in SETTINGS[section].items():
+            path = path.replace(f"${{{section}.{key}}}", value)
+    return path
+
+
+def overlaps(dep, out):
+    dep, out = dep.rstrip("/") + "/", out.rstrip("/") + "/"
+    return dep.startswith(out) or out.startswith(dep)
+
+
+def test_second_repro_does_nothing_and_a_parameter_reruns_exactly_its_dependants(sandbox):
+    dvc(sandbox, "repro", "-q")
+    assert set(ran(sandbox)) == set(STAGES)
+    dvc(sandbox, "repro", "-q")
+    assert ran(sandbox) == []
+    for section, key in (("samples", "val_fraction"), ("pairs", "reference_size")):
+        text = (sandbox / "params.yaml").read_text()
+        settings = yaml.safe_load(text)
+        settings[section][key] = settings[section][key] + 1
+        (sandbox / "params.yaml").write_text(yaml.safe_dump(settings))
+        dvc(sandbox, "repro", "-q")
+        assert set(ran(sandbox)) == downstream(section)
+
+
+def test_a_changed_checkpoint_reruns_what_depends_on_it(sandbox):
+    dvc(sandbox, "repro", "-q")
+    ran(sandbox)
+    (sandbox / SETTINGS["models"]["hps"] / "weights").write_text("other weights")
+    dvc(sandbox, "repro", "-q")
+    direct = {name for name in STAGES if "${models.hps}" in paths_of(name, "deps")}
+    assert direct
+    assert set(ran(sandbox)) == downstream(*direct)

@@ -1,0 +1,142 @@
+"""What a person can get wrong ends in one line that says what and where, and leaves no half-written output."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from imports import ROOT
+
+from stages.__main__ import main
+
+SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture
+def door(tmp_path):
+    """Runs a stage in an empty folder with settings of its own; returns what it says."""
+
+    def run(*arguments, settings=SETTINGS):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+        command = [sys.executable, "-m", "stages", *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stderr
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return run
+
+
+def changed(section, **values):
+    return SETTINGS | {section: SETTINGS[section] | values}
+
+
+def test_unknown_stage(door):
+    assert "NAME one of world, frames" in door("frame")
+
+
+def test_wrong_number_of_paths(door):
+    assert "takes the paths CLIPS FRAMES, got 1: data/clips" in door("frames", "data/clips")
+
+
+def test_missing_clip_folder(door, tmp_path):
+    assert "no folder of clips nowhere" in door("frames", "nowhere", "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_empty_clip_folder(door, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "notes.txt").write_text("none here")
+    assert "no clip in clips; looked for .avi" in door("frames", "clips", "out")
+
+
+def test_unknown_parameter(door):
+    said = door("frames", "clips", "out", settings=changed("frames", min_sharpnes=3.0))
+    assert "frames.min_sharpnes: Extra inputs are not permitted (got 3.0)" in said
+
+
+def test_parameter_out_of_range(door):
+    said = door("subjects", "a", "b", "c", "out", settings=changed("subjects", min_score=1.5))
+    assert "subjects.min_score: Input should be less than or equal to 1 (got 1.5)" in said
+
+
+def test_missing_section(door):
+    settings = {name: values for name, values in SETTINGS.items() if name != "frames"}
+    assert "has no section 'frames'" in door("frames", "clips", "out", settings=settings)
+
+
+def test_missing_and_broken_checkpoints(door, tmp_path):
+    (tmp_path / "frames").mkdir()
+    assert "no pose checkpoint nowhere.pt" in door("subjects", "frames", "nowhere.pt", ROOT / "zoo/segmenter", "out")
+    broken = tmp_path / "broken.pt"
+    broken.write_text("version https://git-lfs.github.com/spec/v1")
+    said = door("subjects", "frames", broken, ROOT / "zoo/segmenter", "out")
+    assert f"{broken} is no usable ultralytics checkpoint" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_segmenter_folder_without_weights(door, tmp_path):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "segmenter").mkdir()
+    said = door("subjects", "frames", ROOT / "zoo/pose/pose.pt", "segmenter", "out")
+    assert "segmenter folder segmenter should hold exactly one *.yaml, found 0" in said
+
+
+def test_broken_face_packs(door, tmp_path):
+    pack = tmp_path / "models" / "pack"
+    pack.mkdir(parents=True)
+    assert f"no *.onnx in the face pack {pack}" in door("identity", "a", "b", pack, "out")
+    (pack / "detector.onnx").write_text("<!DOCTYPE html><html></html>")
+    assert f"{pack / 'detector.onnx'} is no ONNX model" in door("identity", "a", "b", pack, "out")
+
+
+def test_missing_input(door):
+    assert "no folder frames; has the stage that writes it run?" in door(
+        "identity", "frames", "subjects", ROOT / SETTINGS["models"]["faces"], "out"
+    )
+
+
+@pytest.mark.real
+def test_real_broken_files_are_refused(door, real, tmp_path):
+    for file in sorted((real / "broken").iterdir()):
+        pack = tmp_path / file.stem / "models" / "pack"
+        pack.mkdir(parents=True)
+        (pack / "model.onnx").write_bytes(file.read_bytes())
+        assert "is no ONNX model" in door("identity", "a", "b", pack, "out")
+
+
+def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    import numpy as np
+
+    from mcpipe.core.records import Record
+    from mcpipe.core.shards import whole_folder, write_shards
+    from stages.__main__ import _one_line
+
+    record = Record("a", {}, {"picture": np.zeros((512, 512, 3), np.uint8)})
+
+    def full(*_arguments, **_keywords):
+        raise OSError(28, "No space left on device", "shard-00000.tar")
+
+    monkeypatch.setattr("tarfile.TarFile.addfile", full)
+
+    def write():
+        with whole_folder(tmp_path / "out") as folder:
+            write_shards([record], folder, 1)
+
+    with pytest.raises(OSError, match="No space") as caught:
+        write()
+    assert list(tmp_path.iterdir()) == []
+    assert _one_line("frames", caught.value) == "frames: No space left on device: shard-00000.tar"
+
+
+def test_sums_are_taken_by_one_thread_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # so that it is put back afterwards
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert main([]) == 1
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert main([]) == 1
+    assert os.environ["OMP_NUM_THREADS"] == "3"

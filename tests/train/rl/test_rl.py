@@ -1,0 +1,343 @@
+"""Reinforcement on a random tiny generator: what is drawn, what is shared, what is learned, what is written down."""
+
+from collections import Counter
+from dataclasses import replace
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from rl_fixtures import Diary, Judge, learner_of, network_of, prompts_of, settings
+
+from mcpipe.flux.backbone import load_generator
+from mcpipe.flux.sampler import encode_conditions
+from mcpipe.objectives import sde
+from mcpipe.objectives.flow import schedule
+from mcpipe.objectives.grpo import clipped_steps, step_ratio
+from mcpipe.objectives.gspo import clipped_objective, sequence_ratio
+from mcpipe.train.checkpoint import Checkpoint
+from mcpipe.train.rl import policy_gradient as lessons
+from mcpipe.train.rl import trainer as rl
+from mcpipe.train.rl.policy_gradient import Group, learned
+from mcpipe.train.rl.rollout import Noise, Policy, rollout
+
+NUM_STEPS, START, GROUP = 6, 2, 4
+ADVANTAGES = torch.tensor([1.0, -0.5, 0.7, -1.2])
+
+
+def policy_of(variant="flow_grpo", eta=0.7, pass_size=2):
+    return Policy(schedule(NUM_STEPS, 3.0), range(START, START + 2), eta, variant, GROUP, pass_size)
+
+
+@pytest.fixture
+def network(generator):
+    return network_of(generator)
+
+
+@pytest.fixture
+def conditions(generator, people):
+    return encode_conditions(generator, ["two people in a park"], people[:1])
+
+
+def naive(network, conditions, policy, noise):
+    """Every picture on its own, from the first step on: its states in the window, and where it ends."""
+    shape = network.state_shape
+    draws = {index: noise.steps(index, GROUP, shape) for index in policy.window}
+    states, finals = [], []
+    for i in range(GROUP):
+        x, mine = noise.initial(shape), []
+        for index in range(len(policy.sigmas) - 1):
+            step = policy.step(index) if index in policy.window else sde.step(policy.sigmas, index, 0.0)
+            with torch.no_grad():
+                velocity = network(x, torch.full((1,), float(policy.sigmas[index])), conditions)
+            before, x = x, step.mean(x, velocity)
+            if index in policy.window:
+                x = x + step.std * draws[index][i : i + 1]
+                mine.append((index, before, x))
+        states.append(mine)
+        finals.append(x)
+    return states, torch.cat(finals)
+
+
+def naive_logp(network, conditions, policy, states):
+    """Log-probabilities with their graphs, one pass per picture and step."""
+    logp = []
+    for mine in states:
+        for index, before, after in mine:
+            step = policy.step(index)
+            velocity = network(before, torch.full((1,), float(policy.sigmas[index])), conditions)
+            logp.append(sde.log_prob(after, step.mean(before, velocity), step.std))
+    return torch.cat(logp).reshape(len(states), -1)
+
+
+def distance(one, other):
+    """Of two gradients, over the length of the second."""
+    one, other = (torch.cat([part.flatten() for part in gradient]) for gradient in (one, other))
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize(("variant", "eta"), [("flow_grpo", 0.7), ("dance_grpo", 0.3), ("cps", 0.8)])
+def test_a_shared_rollout_equals_the_loop_over_pictures_and_saves_what_it_should(network, conditions, variant, eta):
+    policy, forwards, sizes = policy_of(variant, eta), Counter(), []
+    handle = network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    trajectory = rollout(network, conditions, policy, Noise(0, 3), forwards)
+    handle.remove()
+    assert forwards == {"rollout": (START + 1) + (NUM_STEPS - START - 1) * GROUP} == {"rollout": sum(sizes)}
+    assert sizes == [1] * (START + 1) + [2, 2] + [GROUP] * (NUM_STEPS - START - 2)
+    states, finals = naive(network, conditions, policy, Noise(0, 3))
+    torch.testing.assert_close(trajectory.final, finals, rtol=1e-4, atol=1e-5)
+    logp = naive_logp(network, conditions, policy, states)
+    torch.testing.assert_close(trajectory.logp, logp, rtol=1e-4, atol=1e-5)
+    assert len(trajectory.states[0]) == 1
+    assert not torch.allclose(trajectory.states[1][0], trajectory.states[1][1])
+
+
+def test_fewer_steps_behind_the_window_save_passes_and_change_nothing_in_it(network, conditions):
+    found, costs = [], []
+    for part in (1.0, 0.5):
+        params = settings(sampling={"num_steps": NUM_STEPS, "after_window": part})
+        policy, forwards = replace(policy_of(), sigmas=params.levels(START)), Counter()
+        assert params.window(START) == policy.window
+        found.append(rollout(network, conditions, policy, Noise(0, 3), forwards))
+        costs.append(forwards["rollout"])
+        torch.testing.assert_close(found[-1].final, naive(network, conditions, policy, Noise(0, 3))[1])
+    assert costs[0] - costs[1] == GROUP, "one of two steps is left out"
+    assert torch.equal(found[0].logp, found[1].logp)
+    assert all(map(torch.equal, found[0].states, found[1].states))
+    assert not torch.allclose(found[0].final, found[1].final, atol=1e-3)
+
+
+def test_what_runs_together_changes_no_draw_and_no_picture(network, conditions):
+    whole, *split = [
+        rollout(network, conditions, policy_of(pass_size=size), Noise(0, 3), Counter()) for size in (4, 2, 1)
+    ]
+    for other in split:
+        torch.testing.assert_close(other.final, whole.final, rtol=1e-4, atol=1e-5)
+        assert torch.equal(other.states[1], whole.states[1]), "the first draw hangs on nothing else"
+    draws = [Noise(0, 3).steps(index, GROUP, (5,)) for index in (0, 1)]
+    assert torch.equal(Noise(0, 3).steps(0, 2, (5,)), draws[0][:2])
+    every = torch.cat([Noise(0, 3).initial((5,)), Noise(0, 4).initial((5,)), Noise(1, 3).initial((5,)), *draws])
+    assert len(every.unique(dim=0)) == len(every), "prompts, seeds, pictures and steps all have their own"
+
+
+@pytest.mark.parametrize("ratio", ["sequence", "step"])
+def test_gradients_are_those_of_the_naive_loop_shared_or_pass_by_pass(network, conditions, ratio):
+    policy = policy_of()
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    states, _ = naive(network, conditions, policy, Noise(0, 3))
+    old = naive_logp(network, conditions, policy, states).detach()
+
+    def reference(limit):
+        logp = naive_logp(network, conditions, policy, states)
+        if ratio == "sequence":
+            value = clipped_objective(sequence_ratio(logp, old), ADVANTAGES, limit, limit).mean()
+        else:
+            value = clipped_steps(step_ratio(logp, old), ADVANTAGES, limit, limit).mean()
+        return torch.autograd.grad(value, weights)
+
+    def ways(limit):
+        base = {"ratio": ratio, "clip_low": limit, "clip_high": limit}
+        return [settings(update=base | {"gradient": gradient}).update for gradient in ("joint", "two_pass")]
+
+    joint, two_pass = ways(1e-4)
+    everyone, forwards = range(GROUP), Counter()
+    group = Group(
+        conditions, policy, rollout(network, conditions, policy, Noise(0, 3), forwards, kept=everyone), ADVANTAGES
+    )
+    shared = learned(network, group, everyone, joint, forwards, is_first=True)
+    assert (forwards["update"], forwards["gradient"]) == (0, 1 + GROUP), "the rollout's graph is the update's"
+    group.trajectory.graphs.clear()
+    again = learned(network, group, everyone, joint, Counter(), is_first=True)
+    apart = learned(network, group, everyone, two_pass, Counter(), is_first=True)
+    expected = reference(1e-4)
+    assert [distance(lesson.gradient, expected) < 1e-5 for lesson in (shared, again, apart)] == [True] * 3
+    assert set(shared.ratios) == set(again.ratios) == set(apart.ratios) == {1.0}
+
+    with torch.no_grad():
+        for weight, slope in zip(weights, expected, strict=True):
+            weight += 0.05 * slope / torch.cat([part.flatten() for part in expected]).norm()
+    drifted = learned(network, group, everyone, joint, Counter(), is_first=False).ratios
+    limit = float(np.median(np.abs(np.array(drifted) - 1)))
+    later = [learned(network, group, everyone, update, Counter(), is_first=False) for update in ways(limit)]
+    assert later[0].ratios == later[1].ratios
+    assert 0 < np.mean(later[0].clipped) < 1, "some are clipped, some are not"
+    assert [distance(lesson.gradient, reference(limit)) < 1e-5 for lesson in later] == [True] * 2
+    assert distance(later[1].gradient, later[0].gradient) < 1e-6
+
+
+@pytest.mark.parametrize("gradient", ["joint", "two_pass"])
+def test_a_ratio_other_than_one_before_the_first_update_stops_the_run(network, conditions, gradient):
+    policy = policy_of()
+    trajectory = rollout(network, conditions, policy, Noise(0, 3), Counter())
+    trajectory.logp[1, 1] += 1e-6
+    update = settings(update={"gradient": gradient}).update
+    with pytest.raises(ValueError, match="before the first update every ratio is 1, found .*different shapes"):
+        learned(
+            network, Group(conditions, policy, trajectory, ADVANTAGES), range(GROUP), update, Counter(), is_first=True
+        )
+
+
+def test_a_known_gradient_is_that_of_the_loss():
+    weights = [torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))]
+    loss = lessons.known(torch.tensor(0.5), [torch.tensor([1.0, 2.0]), torch.full((3,), 3.0)], weights)
+    (2 * loss).backward()
+    assert loss.item() == 0.5
+    assert weights[0].grad.tolist() == [2, 4]
+    assert weights[1].grad.tolist() == [6, 6, 6]
+
+
+def run(learner, people, folder):
+    seen, diary = [], Diary()
+    facts = rl.train_rl(learner, prompts_of(people), lambda _, values: seen.append(values), Checkpoint(folder), diary)
+    return facts, seen, diary
+
+
+def test_a_whole_training_counts_its_work_and_encodes_nothing_on_its_way(
+    generator, network, people, tmp_path, monkeypatch
+):
+    learner, report = learner_of(generator, network, Judge(), update={"updates_per_rollout": 1})
+    calls, began = [], []
+    for owner, name in ((generator, "encode_prompt"), (generator.vae, "encode")):
+        work = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, work=work, **k: (calls.append(len(began)), work(*a, **k))[1])
+    draw = learner.iteration
+    learner.iteration = lambda *some: (began.append(1), draw(*some))[1]
+    facts, seen, diary = run(learner, people, tmp_path)
+    assert set(calls) == {0}, "encoders work before the first iteration only"
+    group, num_steps, window = 4, 5, 2
+    rollouts = sum((start + 1) + (num_steps - start - 1) * group for start in (0, 1))
+    gradient = 2 * (1 + (window - 1) * group)
+    watched = 2 * 1 + 3 * num_steps
+    assert facts["forwards"] == {"gradient": gradient, "rollout": rollouts, "watch": watched}
+    assert facts["stopped"] is None
+    assert {
+        "gspo", "ratio", "ratio_deviation", "clip_share", "advantage_spread", "router_busiest", "kl_to_start",
+        "heldout", "reward_text", "reward_aesthetic", "reward_identity", "grad_norm",
+    } <= set(seen[0])  # fmt: skip
+    assert [values["kl_to_start"] > 0 for values in seen] == [False, True]
+    assert sorted(diary.drawn) == [0, 1, 2]
+    assert not np.array_equal(diary.drawn[0], diary.drawn[2]), "the same prompts look different after training"
+    assert [len(rows) for rows in diary.told.values()] == [group, group]
+    means = np.mean([row["text"] for row in diary.told[0]])
+    assert means == pytest.approx(seen[0]["reward_text"])
+    assert sum(row["advantage"] for row in diary.told[0]) == pytest.approx(0, abs=1e-6)
+    assert report.kept == [f"0000{row[0]['iteration']}-00000-{row[0]['prompt']}" for row in diary.told.values()]
+
+
+def test_a_prompt_that_comes_twice_in_an_iteration_gives_groups_that_can_be_told_apart(
+    generator, network, people, tmp_path
+):
+    learner, report = learner_of(generator, network, Judge(), num_iterations=1, prompts_per_iteration=3)
+    prompts = prompts_of(people)[:2]
+    diary = Diary()
+    rl.train_rl(learner, prompts, lambda *_: None, Checkpoint(tmp_path), diary)
+    rows = diary.told[0]
+    assert len({row["prompt"] for row in rows}) == 2
+    assert len({(row["place"], row["picture"]) for row in rows}) == len(rows) == 3 * GROUP
+    assert len(set(report.kept)) == 3
+
+
+def test_compiled_blocks_are_reinforced_alike(generator_folder, people, tmp_path, monkeypatch):
+    """Also with weights changed for others on the way, to tell how far the training has come."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks cannot be compiled
+    ends = []
+    for compiler in ("", "eager"):
+        monkeypatch.setenv("MCPIPE_COMPILE", compiler)
+        torch.compiler.reset()
+        generator = load_generator(generator_folder)
+        learner, _ = learner_of(generator, network_of(generator), Judge(), num_iterations=1)
+        run(learner, people, tmp_path / compiler)
+        ends.append([weight.detach().clone() for weight in learner.weights])
+    torch.compiler.reset()
+    assert distance(*ends) < 1e-6
+
+
+def test_a_network_that_is_no_longer_finite_says_so_before_judges_see_it(generator, network, people, tmp_path):
+    judge = Judge()
+    learner, _ = learner_of(generator, network, judge)
+    with torch.no_grad():
+        learner.weights[0].fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="iteration 0, prompt two: the network draws values that are not fin"):
+        run(learner, people, tmp_path)
+
+
+def test_later_updates_of_an_iteration_start_from_what_the_first_one_changed(generator, network, people, tmp_path):
+    learner, _ = learner_of(generator, network, Judge(), num_iterations=1)
+    facts, seen, _ = run(learner, people, tmp_path)
+    assert [values["ratio_deviation"] > 0 for values in seen] == [False, True]
+    assert facts["forwards"]["update"] == 1 + 2
+    assert facts["forwards"]["gradient"] == 2 * (1 + 2)
+
+
+def test_both_ways_to_take_gradients_end_with_the_same_weights(generator_folder, people, tmp_path):
+    ends = []
+    for gradient in ("joint", "two_pass"):
+        generator = load_generator(generator_folder)
+        learner, _ = learner_of(
+            generator, network_of(generator), Judge(), num_iterations=1, update={"gradient": gradient}
+        )
+        before = [weight.detach().clone() for weight in learner.weights]
+        run(learner, people, tmp_path / gradient)
+        ends.append([after.detach() - start for after, start in zip(learner.weights, before, strict=True)])
+    assert distance(*ends) < 1e-2
+
+
+def test_the_result_can_be_the_average_of_the_weights_on_their_way(generator_folder, people, tmp_path):
+    ends, path = {}, []
+    for decay in (0.0, 0.75):
+        generator = load_generator(generator_folder)
+        learner, _ = learner_of(
+            generator, network_of(generator), Judge(), num_iterations=1, update={"ema_decay": decay}
+        )
+        losses = learner.losses
+
+        def seen(update, learner=learner, losses=losses):
+            path.append([weight.detach().clone() for weight in learner.weights])
+            return losses(update)
+
+        learner.losses = seen
+        run(learner, people, tmp_path / str(decay))
+        ends[decay] = [weight.detach() for weight in learner.weights]
+    assert len(path) == 4, "two updates each"
+    for average, after_first, last in zip(ends[0.75], path[1], ends[0.0], strict=True):
+        torch.testing.assert_close(average, 0.75 * after_first + 0.25 * last)
+    assert distance(ends[0.75], ends[0.0]) > 1e-5
+
+
+def test_reinforcement_makes_what_is_rewarded_likelier(generator, network, people):
+    learner, report = learner_of(generator, network, Judge(), update={"updates_per_rollout": 1})
+    update = next(rl.Iterations(learner, prompts_of(people), Diary()).batches())
+    group = update.groups[0]
+    learner.losses(update).terms["gspo"].backward()
+    torch.optim.SGD(learner.weights, lr=1.0).step()
+    after = torch.tensor(learned(network, group, range(GROUP), settings().update, Counter(), is_first=False).ratios)
+    assert after[group.advantages.argmax()] > after[group.advantages.argmin()]
+    assert len(report.kept) == 1
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("nan", "aesthetic_not_finite"), ("crash", "text_failed")])
+def test_a_group_that_a_judge_cannot_score_is_dropped_by_name(generator, network, people, tmp_path, fault, reason):
+    learner, report = learner_of(generator, network, Judge(fault))
+    with pytest.raises(ValueError, match=f"no group of pictures could be judged: {reason}"):
+        run(learner, people, tmp_path)
+    assert {rejection["reason"] for rejection in report.rejections} == {reason}
+    assert report.kept == []
+
+
+def test_a_collapsed_training_stops_and_says_so(generator, network, people, tmp_path):
+    learner, _ = learner_of(generator, network, Judge(), num_iterations=4, watch={"max_ratio_drift": 1e-9})
+    facts, seen, diary = run(learner, people, tmp_path)
+    assert len(seen) == 2, "one iteration of two updates"
+    assert facts["stopped"]["iteration"] == 1
+    assert "ratio_drift" in facts["stopped"]["reason"]
+    assert list(diary.told) == [0]
+    assert sorted(diary.drawn) == [0, 1], "what it had come to is drawn"
+
+
+def test_a_checkpoint_with_another_window_is_refused(generator, network, people):
+    learner, _ = learner_of(generator, network, Judge())
+    course = rl.Iterations(learner, prompts_of(people), Diary())
+    standing = course.standing()
+    assert standing["window"] == 0
+    with pytest.raises(ValueError, match="stood at step 1, but is to be at 0"):
+        course.resume(standing | {"window": 1})

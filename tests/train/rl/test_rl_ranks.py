@@ -1,0 +1,60 @@
+"""Reinforcement on two processes: the result is that of one."""
+
+import multiprocessing
+import os
+import socket
+
+import numpy as np
+from rl_fixtures import Diary, Judge, learner_of, network_of, prompts_of
+
+from mcpipe.flux.backbone import load_generator
+from mcpipe.train.checkpoint import Checkpoint
+from mcpipe.train.rl import trainer as rl
+
+
+def trained(generator_folder, people, folder):
+    generator = load_generator(generator_folder)
+    learner, report = learner_of(generator, network_of(generator), Judge(), prompts_per_iteration=2)
+    seen, diary = [], Diary()
+    facts = rl.train_rl(learner, prompts_of(people), lambda _, values: seen.append(values), Checkpoint(folder), diary)
+    weights = np.concatenate([weight.detach().numpy().ravel() for weight in learner.weights])
+    return facts, seen, diary.told, report.kept, weights
+
+
+def one_of_two(rank, port, generator_folder, people, folder, answers):
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
+    }  # fmt: skip
+    answers.put((rank, trained(generator_folder, people, folder)))
+
+
+def test_two_processes_end_where_one_does(generator_folder, people, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    forking = multiprocessing.get_context("fork")
+    answers = forking.SimpleQueue()
+    processes = [
+        forking.Process(target=one_of_two, args=(rank, port, generator_folder, people, tmp_path, answers), daemon=True)
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    alone = trained(generator_folder, people, tmp_path / "alone")
+    both = dict(answers.get() for _ in processes)
+    for process in processes:
+        process.join()
+    for rank, (facts, seen, told, kept, weights) in both.items():
+        assert kept == alone[3]
+        assert [len(rows) for rows in told.values()] == [8, 8]
+        assert told == alone[2], "every process knows every picture's scores"
+        assert seen == alone[1]
+        assert np.array_equal(weights, alone[4]), f"process {rank} has other weights"
+        assert {name: facts["forwards"][name] for name in ("rollout", "update", "gradient")} == {
+            name: alone[0]["forwards"][name] for name in ("rollout", "update", "gradient")
+        }

@@ -1,0 +1,88 @@
+"""What is rewarded where subjects are objects: found by name, compared by their looks, each counted once."""
+
+import numpy as np
+import pytest
+from fake_judges import Encoder, Scorer
+
+from mcpipe.models.protocols import Faces
+from mcpipe.train.rl.rewards import FaceJudge, JudgeError, Judges, ObjectJudge, Prompt, heldout_identity, rewards
+
+NAMES = {"a red mug": (250, 0, 0), "a green bag": (0, 250, 0), "a blue hat": (0, 0, 250)}
+
+
+class Detector:
+    """Finds spots of the named colours, the last ones first."""
+
+    def __init__(self):
+        self.asked = []
+
+    def crops(self, picture, names):
+        self.asked.append(tuple(names))
+        return [
+            picture[y : y + 1, x : x + 1]
+            for y, x in reversed([*np.ndindex(picture.shape[:2])])
+            if any(tuple(picture[y, x]) == NAMES[name] for name in names)
+        ]
+
+
+class Broken(Detector):
+    def crops(self, picture, names):
+        raise RuntimeError("no such phrase")
+
+
+def picture(*spots):
+    """Spots on white ground."""
+    drawn = np.full((2, 4, 3), 255, np.uint8)
+    for place, name in enumerate(spots):
+        drawn[0, place] = NAMES[name]
+    return drawn
+
+
+def prompt(*names):
+    """About objects of these names."""
+    references = np.stack([np.full((1, 1, 3), NAMES[name], np.uint8) for name in names])
+    embeddings = Encoder().pictures(references)
+    return Prompt("p", "things on a table", references, embeddings, embeddings, names)
+
+
+def judged(pictures, wanted, matching="hungarian", detector=None):
+    judge = ObjectJudge(detector or Detector(), Encoder())
+    return rewards(Judges(judge, Encoder(), Scorer(), judge), pictures, wanted, matching)["identity"].tolist()
+
+
+MUG, BAG, HAT = NAMES
+
+
+def test_objects_are_matched_one_to_one_and_missing_ones_count_zero():
+    wanted = prompt(MUG, BAG)
+    nothing, one, both, turned, twice = (
+        picture(), picture(MUG), picture(MUG, BAG), picture(BAG, MUG), picture(MUG, MUG)
+    )  # fmt: skip
+    found = judged([nothing, one, both, turned, twice], wanted)
+    assert found[:4] == pytest.approx([0, 0.5, 1, 1], abs=1e-6)
+    assert found[4] == pytest.approx(0.5, abs=0.01), "a second mug is no bag"
+    assert judged([one], wanted, "row_max")[0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_detector_is_asked_for_the_prompts_own_objects_alone():
+    detector = Detector()
+    assert judged([picture(HAT, MUG)], prompt(MUG), detector=detector) == pytest.approx([1])
+    assert detector.asked == [(MUG,)]
+
+
+def test_a_detector_that_fails_drops_the_group_by_name():
+    with pytest.raises(JudgeError, match="identity_failed"):
+        judged([picture(MUG)], prompt(MUG), detector=Broken())
+
+
+def test_who_watches_needs_not_judge_by_the_same_looks():
+    class Analyser:
+        name = "one"
+
+        def faces(self, picture):
+            return Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2)), Encoder().pictures([picture[:1, :1]]))
+
+    judges = Judges(ObjectJudge(Detector(), Encoder()), Encoder(), Scorer(), FaceJudge(Analyser()))
+    wanted = prompt(MUG, BAG)
+    assert rewards(judges, [picture(MUG, BAG)], wanted, "hungarian")["identity"].item() == pytest.approx(1)
+    assert heldout_identity(judges, [picture(MUG, BAG)], wanted).item() == pytest.approx(0.5)

@@ -1,0 +1,93 @@
+"""The stage of reinforcement on a random tiny generator, judged by the zoo: what it leaves behind."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from rl_fixtures import network_of, settings
+
+from mcpipe.core.records import Record
+from mcpipe.core.report import read_report
+from mcpipe.core.shards import write_shards
+from mcpipe.execution.store import progress_of
+from mcpipe.flux.adapters import AdapterSpec, ExpertParams, save_adapter
+from mcpipe.models.protocols import Faces
+from stages import s10_train_rl
+
+SPEC = AdapterSpec(rank=4, experts=ExpertParams(num_experts=4, top_k=1, router="st"), image_size=32, reference_size=16)
+
+
+@pytest.fixture
+def inputs(generator, tmp_path):
+    """A prompt about two people whose portraits show nobody, and an adapter."""
+    rng = np.random.default_rng(0)
+    faces = [
+        Record(
+            key,
+            {"file": f"{key}.png"},
+            {
+                "closeup": np.zeros((84, 84, 3), np.uint8),
+                "reference": rng.integers(0, 256, (16, 16, 3), dtype=np.uint8),
+                "embedding": np.eye(512, dtype=np.float32)[place],
+            },
+        )
+        for place, key in enumerate(("a", "b"))
+    ]
+    write_shards(faces, tmp_path / "pairs" / "faces", 8)
+    prompts = [Record("a+b", {"prompt": "two people in a park", "faces": ["a", "b"]}, {})]
+    write_shards(prompts, tmp_path / "pairs" / "rl", 8)
+    network_of(generator)
+    (tmp_path / "train_multi").mkdir()
+    save_adapter(generator.transformer, SPEC, tmp_path / "train_multi")
+    return tmp_path / "pairs", tmp_path / "train_multi"
+
+
+def test_a_run_leaves_an_adapter_scores_of_every_picture_and_a_grid(inputs, generator_folder, root, tmp_path):
+    zoo, out = root / "zoo", tmp_path / "train_rl"
+    packs = (zoo / "faces" / "models" / "puppet", zoo / "faces_heldout" / "models" / "puppet_heldout")
+    params = settings(
+        num_iterations=1, sampling={"num_steps": 3, "group_size": 2, "samples_per_pass": 1, "window_size": 1}
+    )
+    progress = progress_of(out)
+    for other, file in (("useless", "diary"), ("resumable", "training.pt")):
+        (progress / other / file).mkdir(parents=True)
+    s10_train_rl.run(*inputs, generator_folder, *packs, zoo / "clip", zoo / "hps", out, params)
+    assert [folder.name for folder in progress.iterdir()] == ["resumable"], "of runs with other settings"
+    rows = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
+    assert [(row["iteration"], row["prompt"], row["picture"]) for row in rows] == [(0, "a+b", 0), (0, "a+b", 1)]
+    assert all({"text", "aesthetic", "identity", "heldout", "advantage"} <= row.keys() for row in rows)
+    assert rows[0]["text"] != rows[1]["text"]
+    assert rows[0]["heldout"] == 0, "a face that the held-out recogniser does not see is never found"
+    assert Image.open(out / "pictures" / "grid.png").size == (32, 64), "before and after"
+    facts = read_report(out)["facts"]
+    assert facts["stopped"] is None
+    assert facts["forwards"] == {"gradient": 2, "rollout": 1 + 2 * 2, "update": 1, "watch": 1 + 2 * 3}
+    before, after = ((folder / "pytorch_lora_weights.safetensors").read_bytes() for folder in (inputs[1], out))
+    assert before != after
+    assert not list(tmp_path.rglob("*diary*")), "what was kept on the way is gone"
+
+
+def test_an_iteration_that_is_repeated_is_written_down_once(tmp_path):
+    diary = s10_train_rl.Diary(tmp_path / "diary")
+    for scores in ([0.1, 0.2], [0.3, 0.4]):
+        diary.rows(0, [{"iteration": 0, "text": score} for score in scores])
+        diary.pictures(0, np.full((2, 4, 4, 3), 100 * scores[0], np.uint8))
+    diary.rows(1, [{"iteration": 1, "text": 0.5}])
+    (tmp_path / "out").mkdir()
+    diary.put_into(tmp_path / "out")
+    lines = (tmp_path / "out" / "rewards.jsonl").read_text().splitlines()
+    assert [json.loads(line)["text"] for line in lines] == [0.3, 0.4, 0.5]
+    grid = np.asarray(Image.open(tmp_path / "out" / "pictures" / "grid.png"))
+    assert grid.shape == (4, 8, 3)
+    assert (grid == 30).all()
+
+
+def test_the_most_certain_face_of_a_portrait_is_its_person():
+    class Analyser:
+        name = "two"
+
+        def faces(self, picture):
+            return Faces(np.zeros((2, 4)), np.array([0.9, 0.8]), np.zeros((2, 5, 2)), np.eye(3)[:2])
+
+    assert s10_train_rl.face_embedding(Analyser(), np.zeros((8, 8, 3), np.uint8), "a").tolist() == [1, 0, 0]
