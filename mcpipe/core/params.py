@@ -11,6 +11,8 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mcpipe.core.errors import one_line
+
 
 class Params(BaseModel):
     """Settings of one stage or of one part of it."""
@@ -53,7 +55,7 @@ def read_params(file: Path, section: str, model: type[P]) -> P:
     try:
         content = parse_yaml(file.read_text())
     except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{file} is not valid YAML: {one_line(error)}") from error
     if not isinstance(content, dict) or section not in content:
         raise ValueError(f"{file} has no section {section!r}")
     return check_params(content[section], model, section, f"{file}: ")
