@@ -14,10 +14,10 @@ from typing import Any
 from dvc.api import DVCFileSystem
 
 from mcpipe.core.report import read_mapping
+from mcpipe.execution.store import PROGRESS_VARIABLE
 from studies.plan import Experiment
 
-PROGRESS = "MCPIPE_PROGRESS"
-"""Environment variable that names the folder of checkpoints; see `mcpipe.execution.store.progress_of`."""
+DVC = (sys.executable, "-m", "dvc")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Repository:
         """
         changes = [part for override in experiment.overrides for part in ("-S", override)]
         command = [*DVC, "exp", "run", "--temp", "--name", experiment.name, *changes, experiment.target]
-        environment = _environment() | {PROGRESS: str(progress.resolve())}
+        environment = _environment() | {PROGRESS_VARIABLE: str(progress.resolve())}
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as output:
             process = subprocess.Popen(
@@ -120,9 +120,6 @@ class Repository:
         if done.returncode:
             raise RuntimeError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
         return done.stdout
-
-
-DVC = (sys.executable, "-m", "dvc")
 
 
 def _environment() -> dict[str, str]:

@@ -34,10 +34,11 @@ def run_experiments(repository: Repository, experiments: Sequence[Experiment], o
     """
     work = repository.root / WORK
     with sole_user(work / "lock") as lock:
+        repository.discard_abandoned({experiment.name for experiment in experiments})
         state = checked_state(repository, experiments, own)
-        names = {experiment.name for experiment in experiments}
-        repository.discard_abandoned(names - state.results.keys())
         missing = [experiment for experiment in experiments if experiment.name not in state.results]
+        if missing and (paths := repository.not_in_cache()):  # DVC reads all metrics when an experiment ends
+            raise ValueError(f"run `dvc repro` or `dvc pull` first: not in the cache are {', '.join(paths)}")
         num_done, start = len(experiments) - len(missing), time.monotonic()
         logger.info("%d of %d experiments are finished; logs in %s", num_done, len(experiments), WORK)
         failed = []
@@ -68,8 +69,6 @@ def checked_state(repository: Repository, experiments: Sequence[Experiment], own
     """
     if paths := repository.uncommitted(own):
         raise ValueError(f"commit or stash first, so that experiments belong to a commit: {', '.join(paths)}")
-    if paths := repository.not_in_cache():  # DVC reads the metrics of every stage when an experiment ends
-        raise ValueError(f"run `dvc repro` or `dvc pull` first: not in the cache are {', '.join(paths)}")
     state = repository.state()
     for experiment in experiments:
         result = state.results.get(experiment.name)

@@ -60,17 +60,11 @@ class Summary(Generic[P]):
 
     def changes_table(self, **columns: Callable[[Change], str]) -> str:
         """A row per comparison and metric; further columns by title."""
-        titles = self.plan.titles
-        rows = [
-            [
-                titles[c.before],
-                titles[c.after],
-                LABELS[c.metric],
-                cell(c.change, "+"),
-                *(f(c) for f in columns.values()),
-            ]
-            for c in self.changes
-        ]
+        rows = []
+        for change in self.changes:
+            arms = [self.plan.titles[change.before], self.plan.titles[change.after]]
+            further = [column(change) for column in columns.values()]
+            rows.append([*arms, LABELS[change.metric], cell(change.change, "+"), *further])
         return markdown_table(["from", "to", "metric", "change", *columns], rows)
 
     def write_scores(self, file: Path) -> None:

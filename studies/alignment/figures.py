@@ -53,15 +53,12 @@ def alignment_figure(result: AlignmentResult) -> Figure:
 
 def draw_changes(axes: "Axes", result: AlignmentResult, arm: str, number: int, colour: str) -> None:
     """An arm's changes against the start, one line per metric; arms lie beside each other."""
-    own = {
-        c.metric: c.change for c in result.summary.changes if (c.before, c.after) == (result.summary.plan.start, arm)
-    }
-    places = np.array([METRICS.index(metric) for metric in own]) + 0.2 * (
-        number - (len(result.summary.plan.arms) - 1) / 2
-    )
+    plan = result.summary.plan
+    own = {c.metric: c.change for c in result.summary.changes if (c.before, c.after) == (plan.start, arm)}
+    places = np.array([METRICS.index(metric) for metric in own]) + 0.2 * (number - (len(plan.arms) - 1) / 2)
     values = np.array([change.value for change in own.values()])
     reach = np.abs([values - [c.low for c in own.values()], [c.high for c in own.values()] - values])
-    axes.errorbar(values, places, xerr=reach, fmt="o", color=colour, capsize=3, label=result.summary.plan.titles[arm])
+    axes.errorbar(values, places, xerr=reach, fmt="o", color=colour, capsize=3, label=plan.titles[arm])
 
 
 def draw_band(axes: "Axes", values: Float[np.ndarray, "seeds steps"], label: str, colour: str) -> None:

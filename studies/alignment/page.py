@@ -79,9 +79,9 @@ def markdown(result: AlignmentResult, lead: Leads) -> str:
 
 Every training starts from the adapter of stage 2 at commit {summary.commit[:7]}: {summary.settings}; seeds \
 {", ".join(map(str, plan.seeds))}. Scores of the {len(summary.prompts)} prompts of the benchmark, drawn \
-{plan.drawings} times by every training, by all arms from the same noise. In brackets 95 % bootstrap intervals over seeds and \
-{summary.units}. A subject without a face in the image counts 0. Face-Sim* is by a recogniser that no reward was \
-computed with.
+{plan.drawings} times by every training, by all arms from the same noise. In brackets 95 % bootstrap intervals over \
+seeds and {summary.units}. A subject without a face in the image counts 0. Face-Sim* is by a recogniser \
+that no reward was computed with.
 
 {summary.means_table()}
 
