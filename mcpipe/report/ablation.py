@@ -69,7 +69,7 @@ class RecordedPlan(BaseModel):
 
     seeds: list[int]
     settings: dict[str, JsonValue]
-    """Of every arm, where they differ from params.yaml."""
+    """Settings of every arm where they differ from params.yaml."""
     arms: list[RecordedArm]
 
 
@@ -91,7 +91,7 @@ class Ablation(BaseModel):
 
     @property
     def titles(self) -> dict[str, str]:
-        """Of the arms, by name."""
+        """Titles of the arms, by name."""
         return {arm.name: arm.title for arm in self.plan.arms}
 
     @property

@@ -39,7 +39,7 @@ KINDS = {
 MATCHINGS: tuple[Matching, ...] = ("hungarian", "contrastive", "row_max")
 EXTRA = "row_max - hungarian"
 GREY = 200
-"""Grey level of a collage's ground, 0-255."""
+"""Grey value of a collage's background, 0-255."""
 
 
 @dataclass(frozen=True)
