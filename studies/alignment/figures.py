@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ("#2f6f73", "#b4632f", "#6a5a9e", "#8aa0a2")
-"""Of arms, in turn."""
+"""Colours of arms, in turn."""
 MATCHING_COLOURS = ("#2f6f73", "#8aa0a2", "#6a5a9e")
 BAR = 0.26
 
