@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mcpipe.bench.tables import METRICS
+from mcpipe.execution.store import progress_of
 from mcpipe.report.ablation import Ablation
 from studies.ablation.__main__ import ABLATION
 from studies.command import main
@@ -28,6 +29,7 @@ weight = idar["weight"] if idar else 0
 label = name if name == "encode" else f"{name}-{weight}-{seed}"
 with open(test / "ran.log", "a") as log:
     log.write(label + "\\n")
+(test / "progress").write_text(os.environ["MCPIPE_PROGRESS"])
 while (test / "hold").exists() and name == "train":
     time.sleep(0.05)
 if (test / "fail").exists() and label == "train-1.0-1":
@@ -134,7 +136,7 @@ def wait_for(stage, project, process):
         time.sleep(0.05)
 
 
-def test_a_study_survives_kills_and_failures_and_takes_more_seeds(project, capfd):
+def test_a_study_survives_kills_and_failures_and_takes_more_seeds(project, capfd, monkeypatch):
     hold, fail = project.parent / "hold", project.parent / "fail"
     hold.touch()
     killed = started()
@@ -157,6 +159,11 @@ def test_a_study_survives_kills_and_failures_and_takes_more_seeds(project, capfd
     assert capfd.readouterr().err == f"error: 1 of 2 experiments failed: ablation-idar-s1 (see {log})\n"
     assert "the stage was told to fail" in (project / log).read_text()
 
+    progress = project / ".mcpipe" / "studies" / "progress"
+    assert (project.parent / "progress").read_text() == str(progress), "checkpoints outlive the copy of the checkout"
+    monkeypatch.setenv("MCPIPE_PROGRESS", str(progress))
+    assert progress_of(Path("data/models/train_rl")) == progress / "models" / "train_rl"
+    monkeypatch.delenv("MCPIPE_PROGRESS")
     fail.unlink()
     assert study() == 0
     assert ran(project) == ["train-1.0-1", "score-1.0-1"]
