@@ -25,7 +25,6 @@ def on_ray(work: Work, workers: int, clip_seconds: float) -> Iterator[Callable[[
         ValueError: Ray is not installed.
 
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from mcpipe.core.offline import stay_offline
 from studies.ablation.diagnosis import APART, apart, over_seeds, read_diagnosis, read_rows
 from studies.ablation.outcome import Outcome, scores_of, write_outcome
 from studies.ablation.plan import preparation, read_plan, trials
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("data/ablation"), help="folder for the table and the figure")
     parser.add_argument("--poll", type=float, default=POLL_S, help="seconds between two looks at the queue")
     options = parser.parse_args(arguments)
+    stay_offline()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         print(ablation(options.plan, options.out, options.poll))
