@@ -46,6 +46,11 @@ FOLDERS = (
     "ablation",
 )
 
+DREAM = [
+    {"prompt": "a mug and a cat on the moon", "image_paths": ["./photos/mug/02.jpg", "./photos/cat/00.jpg"]},
+    {"prompt": "a mug and a cat", "image_paths": ["./photos/mug/02.jpg", "./photos/cat/00.jpg"]},
+]
+
 
 def scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Two round heads on shoulders: picture, body masks, face masks."""

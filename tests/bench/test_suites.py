@@ -4,16 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from bench_fixtures import DREAM
 from fake_judges import Encoder, Finder, Heldout, Scorer
 from real_clips import REAL
 
 from mcpipe.bench.public_metrics import Given, WholeJudges, given, missing_whole, score_whole
 from mcpipe.bench.suites import PUBLIC, Subject, Task, dreambench, xversebench
 
-DREAM = [
-    {"prompt": "a mug and a cat on the moon", "image_paths": ["./photos/mug/02.jpg", "./photos/cat/00.jpg"]},
-    {"prompt": "a mug and a cat", "image_paths": ["./photos/mug/02.jpg", "./photos/cat/00.jpg"]},
-]
 XVERSE = [
     {
         "index": 7,
