@@ -18,7 +18,7 @@ from rich.table import Table
 
 from mcpipe.cli.settings import SETTINGS, located, read_content, settings_file
 from mcpipe.core.offline import stay_offline
-from mcpipe.core.params import Params, check_params
+from mcpipe.core.params import Params, check_params, section_content
 from mcpipe.core.records import JSON
 from mcpipe.core.report import read_report
 from mcpipe.core.shards import read_packed
@@ -36,6 +36,7 @@ from mcpipe.steps.captions import Captions, CaptionsParams, write_captions
 from mcpipe.steps.frames import Frames, write_frames
 from mcpipe.steps.identity import Identity, write_identity
 from mcpipe.steps.samples import Samples, write_samples
+from mcpipe.steps.settings import SECTIONS
 from mcpipe.steps.subjects import Subjects, write_subjects
 
 STAGES = ("frames", "subjects", "identity", "captions", "samples")
@@ -109,7 +110,10 @@ def read_settings(file: Path, changes: Sequence[str]) -> Settings:
             raise ValueError(f"-S {change}: should be SECTION.KEY=VALUE, a setting of {SETTINGS} in one of {known}")
     content = read_content(file, None, [_from_here(change) for change in changes])
     models = {name: str(path) for name, path in located(content, file.parent).items() if name in Models.model_fields}
-    return check_params({name: (content | {"models": models}).get(name) for name in Settings.model_fields}, Settings)
+    sections: dict[str, object] = {
+        name: section_content(content, name, SECTIONS[name]) for name in Settings.model_fields if name in SECTIONS
+    }
+    return check_params(sections | {"models": models}, Settings)
 
 
 def _from_here(change: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mcpipe.cli.outputs import check_picture_file, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
-from mcpipe.core.params import Params, check_params
+from mcpipe.core.params import Params, check_params, section_content
 from mcpipe.core.records import Rejection
 from mcpipe.flux.adapters import read_spec
 from mcpipe.flux.sampler import SampleParams
@@ -24,6 +24,7 @@ from mcpipe.pipelines import MultiCrafterOutput, MultiCrafterPipeline
 from mcpipe.report.images import heat_overlay
 from mcpipe.steps.generate import GenerateParams
 from mcpipe.steps.pairs import PairsParams, face_of
+from mcpipe.steps.settings import SECTIONS
 
 SEEDS = range(-(2**63), 2**64)
 """What torch takes."""
@@ -55,7 +56,7 @@ def command(options: argparse.Namespace) -> str:
     file = settings_file()
     content = read_content(file, None, options.changes)
     people = section(content, "subjects")["num_people"]
-    sections = {name: section(content, name) for name in ("generate", "pairs")}
+    sections = {name: section_content(content, name, SECTIONS[name]) for name in ("generate", "pairs")}
     settings = check_params({**sections, "subjects": {"num_people": people}}, Settings)
     models = located(content, file.parent)
     check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)

@@ -22,7 +22,7 @@ from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_WHOLE, text_table
 from mcpipe.cli.export import write_handout
 from mcpipe.cli.settings import located, read_content, settings_file
 from mcpipe.core.offline import stay_offline
-from mcpipe.core.params import check_params
+from mcpipe.core.params import params_of
 from mcpipe.core.progress import track
 from mcpipe.core.records import JSON
 from mcpipe.core.report import Report, read_report
@@ -77,7 +77,7 @@ def command(options: argparse.Namespace) -> str:
     check_name(options.out, options.name)
     file = settings_file()
     content = read_content(file, options.conf, options.changes)
-    params = check_params(content.get("evaluate"), EvaluateParams, "evaluate", f"{file}: ")
+    params = params_of(content, "evaluate", EvaluateParams, f"{file}: ")
     models = located(content, file.parent)
     lacking = [name for name in MODELS if name not in models]
     if lacking:

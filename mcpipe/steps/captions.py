@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from mcpipe.core.params import RecordsPerShard
 from mcpipe.core.records import Record, Rejection
 from mcpipe.core.report import Report
 from mcpipe.core.shards import Rows
@@ -23,7 +24,7 @@ class CaptionsParams(SentenceParams):
 
     reference_size: int = Field(ge=28)
     """Side in pixels at which the captioner sees a face reference."""
-    records_per_shard: int = Field(ge=1)
+    records_per_shard: RecordsPerShard
 
 
 @dataclass(frozen=True)

@@ -140,9 +140,7 @@ def settle(place: Place, plan: Plan) -> None:
     sections = {"generate": GenerateParams, "evaluate": EvaluateParams}
     own = place.settings("train_rl", TrainRLParams)
     if own.update.updates_per_rollout == 1:
-        raise ValueError(
-            "with train_rl.update.updates_per_rollout 1 every ratio is 1, whichever it is; set it to 2 or more"
-        )
+        raise ValueError("with rl_update.updates_per_rollout 1 every ratio is 1, whichever it is; set it to 2 or more")
     trained = {arm: training(own, plan, Run(arm, 0, place.work)).model_dump(mode="json") for arm in TITLES}
     wanted = {
         "plan": plan.model_dump(exclude={"seeds"}),

@@ -18,7 +18,7 @@ from rich.table import Table
 from mcpipe.cli.doctor.checkpoints import digest, inspect_model
 from mcpipe.cli.doctor.memory import Machine, capacity
 from mcpipe.cli.settings import Content, located, read_content, section, settings_file
-from mcpipe.core.params import check_params
+from mcpipe.core.params import params_of
 from mcpipe.steps.settings import SECTIONS
 
 Verdict = Literal["ok", "note", "problem"]
@@ -77,16 +77,13 @@ def fitting(content: Content, root: Path, machine: Machine) -> tuple[list[Table]
 
 
 def settings_rows(content: Content) -> Iterator[Row]:
-    """Whether every stage would accept its settings, and whether they agree with each other."""
+    """Whether every stage would accept its settings."""
     faults = []
     for name, model in SECTIONS.items():
         try:
-            check_params(content.get(name), model, name)
+            params_of(content, name, model)
         except ValueError as error:
             faults.append(str(error))
-    samples, pairs = (section(content, name).get("reference_size") for name in ("samples", "pairs"))
-    if samples != pairs:
-        faults.append(f"references measure {samples} px in samples and {pairs} px in pairs")
     yield from (Row("settings", "problem", fault) for fault in faults)
     if not faults:
         yield Row("settings", "ok", f"accepted by all {len(SECTIONS)} stages")
