@@ -180,33 +180,31 @@ REPORTERS = {"insightface", "onnxruntime", "ray", "ultralytics"}
 """They report as soon as they are imported, or set up to."""
 
 
-def first_import(module):
+def first_import(name, seen):
     """Of `mcpipe` and the reporters, what importing a module alone imports first, at the top of files."""
-    seen = set()
-
-    def visit(name):
-        for package in [".".join(name.split(".")[: i + 1]) for i in range(name.count(".") + 1)]:
-            if package in seen or (file := module_file(package)) is None:
-                continue
+    parts = name.split(".")
+    for package in (".".join(parts[:length]) for length in range(1, len(parts) + 1)):
+        if package == "mcpipe" or parts[0] in REPORTERS:
+            return package
+        if package not in seen and (file := module_file(package)):
             seen.add(package)
-            if package == "mcpipe":
-                return package
-            for node in ast.parse(file.read_text()).body:
-                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-                names += [node.module] if isinstance(node, ast.ImportFrom) else []
-                for other in names:
-                    if other.split(".")[0] in REPORTERS:
-                        return other
-                    if found := visit(other):
-                        return found
-        return None
+            for other in imported_in_order(file):
+                if found := first_import(other, seen):
+                    return found
+    return None
 
-    return visit(module)
+
+def imported_in_order(file):
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
 
 
 def test_whatever_is_imported_first_the_switches_are_set_before_what_reports():
     modules = project_modules("mcpipe", "stages", "zoo", "studies", "benchmarks")
-    found = {module: first_import(module) for module in modules}
+    found = {module: first_import(module, set()) for module in modules}
     assert {module: first for module, first in found.items() if first not in (None, "mcpipe")} == {}
     assert found["zoo.build.data"] == "mcpipe", "which imports insightface at its top"
 

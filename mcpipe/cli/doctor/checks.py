@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mcpipe.cli.doctor.checkpoints import digest, inspect_model
 from mcpipe.cli.doctor.memory import Machine, capacity
-from mcpipe.cli.settings import Content, located, read_content, section, settings_file
+from mcpipe.cli.settings import Content, located, name_in, read_content, section, settings_file
 from mcpipe.core.params import params_of
 from mcpipe.steps.settings import SECTIONS
 
@@ -95,7 +95,7 @@ def source_rows(content: Content, root: Path) -> Iterator[Row]:
         folder = root / str(path)
         if folder.is_dir() and any(folder.iterdir()):
             yield Row(f"source.{name}", "ok", f"{path}: {sum(1 for file in folder.rglob('*') if file.is_file())} files")
-        elif str(path).startswith(EMBEDDED):
+        elif name_in(root, path).startswith(EMBEDDED):
             yield Row(f"source.{name}", "note", f"{path}: not there yet; the stage world renders it")
         else:
             yield Row(f"source.{name}", "problem", f"no folder {folder}, or it is empty; set source.{name}")
@@ -111,7 +111,7 @@ def model_rows(content: Content, root: Path) -> Iterator[Row]:
         except (ValueError, OSError) as error:
             yield Row(f"models.{name}", "problem", " ".join(str(error).split()))
             continue
-        before = known.get(str(models[name]))
+        before = known.get(name_in(root, models[name]))
         if before is None:
             yield Row(f"models.{name}", "ok", f"{told}; hash unknown")
         elif digest(path) == before:
