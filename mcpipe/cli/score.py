@@ -216,7 +216,7 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
             f"no file in {images} answers a prompt; a picture is called after the prompt's key, such as {example}, "
             f"with one of the endings {' '.join(SUFFIXES)}"
         )
-    unlisted: list[JSON] = [file.name for file in unknown]
+    unlisted: list[JSON] = [file.name.encode(errors="backslashreplace").decode() for file in unknown]
     report.facts["files_without_prompt"] = unlisted
     judged = []
     for key, (prompt, answer) in track(tasks.items(), len(tasks), f"score {images.name}"):

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from mcpipe.cli.repository import check_repository
 from mcpipe.core.offline import stay_offline
 from studies.ablation.diagnosis import APART, apart, over_seeds, read_diagnosis, read_rows
 from studies.ablation.outcome import Outcome, scores_of, write_outcome
@@ -49,10 +50,12 @@ def ablation(plan_file: Path, out: Path, poll_s: float) -> str:
     """Run and write; returns the Markdown.
 
     Raises:
+        FileNotFoundError: this is no git repository, or there is no plan.
         ValueError: the plan is wrong, there are changes that no commit holds, or the commit's results are not here.
         RuntimeError: an experiment failed again and again.
     """
     plan = read_plan(plan_file)
+    check_repository(ROOT)
     repository = Repository(ROOT, plan.jobs)
     if changed := repository.uncommitted(besides=out):
         raise ValueError(f"commit or stash first, so that the experiments belong to a commit:\n{changed}")

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mcpipe.cli.doctor.checkpoints import digest, inspect_model
 from mcpipe.cli.doctor.memory import Machine, capacity
+from mcpipe.cli.repository import check_repository
 from mcpipe.cli.settings import Content, located, name_in, read_content, section, settings_file
 from mcpipe.core.params import params_of
 from mcpipe.steps.settings import SECTIONS
@@ -52,7 +53,7 @@ def command(options: argparse.Namespace) -> str:
     content = read_content(file, options.conf, options.changes)
     machine = Machine(options.gpus, options.gpu_gb, options.data)
     rows = [*settings_rows(content), *source_rows(content, file.parent), *model_rows(content, file.parent)]
-    rows += package_rows(file.parent / "requirements.lock")
+    rows += [*package_rows(file.parent / "requirements.lock"), *repository_rows(file.parent)]
     problems = [row for row in rows if row.verdict == "problem"]
     tables = [table(rows, options.conf or file.name)]
     if not any(row.about.startswith("settings") for row in problems):
@@ -146,6 +147,18 @@ def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Itera
         yield Row("packages", "note", f"other versions than in {lock.name}: {', '.join(others)}")
     if not missing and not others:
         yield Row("packages", "ok", f"{len(PACKAGES)} as in {lock.name}" if pins else f"{len(PACKAGES)} installed")
+
+
+def repository_rows(root: Path) -> Iterator[Row]:
+    """Whether DVC can work where its pipeline lies."""
+    if not (root / "dvc.yaml").is_file():
+        return
+    try:
+        check_repository(root)
+    except FileNotFoundError as error:
+        yield Row("repository", "problem", str(error))
+    else:
+        yield Row("repository", "ok", "git, which DVC needs")
 
 
 def locked(lock: Path) -> dict[str, set[str]]:
