@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class MultiCrafterPipeline(FluxPipeline):
         pipeline.transformer.requires_grad_(False)
         return pipeline
 
-    def save_pretrained(self, save_directory: str | Path, **options: object) -> None:
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write the generator as stock diffusers writes it, and the adapter beside it in ``adapter``.
 
         `from_pretrained` of the folder gives the same pictures. Stock diffusers loads the generator from it and, with

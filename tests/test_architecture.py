@@ -93,6 +93,9 @@ def test_packages_hold_no_code():
         file = module_file(module)
         if file.name == "__init__.py":
             body = ast.parse(file.read_text(encoding="utf-8")).body
+            if module == "mcpipe":  # which outputs do not depend on
+                assert ast.unparse(body[1:]) == "from mcpipe.core.offline import send_no_reports\nsend_no_reports()"
+                body = body[:1]
             assert len(body) == 1, module
             assert isinstance(body[0], ast.Expr), module
 

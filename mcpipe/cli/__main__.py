@@ -1,6 +1,7 @@
 """The command ``mcpipe``: what people want outside of ``dvc repro``."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -45,8 +46,12 @@ class Verb(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold bytes that no encoding knows
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = parser().parse_args(arguments)
+        check_text(options)
         _prepare()
         say(options.run(options))
     except FAULTS as error:
@@ -56,6 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
         say("interrupted", stderr=True)
         return INTERRUPTED
     return 0
+
+
+def check_text(options: argparse.Namespace) -> None:
+    """Make sure that arguments which are text, and no paths, are text.
+
+    Raises:
+        ValueError: one of them holds bytes that are not UTF-8, which Python hands on as lone surrogates.
+    """
+    for name, value in vars(options).items():
+        for text in value if isinstance(value, list) else [value]:
+            shown = text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
+            if shown != text:
+                option = "-S" if name == "changes" else f"--{name}"
+                raise ValueError(
+                    f"{option} {shown} is not UTF-8; write it in UTF-8, or rename the file if it names one"
+                )
 
 
 def _prepare() -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from pydantic import Field
 
-from mcpipe.cli.outputs import check_picture_file, write_pictures
+from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
 from mcpipe.core.params import Params, check_params, section_content
 from mcpipe.core.records import Rejection
@@ -60,16 +60,18 @@ def command(options: argparse.Namespace) -> str:
     settings = check_params({**sections, "subjects": {"num_people": people}}, GenerationSettings)
     models = located(content, file.parent)
     check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
-    files = picture_files(options.out, options.attention, len(options.references))
-    for picture in files:
-        check_picture_file(picture)
+    outputs = picture_files(options.out, options.attention, len(options.references))
+    read = {f"reference {number}": picture for number, picture in enumerate(options.references, 1)}
+    read |= {"--adapter": options.adapter, "the settings": file}
+    read |= {f"models.{name}": models[name] for name in ("faces", "generator")}
+    check_outputs(outputs, read)
     size = read_spec(options.adapter).reference_size
     finder = InsightFaces(models["faces"], settings.pairs.min_face_score, settings.pairs.detection_size)
     references = [reference(picture, finder, settings.pairs, size) for picture in options.references]
     pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter)
     watch = options.attention is not None
     drawn = draw(pipeline, options.prompt, references, options.seed, settings.generate.sample, watch=watch)
-    return "\n".join(write(drawn, files))
+    return "\n".join(write(drawn, [output.path for output in outputs]))
 
 
 def check_request(prompt: str, references: Sequence[Path], seed: int, most: int) -> None:
@@ -129,18 +131,11 @@ def draw(
     )
 
 
-def picture_files(out: Path, attention: Path | None, num_references: int) -> list[Path]:
-    """Where the picture goes and, if a folder is named for them, its attention maps, in the order of references.
-
-    Raises:
-        ValueError: the picture would be replaced by a map.
-    """
-    if attention is None:
-        return [out]
-    maps = [attention / f"reference_{number}.png" for number in range(1, num_references + 1)]
-    if out.absolute() in [file.absolute() for file in maps]:
-        raise ValueError(f"{out} is where an attention map goes; choose another --out or --attention")
-    return [out, *maps]
+def picture_files(out: Path, attention: Path | None, num_references: int) -> list[Output]:
+    """Where the picture goes and, if a folder is named for them, its attention maps, in the order of references."""
+    numbers = range(1, num_references + 1) if attention is not None else ()
+    maps = [Output("--attention", attention / f"reference_{number}.png", "picture") for number in numbers if attention]
+    return [Output("--out", out, "picture"), *maps]
 
 
 def write(drawn: MultiCrafterOutput, files: Sequence[Path]) -> list[str]:

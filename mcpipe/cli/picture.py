@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcpipe.cli.outputs import check_picture_file
+from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.table import evaluated_arms
 from mcpipe.core.shards import read_shards
 from mcpipe.report.images import contact_sheet
@@ -19,11 +19,12 @@ def command(options: argparse.Namespace) -> str:
 
     Raises:
         FileNotFoundError: the pipeline has not run.
-        ValueError: no prompt is wanted, or the file's ending names no picture format.
+        ValueError: no prompt is wanted, the file's ending names no picture format, or the file lies in what is read.
         OSError: the file cannot be written.
     """
-    check_picture_file(options.file)
     data: Path = options.data
+    read = {f"{part} of --data": data / part for part in ("pairs", "results", "images")}
+    check_outputs([Output("FILE", options.file, "picture")], read)
     faces = {record.key: record.arrays["reference"] for record in read_shards(data / "pairs" / "faces")}
     folders = [folder for folder in evaluated_arms(data / "results") if (data / "images" / folder.name).is_dir()]
     pictures = [{r.key: r.arrays["image"] for r in read_shards(data / "images" / folder.name)} for folder in folders]
@@ -31,6 +32,5 @@ def command(options: argparse.Namespace) -> str:
     rows: list[list[np.ndarray]] = [
         [faces[face] for face in prompt.texts("faces")] + [arm[prompt.key] for arm in pictures] for prompt in prompts
     ]
-    options.file.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(rows, TILE_PX, GAP_PX).save(options.file, optimize=True)
+    write_pictures({options.file: contact_sheet(rows, TILE_PX, GAP_PX)}, optimize=True)
     return f"{options.file}: columns are the given faces, then {', '.join(folder.name for folder in folders)}"

@@ -20,6 +20,7 @@ from mcpipe.bench.public_metrics import Given, PublicScorers, given, missing_who
 from mcpipe.bench.suites import PUBLIC, Subject, Task
 from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_WHOLE, text_table
 from mcpipe.cli.export import write_handout
+from mcpipe.cli.outputs import Output, check_outputs
 from mcpipe.cli.settings import located, read_content, settings_file
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import params_of
@@ -62,11 +63,14 @@ def command(options: argparse.Namespace) -> str:
 
     Raises:
         FileNotFoundError: a folder, a prompt file or a checkpoint is missing.
-        ValueError: the name is that of an arm or no name, a setting is wrong, or a file is damaged.
+        ValueError: the name is that of an arm or no name, a setting is wrong, a file is damaged, or what is written
+            would replace what is read.
+        OSError: results cannot be written.
     """
     if options.handout:
         if options.suite != PEOPLE:
             raise ValueError(f"--handout is for --suite {PEOPLE}; the prompts of {options.suite} are published")
+        check_outputs([Output("--handout", options.handout, "folder", "prompts.csv")], {"--pairs": options.pairs})
         return write_handout(options.pairs, options.handout)
     if not options.images or not options.name:
         raise ValueError("score takes --images DIR and --name NAME")
@@ -82,6 +86,7 @@ def command(options: argparse.Namespace) -> str:
     lacking = [name for name in MODELS if name not in models]
     if lacking:
         raise ValueError(f"{file} lacks models.{lacking[0]}")
+    check_place(options, models, file)
     report = Report(STAGE, PACKAGES)
     if options.suite == PEOPLE:
         tasks, footing = people_tasks(options.pairs, models, params, report)
@@ -109,6 +114,20 @@ def check_name(out: Path, name: str) -> None:
         raise ValueError(f"{error}; or remove {folder}, or choose another --name") from error
     if stage != STAGE:
         raise ValueError(f"{folder} is an arm of the pipeline; choose another --name")
+
+
+def check_place(options: argparse.Namespace, models: dict[str, Path], settings: Path) -> None:
+    """Make sure that results can be written, and replace nothing that is read.
+
+    Raises:
+        ValueError: they would replace it.
+        OSError: they cannot be written.
+    """
+    given = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
+    given |= {"--pairs": options.pairs if options.suite == PEOPLE else None, "the settings": settings}
+    read = {name: path for name, path in given.items() if path is not None}
+    read |= {f"models.{name}": models[name] for name in MODELS}
+    check_outputs([Output("--out", options.out / options.name, "folder", "rows.parquet")], read)
 
 
 def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
@@ -197,7 +216,7 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
             f"no file in {images} answers a prompt; a picture is called after the prompt's key, such as {example}, "
             f"with one of the endings {' '.join(SUFFIXES)}"
         )
-    unlisted: list[JSON] = [file.name for file in unknown]
+    unlisted: list[JSON] = [file.name.encode(errors="backslashreplace").decode() for file in unknown]
     report.facts["files_without_prompt"] = unlisted
     judged = []
     for key, (prompt, answer) in track(tasks.items(), len(tasks), f"score {images.name}"):
