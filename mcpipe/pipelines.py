@@ -69,7 +69,7 @@ class MultiCrafterPipeline(FluxPipeline):
         pipeline.transformer.requires_grad_(False)
         return pipeline
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # noqa: ANN401  as diffusers does
         """Write the generator as stock diffusers writes it, and the adapter beside it in ``adapter``.
 
         `from_pretrained` of the folder gives the same pictures. Stock diffusers loads the generator from it and, with

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Generic
 
+from mcpipe.cli.repository import check_repository
 from mcpipe.core.errors import one_line
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import check_params
@@ -62,12 +63,14 @@ def run_study(analysis: Analysis[P], plan_file: Path, seeds: Sequence[int] | Non
     """Run what has no result, then write tables and figures into ``out``; returns the page.
 
     Raises:
+        FileNotFoundError: this is no git repository.
         ValueError: the plan or the checkout is not fit; see `studies.runner.run_experiments`.
         RuntimeError: an experiment failed.
     """
     plan = read_plan(plan_file, analysis.plan)
     if seeds:
         plan = check_params(plan.model_dump() | {"seeds": list(seeds)}, analysis.plan)
+    check_repository(Path.cwd())
     repository, wanted = Repository(Path.cwd()), experiments(plan)
     results = run_experiments(repository, wanted, [plan_file, out])
     with TemporaryDirectory() as place:

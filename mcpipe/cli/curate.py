@@ -206,16 +206,16 @@ def clip_files(clips: Path, out: Path) -> list[ClipFile]:
 
     Raises:
         FileNotFoundError: the folder is empty.
-        ValueError: ``out`` holds clips.
+        ValueError: ``out`` holds others of these files.
     """
     found = [ClipFile(clips, name) for name in file_names(clips)]
     if not found:
         raise FileNotFoundError(f"no file in {clips}")
     own = lying_in([clip.file for clip in found], [place for output in outputs(out) for place in output.written()])
     files = [clip for clip in found if clip.file not in own]
-    over = lying_in([clip.file for clip in files if clip.is_clip()], [out])
+    over = lying_in([clip.file for clip in files], [out])
     if over:
-        raise ValueError(f"--out {out} lies over the clips in {clips}; choose a folder that holds none of them")
+        raise ValueError(f"--out {out} lies over the clips in {clips}, such as {min(over)}; choose another folder")
     return files
 
 

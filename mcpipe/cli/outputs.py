@@ -41,10 +41,9 @@ class Output:
 
     def written(self) -> list[Path]:
         """All places that are created, replaced or removed on the way to it."""
-        if self.kind != "folder":
-            return [self.path]
-        unfinished = self.path.with_name(f".{self.path.name}.unfinished")  # see `mcpipe.core.shards.whole_folder`
-        return [self.path, unfinished]
+        if self.kind == "folder":  # see `mcpipe.core.shards.whole_folder`
+            return [self.path, self.path.with_name(f".{self.path.name}.unfinished")]
+        return [self.path, self.path.with_name(f".{self.path.stem}.unfinished")] if self.kind == "file" else [self.path]
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Path]) -> None:

@@ -30,6 +30,7 @@ CORES = 2
 SECONDS_TO_END = 10.0
 """Grace of a stage that is asked to stop."""
 
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -52,7 +53,7 @@ def main(names: list[str]) -> int:
         logger.error("error: no stage %s in %s; there are %s", ", ".join(unknown), GRAPH, ", ".join(stages))
         return 2
     try:
-        check_repository(Path.cwd())
+        check_repository(ROOT)
     except FileNotFoundError as error:
         logger.log(logging.ERROR, "error: %s", error)
         return 1
