@@ -41,9 +41,9 @@ from mcpipe.flux.encoders import decode_latents
 from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.sampler import encode_conditions
 from mcpipe.flux.tokens import layout, unpack
-from mcpipe.models.clip import Clip
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.hps import HpsV2_1
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.objectives import sde
 from mcpipe.objectives.advantage import combined_advantage
 from mcpipe.objectives.flow import schedule

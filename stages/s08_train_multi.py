@@ -11,11 +11,11 @@ from mcpipe.execution.store import progress_of
 from mcpipe.flux.adapters import read_spec, start_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.train import multi
-from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.data import read_encoded
-from mcpipe.train.outputs import output, save_whole_adapter, watched, with_encoder
-from mcpipe.train.previews import Painter
-from mcpipe.train.runtime import join
+from mcpipe.train.loop.checkpoint import Checkpoint
+from mcpipe.train.loop.data import read_encoded
+from mcpipe.train.loop.outputs import output, save_whole_adapter, watched, with_encoder
+from mcpipe.train.loop.previews import Painter
+from mcpipe.train.loop.runtime import join
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,18 @@ from mcpipe.flux.adapters import AdapterSpec, load_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
-from mcpipe.models.clip import Clip
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.hps import HpsV2_1
 from mcpipe.models.protocols import FaceAnalyser, Picture
-from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.curves import curves
-from mcpipe.train.outputs import output, save_whole_adapter
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.hps import HpsV2_1
+from mcpipe.train.loop.checkpoint import Checkpoint
+from mcpipe.train.loop.curves import curves
+from mcpipe.train.loop.outputs import output, save_whole_adapter
+from mcpipe.train.loop.runtime import is_main, join
 from mcpipe.train.rl import trainer as rl
 from mcpipe.train.rl.learner import Learner, Row
 from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.rl.rewards import FaceJudge, Judges, Prompt
-from mcpipe.train.runtime import is_main, join
 
 ROWS, PICTURES = "rewards.jsonl", "pictures"
 

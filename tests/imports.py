@@ -1,9 +1,11 @@
 """What a module imports, read from its syntax tree and therefore also where imports are late."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
+NAME = re.compile(r"(mcpipe|stages|zoo|studies|benchmarks)(\.\w+)+")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -16,19 +18,26 @@ def module_file(module: str) -> Path | None:
     return None
 
 
+def is_module(text: str) -> bool:
+    """Whether a text is the dotted name of a module of this project."""
+    return bool(NAME.fullmatch(text)) and module_file(text) is not None
+
+
 @cache
 def imported_modules(module: str) -> frozenset[str]:
     """Every module that is named in an import statement anywhere in the module, vendors' included."""
     file = module_file(module)
     assert file is not None, module
     names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} uses a relative import"
             names.add(node.module)
             names |= {f"{node.module}.{a.name}" for a in node.names if module_file(f"{node.module}.{a.name}")}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and is_module(node.value):
+            names.add(node.value)  # a module may be imported by its name as text
     return frozenset(names)
 
 

@@ -7,17 +7,16 @@ import sys
 import pytest
 from imports import ROOT, imported_modules, module_file, project_modules
 
+from stages import STAGES
+
 LAYERS = [
-    {"params", "offline", "threads"},
-    {"records"},
-    {"packing"},
-    {"shards", "report", "progress", "store", "fingerprint"},
-    {"workers"},
-    {"ray_workers"},
-    {"engine"},
+    {"core"},
+    {"execution"},
     {"curate", "models", "objectives", "world"},
     {"flux"},
     {"train", "bench"},
+    {"report", "pipelines"},
+    {"steps"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
@@ -30,57 +29,72 @@ def room_of(module):
     return module.split(".")[1] if "." in module else ""
 
 
-@pytest.mark.parametrize("module", [m for m in project_modules("mcpipe") if room_of(m)])
-def test_module_imports_only_its_own_room_or_lower_layers(module):
-    room = room_of(module)
-    for name in imported_modules(module):
-        other = room_of(name)
-        if not name.startswith("mcpipe.") or other == room:
-            continue
-        assert LEVEL[other] < LEVEL[room], f"{module} imports {name}"
+def test_modules_import_only_their_own_room_or_lower_layers():
+    for module in filter(room_of, project_modules("mcpipe")):
+        room = room_of(module)
+        for name in imported_modules(module):
+            other = room_of(name)
+            if name.startswith("mcpipe.") and other != room:
+                assert LEVEL[other] < LEVEL[room], f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("module", project_modules("mcpipe"))
-def test_only_models_name_vendors_and_only_flux_names_diffusers(module):
-    vendors = {name.split(".")[0] for name in imported_modules(module)}
-    if room_of(module) not in ("models", "world"):
-        assert not vendors & VENDORS, f"{module} names {vendors & VENDORS}"
-    if room_of(module) != "flux":
-        assert "diffusers" not in vendors, f"{module} names diffusers"
-    assert "stages" not in vendors, f"{module} imports the shell"
+def test_only_models_name_vendors_and_only_flux_names_diffusers():
+    for module in project_modules("mcpipe"):
+        vendors = {name.split(".")[0] for name in imported_modules(module)}
+        if room_of(module) not in ("models", "world"):
+            assert not vendors & VENDORS, f"{module} names {vendors & VENDORS}"
+        if room_of(module) not in ("flux", "pipelines"):
+            assert "diffusers" not in vendors, f"{module} names diffusers"
 
 
-@pytest.mark.parametrize("module", [m for m in project_modules("mcpipe") if room_of(m) in ("train", "bench")])
-def test_only_stages_choose_adapters(module):
-    models = {name for name in imported_modules(module) if name.startswith("mcpipe.models")}
-    assert models <= {"mcpipe.models", "mcpipe.models.protocols"}
+def test_mcpipe_stands_alone_and_only_the_door_imports_stages():
+    """A wheel holds ``mcpipe`` and nothing else."""
+    for module in project_modules("mcpipe"):
+        others = {name.split(".")[0] for name in imported_modules(module)} & {"stages", "zoo", "studies", "benchmarks"}
+        assert not others, f"{module} imports {others}"
+    for module in project_modules("stages", "zoo", "studies", "benchmarks"):
+        if module not in ("stages.__main__", "studies.alignment.arms"):
+            assert not any(name.split(".")[0] == "stages" for name in imported_modules(module)), module
 
 
-@pytest.mark.parametrize("module", [m for m in project_modules("mcpipe", "stages") if m != "stages.s00_world"])
-def test_no_pipeline_stage_knows_the_world(module):
+def test_stages_are_stages():
+    files = {file.name for file in (ROOT / "stages").glob("*.py")}
+    assert files == {"__init__.py", "__main__.py", *(f"{module}.py" for module in STAGES.values())}
+
+
+def test_train_and_bench_choose_no_adapters():
+    for module in project_modules("mcpipe"):
+        if room_of(module) in ("train", "bench"):
+            models = {name for name in imported_modules(module) if name.startswith("mcpipe.models")}
+            assert models <= {"mcpipe.models", "mcpipe.models.protocols"}, module
+
+
+def test_no_pipeline_stage_knows_the_world():
     """Ground truth is for tests and for training the zoo."""
-    if room_of(module) != "world":
-        assert not any(name.startswith("mcpipe.world") for name in imported_modules(module))
+    allowed = {"stages.s00_world", "mcpipe.cli.world", "mcpipe.steps.settings"}
+    for module in project_modules("mcpipe", "stages"):
+        if room_of(module) != "world" and module not in allowed:
+            assert not any(name.startswith("mcpipe.world") for name in imported_modules(module)), module
 
 
-@pytest.mark.parametrize("module", project_modules("mcpipe", "stages", "zoo"))
-def test_module_fits_on_a_desk(module):
-    file = module_file(module)
-    assert len(file.read_text().splitlines()) <= 300, f"{file} has over 300 lines"
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.FunctionDef):
-            lines = node.end_lineno - node.lineno + 1
-            assert lines <= 50, f"{file}: {node.name} has {lines} lines"
+def test_modules_fit_on_a_desk():
+    for module in project_modules("mcpipe", "stages", "zoo", "studies"):
+        file = module_file(module)
+        text = file.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 300, f"{file} has over 300 lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                assert lines <= 50, f"{file}: {node.name} has {lines} lines"
 
 
-@pytest.mark.parametrize("module", project_modules("mcpipe"))
-def test_packages_hold_no_code(module):
-    """DVC's code dependencies leave out ``__init__.py``."""
-    file = module_file(module)
-    if file.name == "__init__.py":
-        body = ast.parse(file.read_text()).body
-        assert len(body) == 1
-        assert isinstance(body[0], ast.Expr)
+def test_packages_hold_no_code():
+    for module in project_modules("mcpipe"):
+        file = module_file(module)
+        if file.name == "__init__.py":
+            body = ast.parse(file.read_text(encoding="utf-8")).body
+            assert len(body) == 1, module
+            assert isinstance(body[0], ast.Expr), module
 
 
 @pytest.mark.parametrize("stage", ["s01_frames", "s02_subjects", "s03_identity", "s04_captions", "s05_samples"])

@@ -5,8 +5,8 @@ from safetensors.numpy import load_file
 
 from mcpipe.flux.adapters import ExpertParams
 from mcpipe.flux.encode import EncodeParams
-from mcpipe.train import checkpoint
-from mcpipe.train.checkpoint import Checkpoint
+from mcpipe.train.loop import checkpoint
+from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.multi import IdarParams, TrainMultiParams
 from mcpipe.train.single import TrainSingleParams
 

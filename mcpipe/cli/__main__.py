@@ -4,9 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 FAULTS = (ValueError, OSError)
 """What a person can mend: said in one line; anything else is a fault of ours and keeps its traceback."""
@@ -16,6 +14,12 @@ PROBLEM, INTERRUPTED = 1, 130
 CHANGE = "SECTION.KEY=VALUE"
 OWN_SUITE = "mcpipe"
 """The same as `mcpipe.bench.tables.PEOPLE`, which cannot be imported without numerical libraries."""
+
+
+Fill = Callable[[argparse.ArgumentParser], None]
+"""Adds a verb's arguments."""
+Run = Callable[[argparse.Namespace], object]
+"""Runs a verb; returns what is printed. The modules of verbs are imported here and not before."""
 
 
 class Verb(argparse.ArgumentParser):
@@ -41,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     try:
         options = parser().parse_args(arguments)
+        _prepare()
         say(options.run(options))
     except FAULTS as error:
         say(f"error: {one_line(error)}", stderr=True)
@@ -49,6 +54,15 @@ def main(arguments: list[str] | None = None) -> int:
         say("interrupted", stderr=True)
         return INTERRUPTED
     return 0
+
+
+def _prepare() -> None:
+    """Set the environment that libraries read when they are imported, which the verbs do."""
+    from mcpipe.core.offline import stay_offline
+    from mcpipe.core.threads import one_thread
+
+    stay_offline()
+    one_thread()
 
 
 def say(said: object, *, stderr: bool = False) -> None:
@@ -74,26 +88,67 @@ def parser() -> argparse.ArgumentParser:
     """The command line: every verb with one line of help."""
     command = argparse.ArgumentParser(prog="mcpipe", description=__doc__)
     verbs = command.add_subparsers(required=True, metavar="VERB", parser_class=Verb)
-    for name, text, fill, module, function in VERBS:
+    for name, text, fill, run in VERBS:
         verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         verb.fill = fill
-        verb.set_defaults(run=_late(module, function))
+        verb.set_defaults(run=run)
     return command
 
 
-def _late(module: str, function: str) -> Callable[[argparse.Namespace], object]:
-    return lambda options: getattr(_shell(module), function)(options)
+def run_curate(options: argparse.Namespace) -> object:
+    """Run ``mcpipe curate``."""
+    from mcpipe.cli.curate import command
+
+    return command(options)
 
 
-def _shell(module: str) -> ModuleType:
-    """A module of the shell, named here and imported nowhere in mcpipe: what opens paths lies outside."""
-    # Libraries look at the environment when they are imported, which the shell does.
-    from mcpipe.core.offline import stay_offline
-    from mcpipe.core.threads import one_thread
+def run_generate(options: argparse.Namespace) -> object:
+    """Run ``mcpipe generate``."""
+    from mcpipe.cli.generate import command
 
-    stay_offline()
-    one_thread()
-    return import_module(module)
+    return command(options)
+
+
+def run_score(options: argparse.Namespace) -> object:
+    """Run ``mcpipe score``."""
+    from mcpipe.cli.score import command
+
+    return command(options)
+
+
+def run_doctor(options: argparse.Namespace) -> object:
+    """Run ``mcpipe doctor``."""
+    from mcpipe.cli.doctor.checks import command
+
+    return command(options)
+
+
+def run_world(options: argparse.Namespace) -> object:
+    """Run ``mcpipe world``."""
+    from mcpipe.cli.world import command
+
+    return command(options)
+
+
+def run_table(options: argparse.Namespace) -> object:
+    """Run ``mcpipe table``."""
+    from mcpipe.cli.table import command
+
+    return command(options)
+
+
+def run_picture(options: argparse.Namespace) -> object:
+    """Run ``mcpipe picture``."""
+    from mcpipe.cli.picture import command
+
+    return command(options)
+
+
+def run_completion(options: argparse.Namespace) -> object:
+    """Run ``mcpipe completion``."""
+    from mcpipe.cli.completion import command
+
+    return command(options)
 
 
 def curation_arguments(verb: argparse.ArgumentParser) -> None:
@@ -175,37 +230,17 @@ def _changes(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-S", dest="changes", action="append", default=[], metavar=CHANGE, help="change a setting")
 
 
-VERBS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], str, str], ...] = (
-    (
-        "curate", "turn clips into training samples, or say why not",
-        curation_arguments, "mcpipe.cli.curate", "command",
-    ),
-    (
-        "generate", "draw a picture of given people", generation_arguments, "mcpipe.cli.generate", "command",
-    ),
-    (
-        "score", "put any system's pictures into the benchmark table",
-        scoring_arguments, "mcpipe.cli.score", "command",
-    ),
-    (
-        "doctor", "check models, packages, memory and disk beforehand",
-        doctor_arguments, "mcpipe.cli.doctor.checks", "command",
-    ),
-    (
-        "world", "draw the puppet world on one sheet",
-        world_arguments, "mcpipe.cli.views", "world_preview",
-    ),
-    ("table", "print the benchmark table of the last run", table_arguments, "mcpipe.cli.views", "benchmark_table"),
-    (
-        "picture", "draw the benchmark of the last run as one picture",
-        picture_arguments, "mcpipe.cli.views", "benchmark_picture",
-    ),
-    (
-        "completion", "print a shell's completion of these verbs",
-        completion_arguments, "mcpipe.cli.completion", "command",
-    ),
-)  # fmt: skip
-"""Name, one line of help, its arguments, and the function of the shell that does the work."""
+VERBS: tuple[tuple[str, str, Fill, Run], ...] = (
+    ("curate", "turn clips into training samples, or say why not", curation_arguments, run_curate),
+    ("generate", "draw a picture of given people", generation_arguments, run_generate),
+    ("score", "put any system's pictures into the benchmark table", scoring_arguments, run_score),
+    ("doctor", "check models, packages, memory and disk beforehand", doctor_arguments, run_doctor),
+    ("world", "draw the puppet world on one sheet", world_arguments, run_world),
+    ("table", "print the benchmark table of the last run", table_arguments, run_table),
+    ("picture", "draw the benchmark of the last run as one picture", picture_arguments, run_picture),
+    ("completion", "print a shell's completion of these verbs", completion_arguments, run_completion),
+)
+"""Name, one line of help, the function that adds the arguments, and the function that runs the verb."""
 
 
 if __name__ == "__main__":

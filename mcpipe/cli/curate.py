@@ -22,6 +22,7 @@ from mcpipe.core.params import Params, check_params
 from mcpipe.core.records import JSON
 from mcpipe.core.report import read_report
 from mcpipe.core.shards import read_packed
+from mcpipe.curate.clips import ClipFile, file_names
 from mcpipe.curate.frames import FramesParams
 from mcpipe.curate.identity import IdentityParams
 from mcpipe.curate.samples import SamplesParams
@@ -31,9 +32,11 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
 from mcpipe.models.protocols import Captioner, FaceAnalyser
 from mcpipe.models.segmenter import ClipSegmenter, Sam2
-from mcpipe.steps.captions import CaptionsParams
-from mcpipe.steps.frames import ClipFile, file_names
-from stages import s01_frames, s02_subjects, s03_identity, s04_captions, s05_samples
+from mcpipe.steps.captions import Captions, CaptionsParams, write_captions
+from mcpipe.steps.frames import Frames, write_frames
+from mcpipe.steps.identity import Identity, write_identity
+from mcpipe.steps.samples import Samples, write_samples
+from mcpipe.steps.subjects import Subjects, write_subjects
 
 STAGES = ("frames", "subjects", "identity", "captions", "samples")
 SAMPLE_SCORES = ("split", "identities")
@@ -132,15 +135,13 @@ def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters
             raise FileNotFoundError(f"no checkpoint {path}; set models.{name}")
     files = clip_files(clips, out)
     frames, subjects, identity, captions, samples = (out / stage for stage in STAGES)
-    s01_frames.write(s01_frames.Frames(settings.frames), [file for file in files if file.is_clip()], frames)
-    people = s02_subjects.Subjects(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
-    s02_subjects.write(people, frames, subjects)
-    s03_identity.write(
-        s03_identity.Identity(models["faces"], settings.identity, make.faces), frames, subjects, identity
-    )
-    sentences = s04_captions.Captions(models["captioner"], settings.captions, make.captioner)
-    s04_captions.write(sentences, frames, subjects, identity, captions)
-    s05_samples.write(s05_samples.Samples(settings.samples), (frames, subjects, identity, captions), samples)
+    write_frames(Frames(settings.frames), [file for file in files if file.is_clip()], frames)
+    people = Subjects(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
+    write_subjects(people, frames, subjects)
+    write_identity(Identity(models["faces"], settings.identity, make.faces), frames, subjects, identity)
+    sentences = Captions(models["captioner"], settings.captions, make.captioner)
+    write_captions(sentences, frames, subjects, identity, captions)
+    write_samples(Samples(settings.samples), (frames, subjects, identity, captions), samples)
     rows = funnel(files, out)
     unfinished = out / ".funnel.unfinished"
     unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

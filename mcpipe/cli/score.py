@@ -27,12 +27,12 @@ from mcpipe.core.progress import track
 from mcpipe.core.records import JSON
 from mcpipe.core.report import Report, read_report
 from mcpipe.core.shards import read_shards
-from mcpipe.models.clip import Clip
-from mcpipe.models.dino import Dino
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.hps import HpsV2_1
 from mcpipe.models.images import read_picture
 from mcpipe.models.protocols import Picture
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.dino import Dino
+from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.steps.evaluate import (
     MODELS,
     PACKAGES,

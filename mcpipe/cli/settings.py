@@ -11,15 +11,18 @@ from mcpipe.core.records import JSON
 
 SETTINGS = "params.yaml"
 CONFIGURATIONS = Path("conf") / "scale"
-"""Beside params.yaml: one file per configuration, with what it changes. Hydra composes the same files for DVC."""
+"""Relative to params.yaml: one file per configuration, with what it changes. Hydra composes the same files for DVC."""
+DEFAULTS = "defaults"
+"""Folder of an installed package with copies of params.yaml and conf/; see setup.py."""
 
 Content = dict[str, JSON]
 
 
 def settings_file() -> Path:
-    """The params.yaml of this folder, or that of the project if there is none."""
-    local = Path(SETTINGS)
-    return local if local.is_file() else Path(__file__).parent.parent / SETTINGS
+    """The params.yaml of the current folder; otherwise that of the checkout or the installed package's copy."""
+    package = Path(__file__).resolve().parent.parent
+    candidates = (Path(SETTINGS), package.parent / SETTINGS, package / DEFAULTS / SETTINGS)
+    return next((file for file in candidates if file.is_file()), candidates[-1])
 
 
 def read_content(file: Path, configuration: str | None, changes: Sequence[str]) -> Content:

@@ -15,9 +15,10 @@ from mcpipe.core.packing import Packed
 from mcpipe.core.progress import track
 from mcpipe.core.records import Record, Rejection
 from mcpipe.core.report import Report
+from mcpipe.core.shards import whole_folder, write_shards
 from mcpipe.execution.fingerprint import fingerprint
 from mcpipe.execution.ray_workers import on_ray
-from mcpipe.execution.store import Store, holds, load
+from mcpipe.execution.store import Store, holds, load, progress_of
 from mcpipe.execution.workers import Item, Job, Work, inline, pooled
 
 T = TypeVar("T")
@@ -91,6 +92,29 @@ def decided(items: Items, work: Work, report: Report, progress: Path) -> Iterato
             report.keep(key)
             yield verdict
     store.prune(places.values())
+
+
+def write_decided(  # noqa: PLR0913  one argument per part of a stage
+    items: Items,
+    work: Work,
+    report: Report,
+    out: Path,
+    records_per_shard: int,
+    complete: Callable[[Packed], Packed] | None = None,
+) -> None:
+    """Run ``work`` on all items and write the accepted records as shards, with ``report.json``, into ``out``.
+
+    ``complete`` adds to an accepted record what only all records together determine. The folder appears whole or not
+    at all; verdicts of an interrupted run are reused.
+
+    Raises:
+        ValueError, OSError: the models cannot be loaded, the disk is full or what is stored is damaged.
+
+    """
+    records = decided(items, work, report, progress_of(out))
+    with whole_folder(out) as folder:
+        write_shards(map(complete, records) if complete else records, folder, records_per_shard)
+        report.write(folder)
 
 
 def kept(

@@ -1,7 +1,7 @@
 """Jobs on a Ray cluster, or on this machine under Ray: Ray Data streams them through actors that hold the models.
 
-Every actor keeps its models in a process that may be killed (`mcpipe.execution.workers.Pool`), so that a clip that hangs or
-crashes is refused by name on a cluster, too. All machines see the project at the same path.
+Every actor keeps its models in a process that may be killed (`mcpipe.execution.workers.Pool`), so that a clip that
+hangs or crashes is refused by name on a cluster, too. All machines see the project at the same path.
 """
 
 import logging

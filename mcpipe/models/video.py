@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"})
-"""File name endings that are looked at."""
-
 THUMBNAIL_PX = 32
 """Side of the small copies that are kept of every frame up to the middle one, to look for cuts."""
 

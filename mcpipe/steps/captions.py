@@ -1,4 +1,4 @@
-"""Stage 4: a sentence that describes everyone in the target, written with sight of the references."""
+"""A sentence that describes everyone in the target, written with sight of the references."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +9,10 @@ from pydantic import Field
 
 from mcpipe.core.records import Record, Rejection
 from mcpipe.core.report import Report
-from mcpipe.core.shards import Rows, whole_folder, write_shards
+from mcpipe.core.shards import Rows
 from mcpipe.curate.captions import CAPTION_INSTRUCTION, SentenceParams, caption_fault
 from mcpipe.curate.samples import cut_square, face_crop, square_window
-from mcpipe.execution.engine import decided
-from mcpipe.execution.store import progress_of
+from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.protocols import Captioner
@@ -25,11 +24,6 @@ class CaptionsParams(SentenceParams):
     reference_size: int = Field(ge=28)
     """Side in pixels at which the captioner sees a face reference."""
     records_per_shard: int = Field(ge=1)
-
-
-def run(frames: Path, subjects: Path, identity: Path, captioner: Path, captions: Path, params: CaptionsParams) -> None:
-    """Write a caption for every verified clip whose captioner finds one."""
-    write(Captions(captioner, params), frames, subjects, identity, captions)
 
 
 @dataclass(frozen=True)
@@ -45,13 +39,10 @@ class Captions:
         return partial(captioned, writer=self.writer(self.captioner), params=self.params)
 
 
-def write(work: Captions, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
-    """Write what becomes of the clips in ``identity``."""
+def write_captions(work: Captions, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
+    """Write the captions of the clips in ``identity``."""
     report = Report("captions", ("transformers", "qwen-vl-utils"))
-    records = decided(Rows((frames, subjects, identity)), work, report, progress_of(captions))
-    with whole_folder(captions) as folder:
-        write_shards(records, folder, work.params.records_per_shard)
-        report.write(folder)
+    write_decided(Rows((frames, subjects, identity)), work, report, captions, work.params.records_per_shard)
 
 
 def captioned(

@@ -1,4 +1,4 @@
-"""Stage 12: scores of one arm's pictures, one by one and as means with intervals."""
+"""Scores of one arm's pictures, per picture and as means with intervals."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -21,10 +21,10 @@ from mcpipe.core.report import Report
 from mcpipe.core.shards import read_shards, whole_folder
 from mcpipe.curate.samples import face_crop
 from mcpipe.execution.fingerprint import content_digest
-from mcpipe.models.clip import Clip
-from mcpipe.models.dino import Dino
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.hps import HpsV2_1
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.dino import Dino
+from mcpipe.models.scorers.hps import HpsV2_1
 
 MODELS: tuple[str, ...] = ("faces", "faces_heldout", "clip", "dino", "hps")
 """The judges in params.yaml, in the order in which they are loaded."""
@@ -67,24 +67,15 @@ class Judged:
     score: Score
 
 
-def run(  # noqa: PLR0913  one argument per path in dvc.yaml
-    pairs: Path,
-    images: Path,
-    faces: Path,
-    faces_heldout: Path,
-    clip: Path,
-    dino: Path,
-    hps: Path,
-    results: Path,
-    params: EvaluateParams,
-) -> None:
+def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results: Path, params: EvaluateParams) -> None:
     """Write ``metrics.json``, its ``headline.json``, a row per picture in ``rows.parquet``, and the report.
+
+    ``models`` holds the paths of `MODELS`, in their order.
 
     Raises:
         ValueError: a benchmark prompt has no picture or a picture no prompt.
     """
     pool = list(read_shards(pairs / "faces"))
-    models = dict(zip(MODELS, (faces, faces_heldout, clip, dino, hps), strict=True))
     judges = load_judges(*models.values(), pool=pool, params=params)
     answered = answers(pairs / "bench", images)
     people = references(pool, judges)

@@ -1,7 +1,4 @@
-"""Stage 11: one arm's pictures for every prompt of the benchmark.
-
-Departure from the paper, which does not tell its sampler: Euler steps along the ODE, settings in params.yaml.
-"""
+"""One arm's pictures for every prompt of the benchmark."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,8 +29,8 @@ class GenerateParams(Params):
     records_per_shard: int = Field(ge=1)
 
 
-def run(pairs: Path, model: Path, generator: Path, images: Path, params: GenerateParams) -> None:
-    """Write a picture for every prompt in ``pairs/bench``.
+def write_images(pairs: Path, model: Path, generator: Path, images: Path, params: GenerateParams) -> None:
+    """Write a picture for every prompt in ``pairs/bench``, drawn with the adapter in ``model``.
 
     Raises:
         FileNotFoundError: the arm has no trained adapter.

@@ -1,4 +1,4 @@
-"""Stage 3: the same people in both frames, and who is who."""
+"""The same people in both frames, and who is who."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,22 +9,16 @@ import numpy as np
 
 from mcpipe.core.records import Record, Rejection
 from mcpipe.core.report import Report
-from mcpipe.core.shards import Rows, whole_folder, write_shards
+from mcpipe.core.shards import Rows
 from mcpipe.curate.identity import IdentityParams, face_fault, face_of, face_scores, match_fault, match_people
 from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.scores import Scores
-from mcpipe.execution.engine import decided
-from mcpipe.execution.store import progress_of
+from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.protocols import FaceAnalyser
 
 MIN_SIMILARITY = "identity.min_similarity"
-
-
-def run(frames: Path, subjects: Path, faces: Path, identity: Path, params: IdentityParams) -> None:
-    """Write faces, embeddings and the assignment of every clip whose people are verified."""
-    write(Identity(faces, params), frames, subjects, identity)
 
 
 @dataclass(frozen=True)
@@ -42,13 +36,10 @@ class Identity:
         return partial(verified, analyser=analyser, params=self.params)
 
 
-def write(work: Identity, frames: Path, subjects: Path, identity: Path) -> None:
-    """Write what becomes of the clips in ``subjects``."""
+def write_identity(work: Identity, frames: Path, subjects: Path, identity: Path) -> None:
+    """Write the verified assignments of the clips in ``subjects``."""
     report = Report("identity", ("insightface", "onnxruntime"))
-    records = decided(Rows((frames, subjects)), work, report, progress_of(identity))
-    with whole_folder(identity) as folder:
-        write_shards(records, folder, work.params.records_per_shard)
-        report.write(folder)
+    write_decided(Rows((frames, subjects)), work, report, identity, work.params.records_per_shard)
 
 
 def verified(frames: Record, subjects: Record, analyser: FaceAnalyser, params: IdentityParams) -> Record | Rejection:

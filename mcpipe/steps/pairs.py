@@ -1,4 +1,4 @@
-"""Stage 9: who appears together, and a prompt for every pair.
+"""Who appears together, and a prompt for every pair.
 
 Departures from the paper:
 
@@ -26,8 +26,6 @@ from mcpipe.core.shards import whole_folder, write_shards
 from mcpipe.curate.captions import PROMPT_INSTRUCTION, SentenceParams, caption_fault
 from mcpipe.curate.samples import face_crop
 from mcpipe.execution.engine import kept
-from mcpipe.models.captioner import Qwen2_5VL
-from mcpipe.models.faces import InsightFaces
 from mcpipe.models.images import read_picture
 from mcpipe.models.protocols import Captioner, FaceAnalyser
 
@@ -56,14 +54,13 @@ class PairsParams(Params):
     records_per_shard: int = Field(ge=1)
 
 
-def run(faces: Path, analyser: Path, captioner: Path, pairs: Path, params: PairsParams) -> None:
+def write_pairs(faces: Path, finder: FaceAnalyser, writer: Captioner, pairs: Path, params: PairsParams) -> None:
     """Write the usable faces, the benchmark's prompts and the prompts for reinforcement learning.
 
     Raises:
         FileNotFoundError: the folder of faces is missing or holds no picture.
         ValueError: there are too few usable faces, or no pair has a usable prompt.
     """
-    finder, writer = InsightFaces(analyser, params.min_face_score, params.detection_size), Qwen2_5VL(captioner)
     with whole_folder(pairs) as folder:
         pool, labels = write_faces(faces, finder, folder / "faces", params)
         split = split_pairs(list(pool), params.split, labels)

@@ -1,7 +1,7 @@
-"""Stage 5: training samples: references, square target, masks, caption, provenance, split."""
+"""Training samples: references, square target, masks, caption, provenance, split."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from mcpipe.core.packing import Packed
 from mcpipe.core.records import Record, Rejection
 from mcpipe.core.report import Report, read_report
-from mcpipe.core.shards import Rows, join_shards, whole_folder, write_shards
+from mcpipe.core.shards import Rows, join_shards
 from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.samples import (
     SamplesParams,
@@ -25,19 +25,13 @@ from mcpipe.curate.samples import (
     split_by_identity,
     square_window,
 )
-from mcpipe.execution.engine import decided
-from mcpipe.execution.store import progress_of
+from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 
 logger = logging.getLogger(__name__)
 
 MOST_IN_ONE_GROUP = 0.5
 """Part of the samples beyond which a group of people who resemble each other is worth a warning."""
-
-
-def run(frames: Path, subjects: Path, identity: Path, captions: Path, samples: Path, params: SamplesParams) -> None:
-    """Write a sample for every captioned clip, split by identity."""
-    write(Samples(params), (frames, subjects, identity, captions), samples)
 
 
 @dataclass(frozen=True)
@@ -51,32 +45,32 @@ class Samples:
         return partial(sample_of, params=self.params)
 
 
-def write(work: Samples, sources: tuple[Path, Path, Path, Path], samples: Path) -> None:
-    """Write what becomes of the captioned clips, with what only all of them together tell: identities and the split."""
+def write_samples(work: Samples, sources: tuple[Path, Path, Path, Path], samples: Path) -> None:
+    """Write the samples of the captioned clips, with identities and the split, which only all clips together determine.
+
+    ``sources`` are the outputs of the stages frames, subjects, identity and captions.
+    """
     params = work.params
-    report = Report("samples", ("opencv-python-headless",))
     people = identities(sources[2], sources[3], params)
     splits = split_by_identity(people, params.val_fraction, params.seed)
     accounts = [read_report(folder)["versions"] for folder in sources]
     versions = {name: text for account in accounts if isinstance(account, dict) for name, text in account.items()}
 
-    def placed() -> Iterator[Packed]:
-        for sample in decided(Rows(sources), work, report, progress_of(samples)):
-            meta = sample.meta
-            match meta:
-                case {"provenance": dict(provenance)}:
-                    provenance["versions"] = versions
-            yield sample.with_meta({**meta, "identities": [*people[sample.key]], "split": splits[sample.key]})
+    def complete(sample: Packed) -> Packed:
+        meta = sample.meta
+        match meta:
+            case {"provenance": dict(provenance)}:
+                provenance["versions"] = versions
+        return sample.with_meta({**meta, "identities": [*people[sample.key]], "split": splits[sample.key]})
 
-    with whole_folder(samples) as folder:
-        write_shards(placed(), folder, params.records_per_shard)
-        report.facts = {
-            "identities": len({who for names in people.values() for who in names}),
-            "train": sum(split == "train" for split in splits.values()),
-            "val": sum(split == "val" for split in splits.values()),
-            "largest_group": largest_group(people),
-        }
-        report.write(folder)
+    report = Report("samples", ("opencv-python-headless",))
+    report.facts = {
+        "identities": len({who for names in people.values() for who in names}),
+        "train": sum(split == "train" for split in splits.values()),
+        "val": sum(split == "val" for split in splits.values()),
+        "largest_group": largest_group(people),
+    }
+    write_decided(Rows(sources), work, report, samples, params.records_per_shard, complete)
 
 
 def largest_group(people: Mapping[str, Sequence[str]]) -> int:

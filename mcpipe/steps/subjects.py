@@ -1,4 +1,4 @@
-"""Stage 2: the people of both frames: boxes, joints and masks."""
+"""The people of both frames: boxes, joints and masks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,19 +9,13 @@ import numpy as np
 
 from mcpipe.core.records import Record, Rejection
 from mcpipe.core.report import Report
-from mcpipe.core.shards import Rows, whole_folder, write_shards
+from mcpipe.core.shards import Rows
 from mcpipe.curate.scores import Scores
 from mcpipe.curate.subjects import SubjectsParams, clean_masks, mask_fault, mask_scores, people_fault, people_in
-from mcpipe.execution.engine import decided
-from mcpipe.execution.store import progress_of
+from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
 from mcpipe.models.segmenter import ClipSegmenter, Sam2
-
-
-def run(frames: Path, pose: Path, segmenter: Path, subjects: Path, params: SubjectsParams) -> None:
-    """Write the people of every clip that shows the wanted number of them in both frames."""
-    write(Subjects(pose, segmenter, params), frames, subjects)
 
 
 @dataclass(frozen=True)
@@ -40,13 +34,10 @@ class Subjects:
         return partial(people_of, detector=detector, cutter=cutter, params=self.params)
 
 
-def write(work: Subjects, frames: Path, subjects: Path) -> None:
-    """Write what becomes of the clips in ``frames``."""
+def write_subjects(work: Subjects, frames: Path, subjects: Path) -> None:
+    """Write the people of the clips in ``frames``."""
     report = Report("subjects", ("ultralytics", "sam2"))
-    records = decided(Rows((frames,)), work, report, progress_of(subjects))
-    with whole_folder(subjects) as folder:
-        write_shards(records, folder, work.params.records_per_shard)
-        report.write(folder)
+    write_decided(Rows((frames,)), work, report, subjects, work.params.records_per_shard)
 
 
 def people_of(

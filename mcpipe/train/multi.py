@@ -24,9 +24,9 @@ from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import flow_loss, noised
 from mcpipe.objectives.idar import Norm, attention_inside, attention_loss, peak_inside
-from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.data import Batch, Draws, EncodedSet, collate, draw
-from mcpipe.train.loop import Losses, OnStep
+from mcpipe.train.loop.checkpoint import Checkpoint
+from mcpipe.train.loop.data import Batch, Draws, EncodedSet, collate, draw
+from mcpipe.train.loop.fit import Losses, OnStep
 from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, predicted, train
 
 NUM_MAPS = 4

@@ -16,9 +16,9 @@ from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import Positions, layout
 from mcpipe.objectives.flow import flow_loss
-from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.data import Batch, EncodedSet
-from mcpipe.train.loop import Losses, OnStep
+from mcpipe.train.loop.checkpoint import Checkpoint
+from mcpipe.train.loop.data import Batch, EncodedSet
+from mcpipe.train.loop.fit import Losses, OnStep
 from mcpipe.train.supervised import SupervisedParams, predicted, train
 
 

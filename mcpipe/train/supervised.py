@@ -12,12 +12,12 @@ from mcpipe.core.progress import Note, track
 from mcpipe.core.records import JSON
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.objectives.flow import flow_loss, noised
-from mcpipe.train.averaging import keep_average, take_average
-from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.curves import Ends
-from mcpipe.train.data import Batch, Draws, EncodedSet, Share, batch_at, collate, draw
-from mcpipe.train.loop import Losses, OnStep, engine_for, fit
-from mcpipe.train.runtime import as_written, is_main, this_machine
+from mcpipe.train.loop.averaging import keep_average, take_average
+from mcpipe.train.loop.checkpoint import Checkpoint
+from mcpipe.train.loop.curves import Ends
+from mcpipe.train.loop.data import Batch, Draws, EncodedSet, Share, batch_at, collate, draw
+from mcpipe.train.loop.fit import Losses, OnStep, engine_for, fit
+from mcpipe.train.loop.runtime import as_written, is_main, this_machine
 
 NUM_SCORED = 16
 """Held-out samples on which references, attention and experts are judged before and after training."""

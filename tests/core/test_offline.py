@@ -24,10 +24,10 @@ import yaml
 
 from mcpipe.flux.backbone import load_generator
 from mcpipe.models.captioner import Qwen2_5VL
-from mcpipe.models.clip import Clip
-from mcpipe.models.dino import Dino
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.hps import HpsV2_1
+from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.models.pose import UltralyticsPose
 from mcpipe.models.segmenter import Sam2
 

@@ -12,7 +12,7 @@ import pytest
 from cheap_work import content, two_stages
 
 NUMBERS = 90
-SCRIPT = Path(__file__).parent / "cheap_work.py"
+SCRIPT = Path(__file__).parent.parent / "cheap_work.py"
 
 
 @pytest.mark.parametrize(("engine", "kills"), [("inline", 20), ("pool", 4)])

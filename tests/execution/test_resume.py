@@ -10,7 +10,7 @@ from mcpipe.flux.adapters import AdapterSpec, add_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
-from mcpipe.train.checkpoint import Checkpoint
+from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.rl import trainer as rl
 from stages import s07_train_single, s08_train_multi
 

@@ -11,7 +11,7 @@ from mcpipe.flux.moe_lora import mean_balance, usage
 from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import noised
-from mcpipe.train.data import Draws, EncodedSet, Sample, draw
+from mcpipe.train.loop.data import Draws, EncodedSet, Sample, draw
 from mcpipe.train.multi import held_out_scores, scores_by_noise
 from mcpipe.train.supervised import NOISE_BINS, reference_gain
 

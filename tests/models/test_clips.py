@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from mcpipe.core.records import Rejection
+from mcpipe.curate.clips import clip_files
 from mcpipe.curate.frames import FramesParams
 from mcpipe.models.video import UnusableClipError, read_clip
-from mcpipe.steps.frames import clip_files, frames_of, run
+from mcpipe.steps.frames import frames_of
+from stages.s01_frames import run
 
 PARAMS = FramesParams(
     min_duration_s=0.2, max_decoded=100, min_side_px=1, min_brightness=0.0, max_softness=1.0, min_change=0.0,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mcpipe.models.captioner import Qwen2_5VL
-from mcpipe.models.clip import Clip
-from mcpipe.models.dino import Dino
-from mcpipe.models.hps import HpsV2_1
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.dino import Dino
+from mcpipe.models.scorers.hps import HpsV2_1
 
 ADAPTERS: dict[str, Callable[[Path], object]] = {
     "captioner": Qwen2_5VL,

@@ -17,11 +17,11 @@ from mcpipe.flux.encode import encoded_sample
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import flow_loss
-from mcpipe.train.averaging import keep_average, take_average
-from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.data import Draws, Share, batch_at, read_encoded
-from mcpipe.train.loop import Engine, Losses, fit
-from mcpipe.train.runtime import this_machine
+from mcpipe.train.loop.averaging import keep_average, take_average
+from mcpipe.train.loop.checkpoint import Checkpoint
+from mcpipe.train.loop.data import Draws, Share, batch_at, read_encoded
+from mcpipe.train.loop.fit import Engine, Losses, fit
+from mcpipe.train.loop.runtime import this_machine
 from mcpipe.train.supervised import predicted
 from stages import s06_encode, s07_train_single, s08_train_multi
 

@@ -8,9 +8,9 @@ import pytest
 from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
 from mcpipe.curate.samples import face_crop
 from mcpipe.models.captioner import Qwen2_5VL
-from mcpipe.models.clip import Clip
-from mcpipe.models.dino import Dino
-from mcpipe.models.hps import HpsV2_1
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.dino import Dino
+from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.world.captions import describe_scene
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import RenderedFrame, Scene, render, sample_scene

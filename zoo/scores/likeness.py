@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mcpipe.models.clip import Clip
-from mcpipe.models.dino import Dino
-from mcpipe.models.hps import HpsV2_1
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.dino import Dino
+from mcpipe.models.scorers.hps import HpsV2_1
 from zoo.build.hps import WAYS, spoil
 from zoo.build.training import batches
 from zoo.scores.draw import GENERATED, Job, stream

@@ -4,11 +4,9 @@ Nothing is loaded: checkpoints are judged by their headers, the network is built
 """
 
 import argparse
-import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -21,7 +19,7 @@ from mcpipe.cli.doctor.checkpoints import digest, inspect_model
 from mcpipe.cli.doctor.memory import Machine, capacity
 from mcpipe.cli.settings import Content, located, read_content, section, settings_file
 from mcpipe.core.params import check_params
-from stages import STAGES
+from mcpipe.steps.settings import SECTIONS
 
 Verdict = Literal["ok", "note", "problem"]
 COLOURS: dict[Verdict, str] = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -81,8 +79,7 @@ def fitting(content: Content, root: Path, machine: Machine) -> tuple[list[Table]
 def settings_rows(content: Content) -> Iterator[Row]:
     """Whether every stage would accept its settings, and whether they agree with each other."""
     faults = []
-    for name, module in STAGES.items():
-        model = inspect.get_annotations(import_module(f"stages.{module}").run, eval_str=True)["params"]
+    for name, model in SECTIONS.items():
         try:
             check_params(content.get(name), model, name)
         except ValueError as error:
@@ -92,7 +89,7 @@ def settings_rows(content: Content) -> Iterator[Row]:
         faults.append(f"references measure {samples} px in samples and {pairs} px in pairs")
     yield from (Row("settings", "problem", fault) for fault in faults)
     if not faults:
-        yield Row("settings", "ok", f"accepted by all {len(STAGES)} stages")
+        yield Row("settings", "ok", f"accepted by all {len(SECTIONS)} stages")
 
 
 def source_rows(content: Content, root: Path) -> Iterator[Row]:

@@ -31,9 +31,9 @@ from mcpipe.flux.budget import (
     reinforcement_plan,
     sizes,
 )
+from mcpipe.train.loop.runtime import this_machine
 from mcpipe.train.multi import TrainMultiParams
 from mcpipe.train.rl.params import TrainRLParams
-from mcpipe.train.runtime import this_machine
 from mcpipe.train.single import TrainSingleParams
 
 ROOM = 0.92

@@ -18,7 +18,7 @@ from mcpipe.flux.sampler import integrate
 from mcpipe.flux.tokens import unpack
 from mcpipe.objectives.advantage import combined_advantage
 from mcpipe.objectives.flow import schedule
-from mcpipe.train.loop import Losses
+from mcpipe.train.loop.fit import Losses
 from mcpipe.train.rl import distributed as ranks
 from mcpipe.train.rl.monitor import Start, Summary, router_usage
 from mcpipe.train.rl.params import TrainRLParams

@@ -17,16 +17,16 @@ from jaxtyping import UInt8
 from mcpipe.core.progress import Note, track
 from mcpipe.core.records import JSON
 from mcpipe.flux.sampler import encode_conditions
-from mcpipe.train.averaging import keep_average, take_average
-from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.curves import Ends
-from mcpipe.train.data import sample_index
-from mcpipe.train.loop import Engine, OnStep, fit
+from mcpipe.train.loop.averaging import keep_average, take_average
+from mcpipe.train.loop.checkpoint import Checkpoint
+from mcpipe.train.loop.curves import Ends
+from mcpipe.train.loop.data import sample_index
+from mcpipe.train.loop.fit import Engine, OnStep, fit
+from mcpipe.train.loop.runtime import accelerator, is_main, lay_out, this_machine
 from mcpipe.train.rl.distributed import own_places
 from mcpipe.train.rl.learner import Learner, Row, Update
 from mcpipe.train.rl.monitor import Summary, collapse
 from mcpipe.train.rl.rewards import Prompt
-from mcpipe.train.runtime import accelerator, is_main, lay_out, this_machine
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from mcpipe.objectives import sde
 from mcpipe.objectives.flow import schedule
 from mcpipe.objectives.grpo import clipped_steps, step_ratio
 from mcpipe.objectives.gspo import clipped_objective, sequence_ratio
-from mcpipe.train.checkpoint import Checkpoint
+from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.rl import policy_gradient as lessons
 from mcpipe.train.rl import trainer as rl
 from mcpipe.train.rl.policy_gradient import Group, learned

@@ -8,7 +8,7 @@ import numpy as np
 from rl_fixtures import Diary, Judge, learner_of, network_of, prompts_of
 
 from mcpipe.flux.backbone import load_generator
-from mcpipe.train.checkpoint import Checkpoint
+from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.rl import trainer as rl
 
 

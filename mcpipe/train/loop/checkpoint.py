@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mcpipe.core.records import JSON
-from mcpipe.train.runtime import agreed, collected, is_main, spread
+from mcpipe.train.loop.runtime import agreed, collected, is_main, spread
 
 Batch = TypeVar("Batch", covariant=True)
 

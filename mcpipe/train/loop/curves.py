@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dvclive.live import Live
 
-from mcpipe.train.loop import OnStep
+from mcpipe.train.loop.fit import OnStep
 
 TAIL = 10
 """A curve's end is the mean of so many last steps."""

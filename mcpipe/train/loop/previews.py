@@ -13,8 +13,8 @@ from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.sampler import initial_noise, integrate
 from mcpipe.flux.tokens import unpack
 from mcpipe.objectives.flow import schedule
-from mcpipe.train.data import Draws, EncodedSet, collate, draw
-from mcpipe.train.loop import OnStep
+from mcpipe.train.loop.data import Draws, EncodedSet, collate, draw
+from mcpipe.train.loop.fit import OnStep
 
 NUM_PICTURES = 4
 NUM_STEPS = 20

@@ -15,12 +15,12 @@ from mcpipe.core.shards import whole_folder
 from mcpipe.flux.adapters import AdapterSpec, save_adapter
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import encode_texts
-from mcpipe.train.checkpoint import Checkpoint
-from mcpipe.train.curves import curves
-from mcpipe.train.data import EncodedSet, Text
-from mcpipe.train.loop import OnStep
-from mcpipe.train.previews import Painter, with_pictures
-from mcpipe.train.runtime import is_main, whole_weights
+from mcpipe.train.loop.checkpoint import Checkpoint
+from mcpipe.train.loop.curves import curves
+from mcpipe.train.loop.data import EncodedSet, Text
+from mcpipe.train.loop.fit import OnStep
+from mcpipe.train.loop.previews import Painter, with_pictures
+from mcpipe.train.loop.runtime import is_main, whole_weights
 
 PICTURES = "pictures"
 

@@ -14,8 +14,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from mcpipe.flux.network import ReferenceFlux
-from mcpipe.train.checkpoint import Checkpoint, Course, Curves
-from mcpipe.train.runtime import Machine, accelerator, lay_out
+from mcpipe.train.loop.checkpoint import Checkpoint, Course, Curves
+from mcpipe.train.loop.runtime import Machine, accelerator, lay_out
 
 Batch = TypeVar("Batch")
 

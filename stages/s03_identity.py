@@ -1,0 +1,11 @@
+"""Stage 3: the same people in both frames, and who is who."""
+
+from pathlib import Path
+
+from mcpipe.curate.identity import IdentityParams
+from mcpipe.steps.identity import Identity, write_identity
+
+
+def run(frames: Path, subjects: Path, faces: Path, identity: Path, params: IdentityParams) -> None:
+    """Write faces, embeddings and the assignment of every clip whose people are verified."""
+    write_identity(Identity(faces, params), frames, subjects, identity)

@@ -1,0 +1,10 @@
+"""Stage 4: a caption of every target, written with sight of the references."""
+
+from pathlib import Path
+
+from mcpipe.steps.captions import Captions, CaptionsParams, write_captions
+
+
+def run(frames: Path, subjects: Path, identity: Path, captioner: Path, captions: Path, params: CaptionsParams) -> None:
+    """Write a caption for every verified clip that gets an acceptable one."""
+    write_captions(Captions(captioner, params), frames, subjects, identity, captions)

@@ -1,0 +1,18 @@
+"""Stage 11: one arm's pictures for every prompt of the benchmark.
+
+Departure from the paper, which does not specify its sampler: Euler steps along the ODE, settings in params.yaml.
+"""
+
+from pathlib import Path
+
+from mcpipe.steps.generate import GenerateParams, write_images
+
+
+def run(pairs: Path, model: Path, generator: Path, images: Path, params: GenerateParams) -> None:
+    """Write a picture for every prompt in ``pairs/bench``.
+
+    Raises:
+        FileNotFoundError: the arm has no trained adapter.
+        ValueError: references have another size than in training.
+    """
+    write_images(pairs, model, generator, images, params)

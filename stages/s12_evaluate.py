@@ -1,0 +1,25 @@
+"""Stage 12: scores of one arm's pictures, per picture and as means with intervals."""
+
+from pathlib import Path
+
+from mcpipe.steps.evaluate import MODELS, EvaluateParams, write_scores
+
+
+def run(  # noqa: PLR0913  one argument per path in dvc.yaml
+    pairs: Path,
+    images: Path,
+    faces: Path,
+    faces_heldout: Path,
+    clip: Path,
+    dino: Path,
+    hps: Path,
+    results: Path,
+    params: EvaluateParams,
+) -> None:
+    """Write ``metrics.json``, its ``headline.json``, a row per picture in ``rows.parquet``, and the report.
+
+    Raises:
+        ValueError: a benchmark prompt has no picture or a picture no prompt.
+    """
+    models = dict(zip(MODELS, (faces, faces_heldout, clip, dino, hps), strict=True))
+    write_scores(pairs, images, models, results, params)
