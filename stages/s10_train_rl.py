@@ -126,7 +126,7 @@ def read_prompts(pairs: Path, spec: AdapterSpec, heldout: FaceAnalyser) -> list[
         if pictures.shape[1:3] != (spec.reference_size, spec.reference_size):
             raise ValueError(
                 f"the faces of {pairs} measure {pictures.shape[2]}x{pictures.shape[1]} px, but the adapter was trained "
-                f"with references of {spec.reference_size} px; set reference_size of pairs and samples alike"
+                f"with references of {spec.reference_size} px; train it again, or set samples.reference_size to that"
             )
         embeddings = np.stack([faces[key].arrays["embedding"] for key in keys])
         unseen = np.stack([watched[key] for key in keys])

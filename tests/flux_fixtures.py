@@ -147,3 +147,41 @@ def _sample(rng: np.random.Generator, key: str, split: str) -> Record:
         "faces": rng.integers(0, 256, (2, REFERENCE_SIZE, REFERENCE_SIZE, 3), dtype=np.uint8),
     }
     return Record(key, {"caption": TEXTS[0], "split": split}, arrays)
+
+
+def uno_weights(num_double=2, num_single=2, width=64, rank=4):
+    """What UNO's training script saves, for FLUX of this size."""
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    layers = [
+        (f"double_blocks.{i}.processor.{name}", width, outputs * width)
+        for i in range(num_double)
+        for name, outputs in (("qkv_lora1", 3), ("proj_lora1", 1), ("qkv_lora2", 3), ("proj_lora2", 1))
+    ]
+    for i in range(num_single):
+        layers.append((f"single_blocks.{i}.processor.qkv_lora", width, 3 * width))
+        layers.append((f"single_blocks.{i}.processor.proj_lora", 5 * width, width))
+    weights = {}
+    for name, inputs, outputs in layers:
+        weights[f"{name}.down.weight"] = torch.randn(rank, inputs, generator=random) * 0.1
+        weights[f"{name}.up.weight"] = torch.randn(outputs, rank, generator=random) * 0.1
+    return weights
+
+
+def outputs(transformer):
+    """What a transformer makes of fixed inputs."""
+    import torch
+
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        return transformer(
+            hidden_states=torch.randn(1, 16, 16, generator=random),
+            encoder_hidden_states=torch.randn(1, 12, 24, generator=random),
+            pooled_projections=torch.randn(1, 16, generator=random),
+            timestep=torch.tensor([0.5]),
+            guidance=torch.tensor([1.0]),
+            img_ids=torch.zeros(16, 3),
+            txt_ids=torch.zeros(12, 3),
+            return_dict=False,
+        )[0]

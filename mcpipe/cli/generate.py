@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mcpipe.cli.outputs import check_picture_file, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
-from mcpipe.core.params import Params, check_params
+from mcpipe.core.params import Params, check_params, section_content
 from mcpipe.core.records import Rejection
 from mcpipe.flux.adapters import read_spec
 from mcpipe.flux.sampler import SampleParams
@@ -24,23 +24,24 @@ from mcpipe.pipelines import MultiCrafterOutput, MultiCrafterPipeline
 from mcpipe.report.images import heat_overlay
 from mcpipe.steps.generate import GenerateParams
 from mcpipe.steps.pairs import PairsParams, face_of
+from mcpipe.steps.settings import SECTIONS
 
 SEEDS = range(-(2**63), 2**64)
 """What torch takes."""
 
 
-class People(Params):
-    """Of the section ``subjects``: how many people a training picture shows."""
+class NumPeople(Params):
+    """The part of the section ``subjects`` that says how many people a training picture shows."""
 
     num_people: int = Field(ge=1)
 
 
-class Settings(Params):
+class GenerationSettings(Params):
     """What drawing one picture reads of params.yaml."""
 
     generate: GenerateParams
     pairs: PairsParams
-    subjects: People
+    subjects: NumPeople
 
 
 def command(options: argparse.Namespace) -> str:
@@ -55,8 +56,8 @@ def command(options: argparse.Namespace) -> str:
     file = settings_file()
     content = read_content(file, None, options.changes)
     people = section(content, "subjects")["num_people"]
-    sections = {name: section(content, name) for name in ("generate", "pairs")}
-    settings = check_params({**sections, "subjects": {"num_people": people}}, Settings)
+    sections = {name: section_content(content, name, SECTIONS[name]) for name in ("generate", "pairs")}
+    settings = check_params({**sections, "subjects": {"num_people": people}}, GenerationSettings)
     models = located(content, file.parent)
     check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
     files = picture_files(options.out, options.attention, len(options.references))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from pydantic import Field
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, RecordsPerShard
 from mcpipe.curate.sharpness import softness
 
 SOFTNESS_HEIGHT_PX = 256
@@ -49,7 +49,7 @@ class FramesParams(Params):
     """Mean absolute difference of the two frames below which they are duplicates."""
     max_jump: float = Field(ge=0, le=255)
     """Jump between neighbouring frames at which there is a cut."""
-    records_per_shard: int = Field(ge=1)
+    records_per_shard: RecordsPerShard
 
 
 def frame_scores(

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, RecordsPerShard
 from mcpipe.curate.recognisers import PerRecogniser
 from mcpipe.curate.samples import padded_square
 from mcpipe.curate.sharpness import blockiness, softness
@@ -43,7 +43,7 @@ class IdentityParams(Params):
     """Steepness along a grid over that elsewhere, above which a face counts as hidden by a mosaic."""
     detection_size: int = Field(ge=32)
     """Side in pixels at which the detector sees a portrait."""
-    records_per_shard: int = Field(ge=1)
+    records_per_shard: RecordsPerShard
 
 
 @dataclass(frozen=True)

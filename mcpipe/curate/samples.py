@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, RecordsPerShard
 from mcpipe.curate.recognisers import PerRecogniser
 
 FACE_MARGIN = 1.5
@@ -38,8 +38,8 @@ class SamplesParams(Params):
     val_fraction: float = Field(ge=0, lt=1)
     """Part of the samples that is held out."""
     seed: int
-    """Of the split."""
-    records_per_shard: int = Field(ge=1)
+    """Seed of the split."""
+    records_per_shard: RecordsPerShard
 
 
 def square_window(boxes: Float[np.ndarray, "N 4"], height: int, width: int) -> tuple[int, int, int] | None:

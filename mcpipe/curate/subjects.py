@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from scipy import ndimage
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, RecordsPerShard
 
 OKS_SIGMAS = np.array(
     [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
@@ -47,7 +47,7 @@ class SubjectsParams(Params):
     """Part of a person's box that the mask must fill."""
     max_mask_overlap: float = Field(ge=0, le=1)
     """Part of the smaller of two masks that the other may claim, too."""
-    records_per_shard: int = Field(ge=1)
+    records_per_shard: RecordsPerShard
 
 
 def people_in(

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, RecordsPerShard
 from mcpipe.core.records import Record
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import encode_pictures, encode_texts
@@ -25,7 +25,7 @@ class EncodeParams(Params):
     """Part of a token that a mask must cover for the token to count as inside."""
     cache_texts: bool
     """Store text embeddings, too; otherwise training embeds its captions step by step."""
-    records_per_shard: int = Field(ge=1)
+    records_per_shard: RecordsPerShard
 
 
 def encoded_sample(pipeline: FluxPipeline, sample: Record, params: EncodeParams) -> Record:

@@ -31,7 +31,7 @@ PART_INSIDE, PART_AREA = 0.75, 0.65
 area."""
 NUM_LANDMARKS = 5
 EMBEDDING_WIDTH = 512
-"""Of every recogniser of the ArcFace family."""
+"""Width of the embeddings of every recogniser of the ArcFace family."""
 LEAST_SIDE = 256
 """Pictures with a shorter longer side are enlarged to it (bicubic): detectors are trained on larger ones."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from mcpipe.core.params import RecordsPerShard
 from mcpipe.core.records import Record, Rejection
 from mcpipe.core.report import Report
 from mcpipe.core.shards import Rows
@@ -23,11 +24,11 @@ class CaptionsParams(SentenceParams):
 
     reference_size: int = Field(ge=28)
     """Side in pixels at which the captioner sees a face reference."""
-    records_per_shard: int = Field(ge=1)
+    records_per_shard: RecordsPerShard
 
 
 @dataclass(frozen=True)
-class Captions:
+class CaptionsWork:
     """What this stage does to every clip."""
 
     captioner: Path
@@ -39,7 +40,7 @@ class Captions:
         return partial(captioned, writer=self.writer(self.captioner), params=self.params)
 
 
-def write_captions(work: Captions, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
+def write_captions(work: CaptionsWork, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
     """Write the captions of the clips in ``identity``."""
     report = Report("captions", ("transformers", "qwen-vl-utils"))
     write_decided(Rows((frames, subjects, identity)), work, report, captions, work.params.records_per_shard)

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, RecordsPerShard
 from mcpipe.core.progress import track
 from mcpipe.core.records import Record
 from mcpipe.core.report import Report
@@ -26,7 +25,7 @@ class GenerateParams(Params):
     """Steps, guidance, schedule."""
     seed: int
     """Picture i starts from the noise of ``seed + i``."""
-    records_per_shard: int = Field(ge=1)
+    records_per_shard: RecordsPerShard
 
 
 def write_images(pairs: Path, model: Path, generator: Path, images: Path, params: GenerateParams) -> None:
@@ -70,7 +69,7 @@ def check_size(references: Sequence[np.ndarray], spec: AdapterSpec, pairs: Path)
         if pictures.shape[1] != spec.reference_size:
             raise ValueError(
                 f"references in {pairs} are {pictures.shape[1]} px wide, but the adapter was trained with "
-                f"{spec.reference_size} px; set pairs.reference_size to that of samples"
+                f"{spec.reference_size} px; train it again, or set samples.reference_size to that"
             )
 
 

@@ -11,6 +11,7 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 from zlib import crc32
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydantic import Field
 from mcpipe.bench.balance import Labels, counts, evenness, largest_gap
 from mcpipe.bench.landmarks import face_landmarks
 from mcpipe.bench.pairs import Pair, Split, SplitParams, all_pairs, pair_key, split_pairs
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, RecordsPerShard, TakenFrom
 from mcpipe.core.records import JSON, Record, Rejection, record_key
 from mcpipe.core.report import Report
 from mcpipe.core.shards import whole_folder, write_shards
@@ -41,7 +42,7 @@ class PairsParams(Params):
     """Certainty of a face detection."""
     detection_size: int = Field(ge=32)
     """Side in pixels at which the detector sees a picture."""
-    reference_size: int = Field(ge=16)
+    reference_size: Annotated[int, Field(ge=16), TakenFrom("samples.reference_size")]
     """Side of a face reference in pixels, the one the generator was trained with (paper: 320)."""
     captioner_size: int = Field(ge=28)
     """Side in pixels at which the captioner sees a face."""
@@ -51,7 +52,7 @@ class PairsParams(Params):
     """Which pairs are the benchmark."""
     prompt: SentenceParams
     """What a prompt must be like; every attempt is sampled, from a seed of its own pair."""
-    records_per_shard: int = Field(ge=1)
+    records_per_shard: RecordsPerShard
 
 
 def write_pairs(faces: Path, finder: FaceAnalyser, writer: Captioner, pairs: Path, params: PairsParams) -> None:

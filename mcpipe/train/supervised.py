@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, TakenFrom
 from mcpipe.core.progress import Note, track
 from mcpipe.core.records import JSON
 from mcpipe.flux.network import ReferenceFlux
@@ -35,14 +36,14 @@ class SupervisedParams(Params):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
-    shift: float = Field(gt=0)
+    shift: Annotated[float, Field(gt=0), TakenFrom("flow.shift")]
     """Shift s of the noise levels trained on."""
-    guidance: float = Field(ge=0)
+    guidance: Annotated[float, Field(ge=0), TakenFrom("flow.guidance")]
     """Guidance scale told to the transformer while training."""
-    text_dropout: float = Field(ge=0, le=1)
+    text_dropout: Annotated[float, Field(ge=0, le=1), TakenFrom("flow.text_dropout")]
     """Chance that a sample is shown without its caption."""
     ema_decay: float = Field(ge=0, lt=1)
-    """Of the moving average of the weights, which takes their place at the end; 0 keeps the weights themselves."""
+    """Decay of the moving average of the weights, which replaces them at the end; 0 keeps the weights themselves."""
     pictures_every: int = Field(ge=0)
     """Steps after which a few held-out samples are drawn; 0 draws none."""
 

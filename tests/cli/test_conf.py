@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from imports import ROOT
 
 from mcpipe.cli.settings import read_content
-from mcpipe.core.params import check_params, parse_yaml
+from mcpipe.core.params import params_of, parse_yaml
 from stages import STAGES
 
 
@@ -44,7 +44,7 @@ def test_every_stage_accepts_the_paper_configuration():
     content = read_content(ROOT / "params.yaml", "paper", [])
     for name, module in STAGES.items():
         run = import_module(f"stages.{module}").run
-        check_params(content[name], inspect.get_annotations(run, eval_str=True)["params"], name)
+        params_of(content, name, inspect.get_annotations(run, eval_str=True)["params"])
     assert not [path for path in content["models"].values() if path.startswith("zoo/")], "no puppets among the weights"
 
 
@@ -63,8 +63,8 @@ def test_the_paper_configuration_holds_the_numbers_of_appendix_b():
     assert (multi["idar"]["weight"], multi["experts"]["num_experts"], multi["experts"]["top_k"]) == (0.3, 4, 1)
     assert single["weight_decay"] == multi["weight_decay"] == 0.01
     assert (content["samples"]["image_size"], content["samples"]["reference_size"]) == (512, 320)
-    assert (rl["num_iterations"], rl["prompts_per_iteration"], rl["sampling"]["num_steps"]) == (300, 16, 16)
-    assert [rl["sampling"][name] for name in ("window_size", "move_every", "stride")] == [2, 50, 1]
+    assert (rl["num_iterations"], rl["prompts_per_iteration"], content["rl_sampling"]["num_steps"]) == (300, 16, 16)
+    assert [content["rl_sampling"][name] for name in ("window_size", "move_every", "stride")] == [2, 50, 1]
     assert [rl["rewards"][name] for name in ("text", "aesthetic", "identity")] == [1.4, 0.7, 0.5]
     assert split["num_bench"] + split["num_rl"] == comb(160, 2) == 12720
 

@@ -9,17 +9,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from bench_fixtures import scene, write_suite
+from bench_fixtures import DREAM, scene, write_suite
 from fake_judges import Encoder, Finder, Heldout, Scorer, judges
 from imports import ROOT
 from PIL import Image
-from test_suites import DREAM
 
 from mcpipe.bench.tables import POLICY, POLICY_WHOLE
 from mcpipe.cli import score as scoring
 from mcpipe.cli.__main__ import scoring_arguments
 from mcpipe.cli.score import command, files_by_prompt, read_picture
-from mcpipe.cli.views import benchmark_table
+from mcpipe.cli.table import command as benchmark_table
 from mcpipe.core.records import Record
 from mcpipe.core.report import read_report
 from mcpipe.core.shards import read_shards, write_shards

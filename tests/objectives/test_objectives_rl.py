@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_objectives_supervised import close
+from closeness import close
 
 from mcpipe.objectives.advantage import combined_advantage, group_advantage
 from mcpipe.objectives.flow import schedule

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from closeness import close
 
 from mcpipe.objectives.column_mean import column_mean
 from mcpipe.objectives.flow import flow_loss, noised, resolution_shift, schedule, shifted
@@ -12,12 +13,6 @@ from mcpipe.objectives.moe import balance_loss, choose, expert_shares
 
 LOGITS = [[2.0, 1.0, 0.0, -1.0]]
 CHANCES = [0.6439143, 0.2368828, 0.0871443, 0.0320586]
-
-
-def close(value, expected, atol=1e-6):
-    torch.testing.assert_close(
-        torch.as_tensor(value, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64), atol=atol, rtol=0
-    )
 
 
 def test_velocity_points_from_picture_to_noise():

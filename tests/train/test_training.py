@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from flux_fixtures import uno_weights
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
-from test_adapters import uno_weights
 from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, files_of
 
 from mcpipe.core.report import read_report

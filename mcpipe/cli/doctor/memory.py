@@ -15,7 +15,7 @@ from rich.table import Table
 from mcpipe.cli.doctor.checkpoints import num_weights
 from mcpipe.cli.outputs import existing
 from mcpipe.cli.settings import Content, section
-from mcpipe.core.params import check_params
+from mcpipe.core.params import check_params, params_of
 from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec
 from mcpipe.flux.budget import (
@@ -43,7 +43,7 @@ SHARDINGS: tuple[Sharding, ...] = ("none", "adapter", "all")
 
 
 @dataclass(frozen=True)
-class Machine:
+class Hardware:
     """What there is, or is wished for."""
 
     gpus: int
@@ -74,7 +74,7 @@ class Capacity:
     """What does not fit, a line each."""
 
 
-def capacity(content: Content, folder: Path, machine: Machine) -> Capacity:
+def capacity(content: Content, folder: Path, machine: Hardware) -> Capacity:
     """What the settings need with the generator of a folder.
 
     Raises:
@@ -85,7 +85,7 @@ def capacity(content: Content, folder: Path, machine: Machine) -> Capacity:
     if machine.gpu_gb is not None and not 0 < machine.gpu_gb < inf:
         raise ValueError(f"--gpu-gb should be a positive number, not {machine.gpu_gb:g}")
     generator = read_generator(folder)
-    multi = check_params(content["train_multi"], TrainMultiParams)
+    multi = params_of(content, "train_multi", TrainMultiParams)
     spec = adapter_spec(content, multi)
     references = section(content, "subjects")["num_people"]
     assert isinstance(references, int), "checked with the settings"
@@ -103,7 +103,7 @@ def capacity(content: Content, folder: Path, machine: Machine) -> Capacity:
     chosen: Sharding = cast(Sharding, here.sharding) if here.sharding in kinds else "none"
     if plans[chosen].total > memory * ROOM:
         problems.append(refusal(counted, layout, plans, chosen, memory, whose))
-    reinforced = reinforcement(counted, check_params(content["train_rl"], TrainRLParams), layout)
+    reinforced = reinforcement(counted, params_of(content, "train_rl", TrainRLParams), layout)
     if reinforced.total > memory * ROOM:
         problems.append(
             f"train_rl needs {reinforced.total / GB:.1f} GB on every GPU, since it spreads nothing, but {whose} has "
@@ -132,7 +132,7 @@ def reinforcement(counted: Sizes, params: TrainRLParams, layout: Layout) -> Plan
 
 def adapter_spec(content: Content, multi: TrainMultiParams) -> AdapterSpec:
     """The form of the adapter of stage 2."""
-    rank = check_params(content["train_single"], TrainSingleParams).rank
+    rank = params_of(content, "train_single", TrainSingleParams).rank
     samples = {name: section(content, "samples")[name] for name in ("image_size", "reference_size")}
     return check_params({**samples, "rank": rank, "experts": multi.experts}, AdapterSpec)
 
@@ -152,7 +152,7 @@ def read_generator(folder: Path) -> Generator:
     )
 
 
-def available(machine: Machine) -> tuple[float, int, str]:
+def available(machine: Hardware) -> tuple[float, int, str]:
     """Bytes of memory, bytes of a frozen weight there, and whose memory it is."""
     if machine.gpu_gb is not None:
         return machine.gpu_gb * GB, 2, f"a GPU of {machine.gpu_gb:g} GB"

@@ -50,7 +50,7 @@ class Stored(Sequence[Sample]):
 
     @property
     def keys(self) -> list[str]:
-        """Of all samples, in order."""
+        """Keys of all samples, in order."""
         return [row.key for row in self._rows]
 
     def __len__(self) -> int:

@@ -56,7 +56,7 @@ class Update:
     is_first: bool
     """The network has not changed since the groups were drawn."""
     summary: Summary
-    """Of the iteration; learns how far ratios went."""
+    """Summary of the iteration; collects the ratios' distances from 1."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Learner:
         if not bool(trajectory.final.isfinite().all()):
             raise FloatingPointError(
                 f"iteration {iteration}, prompt {prompt.key}: the network draws values that are not finite; are its "
-                "weights? Start again from another adapter or with a smaller train_rl.update.learning_rate"
+                "weights? Start again from another adapter or with a smaller rl_update.learning_rate"
             )
         pictures = list(decode_latents(self.pipeline, unpack(trajectory.final, self.network.layout.image)))
         try:

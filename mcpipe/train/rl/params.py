@@ -1,14 +1,14 @@
 """Settings of stage 3."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, TakenFrom
 from mcpipe.objectives.advantage import Aggregate
 from mcpipe.objectives.flow import schedule, shifted
 from mcpipe.objectives.reward import Matching
@@ -110,8 +110,8 @@ class TrainRLParams(Params):
     seed: int = Field(ge=0)
     num_iterations: int = Field(ge=1)
     prompts_per_iteration: int = Field(ge=1)
-    sampling: SdeParams
-    update: UpdateParams
+    sampling: Annotated[SdeParams, TakenFrom("rl_sampling")]
+    update: Annotated[UpdateParams, TakenFrom("rl_update")]
     rewards: RewardParams
     faces: FaceParams
     watch: WatchParams
