@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcpipe.cli.doctor.checkpoints import digest, inspect_model
-from mcpipe.cli.doctor.memory import Machine, capacity
+from mcpipe.cli.doctor.memory import Hardware, capacity
 from mcpipe.cli.settings import Content, located, read_content, section, settings_file
 from mcpipe.core.params import params_of
 from mcpipe.steps.settings import SECTIONS
@@ -50,13 +50,13 @@ def command(options: argparse.Namespace) -> str:
     """
     file = settings_file()
     content = read_content(file, options.conf, options.changes)
-    machine = Machine(options.gpus, options.gpu_gb, options.data)
+    hardware = Hardware(options.gpus, options.gpu_gb, options.data)
     rows = [*settings_rows(content), *source_rows(content, file.parent), *model_rows(content, file.parent)]
     rows += package_rows(file.parent / "requirements.lock")
     problems = [row for row in rows if row.verdict == "problem"]
     tables = [table(rows, options.conf or file.name)]
     if not any(row.about.startswith("settings") for row in problems):
-        shown, more = fitting(content, file.parent, machine)
+        shown, more = fitting(content, file.parent, hardware)
         tables += shown
         problems += more
     for shown in tables:
@@ -67,10 +67,10 @@ def command(options: argparse.Namespace) -> str:
     return "everything is there and fits"
 
 
-def fitting(content: Content, root: Path, machine: Machine) -> tuple[list[Table], list[Row]]:
+def fitting(content: Content, root: Path, hardware: Hardware) -> tuple[list[Table], list[Row]]:
     """Tables of what a run needs, and what does not fit; nothing to show if that cannot be told."""
     try:
-        told = capacity(content, located(content, root)["generator"], machine)
+        told = capacity(content, located(content, root)["generator"], hardware)
     except (ValueError, OSError) as error:
         return [], [Row("capacity", "problem", " ".join(str(error).split()))]
     return told.tables, [Row("capacity", "problem", fault) for fault in told.problems]
