@@ -35,10 +35,11 @@ test-remotes: setup ## install DVC's remotes and test them against an S3 and a W
 ablation: setup ## the paper's ablation on the tiny zoo, through DVC's queue; goes on where it was interrupted
 	python -m studies.ablation
 
-lint: setup ## style and types
+lint: setup ## style, types and how documents read
 	ruff check .
 	ruff format --check .
 	basedpyright
+	python tests/prose.py
 
 zoo: setup ## rebuild the tiny zoo into zoo/, on two cores in hours; ONLY="clip hps" rebuilds these alone, and what they need
 	cd zoo/build && python -m zoo.build.parallel $(ONLY) && python -m zoo.build publish out .. figures

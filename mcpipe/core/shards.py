@@ -15,7 +15,7 @@ from mcpipe.core.packing import Packed, add_members, pack, read_members
 from mcpipe.core.records import Record
 
 Place = tuple[Path, int, int]
-"""Of a record: its shard, the first byte, and the one after the last."""
+"""Where a record lies: its shard, the first byte, and the one after the last."""
 
 
 @contextmanager
@@ -70,7 +70,7 @@ class Row:
         return records
 
     def digest(self) -> str:
-        """Of what is stored."""
+        """Digest of what is stored."""
         content = sha256()
         for place in self.places:
             content.update(_bytes(place))

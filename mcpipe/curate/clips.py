@@ -38,7 +38,7 @@ class ClipFile:
         return self.file.suffix.lower() in SUFFIXES and self.file.is_file()
 
     def digest(self) -> str:
-        """Of the bytes of the file, or of the fault that keeps them from being read."""
+        """Digest of the bytes of the file, or of the fault that keeps them from being read."""
         try:
             with self.file.open("rb") as content:
                 return file_digest(content, "sha256").hexdigest()

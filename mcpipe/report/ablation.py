@@ -70,7 +70,7 @@ class Plan(BaseModel):
 
     seeds: list[int]
     settings: dict[str, JsonValue]
-    """Of every arm, where they differ from params.yaml."""
+    """Settings of every arm where they differ from params.yaml."""
     arms: list[Arm]
 
 
@@ -92,7 +92,7 @@ class Ablation(BaseModel):
 
     @property
     def titles(self) -> dict[str, str]:
-        """Of the arms, by name."""
+        """Titles of the arms, by name."""
         return {arm.name: arm.title for arm in self.plan.arms}
 
     @property

@@ -12,7 +12,7 @@ from mcpipe.bench.intervals import IntervalParams
 from mcpipe.core.params import Params
 from mcpipe.core.records import Record
 from mcpipe.report.images import contact_sheet, data_uri, heat_overlay, mask_overlay
-from mcpipe.report.page import Account, Clip, Figure, Look, Maps, Row, Sheet
+from mcpipe.report.page import Account, ClipTile, Figure, Look, Maps, PromptRow, Sheet
 
 THUMBNAIL_PX = 200
 """Longer side of a clip's frame on the page."""
@@ -34,7 +34,7 @@ class ReportParams(Params):
     picture_px: int = Field(ge=32)
     """Longest side of any picture on the page; larger ones are made smaller."""
     interval: IntervalParams
-    """Of the change from one arm to the next."""
+    """Interval of the change from one arm to the next."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def examples(accounts: Iterable[Account], number: int) -> dict[str, Fate]:
     return {key: fate for _, _, _, key, fate in chosen}
 
 
-def clip_tile(name: str, picture: np.ndarray | None, fate: Fate | None) -> Clip:
+def clip_tile(name: str, picture: np.ndarray | None, fate: Fate | None) -> ClipTile:
     """A clip's frame, if one could be decoded, and what became of it."""
     figure = None if picture is None else Figure(data_uri(picture, THUMBNAIL_PX), f"a frame of {name}")
-    return Clip(figure, name, fate and fate.reason, fate and fate.stage, fate.alike if fate else 0)
+    return ClipTile(figure, name, fate and fate.reason, fate and fate.stage, fate.alike if fate else 0)
 
 
 def sheet(record: Record, picture_px: int) -> Sheet:
@@ -94,10 +94,10 @@ def row(
     pictures: Mapping[str, np.ndarray],
     scores: Mapping[str, Mapping[str, float]],
     picture_px: int,
-) -> Row:
+) -> PromptRow:
     """A benchmark prompt with every arm's picture and its scores."""
     faces = prompt.texts("faces")
-    return Row(
+    return PromptRow(
         prompt=prompt.text("prompt"),
         references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in faces],
         cells={

@@ -28,7 +28,7 @@ class CaptionsParams(SentenceParams):
 
 
 @dataclass(frozen=True)
-class Captions:
+class CaptionsWork:
     """What this stage does to every clip."""
 
     captioner: Path
@@ -40,7 +40,7 @@ class Captions:
         return partial(captioned, writer=self.writer(self.captioner), params=self.params)
 
 
-def write_captions(work: Captions, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
+def write_captions(work: CaptionsWork, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
     """Write the captions of the clips in ``identity``."""
     report = Report("captions", ("transformers", "qwen-vl-utils"))
     write_decided(Rows((frames, subjects, identity)), work, report, captions, work.params.records_per_shard)

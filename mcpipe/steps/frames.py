@@ -17,7 +17,7 @@ from mcpipe.models.video import UnusableClipError, read_clip
 
 
 @dataclass(frozen=True)
-class Frames:
+class FramesWork:
     """What this stage does to every clip."""
 
     params: FramesParams
@@ -27,7 +27,7 @@ class Frames:
         return partial(frames_of, params=self.params)
 
 
-def write_frames(work: Frames, clips: list[ClipFile], frames: Path) -> None:
+def write_frames(work: FramesWork, clips: list[ClipFile], frames: Path) -> None:
     """Write the two frames of every usable clip, in the order of keys."""
     items = sorted(clips, key=lambda clip: clip.key)
     report = Report("frames", ("av", "opencv-python-headless"))

@@ -22,7 +22,7 @@ MIN_SIMILARITY = "identity.min_similarity"
 
 
 @dataclass(frozen=True)
-class Identity:
+class IdentityWork:
     """What this stage does to every clip."""
 
     faces: Path
@@ -36,7 +36,7 @@ class Identity:
         return partial(verified, analyser=analyser, params=self.params)
 
 
-def write_identity(work: Identity, frames: Path, subjects: Path, identity: Path) -> None:
+def write_identity(work: IdentityWork, frames: Path, subjects: Path, identity: Path) -> None:
     """Write the verified assignments of the clips in ``subjects``."""
     report = Report("identity", ("insightface", "onnxruntime"))
     write_decided(Rows((frames, subjects)), work, report, identity, work.params.records_per_shard)

@@ -16,7 +16,7 @@ from studies.ablation.plan import Plan, Trial
 Diagnoses = Mapping[str, Mapping[str, Measured]]
 """By title and arm; without arms that have no such figure."""
 Rows = dict[str, dict[str, Any]]
-"""Of a trial's ``rows.parquet``, by prompt."""
+"""Rows of a trial's ``rows.parquet``, by prompt."""
 APART = "faces found: cosine with their own reference less that with the other's"
 """The title of what rows tell of who is who; zero if references are ignored or mixed up."""
 

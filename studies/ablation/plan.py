@@ -49,7 +49,7 @@ class Plan(Params):
     jobs: int = Field(ge=1)
     """Experiments at a time."""
     settings: dict[str, Setting]
-    """Of every arm, by dotted key of params.yaml; any stage's."""
+    """Settings of every arm, by dotted key of params.yaml; any stage's."""
     shared: list[str]
     """Stages that are the same in every arm: run first and once, so that nobody waits for them or runs them twice."""
     diagnosis: list[Diagnosis]

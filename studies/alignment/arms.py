@@ -51,7 +51,7 @@ class Plan(Params):
     move_every: int = Field(ge=1)
     """Iterations after which the window moves."""
     drawings: int = Field(ge=1)
-    """Of the benchmark, from other noise each, by every run."""
+    """How often every run draws the benchmark, from other noise each time."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Place:
 
     root: Path
     adapter: Path
-    """Of stage 2."""
+    """Adapter of stage 2."""
     work: Path
     """Where the runs are kept."""
 
@@ -95,7 +95,7 @@ class Run:
         return self.folder / f"results-{drawing}"
 
     def scores(self, metrics: Sequence[str]) -> dict[str, list[float]]:
-        """Of the benchmark's prompts by metric, each the mean over all drawings.
+        """Scores of the benchmark's prompts by metric, each the mean over all drawings.
 
         Raises:
             ValueError: drawings answered different prompts.
@@ -161,7 +161,7 @@ def settle(place: Place, plan: Plan) -> None:
 
 
 def digest(folder: Path) -> str:
-    """Of all files of a folder."""
+    """Digest of all files of a folder."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     told = []
     for file in files:

@@ -38,7 +38,7 @@ KINDS = {
 MATCHINGS: tuple[Matching, ...] = ("hungarian", "contrastive", "row_max")
 EXTRA = "row_max - hungarian"
 GREY = 200
-"""Of a collage's ground."""
+"""Grey value of a collage's background."""
 
 
 @dataclass(frozen=True)

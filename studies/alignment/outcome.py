@@ -14,7 +14,7 @@ from studies.ablation.table import block_interval
 from studies.alignment.arms import GRPO, IPPO, START, Run
 
 SCORES = ("text", "aesthetic", "identity", "heldout")
-"""Of every picture drawn in training: the rewards, and what the second recogniser says."""
+"""Scores of every picture drawn in training: the rewards and the second recogniser's."""
 METRICS = ("clip_t", "hps", "face_sim", "face_sim_heldout", "detection_rate")
 COMPARISONS = ((START, IPPO), (START, GRPO), (GRPO, IPPO))
 """Before, after."""

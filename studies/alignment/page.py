@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def leads(self) -> dict[str, dict[str, Interval]]:
-        """Of dishonest pictures over honest ones."""
+        """Leads of dishonest pictures over honest ones."""
         return leads(self.paid, self.interval)
 
 
