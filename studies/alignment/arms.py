@@ -19,6 +19,7 @@ from mcpipe.core.params import Params, check_params, read_params
 from mcpipe.steps.evaluate import EvaluateParams
 from mcpipe.steps.generate import GenerateParams
 from mcpipe.train.rl.params import TrainRLParams
+from mcpipe.train.rl.rollout_log import SCORES
 from stages import s10_train_rl, s11_generate, s12_evaluate
 
 START, IPPO, GRPO = "start", "ippo", "grpo"
@@ -112,7 +113,7 @@ class Run:
     @property
     def rewarded(self) -> list[dict[str, Any]]:
         """Scores of every picture drawn in training."""
-        return [json.loads(line) for line in (self.folder / "model" / s10_train_rl.ROWS).read_text().splitlines()]
+        return [json.loads(line) for line in (self.folder / "model" / SCORES).read_text().splitlines()]
 
     @property
     def stopped(self) -> dict[str, Any] | None:

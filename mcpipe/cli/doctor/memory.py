@@ -96,7 +96,9 @@ def capacity(content: Content, folder: Path, hardware: Hardware) -> Capacity:
     runtime = runtime_from()
     memory, weight_bytes, device = available(hardware)
     samples = -(-multi.batch_size // (hardware.gpus * runtime.accumulation_steps))
-    layout = MemoryLayout(hardware.gpus, "none", samples, runtime.gradient_checkpointing, multi.ema_decay > 0, weight_bytes)
+    layout = MemoryLayout(
+        hardware.gpus, "none", samples, runtime.gradient_checkpointing, multi.ema_decay > 0, weight_bytes
+    )
     kinds = SHARDINGS if hardware.gpus > 1 else SHARDINGS[:1]
     plans: dict[Sharding, MemoryPlan] = {kind: plan(counted, replace(layout, sharding=kind)) for kind in kinds}
     problems = []
@@ -164,7 +166,12 @@ def available(hardware: Hardware) -> tuple[float, int, str]:
 
 
 def refusal(
-    counted: Sizes, layout: MemoryLayout, plans: dict[Sharding, MemoryPlan], chosen: Sharding, memory: float, device: str
+    counted: Sizes,
+    layout: MemoryLayout,
+    plans: dict[Sharding, MemoryPlan],
+    chosen: Sharding,
+    memory: float,
+    device: str,
 ) -> str:
     """Reason why a plan does not fit, and the first change that makes it fit."""
     room = memory * ROOM
