@@ -46,8 +46,6 @@ SAMPLE_SCORES = ("split", "identities")
 FUNNEL = "funnel.json"
 STORAGE = "storage"
 """Section of a value that all stages share."""
-FILES = "files"
-"""The stage in which files drop out that are called like no video."""
 
 Row = dict[str, JSON]
 
@@ -141,7 +139,7 @@ def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = 
             raise FileNotFoundError(f"no checkpoint {path}; set models.{name}")
     files = clip_files(clips, out)
     frames, subjects, identity, captions, samples = (out / stage for stage in STAGES)
-    write_frames(FramesWork(settings.frames), [file for file in files if file.is_clip()], frames)
+    write_frames(FramesWork(settings.frames), files, frames)
     people = SubjectsWork(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
     write_subjects(people, frames, subjects)
     write_identity(IdentityWork(models["faces"], settings.identity, make.faces), frames, subjects, identity)
@@ -226,9 +224,6 @@ def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:
     rows = []
     for file in files:
         fate = fates.get(file.key, ACCEPTED)
-        if not file.is_clip():
-            reason = "not_a_video" if file.file.is_file() else "not_a_file"
-            fate = {"accepted": False, "reason": reason, "stage": FILES, "detail": file.file.suffix}
         told = {name: value for name, value in scores.get(file.key, {}).items() if name != "clip"}
         rows.append({"clip": file.title, **fate, "scores": told})
     return rows
@@ -240,7 +235,7 @@ def table(rows: Sequence[Row], out: Path) -> Table:
         "stage", "seen", "kept", "dropped", title=f"{out}: {sum(bool(row['accepted']) for row in rows)} samples"
     )
     seen = len(rows)
-    for stage in (FILES, *STAGES):
+    for stage in STAGES:
         reasons = Counter(str(row["reason"]) for row in rows if row["stage"] == stage)
         told = ", ".join(f"{reason} {number}" for reason, number in sorted(reasons.items()))
         shown.add_row(stage, str(seen), str(seen - reasons.total()), told)

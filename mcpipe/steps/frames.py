@@ -8,7 +8,7 @@ import numpy as np
 
 from mcpipe.core.records import Record, Rejection, record_key
 from mcpipe.core.report import Report
-from mcpipe.curate.clips import ClipFile
+from mcpipe.curate.clips import ClipFile, title_of
 from mcpipe.curate.frames import FramesParams, frame_fault, frame_scores, picture_window
 from mcpipe.curate.scores import Scores
 from mcpipe.execution.engine import write_decided
@@ -36,6 +36,8 @@ def write_frames(work: FramesWork, clips: list[ClipFile], frames: Path) -> None:
 
 def frames_of(file: Path, name: str, params: FramesParams) -> Record | Rejection:
     """The two frames of a clip, or why it is refused."""
+    if not file.is_file():
+        return Rejection("not_a_file", "neither a file nor a link to one")
     try:
         clip = read_clip(file, params.max_decoded)
     except UnusableClipError as error:
@@ -50,7 +52,7 @@ def frames_of(file: Path, name: str, params: FramesParams) -> Record | Rejection
     return Record(
         key=record_key(name),
         meta={
-            "clip": name,
+            "clip": title_of(name),
             "times_s": list(clip.times_s),
             "num_frames": clip.num_frames,
             "codec": clip.codec,
