@@ -1,4 +1,4 @@
-"""The training loop on one process: how the work is cut, what is averaged, drawn and told, and when it stops."""
+"""The training loop on one process: accumulation, averages, previews, progress, and when it stops."""
 
 import logging
 from dataclasses import replace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, Killed, files_of, outcome
+from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, Killed, Ones, files_of, outcome
 
 from mcpipe.core import progress
 from mcpipe.core.shards import read_shards
@@ -21,7 +21,7 @@ from mcpipe.train.loop.averaging import keep_average, take_average
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import Draws, Share, batch_at, read_encoded
 from mcpipe.train.loop.fit import Engine, Losses, fit
-from mcpipe.train.loop.runtime import this_machine
+from mcpipe.train.loop.runtime import make_accelerator, runtime_from
 from mcpipe.train.supervised import predicted
 from stages import s06_encode, s07_train_single, s08_train_multi
 
@@ -84,7 +84,13 @@ def test_shares_of_processes_and_parts_are_the_whole_step_in_order():
 )
 def test_a_machine_that_means_nothing_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"{name} should be .*{value}"):
-        this_machine({name: value})
+        runtime_from({name: value})
+
+
+def test_float16_is_refused_because_its_loss_would_have_to_be_scaled(monkeypatch):
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    with pytest.raises(ValueError, match="--mixed_precision fp16; use no or bf16"):
+        make_accelerator()
 
 
 def moved(generator, encoded, dtype):
@@ -119,21 +125,6 @@ def test_numbers_of_some_samples_are_means_over_those_alone():
     assert engine.weighted_means(parts, counts) == {"all": 2.0, "some": 3.0}
 
 
-class Batches:
-    def __init__(self, num):
-        self.num = num
-
-    def batches(self):
-        for _ in range(self.num):
-            yield torch.ones(1, 1)
-
-    def standing(self):
-        return {}
-
-    def resume(self, standing):
-        raise AssertionError(f"there is no checkpoint, but {standing} was found")
-
-
 def fitted(folder, losses, num=6, decay=0.0):
     torch.manual_seed(0)
     weight = torch.nn.Linear(1, 1, bias=False)
@@ -144,8 +135,8 @@ def fitted(folder, losses, num=6, decay=0.0):
     engine = Engine(Accelerator(), weight, optimizer, 1.0)
     fit(
         engine,
-        Batches(num),
-        lambda batch: losses(weight, batch),
+        Ones(num),
+        lambda batch: engine.backward(losses(weight, batch)),
         lambda *_: seen.append(weight.weight.item()),
         Checkpoint(folder),
     )

@@ -1,7 +1,7 @@
 """Training batches from encoded samples.
 
-Which samples a step sees is a pure function of the seed and the step, and every random draw belongs to a position in
-that order: neither the number of devices nor a restart changes what is trained on.
+The samples of a step are a pure function of the seed and the step, and every random draw belongs to a position in
+that order. Therefore neither the number of devices nor a restart changes the training data.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ from mcpipe.flux.tokens import pack
 from mcpipe.objectives.flow import shifted
 
 NUM_IN_MEMORY = 512
-"""Samples kept by each process; at full size one takes half a megabyte, or 9 with its text embeddings."""
+"""Samples that each process caches; at full size a sample takes 0.5 MB, or 9 MB with its text embeddings."""
 
 Text = tuple[Float[Tensor, "text_tokens text_width"], Float[Tensor, " pooled_width"]]
-"""Embeddings of a text: of its tokens, and of the whole."""
+"""Embeddings of a text: per token, and pooled."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Sample:
     clean: Float[Tensor, "tokens packed"]
     references: Float[Tensor, "subjects reference_tokens packed"]
     masks: Bool[Tensor, "subjects tokens"]
-    """Faces on the token grid."""
+    """Face masks on the token grid."""
     caption: str
     text: Text | None
     """Embeddings of the caption; ``None`` if they were not stored."""
 
 
-class Stored(Sequence[Sample]):
-    """Encoded samples where they are stored; the latest ones stay in memory."""
+class StoredSamples(Sequence[Sample]):
+    """Encoded samples, read from their shards on access; the latest ones are cached."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
@@ -54,11 +54,11 @@ class Stored(Sequence[Sample]):
         return [row.key for row in self._rows]
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of samples."""
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Sample:  # pyright: ignore[reportIncompatibleMethodOverride] - nobody slices
-        """One sample.
+        """The sample at a place in the order.
 
         Raises:
             ValueError: its shard is damaged, or it lacks latents or masks.
@@ -74,15 +74,15 @@ class Stored(Sequence[Sample]):
 class EncodedSet:
     """All encoded samples of a run."""
 
-    train: Stored
-    val: Stored
+    train: StoredSamples
+    val: StoredSamples
     empty: Text
     """Embeddings of the empty text."""
     image_size: int
     reference_size: int
     """Sides in pixels; the same for all samples."""
     encoder: Callable[[str], Text] | None = None
-    """Embeds a caption where that was not stored."""
+    """Embeds a caption whose embeddings were not stored."""
 
     def text(self, sample: Sample) -> Text:
         """The embeddings of a sample's caption."""
@@ -94,35 +94,35 @@ class EncodedSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's samples, noise and noise levels."""
+    """Samples that go through the network together, with their noise and noise levels."""
 
     clean: Float[Tensor, "batch tokens packed"]
     noise: Float[Tensor, "batch tokens packed"]
     t: Float[Tensor, " batch"]
     conditions: Conditions
     masks: Bool[Tensor, "batch slots tokens"]
-    """All false in slots without a reference."""
+    """Face masks; all false in slots without a reference."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """How batches are drawn."""
+    """Parameters of the random draws of a batch."""
 
     seed: int
     batch_size: int
     shift: float
-    """Noise levels are uniform, then shifted (see `mcpipe.objectives.flow.shifted`)."""
+    """Shift s of the noise levels, which are uniform before it (see `mcpipe.objectives.flow.shifted`)."""
     text_dropout: float
     """Chance of an empty text, in [0, 1]."""
     one_reference: bool
-    """Show one of the people, chosen at random, instead of all."""
+    """Whether only one of the people, chosen at random, is given instead of all."""
 
 
 def read_encoded(folder: Path) -> EncodedSet:
-    """The output of the stage ``encode``.
+    """Read the output of the stage ``encode``.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: the output does not exist.
         ValueError: it holds no training sample, or samples of several sizes.
     """
     rows: dict[str, list[Row]] = {"train": [], "val": []}
@@ -138,11 +138,11 @@ def read_encoded(folder: Path) -> EncodedSet:
         raise ValueError(f"the samples in {folder} have several sizes (image, reference): {sorted(sizes)}")
     image_size, reference_size = sizes.pop()
     embeddings = (torch.from_numpy(empty["prompt_embeds"]), torch.from_numpy(empty["pooled"]))
-    return EncodedSet(Stored(rows["train"]), Stored(rows["val"]), embeddings, image_size, reference_size)
+    return EncodedSet(StoredSamples(rows["train"]), StoredSamples(rows["val"]), embeddings, image_size, reference_size)
 
 
 def sample_index(num_samples: int, seed: int, position: int) -> int:
-    """The sample at a position of the endless order: a new permutation in every epoch."""
+    """Index of the sample at a position of the endless order, which has a new permutation in every epoch."""
     epoch, place = divmod(position, num_samples)
     return int(_order(num_samples, seed, epoch)[place])
 
@@ -153,24 +153,24 @@ def _order(num_samples: int, seed: int, epoch: int) -> Int[np.ndarray, " samples
 
 
 def generator_at(seed: int, position: int) -> torch.Generator:
-    """The source of all randomness of one position."""
+    """The random generator of one position."""
     state = np.random.SeedSequence((seed, position)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> 1))
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one process takes of every step, in how many batches."""
+    """One process's share of every step, and the number of batches it is divided into."""
 
     process: int
     num_processes: int
     num_batches: int
 
     def positions(self, step: int, batch_size: int) -> list[range]:
-        """Positions of each of its batches.
+        """Positions of the samples of each batch of this process.
 
         Raises:
-            ValueError: a step cannot be divided so.
+            ValueError: the samples of a step cannot be divided equally.
         """
         num_batches = self.num_processes * self.num_batches
         size, rest = divmod(batch_size, num_batches)
@@ -186,12 +186,12 @@ class Share:
 def batch_at(
     data: EncodedSet, samples: Sequence[Sample], draws: Draws, positions: range, device: torch.device
 ) -> Batch:
-    """The batch of some positions."""
+    """The batch of the samples at some positions."""
     return collate([draw(data, samples, draws, position) for position in positions], device)
 
 
 def draw(data: EncodedSet, samples: Sequence[Sample], draws: Draws, position: int) -> tuple[Sample, Tensor, Tensor]:
-    """The sample at a position as it is shown there, its noise and its noise level."""
+    """The sample at a position with its references and text as drawn there, its noise and its noise level t."""
     sample = samples[sample_index(len(samples), draws.seed, position)]
     generator = generator_at(draws.seed, position)
     noise = torch.randn(sample.clean.shape, generator=generator)
@@ -206,7 +206,7 @@ def draw(data: EncodedSet, samples: Sequence[Sample], draws: Draws, position: in
 
 
 def collate(drawn: Sequence[tuple[Sample, Tensor, Tensor]], device: torch.device) -> Batch:
-    """Several draws as one batch; people are padded to the largest number."""
+    """Several draws as one batch; references are padded to the largest number."""
     samples = [sample for sample, _, _ in drawn]
     references, present = padded_references([sample.references for sample in samples])
     masks, _ = padded_references([sample.masks[..., None] for sample in samples])
