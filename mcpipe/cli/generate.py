@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from pydantic import Field
 
+from mcpipe.bench.portraits import Portrait
 from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
 from mcpipe.core.params import Params, check_params, section_content
@@ -101,11 +102,11 @@ def reference(file: Path, finder: FaceAnalyser, params: PairsParams, size: int) 
     Raises:
         ValueError: the file is no picture, or shows no face or several.
     """
-    found = face_of(file, {}, finder, params.model_copy(update={"reference_size": size}))
+    found = face_of(Portrait(file, file.name, "reference"), finder, params.model_copy(update={"reference_size": size}))
     if isinstance(found, Rejection):
         reason = found.reason.replace("_", " ")
         raise ValueError(  # noqa: TRY004  not a type that a caller passed
-            f"reference {file}: {reason} ({found.detail}); give a picture of exactly one face"
+            f"reference {file}: {reason} ({found.detail}); give a picture of exactly one face, not cut too tightly"
         )
     return found.arrays["reference"]
 

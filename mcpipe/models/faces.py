@@ -24,7 +24,7 @@ BORDER = 0.5
 """Width of the border on each side, as a fraction of the picture's longer side."""
 SAME_FACE_IOU = 0.4
 """Two boxes that overlap so much are one face."""
-FILLS = 0.5
+FILLS = 0.6
 """Part of the picture's longer side from which a face is so large that its parts are found as faces."""
 PART_INSIDE, PART_AREA = 0.75, 0.65
 """A box is a part of such a face if at least so much of it lies in the face's box, and it has at most so much of its
@@ -51,6 +51,7 @@ class InsightFaces:
 
         """
         self.name = folder.name
+        self._detection_size = detection_size
         self._app = _load(folder)
         self._app.prepare(ctx_id=-1, det_thresh=min_score, det_size=(detection_size, detection_size))
 
@@ -64,7 +65,8 @@ class InsightFaces:
             bgr = cv2.resize(bgr, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
         border = round(BORDER * max(bgr.shape[:2]))
         bordered = cv2.copyMakeBorder(bgr, border, border, border, border, cv2.BORDER_CONSTANT)
-        views = [(bgr, 0), (bordered, border)]
+        narrow = min(bgr.shape[:2]) * self._detection_size < max(bgr.shape[:2])  # no pixel high for the detector
+        views = [(bordered, border)] if narrow else [(bgr, 0), (bordered, border)]
         found = [(face, view, shift) for view, shift in views for face in self._detected(view)]
         found.sort(key=lambda item: -float(item[0].det_score))
         boxes = np.array([face.bbox - shift for face, _, shift in found], np.float32).reshape(-1, 4)

@@ -49,9 +49,9 @@ TURNS = {
 PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Pillow's mode for the colour space of an ICC profile."""
 
-NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
+NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """Formats that Pillow recognises, but leaves to other programs."""
-NO_SIGNATURE = ("TGA",)
+NO_SIGNATURE = frozenset({"TGA"})
 """Formats that are recognised by hardly anything but the ending of the file's name."""
 OTHER_ENDINGS = (".heic", ".heif", ".hif", ".jxl")
 """Images that this Pillow may be unable to read."""
@@ -107,23 +107,41 @@ def read_image(source: ImageInput, name: str = "image") -> Picture:
         raise ValueError(f"{name} cannot be read: {error}") from error
 
 
-def is_called_image(file: Path) -> bool:
-    """Whether the ending of a file's name is that of an image."""
-    Image.init()
-    return file.suffix.lower() in {*Image.registered_extensions(), *OTHER_ENDINGS} - {".pdf", ".ps"}
+def is_image(file: Path) -> bool:
+    """Whether a file is called like an image, or is one whatever it is called; it need not be whole."""
+    if _is_called_image(file) or not file.is_file():
+        return _is_called_image(file)
+    try:
+        with _quiet_pillow(), Image.open(file, formats=_formats(file)):
+            return True
+    except DECODING_ERRORS:
+        return False
+
+
+def _is_called_image(file: Path) -> bool:
+    return file.suffix.lower() in OTHER_ENDINGS or _format_of(file) in Image.OPEN.keys() - NOT_DECODED
+
+
+def _format_of(file: Path) -> str:
+    """Pillow's name for the format that goes by the ending of a file's name."""
+    return Image.registered_extensions().get(file.suffix.lower(), "")
+
+
+def _formats(file: Path) -> list[str]:
+    """Formats that a file may be in."""
+    unlikely = set() if _is_called_image(file) else NO_SIGNATURE
+    return sorted(Image.OPEN.keys() - NOT_DECODED - unlikely)
 
 
 def _read_file(file: Path, name: str) -> Picture:
     if not file.is_file():
         raise FileNotFoundError(f"{name}: {'a folder' if file.is_dir() else 'no such file'}: {file}")
-    called_image = is_called_image(file)
-    ignored = NOT_DECODED if called_image else NOT_DECODED + NO_SIGNATURE
     try:
-        with _quiet_pillow(), Image.open(file, formats=sorted(set(Image.OPEN) - set(ignored))) as image:
+        with _quiet_pillow(), Image.open(file, formats=_formats(file)) as image:
             return _rgb(image)
     except DECODING_ERRORS as error:
         unknown = isinstance(error, UnidentifiedImageError | ImportError)
-        reason = "not_a_picture" if unknown and not called_image else "unreadable"
+        reason = "not_a_picture" if unknown and not _is_called_image(file) else "unreadable"
         fault = _unknown_format(file) if unknown else str(error).replace(str(file), file.name) or type(error).__name__
         raise UnusableImageError(reason, f"{file.name} cannot be read: {fault}") from error
 
@@ -254,7 +272,9 @@ def _array(source: object, name: str) -> np.ndarray:
     if source.layout != torch.strided or source.device.type == "meta":
         raise ValueError(f"{name} is a tensor without plain values ({source.layout}, {source.device})")
     tensor = source.detach().cpu()
-    if tensor.ndim == 3 and tensor.shape[0] in CHANNELS:  # also where both ends could be channels: torch puts them first
+    if (
+        tensor.ndim == 3 and tensor.shape[0] in CHANNELS
+    ):  # also where both ends could be channels: torch puts them first
         tensor = tensor.movedim(0, -1)
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
