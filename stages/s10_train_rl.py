@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mcpipe.core.report import Report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.execution.fingerprint import fingerprint
 from mcpipe.execution.store import progress_of
@@ -117,20 +118,19 @@ def read_prompts(pairs: Path, spec: AdapterSpec, heldout: FaceAnalyser) -> list[
     Raises:
         ValueError: there are none, or their faces have another size than the adapter was trained for.
     """
-    faces = {record.key: record for record in read_shards(pairs / "faces")}
-    watched = {key: face_embedding(heldout, record.arrays["closeup"], key) for key, record in faces.items()}
+    faces = {face.key: face for face in read_shards(pairs / "faces", PoolFace)}
+    watched = {key: face_embedding(heldout, face.closeup, key) for key, face in faces.items()}
     prompts = []
-    for record in read_shards(pairs / "rl"):
-        keys = record.texts("faces")
-        pictures = np.stack([faces[key].arrays["reference"] for key in keys])
+    for stored in read_shards(pairs / "rl", PairPrompt):
+        pictures = np.stack([faces[key].reference for key in stored.faces])
         if pictures.shape[1:3] != (spec.reference_size, spec.reference_size):
             raise ValueError(
                 f"the faces of {pairs} measure {pictures.shape[2]}x{pictures.shape[1]} px, but the adapter was trained "
                 f"with references of {spec.reference_size} px; train it again, or set samples.reference_size to that"
             )
-        embeddings = np.stack([faces[key].arrays["embedding"] for key in keys])
-        unseen = np.stack([watched[key] for key in keys])
-        prompts.append(Prompt(record.key, record.text("prompt"), pictures, embeddings, unseen))
+        embeddings = np.stack([faces[key].embedding for key in stored.faces])
+        unseen = np.stack([watched[key] for key in stored.faces])
+        prompts.append(Prompt(stored.key, stored.prompt, pictures, embeddings, unseen))
     if not prompts:
         raise ValueError(f"no prompts in {pairs / 'rl'}; see the report of the stage pairs")
     return prompts

@@ -27,7 +27,7 @@ from mcpipe.report.inputs import (
     read_rows,
     read_samples,
 )
-from mcpipe.report.page import Account, Page, Study, render, title_of
+from mcpipe.report.page import Page, StageReport, Study, render, title_of
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def write(report: Path, page: Page, scores: Scores, drawn: Mapping[str, Sequence
         write_series(folder / "series", page, scores)
 
 
-def accounts(folders: Sequence[Path], arms: Sequence[str]) -> list[Account]:
+def accounts(folders: Sequence[Path], arms: Sequence[str]) -> list[StageReport]:
     """What the stages that run once per arm say of themselves."""
     return [account(folder / arm) for folder in folders for arm in arms]
 

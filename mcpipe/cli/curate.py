@@ -32,12 +32,12 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
 from mcpipe.models.protocols import Captioner, FaceAnalyser
 from mcpipe.models.segmenter import ClipSegmenter, Sam2
-from mcpipe.steps.captions import Captions, CaptionsParams, write_captions
-from mcpipe.steps.frames import Frames, write_frames
-from mcpipe.steps.identity import Identity, write_identity
-from mcpipe.steps.samples import Samples, write_samples
+from mcpipe.steps.captions import Captioning, CaptionsParams, write_captions
+from mcpipe.steps.frames import FrameExtraction, write_frames
+from mcpipe.steps.identity import IdentityVerification, write_identity
+from mcpipe.steps.samples import SampleCutting, write_samples
 from mcpipe.steps.settings import SECTIONS
-from mcpipe.steps.subjects import Subjects, write_subjects
+from mcpipe.steps.subjects import SubjectDetection, write_subjects
 
 STAGES = ("frames", "subjects", "identity", "captions", "samples")
 SAMPLE_SCORES = ("split", "identities")
@@ -47,9 +47,10 @@ FUNNEL = "funnel.json"
 FILES = "files"
 """The stage in which files drop out that are called like no video."""
 
-Row = dict[str, JSON]
+FunnelRow = dict[str, JSON]
+"""What became of one file, as it is written."""
 
-ACCEPTED: Row = {"accepted": True, "reason": None, "stage": None, "detail": ""}
+ACCEPTED: FunnelRow = {"accepted": True, "reason": None, "stage": None, "detail": ""}
 
 
 class Models(Params):
@@ -122,7 +123,7 @@ def _from_here(change: str) -> str:
     return f"{name}={json.dumps(str(Path(text).absolute()))}" if sign and name.startswith("models.") else change
 
 
-def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters()) -> list[Row]:  # noqa: B008  frozen
+def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters()) -> list[FunnelRow]:  # noqa: B008  frozen
     """Run the data stages on a folder of clips; writes and returns the funnel, one row per file.
 
     Raises:
@@ -139,13 +140,13 @@ def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters
             raise FileNotFoundError(f"no checkpoint {path}; set models.{name}")
     files = clip_files(clips, out)
     frames, subjects, identity, captions, samples = (out / stage for stage in STAGES)
-    write_frames(Frames(settings.frames), [file for file in files if file.is_clip()], frames)
-    people = Subjects(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
+    write_frames(FrameExtraction(settings.frames), [file for file in files if file.is_clip()], frames)
+    people = SubjectDetection(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
     write_subjects(people, frames, subjects)
-    write_identity(Identity(models["faces"], settings.identity, make.faces), frames, subjects, identity)
-    sentences = Captions(models["captioner"], settings.captions, make.captioner)
+    write_identity(IdentityVerification(models["faces"], settings.identity, make.faces), frames, subjects, identity)
+    sentences = Captioning(models["captioner"], settings.captions, make.captioner)
     write_captions(sentences, frames, subjects, identity, captions)
-    write_samples(Samples(settings.samples), (frames, subjects, identity, captions), samples)
+    write_samples(SampleCutting(settings.samples), (frames, subjects, identity, captions), samples)
     rows = funnel(files, out)
     unfinished = out / ".funnel.unfinished"
     unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -207,10 +208,10 @@ def clip_files(clips: Path, out: Path) -> list[ClipFile]:
     return files
 
 
-def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:
+def funnel(files: Sequence[ClipFile], out: Path) -> list[FunnelRow]:
     """What became of every file, from the outputs of all stages."""
-    fates: dict[str, Row] = {}
-    scores: dict[str, Row] = {}
+    fates: dict[str, FunnelRow] = {}
+    scores: dict[str, FunnelRow] = {}
     for stage in STAGES:
         for packed in read_packed(out / stage):
             told = {name: value for name, value in packed.meta.items() if stage != "samples" or name in SAMPLE_SCORES}
@@ -232,7 +233,7 @@ def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:
     return rows
 
 
-def table(rows: Sequence[Row], out: Path) -> Table:
+def table(rows: Sequence[FunnelRow], out: Path) -> Table:
     """The funnel for people."""
     shown = Table(
         "stage", "seen", "kept", "dropped", title=f"{out}: {sum(bool(row['accepted']) for row in rows)} samples"

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
@@ -26,6 +26,7 @@ from mcpipe.core.params import params_of
 from mcpipe.core.progress import track
 from mcpipe.core.records import JSON
 from mcpipe.core.report import Report, read_report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.images import read_picture
@@ -113,19 +114,17 @@ def check_name(out: Path, name: str) -> None:
 
 def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
     """The prompts of the pipeline's own benchmark."""
-    pool = list(read_shards(pairs / "faces"))
+    pool = list(read_shards(pairs / "faces", PoolFace))
     models = {name: models[name] for name in MODELS}
     judges = load_judges(*models.values(), pool=pool, params=params)
     people = references(pool, judges)
     report.facts = facts(params, PEOPLE, POLICY, judges.faces.name, judges.heldout.name, people)
 
-    def answer(prompt: str, wanted: list[str]) -> Answer:
+    def answer(prompt: str, wanted: Sequence[str]) -> Answer:
         return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, judges)
 
-    prompts = list(read_shards(pairs / "bench"))
-    tasks = {
-        record.key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces"))) for record in prompts
-    }
+    prompts = list(read_shards(pairs / "bench", PairPrompt))
+    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces)) for prompt in prompts}
     return tasks, people_footing(prompts, pool, models, params)
 
 

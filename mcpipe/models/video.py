@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from mcpipe.core.records import RejectionError
 from mcpipe.models.orientation import square_pixels, turned
 from mcpipe.models.protocols import Picture
 
@@ -32,13 +33,8 @@ LARGEST_FRAME_PX = 64_000_000
 """Pixels of a frame, about 8K twice over; larger ones are faults of the header and would only fill the memory."""
 
 
-class UnusableClipError(Exception):
-    """A file that is no usable clip, with the name of the reason."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+class UnusableClipError(RejectionError):
+    """A file that is no usable clip."""
 
 
 @dataclass(frozen=True)

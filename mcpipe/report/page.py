@@ -74,8 +74,8 @@ class Refusal(BaseModel):
     """What was measured of it."""
 
 
-class Account(BaseModel):
-    """What a stage says of itself in its ``report.json``."""
+class StageReport(BaseModel):
+    """The content of a stage's ``report.json``."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -144,7 +144,7 @@ class Maps:
 
 
 @dataclass(frozen=True)
-class Row:
+class PromptRow:
     """One benchmark prompt, as every arm answers it."""
 
     prompt: str
@@ -166,8 +166,8 @@ class Study:
 class Page:
     """Everything the page shows."""
 
-    funnel: Sequence[Account]
-    pool: Sequence[Account]
+    funnel: Sequence[StageReport]
+    pool: Sequence[StageReport]
     """Faces and prompts of the benchmark."""
     clips: Sequence[Clip]
     samples: Sequence[Sheet]
@@ -182,12 +182,12 @@ class Page:
     """Of every arm and system, with intervals."""
     similarities: Sequence[tuple[str, Plot]]
     """Cosines of the right and of wrong people, by arm."""
-    rows: Sequence[Row]
+    rows: Sequence[PromptRow]
     changes: Mapping[str, Mapping[str, Interval]]
     """Of each arm against the one before, by arm and metric."""
     study: Study | None
     """The ablation, if there has been one."""
-    accounts: Sequence[Account]
+    accounts: Sequence[StageReport]
     """Of every stage, in order; of a stage that ran once per arm, several."""
 
 
@@ -262,7 +262,7 @@ def flat(facts: Mapping[str, JsonValue], prefix: str = "", skip: str = "") -> di
     return lines
 
 
-def composition(pool: Sequence[Account]) -> list[tuple[str, str, list[JsonValue]]]:
+def composition(pool: Sequence[StageReport]) -> list[tuple[str, str, list[JsonValue]]]:
     """How often the pool and each set of pairs show every value of every attribute: attribute, value and counts."""
     lines = []
     for account in pool:

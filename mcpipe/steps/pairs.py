@@ -21,8 +21,9 @@ from mcpipe.bench.balance import Labels, counts, evenness, largest_gap
 from mcpipe.bench.landmarks import face_landmarks
 from mcpipe.bench.pairs import Pair, Split, SplitParams, all_pairs, pair_key, split_pairs
 from mcpipe.core.params import Params, RecordsPerShard, TakenFrom
-from mcpipe.core.records import JSON, Record, Rejection, record_key
+from mcpipe.core.records import JSON, RejectionError, record_key
 from mcpipe.core.report import Report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import whole_folder, write_shards
 from mcpipe.curate.captions import PROMPT_INSTRUCTION, SentenceParams, caption_fault
 from mcpipe.curate.samples import face_crop
@@ -112,15 +113,17 @@ def write_faces(
     attributes = face_attributes(faces)
     report = Report("faces", ("insightface", "onnxruntime"))
 
-    def decide(file: Path) -> Record | Rejection:
+    def decide(file: Path) -> PoolFace:
         return face_of(file, attributes.get(file.name, {}), finder, params)
 
     found = list(kept(files.items(), len(files), decide, report))
     write_shards(found, folder, params.records_per_shard)
     report.write(folder)
-    given = {record.key: attributes.get(record.text("file"), {}) for record in found}
-    labels = {key: {name: str(row[name]) for name in params.attributes if row.get(name)} for key, row in given.items()}
-    return {record.key: record.arrays["closeup"] for record in found}, labels
+    labels = {
+        face.key: {name: str(face.attributes[name]) for name in params.attributes if face.attributes.get(name)}
+        for face in found
+    }
+    return {face.key: face.closeup for face in found}, labels
 
 
 def face_files(faces: Path) -> dict[str, Path]:
@@ -158,23 +161,28 @@ def face_attributes(faces: Path) -> dict[str, dict[str, JSON]]:
     return {row["file"]: {name: value for name, value in row.items() if name != "file"} for row in rows}
 
 
-def face_of(file: Path, attributes: dict[str, JSON], finder: FaceAnalyser, params: PairsParams) -> Record | Rejection:
-    """The one face of a picture, cut like the references of samples, or why it is refused."""
+def face_of(file: Path, attributes: dict[str, JSON], finder: FaceAnalyser, params: PairsParams) -> PoolFace:
+    """The one face of a picture, cut like the references of samples.
+
+    Raises:
+        RejectionError: the file is no picture, or shows no face or several.
+    """
     try:
         picture = read_picture(file)
     except ValueError as error:
-        return Rejection("unreadable", str(error))
+        raise RejectionError("unreadable", str(error)) from error
     found = finder.faces(picture)
     if len(found.boxes) != 1:
-        return Rejection("several_faces" if len(found.boxes) else "no_face", f"{len(found.boxes)} faces")
-    key = record_key(file.stem).replace("+", "%2B")
-    crops = {
-        name: face_crop(picture, found.boxes[0], size)
-        for name, size in (("reference", params.reference_size), ("closeup", params.captioner_size))
-    }
-    meta: dict[str, JSON] = {"file": file.name, "attributes": attributes}
-    landmarks = face_landmarks(found.landmarks[0], found.boxes[0])
-    return Record(key, meta, {**crops, "embedding": found.embeddings[0], "landmarks": landmarks})
+        raise RejectionError("several_faces" if len(found.boxes) else "no_face", f"{len(found.boxes)} faces")
+    return PoolFace(
+        key=record_key(file.stem).replace("+", "%2B"),
+        file=file.name,
+        attributes=attributes,
+        reference=face_crop(picture, found.boxes[0], params.reference_size),
+        closeup=face_crop(picture, found.boxes[0], params.captioner_size),
+        embedding=found.embeddings[0],
+        landmarks=face_landmarks(found.landmarks[0], found.boxes[0]),
+    )
 
 
 def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depends on
@@ -190,32 +198,34 @@ def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depend
     Pairs of the benchmark without a usable prompt are replaced from the reserve, so that it has the size asked for.
     """
 
-    def decide(pair: Pair) -> Record | Rejection:
+    def decide(pair: Pair) -> PairPrompt:
         return prompt_of(pair, [pool[face] for face in pair], writer, params.prompt)
 
-    def prompts(pairs: Iterable[Pair], number: int) -> list[Record]:
-        found = kept(((pair_key(pair), pair) for pair in pairs), number, decide, report)
-        return sorted(islice(found, number), key=lambda record: record.key)
+    def prompts(pairs: Iterable[Pair], number: int) -> list[PairPrompt]:
+        accepted = kept(((pair_key(pair), pair) for pair in pairs), number, decide, report)
+        return sorted(islice(accepted, number), key=lambda prompt: prompt.key)
 
     bench = prompts([*split.bench, *split.reserve], params.split.num_bench)
     asked = {*report.kept, *(str(rejection["key"]) for rejection in report.rejections)}
     left = [pair for pair in split.rl if pair_key(pair) not in asked]
     chosen = {"bench": bench, "rl": prompts(left, len(left))}
-    for name, records in chosen.items():
-        write_shards(records, folder / name, params.records_per_shard)
-    return {name: [pair_of(record) for record in records] for name, records in chosen.items()}
+    for name, accepted in chosen.items():
+        write_shards(accepted, folder / name, params.records_per_shard)
+    return {name: [pair_of(prompt) for prompt in accepted] for name, accepted in chosen.items()}
 
 
-def pair_of(prompt: Record) -> Pair:
-    """Who should be shown."""
-    first, second = prompt.texts("faces")
+def pair_of(prompt: PairPrompt) -> Pair:
+    """The people whom a prompt is about."""
+    first, second = prompt.faces
     return first, second
 
 
-def prompt_of(
-    pair: Pair, references: list[np.ndarray], writer: Captioner, params: SentenceParams
-) -> Record | Rejection:
-    """A prompt that mentions both people of a pair once, or why there is none."""
+def prompt_of(pair: Pair, references: list[np.ndarray], writer: Captioner, params: SentenceParams) -> PairPrompt:
+    """A prompt that mentions both people of a pair once.
+
+    Raises:
+        RejectionError: no answer is a usable prompt.
+    """
     key, instruction = pair_key(pair), PROMPT_INSTRUCTION.format(num_subjects=len(pair))
     answer, fault = "", None
     for seed in attempt_seeds(key, params):
@@ -224,8 +234,8 @@ def prompt_of(
         )
         fault = caption_fault(answer, len(pair), params)
         if fault is None:
-            return Record(key, {"prompt": answer, "faces": list(pair)})
-    return Rejection(fault or "caption_missing", answer)
+            return PairPrompt(key=key, prompt=answer, faces=pair)
+    raise RejectionError(fault or "caption_missing", answer)
 
 
 def attempt_seeds(key: str, params: SentenceParams) -> Iterator[int]:

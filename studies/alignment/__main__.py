@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from mcpipe.core.offline import stay_offline
+from mcpipe.core.schemas.benchmark import GeneratedImage
 from mcpipe.core.shards import read_shards
 from mcpipe.steps.evaluate import EvaluateParams
 from mcpipe.train.rl.params import TrainRLParams
@@ -78,7 +79,7 @@ def alignment(place: Place, plan: Plan, out: Path) -> str:
     interval = place.settings("evaluate", EvaluateParams).interval
     prompts, scores = blocks(wanted)
     start = next(run for run in wanted if run.arm == START)
-    drawn = {record.key: record.arrays["image"] for record in read_shards(start.images(0))}
+    drawn = {image.key: image.image for image in read_shards(start.images(0), GeneratedImage)}
     outcome = Outcome(
         plan,
         place.adapter.as_posix(),

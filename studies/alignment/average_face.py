@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mcpipe.bench.intervals import Interval, IntervalParams, mean_interval
-from mcpipe.core.records import Record
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.flux.adapters import load_adapter
 from mcpipe.flux.backbone import load_generator
@@ -53,15 +53,15 @@ class Paid:
 
 def average_face(place: Place, pictures: Mapping[str, Picture]) -> dict[str, Paid]:
     """What every kind of picture is paid, by kind; ``pictures`` are those that stage 2 drew, by pair."""
-    pool = {record.key: record for record in read_shards(place.pairs / "faces")}
-    pairs = sorted(read_shards(place.pairs / "bench"), key=lambda pair: pair.key)
+    pool = {record.key: record for record in read_shards(place.pairs / "faces", PoolFace)}
+    pairs = sorted(read_shards(place.pairs / "bench", PairPrompt), key=lambda pair: pair.key)
     kinds: dict[str, list[Picture]] = {HONEST: [pictures[pair.key] for pair in pairs]} | drawn(place, pairs, pool)
     for pair in pairs:
-        for kind, picture in collages([pool[face].arrays["closeup"] for face in pair.texts("faces")]).items():
+        for kind, picture in collages([pool[face].closeup for face in pair.faces]).items():
             kinds.setdefault(kind, []).append(picture)
     params = place.settings("train_rl", TrainRLParams).faces
     recogniser = InsightFaces(place.model("faces"), params.min_score, params.detection_size)
-    people = [np.stack([pool[face].arrays["embedding"] for face in pair.texts("faces")]) for pair in pairs]
+    people = [np.stack([pool[face].embedding for face in pair.faces]) for pair in pairs]
     return {kind: paid(people, kinds[kind], recogniser) for kind in KINDS}
 
 
@@ -96,17 +96,17 @@ def side_by_side(portraits: Sequence[UInt8[np.ndarray, "S S 3"]]) -> UInt8[np.nd
     return ground
 
 
-def drawn(place: Place, pairs: Sequence[Record], pool: Mapping[str, Record]) -> dict[str, list[Picture]]:
+def drawn(place: Place, pairs: Sequence[PairPrompt], pool: Mapping[str, PoolFace]) -> dict[str, list[Picture]]:
     """What stage 2 draws of every prompt when all of its references are the same, by kind."""
     params: GenerateParams = place.settings("generate", GenerateParams)
     pipeline = load_generator(place.model("generator"))
     spec = load_adapter(pipeline, place.adapter)
-    people = [np.stack([pool[face].arrays["reference"] for face in pair.texts("faces")]) for pair in pairs]
+    people = [np.stack([pool[face].reference for face in pair.faces]) for pair in pairs]
     same = {
         "drawn_average": [np.stack([p.mean(0).round().astype(np.uint8)] * len(p)) for p in people],
         "drawn_twice": [np.stack([p[0]] * len(p)) for p in people],
     }
-    prompts, seeds = [pair.text("prompt") for pair in pairs], [params.seed + i for i in range(len(pairs))]
+    prompts, seeds = [pair.prompt for pair in pairs], [params.seed + i for i in range(len(pairs))]
     sizes: dict[str, Any] = {"image_size": spec.image_size, "batch_size": BATCH_SIZE}
     return {
         kind: list(generate(pipeline, prompts, references, seeds, params.sample, **sizes))

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from mcpipe.core.records import RejectionError
 from mcpipe.models.protocols import FaceAnalyser, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 from mcpipe.objectives.reward import Matching, identity_reward
 
@@ -83,12 +84,8 @@ class Judges:
     """One that is no part of the reward: where the reward rises and its score falls, the reward is hacked."""
 
 
-class JudgeError(ValueError):
-    """A judge that has no finite score for a group of pictures; the first argument is the reason to count by."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+class JudgeError(RejectionError):
+    """A judge that has no finite score for a group of pictures."""
 
 
 def rewards(
