@@ -21,7 +21,7 @@ FRAMES = ("initial", "middle")
 
 SplitName = Literal["train", "val"]
 """Training data, or held out by identity."""
-Measurement = int | float | list[int | float]
+Measurement = float | int | list[float | int]
 """A number, or a list with one per frame, or per person of the initial and of the middle frame."""
 
 
