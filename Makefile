@@ -32,13 +32,17 @@ test-remotes: setup ## install DVC's remotes and test them against an S3 and a W
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[remotes-test]'
 	python -m pytest tests/test_remotes.py
 
-ablation: setup ## the paper's ablation on the tiny zoo, through DVC's queue; goes on where it was interrupted
+ablation: setup ## the paper's ablation on the tiny zoo, as DVC experiments; goes on where it was interrupted
 	python -m studies.ablation
 
-lint: setup ## style and types
+alignment: setup ## stage 3 and its variants on the tiny zoo, as DVC experiments; goes on where it was interrupted
+	python -m studies.alignment
+
+lint: setup ## style, types and how documents read
 	ruff check .
 	ruff format --check .
 	basedpyright
+	python tests/prose.py
 
 zoo: setup ## rebuild the tiny zoo into zoo/, on two cores in hours; ONLY="clip hps" rebuilds these alone, and what they need
 	cd zoo/build && python -m zoo.build.parallel $(ONLY) && python -m zoo.build publish out .. figures
@@ -54,4 +58,4 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup repro test ablation lint zoo zoo-scores lock test-remotes walkthrough
+.PHONY: help setup repro test ablation alignment lint zoo zoo-scores lock test-remotes walkthrough

@@ -20,13 +20,17 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from mcpipe.flux.adapters import AdapterSpec, load_adapter
+from mcpipe.flux.adapters import AdapterSpec, load_adapter, save_adapter
 from mcpipe.flux.attention import AttentionCapture
 from mcpipe.flux.backbone import FluxPipeline, load_generator
+from mcpipe.flux.bare import bare_transformer
 from mcpipe.flux.encoders import decode_latents
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.sampler import SampleParams, encode_conditions, latents
 from mcpipe.flux.tokens import layout
+
+ADAPTER = "adapter"
+"""Folder of the adapter in a folder that `MultiCrafterPipeline.save_pretrained` wrote."""
 
 OutputType = Literal["pil", "np", "latent"]
 Picture = Image.Image | np.ndarray
@@ -50,8 +54,10 @@ class MultiCrafterPipeline(FluxPipeline):
     """What the adapter is made of, and the sizes it was trained for."""
 
     @classmethod
-    def from_pretrained(cls, generator: str | Path, *, adapter: str | Path) -> "MultiCrafterPipeline":
+    def from_pretrained(cls, generator: str | Path, *, adapter: str | Path | None = None) -> "MultiCrafterPipeline":
         """The FLUX pipeline of a folder with the adapter of another one, frozen, on the best device there is.
+
+        Without ``adapter``, the one that `save_pretrained` wrote into the folder.
 
         Raises:
             FileNotFoundError: a folder, or a file of the adapter, is missing.
@@ -59,9 +65,25 @@ class MultiCrafterPipeline(FluxPipeline):
         """
         pipeline = cls(**load_generator(Path(generator)).components)
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.spec = load_adapter(pipeline, Path(adapter))
+        pipeline.spec = load_adapter(pipeline, Path(generator) / ADAPTER if adapter is None else Path(adapter))
         pipeline.transformer.requires_grad_(False)
         return pipeline
+
+    def save_pretrained(self, save_directory: str | Path, **options: object) -> None:
+        """Write the generator as stock diffusers writes it, and the adapter beside it in ``adapter``.
+
+        `from_pretrained` of the folder gives the same pictures. Stock diffusers loads the generator from it and, with
+        ``load_lora_weights`` of its folder ``adapter``, the plain LoRA; it knows nothing of the experts.
+
+        Raises:
+            ValueError: the adapter cannot be written apart from the generator, such as after offloading to the disk.
+            OSError: the folder cannot be written.
+        """
+        folder = Path(save_directory)
+        bare = bare_transformer(self.transformer)
+        FluxPipeline(**(self.components | {"transformer": bare})).save_pretrained(folder, **options)
+        (folder / ADAPTER).mkdir(exist_ok=True)
+        save_adapter(self.transformer, self.spec, folder / ADAPTER)
 
     @torch.no_grad()
     def __call__(  # noqa: PLR0913  as diffusers does

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mcpipe.curate.clips import clip_files
 from mcpipe.curate.frames import FramesParams
-from mcpipe.steps.frames import FrameExtraction, write_frames
+from mcpipe.steps.frames import FramesWork, write_frames
 
 
 def run(clips: Path, frames: Path, params: FramesParams) -> None:
@@ -14,4 +14,4 @@ def run(clips: Path, frames: Path, params: FramesParams) -> None:
         FileNotFoundError: the folder is missing or holds no clip.
 
     """
-    write_frames(FrameExtraction(params), clip_files(clips), frames)
+    write_frames(FramesWork(params), clip_files(clips), frames)

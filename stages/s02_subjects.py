@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from mcpipe.curate.subjects import SubjectsParams
-from mcpipe.steps.subjects import SubjectDetection, write_subjects
+from mcpipe.steps.subjects import SubjectsWork, write_subjects
 
 
 def run(frames: Path, pose: Path, segmenter: Path, subjects: Path, params: SubjectsParams) -> None:
     """Write the people of every clip that shows the wanted number of them in both frames."""
-    write_subjects(SubjectDetection(pose, segmenter, params), frames, subjects)
+    write_subjects(SubjectsWork(pose, segmenter, params), frames, subjects)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from mcpipe.curate.identity import IdentityParams
-from mcpipe.steps.identity import IdentityVerification, write_identity
+from mcpipe.steps.identity import IdentityWork, write_identity
 
 
 def run(frames: Path, subjects: Path, faces: Path, identity: Path, params: IdentityParams) -> None:
     """Write faces, embeddings and the assignment of every clip whose people are verified."""
-    write_identity(IdentityVerification(faces, params), frames, subjects, identity)
+    write_identity(IdentityWork(faces, params), frames, subjects, identity)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mcpipe.steps.captions import Captioning, CaptionsParams, write_captions
+from mcpipe.steps.captions import CaptionsParams, CaptionsWork, write_captions
 
 
 def run(frames: Path, subjects: Path, identity: Path, captioner: Path, captions: Path, params: CaptionsParams) -> None:
     """Write a caption for every verified clip that gets an acceptable one."""
-    write_captions(Captioning(captioner, params), frames, subjects, identity, captions)
+    write_captions(CaptionsWork(captioner, params), frames, subjects, identity, captions)

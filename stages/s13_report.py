@@ -27,7 +27,7 @@ from mcpipe.report.inputs import (
     read_rows,
     read_samples,
 )
-from mcpipe.report.page import Page, StageReport, Study, render, title_of
+from mcpipe.report.page import Account, Page, StudySection, render, title_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +106,13 @@ def accounts(folders: Sequence[Path], arms: Sequence[str]) -> list[StageReport]:
     return [account(folder / arm) for folder in folders for arm in arms]
 
 
-def study(found: Ablation | None) -> Study | None:
+def study(found: Ablation | None) -> StudySection | None:
     """An ablation with its figures."""
     if found is None:
         return None
     arms = {found.titles[arm]: means for arm, means in found.means.items()}
     shown = [{metric: LABELS[metric] for metric in pair if metric in found.metrics} for pair in PAIRS]
-    return Study(found, [(next(iter(labels)), interval_plot(labels, arms)) for labels in shown if labels])
+    return StudySection(found, [(next(iter(labels)), interval_plot(labels, arms)) for labels in shown if labels])
 
 
 def similarity_plots(scores: Scores) -> list[tuple[str, Plot]]:

@@ -16,7 +16,7 @@ from mcpipe.core.schemas.curation import FramePair, Sample
 from mcpipe.core.shards import write_shards
 from mcpipe.execution.fingerprint import content_digest
 from mcpipe.report.gallery import ReportParams
-from mcpipe.steps.evaluate import SCORED, Judged, write_results
+from mcpipe.steps.evaluate import SCORED, ScoredImage, write_results
 
 ARMS = ["train_single", "train_multi", "train_rl"]
 INTERVAL = IntervalParams(resamples=200, seed=0)
@@ -232,7 +232,7 @@ def write_results_of(
         report.keep(prompt.key)
     report.facts = {"suite": "mcpipe", "num_steps": 8}
     judged = [
-        Judged(prompt.key, prompt.prompt, prompt.key, SCORED, score)
+        ScoredImage(prompt.key, prompt.text("prompt"), prompt.key, SCORED, score)
         for prompt, score in zip(prompts, scores, strict=True)
     ]
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mcpipe.bench.metrics import Judges
+from mcpipe.bench.metrics import MetricScorers
 from mcpipe.models.protocols import Faces
 
 SIZE = 8
@@ -55,4 +55,6 @@ def crop(picture, box):
 
 
 def judges(finder, heldout=None):
-    return Judges(faces=finder, heldout=heldout or Heldout(), clip=Encoder(), dino=Encoder(), hps=Scorer(), crop=crop)
+    return MetricScorers(
+        faces=finder, heldout=heldout or Heldout(), clip=Encoder(), dino=Encoder(), hps=Scorer(), crop=crop
+    )

@@ -164,3 +164,21 @@ def uno_weights(num_double=2, num_single=2, width=64, rank=4):
         weights[f"{name}.down.weight"] = torch.randn(rank, inputs, generator=random) * 0.1
         weights[f"{name}.up.weight"] = torch.randn(outputs, rank, generator=random) * 0.1
     return weights
+
+
+def outputs(transformer):
+    """What a transformer makes of fixed inputs."""
+    import torch
+
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        return transformer(
+            hidden_states=torch.randn(1, 16, 16, generator=random),
+            encoder_hidden_states=torch.randn(1, 12, 24, generator=random),
+            pooled_projections=torch.randn(1, 16, generator=random),
+            timestep=torch.tensor([0.5]),
+            guidance=torch.tensor([1.0]),
+            img_ids=torch.zeros(16, 3),
+            txt_ids=torch.zeros(12, 3),
+            return_dict=False,
+        )[0]

@@ -21,7 +21,7 @@ class IntervalParams(Params):
     resamples: int = Field(ge=100)
     """How many resampled means."""
     seed: int
-    """Of the resampling."""
+    """Seed of the resampling."""
 
 
 @dataclass(frozen=True)

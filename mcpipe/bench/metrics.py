@@ -29,7 +29,7 @@ from mcpipe.objectives.reward import identity_reward, match
 
 
 @dataclass(frozen=True)
-class Judges:
+class MetricScorers:
     """The models that score a picture."""
 
     faces: FaceAnalyser
@@ -44,7 +44,7 @@ class Judges:
 
 @dataclass(frozen=True)
 class Reference:
-    """A person to be shown, as the judges see them; embeddings have unit length."""
+    """A person to be shown, as the scorers see them; embeddings have unit length."""
 
     identity: Float[np.ndarray, " D"]
     heldout: Float[np.ndarray, " E"]
@@ -87,16 +87,16 @@ class Score:
     """Cosines of located faces and the other references that are wanted."""
 
 
-def references(faces: Iterable[PoolFace], judges: Judges) -> dict[str, Reference]:
-    """Every face of the pool as the judges see it, by its key."""
+def references(faces: Iterable[Record], scorers: MetricScorers) -> dict[str, Reference]:
+    """Every face of the pool as the scorers see it, by its key."""
     return {
         face.key: Reference(
-            identity=face.embedding,
-            heldout=sole_identity(judges.heldout.faces(face.reference)),
-            clip=judges.clip.pictures([face.reference])[0],
-            dino=judges.dino.pictures([face.reference])[0],
-            landmarks=face.landmarks,
-            background=background(face.reference),
+            identity=face.arrays["embedding"],
+            heldout=sole_identity(scorers.heldout.faces(face.arrays["reference"])),
+            clip=scorers.clip.pictures([face.arrays["reference"]])[0],
+            dino=scorers.dino.pictures([face.arrays["reference"]])[0],
+            landmarks=face.arrays["landmarks"],
+            background=background(face.arrays["reference"]),
         )
         for face in faces
     }
@@ -108,24 +108,24 @@ def sole_identity(found: Faces) -> Float[np.ndarray, " E"]:
 
 
 def score(
-    picture: Picture, prompt: str, wanted: Sequence[str], people: Mapping[str, Reference], judges: Judges
+    picture: Picture, prompt: str, wanted: Sequence[str], people: Mapping[str, Reference], scorers: MetricScorers
 ) -> Score:
     """How well a picture follows its prompt and shows those wanted of all ``people``; their order does not matter."""
-    found, shown = judges.faces.faces(picture), [people[name] for name in wanted]
+    found, shown = scorers.faces.faces(picture), [people[name] for name in wanted]
     similarity = np.stack([person.identity for person in shown]) @ found.embeddings.T
-    heldout = np.stack([person.heldout for person in shown]) @ judges.heldout.faces(picture).embeddings.T
+    heldout = np.stack([person.heldout for person in shown]) @ scorers.heldout.faces(picture).embeddings.T
     pairs = pairing(similarity)
-    crops = [judges.crop(picture, found.boxes[face]) for face in pairs.values()]
-    whole_and_crops = judges.clip.pictures([picture, *crops])
-    dino = judges.dino.pictures(crops) if crops else []
+    crops = [scorers.crop(picture, found.boxes[face]) for face in pairs.values()]
+    whole_and_crops = scorers.clip.pictures([picture, *crops])
+    dino = scorers.dino.pictures(crops) if crops else []
     paper = {
-        "clip_t": float(whole_and_crops[0] @ judges.clip.texts([prompt])[0]),
+        "clip_t": float(whole_and_crops[0] @ scorers.clip.texts([prompt])[0]),
         "face_sim": identity_reward(similarity),
         "dino_i": mean_or_zero([shown[i].dino @ seen for i, seen in zip(pairs, dino, strict=True)], len(wanted)),
         "clip_i": mean_or_zero(
             [shown[i].clip @ seen for i, seen in zip(pairs, whole_and_crops[1:], strict=True)], len(wanted)
         ),
-        "hps": float(judges.hps.scores([picture], [prompt])[0]),
+        "hps": float(scorers.hps.scores([picture], [prompt])[0]),
     }
     poses, backgrounds = copies(
         {wanted[i]: (face, crop) for (i, face), crop in zip(pairs.items(), crops, strict=True)}, found, people

@@ -34,7 +34,7 @@ class SplitParams(Params):
     num_rl: int = Field(ge=1)
     """At most so many pairs for reinforcement learning (paper: all others, 11,720)."""
     seed: int
-    """Of the draw."""
+    """Seed of the draw."""
 
 
 @dataclass(frozen=True)

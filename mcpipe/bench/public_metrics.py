@@ -19,18 +19,18 @@ from mcpipe.objectives.reward import identity_reward
 
 @dataclass(frozen=True)
 class Given:
-    """A subject's reference as the judges see it; all of unit length."""
+    """A subject's reference as the scorers see it; all of unit length."""
 
     clip: Float[np.ndarray, " C"]
     dino: Float[np.ndarray, " V"]
     identity: Float[np.ndarray, " D"] | None
-    """Of a person; zeros, which resemble nobody, if no face is found. ``None`` for anything else."""
+    """Embedding of a person; zeros, which resemble nobody, if no face is detected; ``None`` for anything else."""
     heldout: Float[np.ndarray, " E"] | None
     """The same by the held-out recogniser."""
 
 
 @dataclass(frozen=True)
-class WholeJudges:
+class PublicScorers:
     """The models that score a picture as a whole; recognisers only where a suite has people."""
 
     clip: ImageTextEncoder
@@ -40,8 +40,8 @@ class WholeJudges:
     heldout: FaceAnalyser | None
 
 
-def given(subject: Subject, picture: Picture, judges: WholeJudges) -> Given:
-    """A reference as the judges see it."""
+def given(subject: Subject, picture: Picture, scorers: PublicScorers) -> Given:
+    """A reference as the scorers see it."""
 
     def identity(analyser: FaceAnalyser | None) -> Float[np.ndarray, " D"] | None:
         if analyser is None or not subject.is_person:
@@ -50,30 +50,30 @@ def given(subject: Subject, picture: Picture, judges: WholeJudges) -> Given:
         return found[0] if len(found) else np.zeros(found.shape[1], np.float32)
 
     return Given(
-        judges.clip.pictures([picture])[0],
-        judges.dino.pictures([picture])[0],
-        identity(judges.faces),
-        identity(judges.heldout),
+        scorers.clip.pictures([picture])[0],
+        scorers.dino.pictures([picture])[0],
+        identity(scorers.faces),
+        identity(scorers.heldout),
     )
 
 
-def score_whole(picture: Picture, task: Task, known: Mapping[str, Given], judges: WholeJudges) -> Score:
+def score_whole(picture: Picture, task: Task, known: Mapping[str, Given], scorers: PublicScorers) -> Score:
     """A picture's scores; what needs a reference that is not among ``known`` (by path) stays ``None``."""
-    seen = judges.clip.pictures([picture])[0]
-    clip_t = float(seen @ judges.clip.texts([task.prompt])[0])
-    hps = float(judges.hps.scores([picture], [task.prompt])[0])
+    seen = scorers.clip.pictures([picture])[0]
+    clip_t = float(seen @ scorers.clip.texts([task.prompt])[0])
+    hps = float(scorers.hps.scores([picture], [task.prompt])[0])
     shown = [known[subject.picture] for subject in task.subjects if subject.picture in known]
     if len(shown) < len(task.subjects):
         return Score(clip_t=clip_t, hps=hps, clip_i=None, dino_i=None, overall=None)
     clip_i = float(np.mean([reference.clip @ seen for reference in shown]))
-    features = judges.dino.pictures([picture])[0]
+    features = scorers.dino.pictures([picture])[0]
     dino_i = float(np.mean([reference.dino @ features for reference in shown]))
     whole = Score(clip_t, hps, clip_i, dino_i, float(np.mean([clip_t, hps, clip_i, dino_i])))
     people = [reference.identity for reference in shown if reference.identity is not None]
     heldout = [reference.heldout for reference in shown if reference.heldout is not None]
-    if judges.faces is None or judges.heldout is None or not people:
+    if scorers.faces is None or scorers.heldout is None or not people:
         return whole
-    return _with_people(whole, picture, people, heldout, (judges.faces, judges.heldout))
+    return _with_people(whole, picture, people, heldout, (scorers.faces, scorers.heldout))
 
 
 def missing_whole(task: Task, known: Mapping[str, Given]) -> Score:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mcpipe.core.errors import one_line
+
 FAULTS = (ValueError, OSError)
 """What a person can mend: said in one line; anything else is a fault of ours and keeps its traceback."""
 PROBLEM, INTERRUPTED = 1, 130
@@ -75,13 +77,6 @@ def say(said: object, *, stderr: bool = False) -> None:
         console.print(said, markup=False, style="red" if stderr else None)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains on its way out
-
-
-def one_line(error: BaseException) -> str:
-    """What is wrong, without line breaks and without an error number."""
-    if isinstance(error, OSError) and error.strerror:
-        return " ".join(f"{error.filename}: {error.strerror}".split()) if error.filename else error.strerror
-    return " ".join(str(error).split())
 
 
 def parser() -> argparse.ArgumentParser:

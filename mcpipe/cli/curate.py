@@ -32,20 +32,20 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
 from mcpipe.models.protocols import Captioner, FaceAnalyser
 from mcpipe.models.segmenter import ClipSegmenter, Sam2
-from mcpipe.steps.captions import Captioning, CaptionsParams, write_captions
-from mcpipe.steps.frames import FrameExtraction, write_frames
-from mcpipe.steps.identity import IdentityVerification, write_identity
-from mcpipe.steps.samples import SampleCutting, write_samples
+from mcpipe.steps.captions import CaptionsParams, CaptionsWork, write_captions
+from mcpipe.steps.frames import FramesWork, write_frames
+from mcpipe.steps.identity import IdentityWork, write_identity
+from mcpipe.steps.samples import SamplesWork, write_samples
 from mcpipe.steps.settings import SECTIONS
-from mcpipe.steps.subjects import SubjectDetection, write_subjects
+from mcpipe.steps.subjects import SubjectsWork, write_subjects
 
 STAGES = ("frames", "subjects", "identity", "captions", "samples")
 SAMPLE_SCORES = ("split", "identities")
 """What a row tells of a sample's description; the rest repeats earlier stages."""
 
 FUNNEL = "funnel.json"
-FILES = "files"
-"""The stage in which files drop out that are called like no video."""
+STORAGE = "storage"
+"""Section of a value that all stages share."""
 
 FunnelRow = dict[str, JSON]
 """What became of one file, as it is written."""
@@ -62,7 +62,7 @@ class Models(Params):
     captioner: str
 
 
-class Settings(Params):
+class CurationSettings(Params):
     """The sections of params.yaml that curation reads."""
 
     models: Models
@@ -96,7 +96,7 @@ def command(options: argparse.Namespace, make: Adapters = Adapters()) -> Table: 
     return table(curate(options.clips, options.out, read_settings(settings_file(), options.changes), make), options.out)
 
 
-def read_settings(file: Path, changes: Sequence[str]) -> Settings:
+def read_settings(file: Path, changes: Sequence[str]) -> CurationSettings:
     """The settings of a file with changes ``section.key=value``.
 
     Checkpoints that the file names are looked for beside it, those that a change names in the current folder.
@@ -106,15 +106,15 @@ def read_settings(file: Path, changes: Sequence[str]) -> Settings:
         ValueError: a change names no setting of curation, or a setting is missing or out of range.
     """
     for change in changes:
-        if change.partition("=")[0].partition(".")[0] not in Settings.model_fields:
-            known = ", ".join(Settings.model_fields)
+        if change.partition("=")[0].partition(".")[0] not in (
+            known_sections := (*CurationSettings.model_fields, STORAGE)
+        ):
+            known = ", ".join(known_sections)
             raise ValueError(f"-S {change}: should be SECTION.KEY=VALUE, a setting of {SETTINGS} in one of {known}")
     content = read_content(file, None, [_from_here(change) for change in changes])
     models = {name: str(path) for name, path in located(content, file.parent).items() if name in Models.model_fields}
-    sections: dict[str, object] = {
-        name: section_content(content, name, SECTIONS[name]) for name in Settings.model_fields if name in SECTIONS
-    }
-    return check_params(sections | {"models": models}, Settings)
+    sections: dict[str, object] = {name: section_content(content, name, SECTIONS[name]) for name in STAGES}
+    return check_params(sections | {"models": models}, CurationSettings)
 
 
 def _from_here(change: str) -> str:
@@ -123,7 +123,7 @@ def _from_here(change: str) -> str:
     return f"{name}={json.dumps(str(Path(text).absolute()))}" if sign and name.startswith("models.") else change
 
 
-def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters()) -> list[FunnelRow]:  # noqa: B008  frozen
+def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = Adapters()) -> list[Row]:  # noqa: B008  frozen
     """Run the data stages on a folder of clips; writes and returns the funnel, one row per file.
 
     Raises:
@@ -140,13 +140,13 @@ def curate(clips: Path, out: Path, settings: Settings, make: Adapters = Adapters
             raise FileNotFoundError(f"no checkpoint {path}; set models.{name}")
     files = clip_files(clips, out)
     frames, subjects, identity, captions, samples = (out / stage for stage in STAGES)
-    write_frames(FrameExtraction(settings.frames), [file for file in files if file.is_clip()], frames)
-    people = SubjectDetection(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
+    write_frames(FramesWork(settings.frames), files, frames)
+    people = SubjectsWork(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
     write_subjects(people, frames, subjects)
-    write_identity(IdentityVerification(models["faces"], settings.identity, make.faces), frames, subjects, identity)
-    sentences = Captioning(models["captioner"], settings.captions, make.captioner)
+    write_identity(IdentityWork(models["faces"], settings.identity, make.faces), frames, subjects, identity)
+    sentences = CaptionsWork(models["captioner"], settings.captions, make.captioner)
     write_captions(sentences, frames, subjects, identity, captions)
-    write_samples(SampleCutting(settings.samples), (frames, subjects, identity, captions), samples)
+    write_samples(SamplesWork(settings.samples), (frames, subjects, identity, captions), samples)
     rows = funnel(files, out)
     unfinished = out / ".funnel.unfinished"
     unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -225,9 +225,6 @@ def funnel(files: Sequence[ClipFile], out: Path) -> list[FunnelRow]:
     rows = []
     for file in files:
         fate = fates.get(file.key, ACCEPTED)
-        if not file.is_clip():
-            reason = "not_a_video" if file.file.is_file() else "not_a_file"
-            fate = {"accepted": False, "reason": reason, "stage": FILES, "detail": file.file.suffix}
         told = {name: value for name, value in scores.get(file.key, {}).items() if name != "clip"}
         rows.append({"clip": file.title, **fate, "scores": told})
     return rows
@@ -239,7 +236,7 @@ def table(rows: Sequence[FunnelRow], out: Path) -> Table:
         "stage", "seen", "kept", "dropped", title=f"{out}: {sum(bool(row['accepted']) for row in rows)} samples"
     )
     seen = len(rows)
-    for stage in (FILES, *STAGES):
+    for stage in STAGES:
         reasons = Counter(str(row["reason"]) for row in rows if row["stage"] == stage)
         told = ", ".join(f"{reason} {number}" for reason, number in sorted(reasons.items()))
         shown.add_row(stage, str(seen), str(seen - reasons.total()), told)

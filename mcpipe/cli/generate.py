@@ -30,18 +30,18 @@ SEEDS = range(-(2**63), 2**64)
 """What torch takes."""
 
 
-class People(Params):
-    """Of the section ``subjects``: how many people a training picture shows."""
+class NumPeople(Params):
+    """The part of the section ``subjects`` that says how many people a training picture shows."""
 
     num_people: int = Field(ge=1)
 
 
-class Settings(Params):
+class GenerationSettings(Params):
     """What drawing one picture reads of params.yaml."""
 
     generate: GenerateParams
     pairs: PairsParams
-    subjects: People
+    subjects: NumPeople
 
 
 def command(options: argparse.Namespace) -> str:
@@ -57,7 +57,7 @@ def command(options: argparse.Namespace) -> str:
     content = read_content(file, None, options.changes)
     people = section(content, "subjects")["num_people"]
     sections = {name: section_content(content, name, SECTIONS[name]) for name in ("generate", "pairs")}
-    settings = check_params({**sections, "subjects": {"num_people": people}}, Settings)
+    settings = check_params({**sections, "subjects": {"num_people": people}}, GenerationSettings)
     models = located(content, file.parent)
     check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
     files = picture_files(options.out, options.attention, len(options.references))

@@ -1,4 +1,4 @@
-"""Scores of any system's pictures for a suite of prompts, by the judges and with the files of the stage ``evaluate``.
+"""Scores of any system's pictures for a suite of prompts, by the scorers and with the files of the stage ``evaluate``.
 
 ``DIR`` holds one picture per prompt, called after the prompt's key (``KEY.png``), or several (``KEY_0.png``,
 ``KEY_1.png``), whose mean then counts. ``OUT/NAME`` receives ``metrics.json``, ``rows.parquet`` and ``report.json``, so
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
-from mcpipe.bench.public_metrics import Given, WholeJudges, given, missing_whole, score_whole
+from mcpipe.bench.public_metrics import Given, PublicScorers, given, missing_whole, score_whole
 from mcpipe.bench.suites import PUBLIC, Subject, Task
 from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_WHOLE, text_table
 from mcpipe.cli.export import write_handout
@@ -39,10 +39,10 @@ from mcpipe.steps.evaluate import (
     PACKAGES,
     SCORED,
     EvaluateParams,
-    Judged,
+    ScoredImage,
     facts,
     footing_of,
-    load_judges,
+    load_scorers,
     people_footing,
     write_results,
 )
@@ -116,12 +116,12 @@ def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, r
     """The prompts of the pipeline's own benchmark."""
     pool = list(read_shards(pairs / "faces", PoolFace))
     models = {name: models[name] for name in MODELS}
-    judges = load_judges(*models.values(), pool=pool, params=params)
-    people = references(pool, judges)
-    report.facts = facts(params, PEOPLE, POLICY, judges.faces.name, judges.heldout.name, people)
+    scorers = load_scorers(*models.values(), pool=pool, params=params)
+    people = references(pool, scorers)
+    report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
-    def answer(prompt: str, wanted: Sequence[str]) -> Answer:
-        return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, judges)
+    def answer(prompt: str, wanted: list[str]) -> Answer:
+        return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, scorers)
 
     prompts = list(read_shards(pairs / "bench", PairPrompt))
     tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces)) for prompt in prompts}
@@ -147,8 +147,8 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
         if any(subject.is_person for subject in subjects.values())
         else [None, None]
     )
-    judges = WholeJudges(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
-    known = known_references(subjects, options.references, judges)
+    scorers = PublicScorers(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
+    known = known_references(subjects, options.references, scorers)
     names = [analyser and analyser.name for analyser in (faces, heldout)]
     unknown: list[JSON] = [*sorted(subjects.keys() - known.keys())]
     report.facts = {
@@ -158,7 +158,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     }
 
     def answer(task: Task) -> Answer:
-        return lambda seen: missing_whole(task, known) if seen is None else score_whole(seen, task, known, judges)
+        return lambda seen: missing_whole(task, known) if seen is None else score_whole(seen, task, known, scorers)
 
     asked = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
     used = [name for name in MODELS if faces or name not in MODELS[:2]]
@@ -167,7 +167,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     return {task.key: (task.prompt, answer(task)) for task in tasks}, footing
 
 
-def known_references(subjects: dict[str, Subject], folder: Path | None, judges: WholeJudges) -> dict[str, Given]:
+def known_references(subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers) -> dict[str, Given]:
     """The references that the user has, by their path in the suite.
 
     Raises:
@@ -179,10 +179,10 @@ def known_references(subjects: dict[str, Subject], folder: Path | None, judges: 
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of references {folder}")
     files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    return {path: given(subjects[path], read_picture(file), judges) for path, file in files.items()}
+    return {path: given(subjects[path], read_picture(file), scorers) for path, file in files.items()}
 
 
-def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[Judged]:
+def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[ScoredImage]:
     """Score every picture of every prompt; what is missing or cannot be read counts 0 and is named.
 
     Raises:
@@ -202,14 +202,14 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
     for key, (prompt, answer) in track(tasks.items(), len(tasks), f"score {images.name}"):
         if key not in files:
             report.drop(key, "missing", f"no {key} with one of the endings {' '.join(SUFFIXES)}")
-            judged.append(Judged(key, prompt, "", "missing", answer(None)))
+            judged.append(ScoredImage(key, prompt, "", "missing", answer(None)))
         for file in files.get(key, []):
             try:
-                judged.append(Judged(key, prompt, file.name, SCORED, answer(read_picture(file))))
+                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_picture(file))))
                 report.keep(file.name)
             except ValueError as error:
                 report.drop(file.name, "unreadable", str(error))
-                judged.append(Judged(key, prompt, file.name, "unreadable", answer(None)))
+                judged.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None)))
     return judged
 
 

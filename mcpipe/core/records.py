@@ -106,10 +106,12 @@ class RejectionError(ValueError):
 def record_key(path: str) -> str:
     """A key made from a relative path: dots and separators replaced so that distinct paths stay distinct.
 
-    A shard's format allows names of 100 bytes; the end of a longer path is replaced by a digest of the whole.
+    Bytes of a path that are no text (surrogates, as ``os.fsdecode`` gives them) are written as ``%`` and their value. A
+    shard's format allows names of 100 bytes; the end of a longer path is replaced by a digest of the whole.
     """
     key = path.replace("%", "%25").replace(".", "%2E").replace("/", "%2F")
-    encoded = key.encode(errors="surrogateescape")
+    key = "".join(f"%{ord(sign) - 0xDC00:02X}" if 0xDC80 <= ord(sign) <= 0xDCFF else sign for sign in key)
+    encoded = key.encode()
     if len(encoded) <= LONGEST_KEY:
         return key
     return encoded[:SHORTENED_KEY].decode(errors="ignore") + f"%{sha256(encoded).hexdigest()[:16]}"

@@ -16,10 +16,7 @@ from mcpipe.core.packing import Packed, add_members, pack, read_members
 from mcpipe.core.records import Record, RecordError, Storable
 
 Place = tuple[Path, int, int]
-"""Of a record: its shard, the first byte, and the one after the last."""
-Source = tuple[Path, type[Storable]]
-"""A folder of shards, and what its records are."""
-T = TypeVar("T", bound=Storable)
+"""Where a record lies: its shard, the first byte, and the one after the last."""
 
 
 @contextmanager
@@ -81,7 +78,7 @@ class StoredItem:
         return [self.read(kind, number) for number, kind in enumerate(self.kinds)]
 
     def digest(self) -> str:
-        """Digest of the stored bytes."""
+        """Digest of what is stored."""
         content = sha256()
         for place in self.places:
             content.update(_bytes(place))

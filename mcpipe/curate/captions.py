@@ -85,11 +85,11 @@ class SentenceParams(Params):
     attempts: int = Field(ge=1)
     """Answers to ask for before giving up."""
     temperature: float = Field(ge=0)
-    """Of the attempts after the first, which decodes greedily; 0 makes them all alike."""
+    """Temperature of the attempts after the first, which decodes greedily; 0 makes them all alike."""
     max_tokens: int = Field(ge=1)
     """Longest answer in the captioner's tokens."""
     seed: int
-    """Of the sampled attempts."""
+    """Seed of the sampled attempts."""
 
 
 def caption_fault(caption: str, num_subjects: int, params: SentenceParams) -> str | None:

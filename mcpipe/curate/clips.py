@@ -7,9 +7,6 @@ from pathlib import Path
 
 from mcpipe.core.records import record_key
 
-SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"})
-"""Endings of video files, in lower case."""
-
 
 @dataclass(frozen=True)
 class ClipFile:
@@ -25,20 +22,22 @@ class ClipFile:
 
     @property
     def title(self) -> str:
-        """The name as text, also where a file system holds one that is none."""
-        return self.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        """The name as text for people."""
+        return title_of(self.name)
 
     @property
     def key(self) -> str:
-        """Made from the title."""
-        return record_key(self.title)
+        """Made from the name; names that differ in any byte have different keys."""
+        return record_key(self.name)
 
-    def is_clip(self) -> bool:
-        """Whether it is a regular file and called like a video."""
-        return self.file.suffix.lower() in SUFFIXES and self.file.is_file()
+    def is_file(self) -> bool:
+        """Whether it is a regular file, which alone can be read to its end."""
+        return self.file.is_file()
 
     def digest(self) -> str:
-        """Of the bytes of the file, or of the fault that keeps them from being read."""
+        """Digest of the file's bytes, or the fault that keeps them from being read."""
+        if not self.is_file():
+            return "not a file"
         try:
             with self.file.open("rb") as content:
                 return file_digest(content, "sha256").hexdigest()
@@ -46,22 +45,27 @@ class ClipFile:
             return str(error.strerror)
 
     def inputs(self) -> tuple[Path, str]:
-        """The file, which the work opens, and its title."""
-        return self.file, self.title
+        """The file, which the work opens, and its name."""
+        return self.file, self.name
+
+
+def title_of(name: str) -> str:
+    """A name as text, also where a file system holds one that is none: undecodable bytes by their hexadecimal value."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def clip_files(clips: Path) -> list[ClipFile]:
-    """All files of a folder, searched recursively, that are called like videos.
+    """Everything below a folder that is no folder, searched recursively: what is no video is refused by name later.
 
     Raises:
-        FileNotFoundError: the folder is missing or holds none.
+        FileNotFoundError: the folder is missing or holds no file.
 
     """
     if not clips.is_dir():
         raise FileNotFoundError(f"no folder of clips {clips}")
-    files = [clip for name in file_names(clips) if (clip := ClipFile(clips, name)).is_clip()]
+    files = [ClipFile(clips, name) for name in file_names(clips)]
     if not files:
-        raise FileNotFoundError(f"no clip in {clips}; looked for {' '.join(sorted(SUFFIXES))}")
+        raise FileNotFoundError(f"no clip in {clips}")
     return files
 
 

@@ -39,7 +39,7 @@ class SamplesParams(Params):
     val_fraction: float = Field(ge=0, lt=1)
     """Part of the samples that is held out."""
     seed: int
-    """Of the split."""
+    """Seed of the split."""
     records_per_shard: RecordsPerShard
 
 

@@ -36,7 +36,7 @@ class Items(Protocol):
 
 
 @dataclass(frozen=True)
-class Machine:
+class EngineSettings:
     """Facts about the machine; they change no result."""
 
     engine: str
@@ -44,7 +44,7 @@ class Machine:
     clip_seconds: float
 
     @classmethod
-    def of_environment(cls) -> "Machine":
+    def of_environment(cls) -> "EngineSettings":
         """What the environment says.
 
         Raises:
@@ -70,7 +70,7 @@ def decided(items: Items, work: Work, report: Report, progress: Path) -> Iterato
         ValueError, OSError: the models cannot be loaded, the disk is full or what is stored is damaged.
 
     """
-    machine = Machine.of_environment()
+    machine = EngineSettings.of_environment()
     store = Store(progress / fingerprint(work, report.packages))
     places: dict[str, Path] = {}
     failures: dict[str, Rejection] = {}

@@ -41,7 +41,7 @@ class Item(Protocol):
         ...
 
     def digest(self) -> str:
-        """Of its content."""
+        """Digest of the item's content."""
         ...
 
     def inputs(self) -> Iterable[object]:

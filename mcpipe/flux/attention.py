@@ -112,7 +112,7 @@ class Turned:
     normed: Float[Tensor, "batch tokens heads width"]
     """As they leave it."""
     weight: Float[Tensor, " width"]
-    """Of the norm."""
+    """Weight of the norm."""
     eps: float | None
     rotary: Rotary
 

@@ -47,7 +47,7 @@ class Sizes:
     blocks: int
     width: int
     tokens: int
-    """Of one sample: text, picture and references."""
+    """Number of tokens of one sample: text, picture and references."""
 
     @property
     def trained(self) -> int:
@@ -68,7 +68,7 @@ class Layout:
     averaged: bool
     """Whether a moving average of the adapter is kept."""
     weight_bytes: int = 2
-    """Of a frozen weight: 2 in bfloat16 on a GPU, 4 in float32 on a CPU."""
+    """Bytes of a frozen weight: 2 in bfloat16 on a GPU, 4 in float32 on a CPU."""
 
 
 @dataclass(frozen=True)

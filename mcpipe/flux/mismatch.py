@@ -10,7 +10,7 @@ from torch import Size
 from mcpipe.flux.backbone import FluxTransformer2DModel
 
 Shapes = Mapping[str, Size]
-"""Of weights by their names without the adapter's name."""
+"""Shapes of weights by their names without the adapter's name."""
 
 BLOCK = re.compile(r"(single_)?transformer_blocks\.(\d+)\.")
 

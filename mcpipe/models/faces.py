@@ -23,7 +23,7 @@ SAME_FACE_IOU = 0.4
 """Two boxes that overlap so much are one face."""
 NUM_LANDMARKS = 5
 EMBEDDING_WIDTH = 512
-"""Of every recogniser of the ArcFace family."""
+"""Width of the embeddings of every recogniser of the ArcFace family."""
 LEAST_SIDE = 256
 """Pictures with a shorter longer side are enlarged to it (bicubic): detectors are trained on larger ones."""
 

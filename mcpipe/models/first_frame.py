@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from mcpipe.models.orientation import square_pixels, turned
 from mcpipe.models.protocols import Picture
-from mcpipe.models.video import LARGEST_FRAME_PX
+from mcpipe.models.video import LARGEST_FRAME_PX, UnusableClipError, opened, picture_stream, upright
 
 
 def first_frame(file: Path) -> Picture | None:
@@ -14,16 +11,11 @@ def first_frame(file: Path) -> Picture | None:
     import av
 
     try:
-        with av.open(str(file)) as container:
-            for stream in container.streams.video[:1]:
-                if stream.codec_context is None or stream.width * stream.height > LARGEST_FRAME_PX:
-                    return None
-                for frame in container.decode(stream):
-                    if frame.width * frame.height > LARGEST_FRAME_PX:
-                        return None
-                    matrix = frame.side_data.get("DISPLAYMATRIX")
-                    pixels = square_pixels(frame.to_ndarray(format="rgb24"), float(stream.sample_aspect_ratio or 1))
-                    return turned(pixels, None if matrix is None else np.frombuffer(bytes(matrix), np.int32))
-    except (av.error.FFmpegError, OSError, ValueError):
+        with opened(file) as container:
+            stream = picture_stream(container)
+            frame = next(container.decode(stream), None)
+            if frame is None or frame.width * frame.height > LARGEST_FRAME_PX:
+                return None
+            return upright(frame, stream)
+    except (av.error.FFmpegError, UnusableClipError, OSError, ValueError):
         return None
-    return None

@@ -57,7 +57,7 @@ class FaceAnalyser(Protocol):
     """Finds faces and says who they are."""
 
     name: str
-    """Of the recogniser, by which thresholds are known."""
+    """Name of the recogniser, which selects its thresholds."""
 
     def faces(self, picture: Picture) -> Faces:
         """Every face in the picture, small ones and ones that fill it alike."""

@@ -1,12 +1,16 @@
 """Two frames of a video file, exact by presentation time, decoded by PyAV (FFmpeg).
 
 The packets' time stamps are read first, without decoding; they say which frame is the first to be shown and which lies
-in the middle. Frames that an edit list hides are not shown and do not count. Then frames are decoded in order up to
-the middle one; all but the two are kept as thumbnails only, in which cuts are looked for.
+in the middle. Frames that an edit list hides are not shown and do not count, nor do those before the first one that can
+be decoded. Then frames are decoded in order up to the middle one; all but the two are kept as thumbnails only, in which
+cuts are looked for.
+
+Only containers of `CONTAINERS` are opened: a playlist would open other files, whose changes nobody would notice.
 """
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,8 +37,34 @@ LARGEST_FRAME_PX = 64_000_000
 """Pixels of a frame, about 8K twice over; larger ones are faults of the header and would only fill the memory."""
 
 
-class UnusableClipError(RejectionError):
-    """A file that is no usable clip."""
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,dv,nut,ivf,h264,hevc,av1,"
+    "obu,rm,wtv,swf,vc1,apng,m4v,cavsvideo,dirac,yuv4mpegpipe"
+)
+"""FFmpeg's names of the containers that are read; none of them refers to other files."""
+
+SUFFIXES = frozenset({".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".ts", ".webm", ".wmv"})
+"""Endings of a file that claims to be a video: if nothing reads it, it is broken rather than something else."""
+
+OPAQUE = 255
+"""Alpha of an opaque pixel."""
+
+HD_LINES = 720
+"""Lines from which an untagged frame is taken for BT.709 (ITU-R), below for BT.601, as players do."""
+
+HDR_TRANSFERS = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
+LINEAR_TRANSFERS = {8: "linear light", 9: "logarithmic", 10: "logarithmic", 17: "SMPTE ST 428-1"}
+WIDE_PRIMARIES = {9: "BT.2020"}
+"""Values of ITU-T H.273 whose frames look washed out or wrongly lit if read as 8-bit pictures."""
+
+
+class UnusableClipError(Exception):
+    """A file that is no usable clip, with the name of the reason."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -69,20 +99,26 @@ class Timing:
         centre = (self.times_s[0] + self.times_s[-1]) / 2
         return min(range(len(self.times_s)), key=lambda i: (abs(self.times_s[i] - centre), -i))
 
+    def from_time(self, time_s: Fraction) -> "Timing":
+        """The timing of the frames from a time on; a stream that is cut begins with some that cannot be decoded."""
+        times = [time for time in self.times_s if time >= time_s] or self.times_s[-1:]
+        return replace(self, times_s=times)
+
 
 def read_clip(file: Path, max_decoded: int) -> ClipFrames:
     """Decode what the pipeline wants of a clip; at most ``max_decoded`` frames, which bounds time and memory.
 
     Raises:
-        UnusableClipError: with the reason ``unreadable``, ``no_video``, ``frame_too_large``, ``truncated``,
-            ``too_short``, ``too_long``, ``damaged`` or ``size_changes``.
+        UnusableClipError: with the reason ``not_a_video``, ``unreadable``, ``no_video``, ``frame_too_large``,
+            ``truncated``, ``too_short``, ``too_long``, ``damaged``, ``size_changes``, ``hdr``, ``wide_gamut``,
+            ``interlaced`` or ``hidden_alpha``.
 
     """
     import av
 
     try:
-        with av.open(str(file), options={"fflags": "+genpts"}) as container:
-            timing = _timing(container, _picture_stream(container))
+        with opened(file) as container:
+            timing = _timing(container, picture_stream(container))
             late_s = _start_s(container)
         if len(timing.times_s) < 2:
             raise UnusableClipError("too_short", f"{len(timing.times_s)} frame(s)")
@@ -94,23 +130,53 @@ def read_clip(file: Path, max_decoded: int) -> ClipFrames:
                 "too_long", f"{timing.middle} frames before the middle one, at most {max_decoded} are decoded"
             )
         return _decode(file, timing)
+    except av.error.ArgumentError as error:
+        raise UnusableClipError("not_a_video", "a playlist, a picture or another kind of file") from error
     except av.error.FFmpegError as error:
-        raise UnusableClipError("unreadable", f"{type(error).__name__}: {error.strerror}") from error
+        reason = "unreadable" if file.suffix.lower() in SUFFIXES else "not_a_video"
+        raise UnusableClipError(reason, f"{type(error).__name__}: {error.strerror}") from error
 
 
-def _picture_stream(container: "InputContainer") -> "VideoStream":
-    """The first stream of moving pictures; a cover of a sound file is none."""
+def opened(file: Path) -> "InputContainer":
+    """A container of a kind in `CONTAINERS`, opened as a file whatever its name looks like.
+
+    Raises:
+        ArgumentError: the file is of another kind.
+        FFmpegError: it cannot be read.
+    """
+    import av
+
+    options = {"fflags": "+genpts", "format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    # An absolute path: of a relative one with a colon, FFmpeg would take the beginning for a protocol.
+    return av.open(os.path.abspath(file), options=options)  # noqa: PTH100  a link is not followed
+
+
+def picture_stream(container: "InputContainer") -> "VideoStream":
+    """The stream of moving pictures that a player shows: the default one, else the largest; covers are none.
+
+    Raises:
+        UnusableClipError: there is none, nothing decodes it, its frames are too large, or it hides an alpha channel.
+    """
     from av.stream import Disposition
 
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    still = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & still]
     if not streams:
         raise UnusableClipError("no_video", "the file has no video stream")
-    context = streams[0].codec_context
-    if context is None:
+    chosen = max(streams, key=lambda s: (bool(s.disposition & Disposition.default), _area(s), -s.index))
+    if chosen.codec_context is None:
         raise UnusableClipError("unreadable", "no decoder for the video stream")
-    if context.width * context.height > LARGEST_FRAME_PX:
+    if _area(chosen) > LARGEST_FRAME_PX:
+        context = chosen.codec_context
         raise UnusableClipError("frame_too_large", f"{context.width} x {context.height} pixels")
-    return streams[0]
+    if chosen.metadata.get("alpha_mode") == "1":
+        raise UnusableClipError("hidden_alpha", "the alpha channel is a stream of its own that the decoder leaves out")
+    return chosen
+
+
+def _area(stream: "VideoStream") -> int:
+    context = stream.codec_context
+    return 0 if context is None else context.width * context.height
 
 
 def _timing(container: "InputContainer", stream: "VideoStream") -> Timing:
@@ -146,12 +212,10 @@ def _start_s(container: "InputContainer") -> float:
 
 
 def _decode(file: Path, timing: Timing) -> ClipFrames:
-    """Decode in presentation order up to the middle frame."""
-    import av
-
+    """Decode in presentation order up to the middle one of the frames that can be decoded."""
     wanted = timing.times_s[timing.middle]
-    with av.open(str(file), options={"fflags": "+genpts"}) as container:
-        stream = _picture_stream(container)
+    with opened(file) as container:
+        stream = picture_stream(container)
         unit = stream.time_base or Fraction(1)
         thumbnails: list[Picture] = []
         initial: VideoFrame | None = None
@@ -159,11 +223,14 @@ def _decode(file: Path, timing: Timing) -> ClipFrames:
             thumbnails.append(_thumbnail(frame))
             if initial is None:
                 initial = frame
+                timing = timing.from_time((frame.pts or 0) * unit)
+                wanted = timing.times_s[timing.middle]
             elif (frame.pts or 0) * unit >= wanted:
                 _check_alike(initial, frame)
+                _check_colours(frame)
                 return ClipFrames(
-                    initial=_picture(initial, stream),
-                    middle=_picture(frame, stream),
+                    initial=upright(initial, stream),
+                    middle=upright(frame, stream),
                     times_s=(float(initial.time or 0), float(frame.time or 0)),
                     num_frames=len(timing.times_s),
                     duration_s=float(timing.times_s[-1] - timing.times_s[0]),
@@ -191,13 +258,42 @@ def _check_alike(initial: "VideoFrame", middle: "VideoFrame") -> None:
         raise UnusableClipError("size_changes", sizes)
 
 
+def _check_colours(frame: "VideoFrame") -> None:
+    """Refuse what cannot be read as an 8-bit picture of standard dynamic range, and combed pictures."""
+    transfer, primaries = int(frame.color_trc or 0), int(frame.color_primaries or 0)
+    if transfer in HDR_TRANSFERS:
+        raise UnusableClipError("hdr", f"transfer {HDR_TRANSFERS[transfer]}; convert the clip to BT.709 first")
+    if transfer in LINEAR_TRANSFERS:
+        raise UnusableClipError("hdr", f"transfer {LINEAR_TRANSFERS[transfer]}; convert the clip to BT.709 first")
+    if primaries in WIDE_PRIMARIES:
+        raise UnusableClipError("wide_gamut", f"{WIDE_PRIMARIES[primaries]}; convert the clip to BT.709 first")
+    if frame.interlaced_frame:
+        raise UnusableClipError("interlaced", "frames are made of two fields; deinterlace the clip first")
+
+
 def _thumbnail(frame: "VideoFrame") -> Picture:
-    return frame.to_ndarray(format="rgb24", width=THUMBNAIL_PX, height=THUMBNAIL_PX, interpolation="AREA")
+    return rgb(frame, width=THUMBNAIL_PX, height=THUMBNAIL_PX, interpolation="AREA")
 
 
-def _picture(frame: "VideoFrame", stream: "VideoStream") -> Picture:
-    """The frame as a viewer sees it: square pixels, upright."""
+def rgb(frame: "VideoFrame", **scaling: int | str) -> Picture:
+    """The pixels of a frame as 8-bit RGB, transparent ones on white; untagged HD is BT.709, untagged SD BT.601."""
+    from av.video.reformatter import Colorspace
+
+    untagged_hd = frame.colorspace not in list(Colorspace) and frame.height >= HD_LINES and not frame.format.is_rgb
+    source = {"src_colorspace": Colorspace.ITU709} if untagged_hd else {}
+    has_alpha = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
+    if not has_alpha:
+        return frame.to_ndarray(format="rgb24", **source, **scaling)
+    pixels = frame.to_ndarray(format="rgba", **source, **scaling)
+    if (pixels[..., 3] == OPAQUE).all():
+        return np.ascontiguousarray(pixels[..., :3])
+    alpha = pixels[..., 3:].astype(np.float32) / OPAQUE
+    return (pixels[..., :3] * alpha + OPAQUE * (1 - alpha) + 0.5).astype(np.uint8)
+
+
+def upright(frame: "VideoFrame", stream: "VideoStream") -> Picture:
+    """The frame as a viewer sees it: RGB, square pixels, upright."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    pixels = square_pixels(frame.to_ndarray(format="rgb24"), float(aspect))
-    return turned(pixels, None if matrix is None else np.frombuffer(bytes(matrix), np.int32))
+    turns = None if matrix is None else np.frombuffer(bytes(matrix), np.int32)
+    return turned(square_pixels(rgb(frame), float(aspect)), turns)

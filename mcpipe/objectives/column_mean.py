@@ -32,9 +32,9 @@ class Way(NamedTuple):
     """How to compute the mean and its gradient."""
 
     mean: Callable[[Queries, Keys, Sequence[int]], Tensor]
-    """Of queries, keys and the queries per subject: mean attention (batch, subjects, keys)."""
+    """Takes queries, keys and the numbers of queries per subject; returns mean attention (batch, subjects, keys)."""
     gradient: Callable[[Queries, Keys, Sequence[int], Tensor], tuple[Queries, Keys]]
-    """Of the same and the gradient of the mean: gradients of queries and keys."""
+    """Takes the same and the gradient of the mean; returns gradients of queries and keys."""
 
 
 def column_mean(

@@ -42,7 +42,7 @@ STYLE = {
 SMOOTHING_REACH = 8
 """Neighbours on each side over which the bold line of a curve averages, at most an eighth of the curve."""
 EDGES = np.linspace(-0.5, 1, 31)
-"""Of the bars of a histogram of cosines."""
+"""Edges of the bars of a histogram of cosines."""
 ROW_INCHES = 0.32
 """Height of a line of a plot that has one per arm, layer or stage."""
 

@@ -13,7 +13,7 @@ from mcpipe.core.params import Params
 from mcpipe.core.schemas.benchmark import PairPrompt
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.report.images import contact_sheet, data_uri, heat_overlay, mask_overlay
-from mcpipe.report.page import Clip, Figure, Look, Maps, PromptRow, Sheet, StageReport
+from mcpipe.report.page import Account, ClipTile, Figure, Look, Maps, PromptRow, Sheet
 
 THUMBNAIL_PX = 200
 """Longer side of a clip's frame on the page."""
@@ -35,7 +35,7 @@ class ReportParams(Params):
     picture_px: int = Field(ge=32)
     """Longest side of any picture on the page; larger ones are made smaller."""
     interval: IntervalParams
-    """Of the change from one arm to the next."""
+    """Interval of the change from one arm to the next."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ def examples(reports: Iterable[StageReport], number: int) -> dict[str, Fate]:
     return {key: fate for _, _, _, key, fate in chosen}
 
 
-def clip_tile(name: str, picture: np.ndarray | None, fate: Fate | None) -> Clip:
+def clip_tile(name: str, picture: np.ndarray | None, fate: Fate | None) -> ClipTile:
     """A clip's frame, if one could be decoded, and what became of it."""
     figure = None if picture is None else Figure(data_uri(picture, THUMBNAIL_PX), f"a frame of {name}")
-    return Clip(figure, name, fate and fate.reason, fate and fate.stage, fate.alike if fate else 0)
+    return ClipTile(figure, name, fate and fate.reason, fate and fate.stage, fate.alike if fate else 0)
 
 
 def sheet(sample: Sample, picture_px: int) -> Sheet:
@@ -93,9 +93,10 @@ def row(
     picture_px: int,
 ) -> PromptRow:
     """A benchmark prompt with every arm's picture and its scores."""
+    faces = prompt.texts("faces")
     return PromptRow(
-        prompt=prompt.prompt,
-        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.faces],
+        prompt=prompt.text("prompt"),
+        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in faces],
         cells={
             arm: (Figure(data_uri(picture, picture_px), f"picture by {arm}"), in_short(scores[arm]))
             for arm, picture in pictures.items()

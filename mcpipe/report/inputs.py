@@ -23,7 +23,7 @@ from mcpipe.models.first_frame import first_frame
 from mcpipe.report.ablation import Ablation
 from mcpipe.report.figures import curve_plot, usage_plot
 from mcpipe.report.gallery import Fate, ReportParams, clip_tile, examples, row
-from mcpipe.report.page import Clip, Curves, PromptRow, StageReport
+from mcpipe.report.page import Account, ClipTile, Curves, PromptRow
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +59,12 @@ def account(folder: Path) -> StageReport:
     return StageReport.model_validate(read_report(folder))
 
 
-def read_clips(clips: Path, frames: Path, curation: Sequence[StageReport], number: int) -> list[Clip]:
+def read_clips(clips: Path, frames: Path, curation: Sequence[Account], number: int) -> list[ClipTile]:
     """Clips that became samples, then rejected ones of every reason; at most half of ``number`` are kept ones."""
     fates = examples(curation, number - number // 2)
     rejected = {rejection.key for stage in curation for rejection in stage.rejections}
-    kept: list[Clip] = []
-    lost: dict[str, Clip] = {}
+    kept: list[ClipTile] = []
+    lost: dict[str, ClipTile] = {}
     for packed in read_packed(frames):
         if packed.key in fates:
             clip = FramePair.from_record(packed.record())
@@ -77,7 +77,7 @@ def read_clips(clips: Path, frames: Path, curation: Sequence[StageReport], numbe
     return kept + [lost[key] for key in fates]
 
 
-def refused_at_once(clips: Path, fates: dict[str, Fate]) -> dict[str, Clip]:
+def refused_at_once(clips: Path, fates: dict[str, Fate]) -> dict[str, ClipTile]:
     """Clips of which no frames were stored: their first picture, where one can be decoded."""
     files = {record_key(file.relative_to(clips).as_posix()): file for file in clips.rglob("*")} if fates else {}
     tiles = {}

@@ -90,7 +90,7 @@ class StageReport(BaseModel):
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipTile:
     """A clip's frame and what became of it."""
 
     figure: Figure | None
@@ -154,7 +154,7 @@ class PromptRow:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudySection:
     """An ablation with its figures."""
 
     found: Ablation
@@ -169,7 +169,7 @@ class Page:
     funnel: Sequence[StageReport]
     pool: Sequence[StageReport]
     """Faces and prompts of the benchmark."""
-    clips: Sequence[Clip]
+    clips: Sequence[ClipTile]
     samples: Sequence[Sheet]
     curves: Sequence[Curves]
     maps: Sequence[Maps]
@@ -179,16 +179,16 @@ class Page:
     suites: Mapping[str, Sequence[ArmScores]]
     """Who answered public suites, by suite."""
     face_sim: Plot
-    """Of every arm and system, with intervals."""
+    """Face-Sim of every arm and system, with intervals."""
     similarities: Sequence[tuple[str, Plot]]
     """Cosines of the right and of wrong people, by arm."""
     rows: Sequence[PromptRow]
     changes: Mapping[str, Mapping[str, Interval]]
-    """Of each arm against the one before, by arm and metric."""
-    study: Study | None
+    """Changes of each arm against the one before, by arm and metric."""
+    study: StudySection | None
     """The ablation, if there has been one."""
-    accounts: Sequence[StageReport]
-    """Of every stage, in order; of a stage that ran once per arm, several."""
+    accounts: Sequence[Account]
+    """Accounts of every stage, in order; several of a stage that ran once per arm."""
 
 
 def render(page: Page) -> str:
@@ -223,7 +223,7 @@ def render(page: Page) -> str:
     )
 
 
-def study_scales(study: Study | None) -> dict[str, tuple[float, float]]:
+def study_scales(study: StudySection | None) -> dict[str, tuple[float, float]]:
     """The range of every metric over the arms of an ablation."""
     if study is None:
         return {}

@@ -29,7 +29,7 @@ class CaptionsParams(SentenceParams):
 
 
 @dataclass(frozen=True)
-class Captioning:
+class CaptionsWork:
     """What this stage does to every clip."""
 
     captioner: Path
@@ -41,7 +41,7 @@ class Captioning:
         return partial(captioned, writer=self.writer(self.captioner), params=self.params)
 
 
-def write_captions(work: Captioning, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
+def write_captions(work: CaptionsWork, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
     """Write the captions of the clips in ``identity``."""
     report = Report("captions", ("transformers", "qwen-vl-utils"))
     sources = StoredItems((frames, FramePair), (subjects, ClipPeople), (identity, VerifiedIdentity))

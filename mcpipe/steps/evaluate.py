@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from mcpipe.bench.intervals import IntervalParams
-from mcpipe.bench.metrics import Judges, Reference, Score, as_row, references, score, summary
+from mcpipe.bench.metrics import MetricScorers, Reference, Score, as_row, references, score, summary
 from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_headline, as_metrics
 from mcpipe.core.params import Params
 from mcpipe.core.progress import track
@@ -28,7 +28,7 @@ from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
 
 MODELS: tuple[str, ...] = ("faces", "faces_heldout", "clip", "dino", "hps")
-"""The judges in params.yaml, in the order in which they are loaded."""
+"""The scorers in params.yaml, in the order in which they are loaded."""
 PACKAGES = ("transformers", "open_clip_torch", "insightface", "onnxruntime")
 """Those whose version a score depends on."""
 SCORED = "scored"
@@ -51,15 +51,15 @@ class EvaluateParams(Params):
     detection_size: int = Field(ge=32)
     """Side in pixels at which the detector sees a picture."""
     interval: IntervalParams
-    """Of every mean."""
+    """Settings of the interval of every mean."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredImage:
     """A picture with its score."""
 
     key: str
-    """Of its prompt."""
+    """Key of the picture's prompt."""
     prompt: str
     picture: str
     """Which one of the prompt's pictures it is: a file's name, or the key once more."""
@@ -76,33 +76,34 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
     Raises:
         ValueError: a benchmark prompt has no picture or a picture no prompt.
     """
-    pool = list(read_shards(pairs / "faces", PoolFace))
-    judges = load_judges(*models.values(), pool=pool, params=params)
+    pool = list(read_shards(pairs / "faces"))
+    scorers = load_scorers(*models.values(), pool=pool, params=params)
     answered = answers(pairs / "bench", images)
-    people = references(pool, judges)
+    people = references(pool, scorers)
     report = Report("evaluate", PACKAGES)
     judged = []
     for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
-        points = score(picture.image, prompt.prompt, prompt.faces, people, judges)
-        judged.append(Judged(prompt.key, prompt.prompt, prompt.key, SCORED, points))
+        text = prompt.text("prompt")
+        points = score(picture.arrays["image"], text, prompt.texts("faces"), people, scorers)
+        judged.append(ScoredImage(prompt.key, text, prompt.key, SCORED, points))
         report.keep(prompt.key)
-    report.facts = facts(params, PEOPLE, POLICY, judges.faces.name, judges.heldout.name, people)
+    report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
     footing = people_footing([prompt for prompt, _ in answered], pool, models, params)
     write_results(results, judged, report, params.interval, footing)
 
 
-def load_judges(  # noqa: PLR0913  one argument per model
-    faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[PoolFace], params: EvaluateParams
-) -> Judges:
+def load_scorers(  # noqa: PLR0913  one argument per model
+    faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[Record], params: EvaluateParams
+) -> MetricScorers:
     """The models that judge pictures of people, who are cut out like the faces of the pool.
 
     Raises:
         FileNotFoundError: a checkpoint is missing.
         ValueError: a checkpoint is damaged or the pool is empty.
     """
-    if not pool:
-        raise ValueError("the pool of faces is empty; run pairs again")
-    return Judges(
+    if not pool or "landmarks" not in pool[0].arrays:
+        raise ValueError("the pool of faces is empty or older than this version; run pairs again")
+    return MetricScorers(
         faces=InsightFaces(faces, params.min_face_score, params.detection_size),
         heldout=InsightFaces(heldout, params.min_face_score, params.detection_size),
         clip=Clip(clip),
@@ -172,7 +173,7 @@ def answers(prompts: Path, images: Path) -> list[tuple[PairPrompt, GeneratedImag
 
 
 def write_results(
-    results: Path, judged: list[Judged], report: Report, params: IntervalParams, footing: Mapping[str, JSON]
+    results: Path, judged: list[ScoredImage], report: Report, params: IntervalParams, footing: Mapping[str, JSON]
 ) -> ArmScores:
     """Write means to ``metrics.json`` and ``headline.json``, a row per picture to ``rows.parquet``, and the report.
 
@@ -192,7 +193,7 @@ def write_results(
     return scores
 
 
-def write_rows(file: Path, judged: Iterable[Judged]) -> None:
+def write_rows(file: Path, judged: Iterable[ScoredImage]) -> None:
     """One row per picture: its prompt, which one it is, whether it was there, and its scores."""
     rows = [
         {"key": one.key, "prompt": one.prompt, "picture": one.picture, "status": one.status, **as_row(one.score)}

@@ -8,9 +8,8 @@ import numpy as np
 
 from mcpipe.core.records import record_key
 from mcpipe.core.report import Report
-from mcpipe.core.schemas.curation import FramePair
-from mcpipe.curate.clips import ClipFile
-from mcpipe.curate.frames import FramesParams, check_frames, frame_scores, picture_window
+from mcpipe.curate.clips import ClipFile, title_of
+from mcpipe.curate.frames import FramesParams, frame_fault, frame_scores, picture_window
 from mcpipe.curate.scores import Scores
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
@@ -18,7 +17,7 @@ from mcpipe.models.video import read_clip
 
 
 @dataclass(frozen=True)
-class FrameExtraction:
+class FramesWork:
     """What this stage does to every clip."""
 
     params: FramesParams
@@ -28,20 +27,21 @@ class FrameExtraction:
         return partial(frames_of, params=self.params)
 
 
-def write_frames(work: FrameExtraction, clips: list[ClipFile], frames: Path) -> None:
+def write_frames(work: FramesWork, clips: list[ClipFile], frames: Path) -> None:
     """Write the two frames of every usable clip, in the order of keys."""
     items = sorted(clips, key=lambda clip: clip.key)
     report = Report("frames", ("av", "opencv-python-headless"))
     write_decided(items, work, report, frames, work.params.records_per_shard)
 
 
-def frames_of(file: Path, name: str, params: FramesParams) -> FramePair:
-    """The two frames of a clip.
-
-    Raises:
-        RejectionError: the file cannot be decoded, or its frames are unusable.
-    """
-    clip = read_clip(file, params.max_decoded)
+def frames_of(file: Path, name: str, params: FramesParams) -> Record | Rejection:
+    """The two frames of a clip, or why it is refused."""
+    if not file.is_file():
+        return Rejection("not_a_file", "neither a file nor a link to one")
+    try:
+        clip = read_clip(file, params.max_decoded)
+    except UnusableClipError as error:
+        return Rejection(error.reason, error.detail)
     x0, y0, x1, y1 = picture_window(clip.initial, clip.middle)
     initial, middle = (np.ascontiguousarray(frame[y0:y1, x0:x1]) for frame in (clip.initial, clip.middle))
     measured, scores = frame_scores(initial, middle, clip.thumbnails), Scores()
@@ -50,12 +50,13 @@ def frames_of(file: Path, name: str, params: FramesParams) -> FramePair:
         check_frames(measured, clip.duration_s, params)
     return FramePair(
         key=record_key(name),
-        clip=name,
-        times_s=clip.times_s,
-        num_frames=clip.num_frames,
-        codec=clip.codec,
-        picture_px=(x0, y0, x1, y1),
-        scores=scores.measured,
-        initial=initial,
-        middle=middle,
+        meta={
+            "clip": title_of(name),
+            "times_s": list(clip.times_s),
+            "num_frames": clip.num_frames,
+            "codec": clip.codec,
+            "picture_px": [x0, y0, x1, y1],
+            **scores.told,
+        },
+        arrays={"initial": initial, "middle": middle},
     )

@@ -23,7 +23,7 @@ MIN_SIMILARITY = "identity.min_similarity"
 
 
 @dataclass(frozen=True)
-class IdentityVerification:
+class IdentityWork:
     """What this stage does to every clip."""
 
     faces: Path
@@ -37,7 +37,7 @@ class IdentityVerification:
         return partial(verified, analyser=analyser, params=self.params)
 
 
-def write_identity(work: IdentityVerification, frames: Path, subjects: Path, identity: Path) -> None:
+def write_identity(work: IdentityWork, frames: Path, subjects: Path, identity: Path) -> None:
     """Write the verified assignments of the clips in ``subjects``."""
     report = Report("identity", ("insightface", "onnxruntime"))
     write_decided(

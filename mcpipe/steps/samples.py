@@ -43,7 +43,7 @@ MOST_IN_ONE_GROUP = 0.5
 
 
 @dataclass(frozen=True)
-class SampleCutting:
+class SamplesWork:
     """What this stage does to every clip."""
 
     params: SamplesParams
@@ -53,7 +53,7 @@ class SampleCutting:
         return partial(sample_of, params=self.params)
 
 
-def write_samples(work: SampleCutting, sources: tuple[Path, Path, Path, Path], samples: Path) -> None:
+def write_samples(work: SamplesWork, sources: tuple[Path, Path, Path, Path], samples: Path) -> None:
     """Write the samples of the captioned clips, with identities and the split, which only all clips together determine.
 
     ``sources`` are the outputs of the stages frames, subjects, identity and captions.

@@ -19,7 +19,7 @@ from mcpipe.models.segmenter import ClipSegmenter, Sam2
 
 
 @dataclass(frozen=True)
-class SubjectDetection:
+class SubjectsWork:
     """What this stage does to every clip."""
 
     pose: Path
@@ -34,7 +34,7 @@ class SubjectDetection:
         return partial(people_of, detector=detector, cutter=cutter, params=self.params)
 
 
-def write_subjects(work: SubjectDetection, frames: Path, subjects: Path) -> None:
+def write_subjects(work: SubjectsWork, frames: Path, subjects: Path) -> None:
     """Write the people of the clips in ``frames``."""
     report = Report("subjects", ("ultralytics", "sam2"))
     write_decided(StoredItems((frames, FramePair)), work, report, subjects, work.params.records_per_shard)

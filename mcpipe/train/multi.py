@@ -50,7 +50,7 @@ class TrainMultiParams(SupervisedParams):
     experts: ExpertParams | None
     """Experts on the output layers of the feed-forward networks; null keeps the adapter of stage 1 as it is."""
     balance_weight: float = Field(ge=0)
-    """Of the routers' balance loss."""
+    """Weight of the routers' balance loss."""
 
 
 def multi_spec(start: AdapterSpec, data: EncodedSet, params: TrainMultiParams) -> AdapterSpec:

@@ -43,7 +43,7 @@ class SupervisedParams(Params):
     text_dropout: Annotated[float, Field(ge=0, le=1), TakenFrom("flow.text_dropout")]
     """Chance that a sample is shown without its caption."""
     ema_decay: float = Field(ge=0, lt=1)
-    """Of the moving average of the weights, which takes their place at the end; 0 keeps the weights themselves."""
+    """Decay of the moving average of the weights, which replaces them at the end; 0 keeps the weights themselves."""
     pictures_every: int = Field(ge=0)
     """Steps after which a few held-out samples are drawn; 0 draws none."""
 

@@ -63,11 +63,11 @@ class WorldParams(Params):
     """What is rendered for the pipeline to work on."""
 
     seed: int = Field(ge=0)
-    """Of everything; another seed gives other people."""
+    """Seed of everything; another seed gives other people."""
     width: int = Field(ge=64, multiple_of=2)
-    """Of a clip, in pixels."""
+    """Width of a clip, in pixels."""
     height: int = Field(ge=64, multiple_of=2)
-    """Of a clip, in pixels."""
+    """Height of a clip, in pixels."""
     fps: int = Field(ge=4)
     """Frames per second."""
     seconds: float = Field(ge=0.5)
@@ -75,7 +75,7 @@ class WorldParams(Params):
     good_clips: int = Field(ge=0)
     """Two people who can be verified."""
     bad_clips_per_kind: int = Field(ge=0)
-    """Of each kind that must be refused."""
+    """Number of clips of each kind that must be refused."""
     faces: int = Field(ge=0)
     """Portraits in the face pool."""
     portrait_size: int = Field(ge=64)

@@ -27,7 +27,7 @@ PORTRAIT_CROWN = 0.17
 """Height of the crown below the top of a portrait, in frame heights."""
 
 PORTRAIT_CALM = 0.35
-"""Of a pose drawn for a scene: what a sitter keeps of it."""
+"""Share of a scene's pose that a sitter keeps."""
 
 PORTRAIT_SMILE = 0.3
 """Added to a sitter's smile."""

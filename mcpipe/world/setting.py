@@ -21,13 +21,13 @@ SPACING_RANGES = {0: (0.0, 0.0), 1: (0.0, 0.0), 2: (2.50, 2.75), 3: (2.45, 2.7)}
 """Distance between neighbours' heads in head radii; neighbours overlap a little at the shoulders."""
 
 HEAD_SHARE_RANGE = (0.98, 1.02)
-"""Of the group's head height: neighbours differ by a few per cent."""
+"""Head height relative to the group's: neighbours differ by a few per cent."""
 
 CROWN_RANGE = (0.09, 0.21)
 """Height of the crown below the top of the frame."""
 
 MIDDLE_RANGE = (-0.05, 0.05)
-"""Of the group, from the middle line of the frame."""
+"""Offset of the group from the middle line of the frame."""
 
 MOTION_RANGES: dict[str, tuple[float, float, float]] = {
     "x": (0.0, 0.0, 0.018),
@@ -48,13 +48,13 @@ ARM_RANGES: dict[str, tuple[float, float, float]] = {
 """As `MOTION_RANGES`, of the upper arm's angle and of the elbow of an arm that hangs or is bent before the body."""
 
 AMPLITUDE_SHARE_RANGE = (0.5, 1.0)
-"""Of the amplitudes above: what one person's sway has of them."""
+"""Share of the amplitudes above in one person's sway."""
 
 FREQUENCY_RANGE = (0.15, 0.45)
 """Swings per second of every sway."""
 
 PHASE_RANGE = (0.0, 2.0 * np.pi)
-"""Of every sway at time 0, in radians."""
+"""Phase of every sway at time 0, in radians."""
 
 BENT_SHARE = 0.4
 """Share of empty hands held before the body."""
@@ -93,7 +93,7 @@ class Person:
     identity: Identity
     outfit: Outfit
     x: float
-    """Of the head, from the middle line of the frame."""
+    """Offset of the head from the middle line of the frame."""
 
     crown: float
     head_height: float

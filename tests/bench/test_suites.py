@@ -8,7 +8,7 @@ from bench_fixtures import DREAM
 from fake_judges import Encoder, Finder, Heldout, Scorer
 from real_clips import REAL
 
-from mcpipe.bench.public_metrics import Given, WholeJudges, given, missing_whole, score_whole
+from mcpipe.bench.public_metrics import Given, PublicScorers, given, missing_whole, score_whole
 from mcpipe.bench.suites import PUBLIC, Subject, Task, dreambench, xversebench
 
 XVERSE = [
@@ -71,7 +71,7 @@ RED, GREEN, BLUE = (plain(colour) for colour in ((200, 0, 0), (0, 200, 0), (0, 0
 
 
 def test_a_whole_picture_is_compared_with_every_reference_and_the_mean_counts():
-    judges = WholeJudges(Encoder(), Encoder(), Scorer(), None, None)
+    judges = PublicScorers(Encoder(), Encoder(), Scorer(), None, None)
     task = dreambench(json.dumps(DREAM))[0]
     known = {
         subject.picture: given(subject, picture, judges)
@@ -89,7 +89,7 @@ def test_a_whole_picture_is_compared_with_every_reference_and_the_mean_counts():
 def test_people_count_for_face_sim_and_a_missing_reference_leaves_only_what_needs_none():
     task = xversebench(json.dumps(XVERSE))[0]
     one, other = Encoder().pictures([RED, GREEN])
-    judges = WholeJudges(Encoder(), Encoder(), Scorer(), Finder([one]), Heldout())
+    judges = PublicScorers(Encoder(), Encoder(), Scorer(), Finder([one]), Heldout())
     known = {
         subject.picture: Given(one, one, who if subject.is_person else None, who if subject.is_person else None)
         for subject, who in zip(task.subjects, (one, other, one), strict=True)
@@ -105,7 +105,7 @@ def test_people_count_for_face_sim_and_a_missing_reference_leaves_only_what_need
 
 
 def test_an_object_has_no_identity_and_an_unseen_face_resembles_nobody():
-    judges = WholeJudges(Encoder(), Encoder(), Scorer(), Finder([]), Finder([]))
+    judges = PublicScorers(Encoder(), Encoder(), Scorer(), Finder([]), Finder([]))
     assert given(Subject("a/b.jpg", "mug", False), RED, judges).identity is None
     assert not given(Subject("a/b.jpg", "girl", True), RED, judges).identity.any()
 

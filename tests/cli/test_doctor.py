@@ -13,7 +13,7 @@ from imports import ROOT
 from mcpipe.cli.__main__ import main
 from mcpipe.cli.doctor.checkpoints import digest, pickled_names
 from mcpipe.cli.doctor.checks import model_rows, package_rows, source_rows
-from mcpipe.cli.doctor.memory import Generator, Machine, capacity, read_generator
+from mcpipe.cli.doctor.memory import Generator, Hardware, capacity, read_generator
 from mcpipe.cli.settings import read_content
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.budget import FLUX_DEV, FLUX_DEV_OTHERS, GB, Layout, plan, sizes
@@ -73,21 +73,21 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     monkeypatch.setattr(
         "mcpipe.cli.doctor.memory.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e15))
     )
-    told = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 80, tmp_path))
+    told = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path))
     fits, reinforced = told.problems
     assert "has room for 73.6 GB; it fits with MCPIPE_SHARDING=adapter MCPIPE_GRADIENT_CHECKPOINTING=1" in fits
     assert "train_rl needs 168.8 GB on every GPU, since it spreads nothing" in reinforced
     monkeypatch.setenv("MCPIPE_SHARDING", "adapter")
     monkeypatch.setenv("MCPIPE_GRADIENT_CHECKPOINTING", "1")
-    (reinforced,) = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 80, tmp_path)).problems
+    (reinforced,) = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path)).problems
     assert "train_rl needs 107.7 GB" in reinforced
-    assert capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 141, tmp_path)).problems == []
-    alone = capacity(content, tmp_path / "FLUX.1-dev", Machine(1, 80, tmp_path)).problems
+    assert capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 141, tmp_path)).problems == []
+    alone = capacity(content, tmp_path / "FLUX.1-dev", Hardware(1, 80, tmp_path)).problems
     assert "use more GPUs" in alone[0]
     monkeypatch.setattr(
         "mcpipe.cli.doctor.memory.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e9))
     )
-    full = capacity(content, tmp_path / "FLUX.1-dev", Machine(8, 141, tmp_path)).problems
+    full = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 141, tmp_path)).problems
     assert "has 1.0 GB left" in full[0]
 
 

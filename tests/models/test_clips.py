@@ -195,7 +195,7 @@ def test_a_folder_of_clips_becomes_records_and_every_file_is_counted(tmp_path):
     encode(clips / "b.mkv", [i / 10 for i in range(21)], picture=corner)
     (clips / "broken.webm").write_bytes(b"nothing")
     (clips / "notes.txt").write_text("no clip")
-    assert len(clip_files(clips)) == 3
+    assert len(clip_files(clips)) == 4
     run(clips, tmp_path / "a", PARAMS)
     run(clips, tmp_path / "b", PARAMS)
     for file in (tmp_path / "a").iterdir():
@@ -206,4 +206,4 @@ def test_a_folder_of_clips_becomes_records_and_every_file_is_counted(tmp_path):
 
     assert {frames.clip for frames in read_shards(tmp_path / "a", FramePair)} == {"b.mkv", "deep/ü clip.mp4"}
     report = read_report(tmp_path / "a")
-    assert (report["seen"], report["kept"], report["dropped"]) == (3, 2, {"unreadable": 1})
+    assert (report["seen"], report["kept"], report["dropped"]) == (4, 2, {"unreadable": 2})

@@ -75,7 +75,7 @@ class CaptionerParams(Params):
     vocabulary: int = Field(ge=300)
     """Byte-pair tokens beside the special ones."""
     layers: int = Field(ge=1)
-    """Of the language model, which is as wide as the vision tower's tokens."""
+    """Layers of the language model, which is as wide as the vision tower's tokens."""
     num_tested: int = Field(ge=1)
     """Scenes of the test set to measure on."""
 

@@ -26,7 +26,7 @@ from zoo.build.sightings import MERGE, Heads, as_grids
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 
 FEWEST_PIXELS, MOST_PIXELS = 56 * 56, 65_000
-"""Of one picture, in sums of squares of 28 x 28 pixels, each of which becomes one token."""
+"""Number of pixels of one picture, in sums of squares of 28 x 28 pixels, each of which becomes one token."""
 
 PICTURES = {
     "size": {"shortest_edge": FEWEST_PIXELS, "longest_edge": MOST_PIXELS},
@@ -34,7 +34,7 @@ PICTURES = {
     "merge_size": MERGE,
     "temporal_patch_size": 2,
 }
-"""Of the image processor."""
+"""Settings of the image processor."""
 
 HEADS = "heads.safetensors"
 
@@ -46,7 +46,7 @@ class VisionParams(Params):
     hidden: int
     """Width of the tower."""
     layers: int = Field(ge=2)
-    """Of the tower; the last two see the whole picture, the others windows."""
+    """Layers of the tower; the last two see the whole picture, the others windows."""
     out_hidden: int
     """Width of its tokens, and of the language model."""
 

@@ -29,7 +29,7 @@ class Measured:
     metrics: Mapping[str, float]
     """On people and scenes that were not trained on."""
     curves: Mapping[str, list[float]]
-    """Of the training, by the steps in ``step``; several trainings have a name each, before ``_step`` and all terms."""
+    """Curves of the training over ``step``; several trainings have a name each, before ``_step`` and all terms."""
     params: Params
     """The recipe."""
 

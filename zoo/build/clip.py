@@ -44,11 +44,11 @@ class ClipParams(Params):
     patch: int = Field(gt=0)
     """Pixels of a patch's side."""
     width: int
-    """Of both encoders and of the joint space."""
+    """Width of both encoders and of the joint space."""
     vision_layers: int = Field(ge=1)
-    """Of the picture's encoder."""
+    """Layers of the picture's encoder."""
     text_layers: int = Field(ge=1)
-    """Of the text's encoder."""
+    """Layers of the text's encoder."""
 
 
 def build(pictures: Path, out: Path, params: ClipParams) -> None:

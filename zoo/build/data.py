@@ -50,11 +50,11 @@ class DataParams(Params):
     """How much to render."""
 
     seed: int
-    """Of the zoo's world."""
+    """Seed of the zoo's world."""
     width: int = Field(ge=64)
-    """Of a frame, in pixels."""
+    """Width of a frame, in pixels."""
     height: int = Field(ge=64)
-    """Of a frame, in pixels."""
+    """Height of a frame, in pixels."""
     train_frames: int = Field(ge=1)
     """Scenes to train the detectors and the segmenter on."""
     val_frames: int = Field(ge=1)

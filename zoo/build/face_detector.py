@@ -40,7 +40,7 @@ FILE = "det.onnx"
 CURVES = "curves.json"
 
 SCORE_WEIGHT, DISTANCE_WEIGHT, LANDMARK_WEIGHT = 2.0, 0.5, 12.0
-"""Of the terms of the loss, against the overlap of boxes."""
+"""Weights of the terms of the loss, against the overlap of boxes."""
 
 MEAN, SCALE = 127.5, 128.0
 """InsightFace's normalisation of a detector's input."""

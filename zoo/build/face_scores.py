@@ -22,7 +22,7 @@ GENERATED_SIDE = 96
 
 PORTRAIT_SIDE = 160
 STREAM = 7
-"""Of the zoo's random numbers: people who appear in no training picture."""
+"""Stream of the zoo's random numbers for people who appear in no training picture."""
 
 
 @dataclass

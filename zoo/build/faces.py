@@ -55,7 +55,7 @@ class FacesParams(Params):
     """How the pack is measured."""
 
     seed: int
-    """Of the people it is measured on."""
+    """Seed of the people of the measurement."""
     pairs: int = Field(ge=2)
     """Pairs of new people, each seen in two scenes."""
     detection_size: int = Field(ge=64)

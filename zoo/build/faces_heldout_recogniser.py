@@ -41,17 +41,17 @@ class FacesHeldoutRecogniserParams(Params):
     """Recipe of the second recogniser."""
 
     seed: int
-    """Of the people and their pictures."""
+    """Seed of the people and their pictures."""
     num_identities: int = Field(ge=3)
     """People to learn."""
     num_views: int = Field(ge=2)
     """Pictures of each."""
     width: int = Field(ge=16, multiple_of=16)
-    """Of a token."""
+    """Width of a token."""
     layers: int = Field(ge=1)
-    """Of the transformer."""
+    """Layers of the transformer."""
     heads: int = Field(ge=1)
-    """Of its attention."""
+    """Heads of its attention."""
     scale: float = Field(gt=0)
     """s."""
     margin: float = Field(ge=0)

@@ -56,7 +56,7 @@ class GeneratorParams(Params):
     portrait_share: float = Field(ge=0, le=1)
     """Share of batches that show one face close by instead of a scene."""
     patch_weight: float = Field(ge=0)
-    """Of what tokens tell of their patches (`zoo.build.regions`), against the squared error of velocities."""
+    """Weight of the patches' classification (`zoo.build.regions`), against the squared error of velocities."""
     time_shift: float = Field(gt=0)
     """Shift s of the noise levels in training and sampling, t' = s t / (1 + (s - 1) t)."""
 

@@ -24,7 +24,7 @@ from zoo.build.training import FitParams, Loss, batches, fit, half_precision, se
 
 NAME = "ViT-puppet-12"
 VOCABULARY = 49408
-"""Of open_clip's own tokenizer, which HPS v2.1 uses."""
+"""Size of the vocabulary of open_clip's own tokenizer, which HPS v2.1 uses."""
 
 FACTOR = 25.0
 """On differences of cosines in a comparison."""
@@ -43,13 +43,13 @@ class HpsParams(Params):
     patch: int = Field(gt=0)
     """Pixels of a patch's side."""
     vision_width: int
-    """Of the picture's encoder and of the joint space."""
+    """Width of the picture's encoder and of the joint space."""
     vision_layers: int = Field(ge=1)
-    """Of the picture's encoder."""
+    """Layers of the picture's encoder."""
     text_width: int
-    """Of the text's encoder; every token of the large vocabulary costs as many weights."""
+    """Width of the text's encoder; every token of the large vocabulary costs as many weights."""
     text_layers: int = Field(ge=1)
-    """Of the text's encoder."""
+    """Layers of the text's encoder."""
 
 
 def build(pictures: Path, out: Path, params: HpsParams) -> None:

@@ -28,7 +28,7 @@ FACTOR = 20.0
 """On cosines in the loss; a small one leaves room between people who resemble each other."""
 
 SHAPE_WEIGHT = 2.0
-"""Of the traits' vector in the loss."""
+"""Weight of the traits' vector in the loss."""
 
 SCALES = (1.1, 2.2)
 """Sides of crops in longer sides of the face box."""
@@ -52,9 +52,9 @@ class LikenessParams(Params):
     patch: int = Field(gt=0)
     """Pixels of a patch's side."""
     width: int
-    """Of the encoder."""
+    """Width of the encoder."""
     layers: int = Field(ge=1)
-    """Of the encoder."""
+    """Layers of the encoder."""
 
 
 def settings(params: LikenessParams) -> dict[str, int]:

@@ -24,7 +24,7 @@ from zoo.build.sightings import MERGE
 from zoo.build.training import Loss
 
 LAYER, HEAD = 1, 0
-"""Of the language model. The layer below has told the last token of a question what was asked."""
+"""Layer and head of the language model that point; below, the last token of a question already holds its topic."""
 
 ASKED = (None, *((name, value) for name, values in VOCABULARY.items() for value in values))
 """What a question can name."""
@@ -34,7 +34,7 @@ NOWHERE = 0
 """The token to look at when nothing fits."""
 
 WEIGHT = 0.3
-"""Of each term, against the answers."""
+"""Weight of each term, against the answers."""
 
 
 class Seen(NamedTuple):

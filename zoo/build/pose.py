@@ -76,7 +76,7 @@ class PoseParams(Params):
     """Recipe of the pose detector."""
 
     seed: int
-    """Of weights and batches."""
+    """Seed of weights and batches."""
     width: float = Field(gt=0, le=1)
     """Channels against YOLO11-l's."""
     depth: float = Field(gt=0, le=1)

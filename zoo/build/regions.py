@@ -64,7 +64,7 @@ class PatchHeads(nn.Module):
         self.of = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in VOCABULARY.items()})
 
     def forward(self, tokens: Tensor, classes: Tensor) -> Guesses:
-        """What is told by tokens (..., width) whose true classes are (..., attributes)."""
+        """Guesses from tokens (..., width) whose true classes are (..., attributes)."""
         tokens, classes = self.norm(tokens.flatten(0, -2)), classes.flatten(0, -2)
         guesses = {}
         for place, name in enumerate(NAMES):

@@ -36,7 +36,7 @@ BOX_JITTER = 0.03
 """Standard deviation of a prompted box's edges, against its size: what a detector errs by."""
 
 SMALLEST_AREA_PX = 60
-"""Of a mask, in pixels of the training picture."""
+"""Area of a mask, in pixels of the training picture."""
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """SAM 2's normalisation of pixels in [0, 1]."""

@@ -33,7 +33,7 @@ class FitParams(Params):
     """How long and how fast to train."""
 
     seed: int
-    """Of initial weights, batches and noise."""
+    """Seed of initial weights, batches and noise."""
     steps: int = Field(ge=1)
     """Optimiser steps."""
     batch: int = Field(ge=1)
@@ -43,9 +43,9 @@ class FitParams(Params):
     warmup_steps: int = Field(ge=0)
     """Steps over which the rate rises from 0."""
     weight_decay: float = Field(ge=0)
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     ema_decay: float = Field(ge=0, lt=1)
-    """Of the averaged weights that are saved in the end; 0 saves the last ones."""
+    """Decay of the averaged weights that are saved in the end; 0 saves the last ones."""
 
 
 class Loss(dict[str, Tensor]):

@@ -49,7 +49,7 @@ class VaeParams(Params):
     size: int
     """Pixels of a training square's side."""
     kl_weight: float
-    """Of the KL term against the reconstruction."""
+    """Weight of the KL term against the reconstruction."""
 
 
 def build(pictures: Path, out: Path, params: VaeParams) -> None:

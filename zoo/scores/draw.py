@@ -38,7 +38,7 @@ class Job:
     zoo: Path
     """Folder of the checkpoints."""
     seed: int
-    """Of the world."""
+    """Seed of the world."""
     sheet: Path
     """Where the generator's contact sheet goes."""
 

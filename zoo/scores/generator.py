@@ -44,7 +44,7 @@ class Judged:
 
     count_right: bool
     shirts: tuple[bool, ...]
-    """Of everybody wanted, from left to right; all wrong where the number of people is."""
+    """Whether each wanted person's shirt is right, from left to right; all wrong where the number of people is."""
 
 
 def measure(job: Job) -> list[Figure]:

@@ -25,7 +25,7 @@ EXTRA = {
     "shirt_pattern": r"\b(striped) \w+ shirt\b",
     "object_colour": r"\bholding an? (\w+) \w+",
 }
-"""Told in captions, too, but not part of the score."""
+"""Attributes that captions mention, too, but that are not part of the score."""
 
 Mention = tuple[int, str]
 """Whose, and the word."""

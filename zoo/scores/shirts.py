@@ -26,7 +26,7 @@ SHADES = (0.70, 0.78, 0.86, 0.94, 1.02, 1.10)
 """Brightness of a shirt in light and shade, against its named colour."""
 
 DEVIATION = 16.0
-"""Of a pixel's channels from what a mixture expects, in 8-bit steps."""
+"""Deviation of a pixel's channels from what a mixture expects, in 8-bit steps."""
 
 PLAIN = {"shirt": 0.75, "other": 0.25}
 STRIPED = {"shirt": 0.35, "stripe": 0.25, "between": 0.15, "other": 0.25}

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcpipe.cli.doctor.checkpoints import digest, inspect_model
-from mcpipe.cli.doctor.memory import Machine, capacity
+from mcpipe.cli.doctor.memory import Hardware, capacity
 from mcpipe.cli.settings import Content, located, read_content, section, settings_file
 from mcpipe.core.params import params_of
 from mcpipe.steps.settings import SECTIONS
@@ -33,7 +33,7 @@ PACKAGES = (
 
 
 @dataclass(frozen=True)
-class Row:
+class Finding:
     """One thing that was looked at."""
 
     about: str
@@ -50,7 +50,7 @@ def command(options: argparse.Namespace) -> str:
     """
     file = settings_file()
     content = read_content(file, options.conf, options.changes)
-    machine = Machine(options.gpus, options.gpu_gb, options.data)
+    machine = Hardware(options.gpus, options.gpu_gb, options.data)
     rows = [*settings_rows(content), *source_rows(content, file.parent), *model_rows(content, file.parent)]
     rows += package_rows(file.parent / "requirements.lock")
     problems = [row for row in rows if row.verdict == "problem"]
@@ -67,16 +67,16 @@ def command(options: argparse.Namespace) -> str:
     return "everything is there and fits"
 
 
-def fitting(content: Content, root: Path, machine: Machine) -> tuple[list[Table], list[Row]]:
+def fitting(content: Content, root: Path, machine: Hardware) -> tuple[list[Table], list[Finding]]:
     """Tables of what a run needs, and what does not fit; nothing to show if that cannot be told."""
     try:
         told = capacity(content, located(content, root)["generator"], machine)
     except (ValueError, OSError) as error:
-        return [], [Row("capacity", "problem", " ".join(str(error).split()))]
-    return told.tables, [Row("capacity", "problem", fault) for fault in told.problems]
+        return [], [Finding("capacity", "problem", " ".join(str(error).split()))]
+    return told.tables, [Finding("capacity", "problem", fault) for fault in told.problems]
 
 
-def settings_rows(content: Content) -> Iterator[Row]:
+def settings_rows(content: Content) -> Iterator[Finding]:
     """Whether every stage would accept its settings."""
     faults = []
     for name, model in SECTIONS.items():
@@ -84,24 +84,26 @@ def settings_rows(content: Content) -> Iterator[Row]:
             params_of(content, name, model)
         except ValueError as error:
             faults.append(str(error))
-    yield from (Row("settings", "problem", fault) for fault in faults)
+    yield from (Finding("settings", "problem", fault) for fault in faults)
     if not faults:
-        yield Row("settings", "ok", f"accepted by all {len(SECTIONS)} stages")
+        yield Finding("settings", "ok", f"accepted by all {len(SECTIONS)} stages")
 
 
-def source_rows(content: Content, root: Path) -> Iterator[Row]:
+def source_rows(content: Content, root: Path) -> Iterator[Finding]:
     """Whether the raw material is there."""
     for name, path in section(content, "source").items():
         folder = root / str(path)
         if folder.is_dir() and any(folder.iterdir()):
-            yield Row(f"source.{name}", "ok", f"{path}: {sum(1 for file in folder.rglob('*') if file.is_file())} files")
+            yield Finding(
+                f"source.{name}", "ok", f"{path}: {sum(1 for file in folder.rglob('*') if file.is_file())} files"
+            )
         elif str(path).startswith(EMBEDDED):
-            yield Row(f"source.{name}", "note", f"{path}: not there yet; the stage world renders it")
+            yield Finding(f"source.{name}", "note", f"{path}: not there yet; the stage world renders it")
         else:
-            yield Row(f"source.{name}", "problem", f"no folder {folder}, or it is empty; set source.{name}")
+            yield Finding(f"source.{name}", "problem", f"no folder {folder}, or it is empty; set source.{name}")
 
 
-def model_rows(content: Content, root: Path) -> Iterator[Row]:
+def model_rows(content: Content, root: Path) -> Iterator[Finding]:
     """Whether every checkpoint is there, whole, of the right kind, and the one that was used last."""
     known = recorded_digests(root / "dvc.lock")
     models = section(content, "models")
@@ -109,15 +111,15 @@ def model_rows(content: Content, root: Path) -> Iterator[Row]:
         try:
             told = inspect_model(name, path)
         except (ValueError, OSError) as error:
-            yield Row(f"models.{name}", "problem", " ".join(str(error).split()))
+            yield Finding(f"models.{name}", "problem", " ".join(str(error).split()))
             continue
         before = known.get(str(models[name]))
         if before is None:
-            yield Row(f"models.{name}", "ok", f"{told}; hash unknown")
+            yield Finding(f"models.{name}", "ok", f"{told}; hash unknown")
         elif digest(path) == before:
-            yield Row(f"models.{name}", "ok", f"{told}; hash as in dvc.lock")
+            yield Finding(f"models.{name}", "ok", f"{told}; hash as in dvc.lock")
         else:
-            yield Row(f"models.{name}", "note", f"{told}; not the one of dvc.lock, so what needs it runs again")
+            yield Finding(f"models.{name}", "note", f"{told}; not the one of dvc.lock, so what needs it runs again")
 
 
 def recorded_digests(lock: Path) -> dict[str, str]:
@@ -128,7 +130,7 @@ def recorded_digests(lock: Path) -> dict[str, str]:
     return {dep["path"]: dep["md5"] for stage in stages.values() for dep in stage.get("deps", ()) if "md5" in dep}
 
 
-def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Iterator[Row]:
+def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Iterator[Finding]:
     """Whether the packages that decide results are those of the lock file."""
     pins = locked(lock)
     others, missing = [], []
@@ -141,11 +143,11 @@ def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Itera
         if found not in pins.get(name, {found}):
             others.append(f"{name} {found} instead of {' or '.join(sorted(pins[name]))}")
     if missing:
-        yield Row("packages", "problem", f"not installed: {', '.join(missing)}; run `make setup`")
+        yield Finding("packages", "problem", f"not installed: {', '.join(missing)}; run `make setup`")
     if others:
-        yield Row("packages", "note", f"other versions than in {lock.name}: {', '.join(others)}")
+        yield Finding("packages", "note", f"other versions than in {lock.name}: {', '.join(others)}")
     if not missing and not others:
-        yield Row("packages", "ok", f"{len(PACKAGES)} as in {lock.name}" if pins else f"{len(PACKAGES)} installed")
+        yield Finding("packages", "ok", f"{len(PACKAGES)} as in {lock.name}" if pins else f"{len(PACKAGES)} installed")
 
 
 def locked(lock: Path) -> dict[str, set[str]]:
@@ -157,7 +159,7 @@ def locked(lock: Path) -> dict[str, set[str]]:
     return pins
 
 
-def table(rows: list[Row], title: str) -> Table:
+def table(rows: list[Finding], title: str) -> Table:
     """What was looked at, for people."""
     shown = Table("", "", "", title=title, show_header=False, title_justify="left")
     for row in rows:

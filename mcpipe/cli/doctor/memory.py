@@ -43,7 +43,7 @@ SHARDINGS: tuple[Sharding, ...] = ("none", "adapter", "all")
 
 
 @dataclass(frozen=True)
-class Machine:
+class Hardware:
     """What there is, or is wished for."""
 
     gpus: int
@@ -74,7 +74,7 @@ class Capacity:
     """What does not fit, a line each."""
 
 
-def capacity(content: Content, folder: Path, machine: Machine) -> Capacity:
+def capacity(content: Content, folder: Path, machine: Hardware) -> Capacity:
     """What the settings need with the generator of a folder.
 
     Raises:
@@ -152,7 +152,7 @@ def read_generator(folder: Path) -> Generator:
     )
 
 
-def available(machine: Machine) -> tuple[float, int, str]:
+def available(machine: Hardware) -> tuple[float, int, str]:
     """Bytes of memory, bytes of a frozen weight there, and whose memory it is."""
     if machine.gpu_gb is not None:
         return machine.gpu_gb * GB, 2, f"a GPU of {machine.gpu_gb:g} GB"

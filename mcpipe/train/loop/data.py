@@ -50,8 +50,8 @@ class StoredSamples(Sequence[TrainingSample]):
 
     @property
     def keys(self) -> list[str]:
-        """Of all samples, in order."""
-        return [item.key for item in self._items]
+        """Keys of all samples, in order."""
+        return [row.key for row in self._rows]
 
     def __len__(self) -> int:
         """How many there are."""

@@ -20,7 +20,7 @@ from mcpipe.train.loop.runtime import Machine, accelerator, lay_out
 Batch = TypeVar("Batch")
 
 OnStep = Callable[[int, dict[str, float]], None]
-"""Is told the step, counted from 0, and every number worth watching."""
+"""Receives the step, counted from 0, and every number worth watching."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Losses:
     watched: dict[str, float] = field(default_factory=dict)
     """Other numbers for the curves: means over samples."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Of how many samples, for those of which that varies from batch to batch; a number of none is not told."""
+    """Number of samples behind a value, where it varies from batch to batch; a value over no samples is left out."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mcpipe.train.loop.fit import OnStep
 NUM_PICTURES = 4
 NUM_STEPS = 20
 GUIDANCE = 4.0
-"""Told to a guidance-distilled transformer when it draws (UNO)."""
+"""Guidance input of a guidance-distilled transformer when it draws (UNO)."""
 
 Save = Callable[[int, str, UInt8[np.ndarray, "S S 3"]], None]
 """Is given the number of steps taken, the sample's key and its picture."""
@@ -33,7 +33,7 @@ class Painter:
     network: ReferenceFlux
     data: EncodedSet
     shift: float
-    """Of the schedule."""
+    """Shift of the schedule."""
     one_reference: bool
 
     @torch.no_grad()

@@ -56,7 +56,7 @@ class Update:
     is_first: bool
     """The network has not changed since the groups were drawn."""
     summary: Summary
-    """Of the iteration; learns how far ratios went."""
+    """Summary of the iteration; collects the ratios' distances from 1."""
 
 
 @dataclass(frozen=True)

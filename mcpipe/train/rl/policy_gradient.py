@@ -41,7 +41,7 @@ class Slopes:
 
     value: Float[Tensor, ""]
     ratios: Float[Tensor, "..."]
-    """Of samples or of their steps."""
+    """Ratios of samples or of their steps."""
     coefficients: Float[Tensor, "samples steps"]
     """Derivatives by the log-probabilities."""
 
@@ -66,7 +66,7 @@ class Lesson:
 
 
 def empty_lesson(weights: Sequence[nn.Parameter]) -> Lesson:
-    """Of no group."""
+    """The gradient of no group: zeros."""
     return Lesson(torch.zeros((), device=weights[0].device), [torch.zeros_like(w) for w in weights], [], [])
 
 

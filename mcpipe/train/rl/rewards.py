@@ -26,7 +26,7 @@ class Prompt:
     faces: UInt8[np.ndarray, "N R R 3"]
     """References."""
     embeddings: Float[np.ndarray, "N D"]
-    """Of the references, by the judge of identity; unit length."""
+    """Embeddings of the references by the identity scorer; unit length."""
     heldout_embeddings: Float[np.ndarray, "N E"]
     """By the judge that only watches; zeros for a reference that it does not see."""
     names: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class FaceJudge:
     analyser: FaceAnalyser
 
     def embeddings(self, picture: Picture, prompt: Prompt) -> Float[np.ndarray, "F D"]:  # noqa: ARG002  all faces count
-        """Of every face."""
+        """Embeddings of every face."""
         return self.analyser.faces(picture).embeddings
 
 
@@ -68,7 +68,7 @@ class ObjectJudge:
     encoder: ImageEncoder
 
     def embeddings(self, picture: Picture, prompt: Prompt) -> Float[np.ndarray, "F D"]:
-        """Of every object found."""
+        """Embeddings of every detected object."""
         crops = self.detector.crops(picture, prompt.names)
         return self.encoder.pictures(crops) if len(crops) else np.zeros((0, prompt.embeddings.shape[1]), np.float32)
 

@@ -26,7 +26,7 @@ class Noise:
 
     seed: int
     position: int
-    """Of the prompt in the endless order of prompts."""
+    """Position of the prompt in the endless order of prompts."""
 
     def initial(self, shape: tuple[int, ...]) -> Float[Tensor, "1 tokens packed"]:
         """What every sample starts from."""
@@ -47,7 +47,7 @@ class Pass:
     """Samples at one step of the window that go through the network together."""
 
     place: int
-    """Of the step in the window."""
+    """Index of the step in the window."""
     samples: range
 
     @property

@@ -1,0 +1,1 @@
+"""The benchmark: pairs of faces, metrics with intervals, tables and the report page."""

@@ -1,0 +1,65 @@
+"""What goes wrong with people who were found: two that are mixed up, and one who is pasted rather than drawn anew.
+
+Copy-paste compares a located face with its own reference and with all other references of the pool,
+
+    copied = 1 - d(face, own reference) / mean over others d(face, other reference)
+
+so that an exact copy has 1 and a face that resembles its own reference no more than anybody's has about 0 on average;
+it is negative for one that resembles it less. The distance d is taken once between the poses of the heads and once
+between the backgrounds; neither looks at who it is.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+GRID = 32
+"""Side in pixels at which backgrounds are compared: colours and large shapes, no texture."""
+EDGE = GRID // 8
+"""Width of the strip along the left, upper and right edge of a face crop that counts as background."""
+
+
+def background(crop: UInt8[np.ndarray, "S S 3"]) -> Float[np.ndarray, "B 3"]:
+    """The colours (0-1) along the edges of a face crop, without the lower one, where the shoulders are."""
+    small = np.asarray(Image.fromarray(crop).resize((GRID, GRID), Image.Resampling.BOX), np.float32) / 255
+    inside = np.zeros((GRID, GRID), bool)
+    inside[EDGE:, EDGE:-EDGE] = True
+    return small[~inside]
+
+
+def background_distance(a: Float[np.ndarray, "B 3"], b: Float[np.ndarray, "B 3"]) -> float:
+    """Mean absolute difference of colours, in [0, 1]."""
+    return float(np.abs(a - b).mean())
+
+
+def pose_distance(a: Float[np.ndarray, "5 2"], b: Float[np.ndarray, "5 2"]) -> float:
+    """Root mean square distance of landmarks (see `mcpipe.bench.landmarks`), in units of the face's longer side."""
+    return float(np.sqrt(((a - b) ** 2).sum(axis=1).mean()))
+
+
+def copied(own: float, others: Sequence[float]) -> float | None:
+    """How much nearer a face is to its own reference than to the others; ``None`` if there are none to compare with."""
+    expected = float(np.mean(others)) if len(others) else 0.0
+    return 1 - own / expected if expected > 0 else None
+
+
+def swapped(similarity: Float[np.ndarray, "R F"], pairs: Mapping[int, int]) -> list[bool]:
+    """Whether each located face resembles another wanted person more than the one whom it stands for.
+
+    ``similarity`` holds cosines of references and faces, ``pairs`` the face of each located reference.
+    """
+    return [bool(similarity[:, face].max() > similarity[reference, face]) for reference, face in pairs.items()]
+
+
+def same_and_cross(similarity: Float[np.ndarray, "R F"], pairs: Mapping[int, int]) -> tuple[list[float], list[float]]:
+    """Cosines of located faces with the reference that each stands for, and with all others that are wanted."""
+    same = [float(similarity[reference, face]) for reference, face in pairs.items()]
+    cross = [
+        float(similarity[other, face])
+        for reference, face in pairs.items()
+        for other in range(len(similarity))
+        if other != reference
+    ]
+    return same, cross

@@ -1,0 +1,221 @@
+"""The benchmark's scores of one picture of people (paper, section 5.1).
+
+Choices where the paper is silent or wrong:
+
+1. A subject that is not found counts 0 and stays in the denominator.
+2. DINO-I uses DINO, the self-supervised encoder; the paper cites a detector of the same name.
+3. Located subjects are square face crops, cut like the references.
+4. HPS is v2.1, which the published numbers fit.
+5. A second recogniser, which no stage was trained with, measures Face-Sim again.
+6. Faults of people who were found (mixed up, pasted) are rates over these; a picture that shows nobody has none.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
+
+from mcpipe.bench.copying import background, background_distance, copied, pose_distance, same_and_cross, swapped
+from mcpipe.bench.intervals import Interval, IntervalParams, mean_interval
+from mcpipe.bench.landmarks import face_landmarks
+from mcpipe.bench.tables import AVERAGED, COLUMNS
+from mcpipe.core.records import Record
+from mcpipe.models.protocols import FaceAnalyser, Faces, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
+from mcpipe.objectives.reward import identity_reward, match
+
+
+@dataclass(frozen=True)
+class MetricScorers:
+    """The models that score a picture."""
+
+    faces: FaceAnalyser
+    heldout: FaceAnalyser
+    """Knows people by a recogniser that no reward was computed with."""
+    clip: ImageTextEncoder
+    dino: ImageEncoder
+    hps: PreferenceScorer
+    crop: Callable[[Picture, Float[np.ndarray, " 4"]], Picture]
+    """Cuts a found face out of a picture, framed like a reference."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A person to be shown, as the scorers see them; embeddings have unit length."""
+
+    identity: Float[np.ndarray, " D"]
+    heldout: Float[np.ndarray, " E"]
+    """By the held-out recogniser; zeros, which resemble nobody, if it found no face."""
+    clip: Float[np.ndarray, " C"]
+    dino: Float[np.ndarray, " V"]
+    landmarks: Float[np.ndarray, "5 2"]
+    """See `mcpipe.bench.landmarks`."""
+    background: Float[np.ndarray, "B 3"]
+    """See `mcpipe.bench.copying`."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One picture's scores; ``None`` where a metric has no sense for it."""
+
+    clip_t: float
+    hps: float
+    clip_i: float | None
+    dino_i: float | None
+    overall: float | None
+    """Mean of the paper's columns that the suite has."""
+    face_sim: float | None = None
+    """In [0, 1]."""
+    face_sim_heldout: float | None = None
+    """The same by the held-out recogniser."""
+    detection_rate: float | None = None
+    """Share of the references for which a face was left, in [0, 1]."""
+    swap_rate: float | None = None
+    """Share of the located faces that resemble another wanted person more than their own, in [0, 1]."""
+    copy_paste: float | None = None
+    """Mean of the next two."""
+    copy_pose: float | None = None
+    copy_background: float | None = None
+    num_faces: int = 0
+    """Faces found, also beyond those that are wanted."""
+    same: Sequence[float] = ()
+    """Cosines of located faces and their own references."""
+    cross: Sequence[float] = ()
+    """Cosines of located faces and the other references that are wanted."""
+
+
+def references(faces: Iterable[Record], scorers: MetricScorers) -> dict[str, Reference]:
+    """Every face of the pool as the scorers see it, by its key."""
+    return {
+        face.key: Reference(
+            identity=face.arrays["embedding"],
+            heldout=sole_identity(scorers.heldout.faces(face.arrays["reference"])),
+            clip=scorers.clip.pictures([face.arrays["reference"]])[0],
+            dino=scorers.dino.pictures([face.arrays["reference"]])[0],
+            landmarks=face.arrays["landmarks"],
+            background=background(face.arrays["reference"]),
+        )
+        for face in faces
+    }
+
+
+def sole_identity(found: Faces) -> Float[np.ndarray, " E"]:
+    """The embedding of the most certain face; zeros if there is none."""
+    return found.embeddings[0] if len(found.embeddings) else np.zeros(found.embeddings.shape[1], np.float32)
+
+
+def score(
+    picture: Picture, prompt: str, wanted: Sequence[str], people: Mapping[str, Reference], scorers: MetricScorers
+) -> Score:
+    """How well a picture follows its prompt and shows those wanted of all ``people``; their order does not matter."""
+    found, shown = scorers.faces.faces(picture), [people[name] for name in wanted]
+    similarity = np.stack([person.identity for person in shown]) @ found.embeddings.T
+    heldout = np.stack([person.heldout for person in shown]) @ scorers.heldout.faces(picture).embeddings.T
+    pairs = pairing(similarity)
+    crops = [scorers.crop(picture, found.boxes[face]) for face in pairs.values()]
+    whole_and_crops = scorers.clip.pictures([picture, *crops])
+    dino = scorers.dino.pictures(crops) if crops else []
+    paper = {
+        "clip_t": float(whole_and_crops[0] @ scorers.clip.texts([prompt])[0]),
+        "face_sim": identity_reward(similarity),
+        "dino_i": mean_or_zero([shown[i].dino @ seen for i, seen in zip(pairs, dino, strict=True)], len(wanted)),
+        "clip_i": mean_or_zero(
+            [shown[i].clip @ seen for i, seen in zip(pairs, whole_and_crops[1:], strict=True)], len(wanted)
+        ),
+        "hps": float(scorers.hps.scores([picture], [prompt])[0]),
+    }
+    poses, backgrounds = copies(
+        {wanted[i]: (face, crop) for (i, face), crop in zip(pairs.items(), crops, strict=True)}, found, people
+    )
+    same, cross = same_and_cross(similarity, pairs)
+    return Score(
+        **paper,
+        overall=mean_of([paper[metric] for metric in AVERAGED]),
+        face_sim_heldout=identity_reward(heldout),
+        detection_rate=len(pairs) / len(wanted),
+        swap_rate=mean_of(swapped(similarity, pairs)),
+        copy_paste=mean_of([*poses, *backgrounds]),
+        copy_pose=mean_of(poses),
+        copy_background=mean_of(backgrounds),
+        num_faces=len(found.boxes),
+        same=same,
+        cross=cross,
+    )
+
+
+def missing() -> Score:
+    """The score of a picture that is not there or cannot be read: 0 wherever a higher score is better."""
+    return Score(
+        clip_t=0, hps=0, clip_i=0, dino_i=0, overall=0, face_sim=0, face_sim_heldout=0, detection_rate=0
+    )  # fmt: skip
+
+
+def pairing(similarity: Float[np.ndarray, "R F"]) -> dict[int, int]:
+    """Which face stands for which reference, each at most once.
+
+    First the pairing behind Face-Sim, which has positive similarities only; then whoever is left over, most similar
+    first in total, so that a subject that was found but not recognised still has a crop to compare.
+    """
+    pairs = dict(match(similarity))
+    rows = [i for i in range(similarity.shape[0]) if i not in pairs]
+    columns = [j for j in range(similarity.shape[1]) if j not in pairs.values()]
+    left, right = linear_sum_assignment(-similarity[np.ix_(rows, columns)])
+    return pairs | {rows[i]: columns[j] for i, j in zip(left, right, strict=True)}
+
+
+def copies(
+    located: Mapping[str, tuple[int, Picture]], found: Faces, people: Mapping[str, Reference]
+) -> tuple[list[float | None], list[float | None]]:
+    """How much pose and background of each located person are those of the reference (see `mcpipe.bench.copying`).
+
+    ``located`` holds the number of the face that stands for a person and its crop, by the person's name.
+    """
+    poses, backgrounds = [], []
+    for name, (face, crop) in located.items():
+        held, behind = face_landmarks(found.landmarks[face], found.boxes[face]), background(crop)
+        pose = {other: pose_distance(held, person.landmarks) for other, person in people.items()}
+        scene = {other: background_distance(behind, person.background) for other, person in people.items()}
+        poses.append(copied(pose.pop(name), list(pose.values())))
+        backgrounds.append(copied(scene.pop(name), list(scene.values())))
+    return poses, backgrounds
+
+
+def mean_or_zero(cosines: Sequence[float], num_wanted: int) -> float:
+    """The mean over all subjects wanted, of which those without a cosine count 0."""
+    return float(sum(cosines)) / num_wanted
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """The mean of the values that there are; ``None`` if there are none."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def summary(keys: Sequence[str], scores: Sequence[Score], params: IntervalParams) -> dict[str, Interval]:
+    """The mean of every metric over prompts, with its interval; metrics that have a value for one or none are left out.
+
+    ``keys`` names the prompt of each picture. Several pictures of one prompt count as their mean, because they are not
+    independent.
+
+    Raises:
+        ValueError: there are fewer than two prompts.
+    """
+    if len(set(keys)) < 2:
+        raise ValueError(f"intervals need at least two prompts, got {len(set(keys))}")
+    means = {}
+    for metric in COLUMNS:
+        by_prompt: defaultdict[str, list[float | None]] = defaultdict(list)
+        for key, one in zip(keys, scores, strict=True):
+            by_prompt[key].append(as_row(one)[metric])
+        values = [mean for values in by_prompt.values() if (mean := mean_of(values)) is not None]
+        if len(values) > 1:
+            means[metric] = mean_interval(values, params)
+    return means
+
+
+def as_row(score: Score) -> dict[str, Any]:
+    """The scores by name."""
+    return asdict(score)

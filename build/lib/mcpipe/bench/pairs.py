@@ -1,0 +1,113 @@
+"""Who appears together: all unordered pairs of a face pool, split into a benchmark and prompts for the last stage.
+
+The paper (section 5.1) pairs 160 faces in C(160, 2) = 12,720 ways, draws 1,000 pairs for the benchmark and leaves
+11,720 to reinforcement learning. That split is over pairs, so nearly every face of the benchmark is also trained on.
+The split "identity" mends it: a few faces are held out, the benchmark pairs them with one another, and none of them
+is trained on. Either way the benchmark can be drawn at random, as in the paper, or evenly (see `mcpipe.bench.balance`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from mcpipe.bench.balance import Labels, balanced_faces, even_pairs
+from mcpipe.core.params import Params
+
+Pair = tuple[str, str]
+
+
+class SplitParams(Params):
+    """How pairs are divided between the benchmark and reinforcement learning."""
+
+    split: Literal["pair", "identity"]
+    """"pair" draws benchmark pairs among all pairs (paper); "identity" also keeps their faces out of training."""
+    draw: Literal["random", "even"]
+    """"random" (paper), or "even": every face, and thereby every attribute, as often as the pool has it; faces that are
+    held out have the attributes of the pool."""
+    num_bench: int = Field(ge=2)
+    """Pairs in the benchmark (paper: 1000)."""
+    num_rl: int = Field(ge=1)
+    """At most so many pairs for reinforcement learning (paper: all others, 11,720)."""
+    seed: int
+    """Seed of the draw."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pairs for the benchmark and for reinforcement learning, each in alphabetical order."""
+
+    bench: list[Pair]
+    rl: list[Pair]
+    reserve: list[Pair]
+    """What may stand in for pairs of the benchmark without a usable prompt, in this order; last come pairs that are
+    otherwise for reinforcement learning."""
+
+
+def all_pairs(faces: Sequence[str]) -> list[Pair]:
+    """Every unordered pair of distinct faces, in alphabetical order whatever the order of ``faces``."""
+    return list(combinations(sorted(set(faces)), 2))
+
+
+def pair_key(pair: Pair) -> str:
+    """The key under which a pair is stored."""
+    return "+".join(pair)
+
+
+def num_held_out(num_pairs: int) -> int:
+    """The fewest faces among which there are ``num_pairs`` pairs."""
+    num_faces = 2
+    while comb(num_faces, 2) < num_pairs:
+        num_faces += 1
+    return num_faces
+
+
+def split_pairs(faces: Sequence[str], params: SplitParams, labels: Labels) -> Split:
+    """Disjoint pairs for the benchmark and for reinforcement learning, drawn from a seed; ``labels`` may be empty.
+
+    Raises:
+        ValueError: there are too few faces for the benchmark, or none are left for reinforcement learning.
+    """
+    rng = np.random.default_rng(params.seed)
+    candidates, rest = _by_pair(faces) if params.split == "pair" else _by_identity(faces, params, labels, rng)
+    if len(candidates) < params.num_bench:
+        raise ValueError(
+            f"{len(set(faces))} usable faces make {len(candidates)} pairs, but the benchmark asks for "
+            f"{params.num_bench}; lower num_bench or add faces"
+        )
+    draw = even_pairs if params.draw == "even" else _drawn
+    bench = sorted(draw(candidates, params.num_bench, rng))
+    taken = set(bench)
+    rest = [pair for pair in rest if pair not in taken]
+    if not rest:
+        raise ValueError(
+            f"the benchmark takes all pairs of {len(set(faces))} usable faces and leaves none for reinforcement "
+            "learning; lower num_bench or add faces"
+        )
+    rl = sorted(_drawn(rest, min(params.num_rl, len(rest)), rng))
+    spare = [pair for pair in candidates if pair not in taken]
+    trained = set(rl)
+    return Split(bench, rl, sorted(_drawn(spare, len(spare), rng), key=lambda pair: pair in trained))
+
+
+def _by_pair(faces: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
+    pairs = all_pairs(faces)
+    return pairs, pairs
+
+
+def _by_identity(
+    faces: Sequence[str], params: SplitParams, labels: Labels, rng: np.random.Generator
+) -> tuple[list[Pair], list[Pair]]:
+    """Pairs of held-out faces and pairs of all others; pairs across the two are not used."""
+    names = sorted(set(faces))
+    known = labels if params.draw == "even" else {}
+    held_out = balanced_faces(names, known, min(num_held_out(params.num_bench), len(names)), rng)
+    return all_pairs(held_out), all_pairs([name for name in names if name not in held_out])
+
+
+def _drawn(pairs: list[Pair], number: int, rng: np.random.Generator) -> list[Pair]:
+    return [pairs[i] for i in rng.choice(len(pairs), size=number, replace=False)]

@@ -1,0 +1,109 @@
+"""Scores of pictures in public suites, whose subjects are mostly no people.
+
+As DreamBench wants it, the whole picture is compared with the reference of each subject, and the mean over subjects is
+taken; nothing is located. People count for Face-Sim besides, found and matched as in `mcpipe.bench.metrics`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from mcpipe.bench.copying import same_and_cross, swapped
+from mcpipe.bench.metrics import Score, mean_of, pairing
+from mcpipe.bench.suites import Subject, Task
+from mcpipe.models.protocols import FaceAnalyser, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
+from mcpipe.objectives.reward import identity_reward
+
+
+@dataclass(frozen=True)
+class Given:
+    """A subject's reference as the scorers see it; all of unit length."""
+
+    clip: Float[np.ndarray, " C"]
+    dino: Float[np.ndarray, " V"]
+    identity: Float[np.ndarray, " D"] | None
+    """Embedding of a person; zeros, which resemble nobody, if no face is detected; ``None`` for anything else."""
+    heldout: Float[np.ndarray, " E"] | None
+    """The same by the held-out recogniser."""
+
+
+@dataclass(frozen=True)
+class PublicScorers:
+    """The models that score a picture as a whole; recognisers only where a suite has people."""
+
+    clip: ImageTextEncoder
+    dino: ImageEncoder
+    hps: PreferenceScorer
+    faces: FaceAnalyser | None
+    heldout: FaceAnalyser | None
+
+
+def given(subject: Subject, picture: Picture, scorers: PublicScorers) -> Given:
+    """A reference as the scorers see it."""
+
+    def identity(analyser: FaceAnalyser | None) -> Float[np.ndarray, " D"] | None:
+        if analyser is None or not subject.is_person:
+            return None
+        found = analyser.faces(picture).embeddings
+        return found[0] if len(found) else np.zeros(found.shape[1], np.float32)
+
+    return Given(
+        scorers.clip.pictures([picture])[0],
+        scorers.dino.pictures([picture])[0],
+        identity(scorers.faces),
+        identity(scorers.heldout),
+    )
+
+
+def score_whole(picture: Picture, task: Task, known: Mapping[str, Given], scorers: PublicScorers) -> Score:
+    """A picture's scores; what needs a reference that is not among ``known`` (by path) stays ``None``."""
+    seen = scorers.clip.pictures([picture])[0]
+    clip_t = float(seen @ scorers.clip.texts([task.prompt])[0])
+    hps = float(scorers.hps.scores([picture], [task.prompt])[0])
+    shown = [known[subject.picture] for subject in task.subjects if subject.picture in known]
+    if len(shown) < len(task.subjects):
+        return Score(clip_t=clip_t, hps=hps, clip_i=None, dino_i=None, overall=None)
+    clip_i = float(np.mean([reference.clip @ seen for reference in shown]))
+    features = scorers.dino.pictures([picture])[0]
+    dino_i = float(np.mean([reference.dino @ features for reference in shown]))
+    whole = Score(clip_t, hps, clip_i, dino_i, float(np.mean([clip_t, hps, clip_i, dino_i])))
+    people = [reference.identity for reference in shown if reference.identity is not None]
+    heldout = [reference.heldout for reference in shown if reference.heldout is not None]
+    if scorers.faces is None or scorers.heldout is None or not people:
+        return whole
+    return _with_people(whole, picture, people, heldout, (scorers.faces, scorers.heldout))
+
+
+def missing_whole(task: Task, known: Mapping[str, Given]) -> Score:
+    """The score of a picture that is not there: 0 for every metric that it would have had."""
+    if any(subject.picture not in known for subject in task.subjects):
+        return Score(clip_t=0, hps=0, clip_i=None, dino_i=None, overall=None)
+    if not any(known[subject.picture].identity is not None for subject in task.subjects):
+        return Score(clip_t=0, hps=0, clip_i=0, dino_i=0, overall=0)
+    return Score(0, 0, 0, 0, 0, face_sim=0, face_sim_heldout=0, detection_rate=0)
+
+
+def _with_people(
+    whole: Score,
+    picture: Picture,
+    people: Sequence[Float[np.ndarray, " D"]],
+    heldout: Sequence[Float[np.ndarray, " E"]],
+    analysers: tuple[FaceAnalyser, FaceAnalyser],
+) -> Score:
+    """A score with what concerns the people of a picture."""
+    found = analysers[0].faces(picture)
+    similarity = np.stack(people) @ found.embeddings.T
+    pairs = pairing(similarity)
+    same, cross = same_and_cross(similarity, pairs)
+    return replace(
+        whole,
+        face_sim=identity_reward(similarity),
+        face_sim_heldout=identity_reward(np.stack(heldout) @ analysers[1].faces(picture).embeddings.T),
+        detection_rate=len(pairs) / len(people),
+        swap_rate=mean_of(swapped(similarity, pairs)),
+        num_faces=len(found.boxes),
+        same=same,
+        cross=cross,
+    )

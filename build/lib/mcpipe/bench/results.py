@@ -1,0 +1,21 @@
+"""The scores that ``evaluate`` and ``mcpipe score`` left in a folder of results."""
+
+from pathlib import Path
+
+from mcpipe.bench.tables import ArmScores, from_metrics
+from mcpipe.core.report import read_mapping
+
+
+def read_scores(folder: Path) -> ArmScores:
+    """The scores of an arm or of another system.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: they are damaged or older than this version.
+    """
+    file = folder / "metrics.json"
+    metrics = read_mapping(file)
+    try:
+        return from_metrics(folder.name, metrics)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error

@@ -1,0 +1,130 @@
+"""Public benchmarks from their published prompt files.
+
+- DreamBench, several subjects: 30 pairs of objects and animals, 25 prompts each, 750 in all, as published with UNO
+  (``dreambench_multiip.json``). The whole picture is compared with each subject's reference, nothing is located.
+- XVerseBench, several subjects (``XVerseBench_multi.json``): 210 prompts of two or three people, animals and objects.
+  Subjects are compared in the same way; people also count for Face-Sim.
+
+A prompt's key is its number in the file in four digits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who or what a picture should show."""
+
+    picture: str
+    """Path of the reference, relative to the suite's folder of pictures."""
+    words: str
+    """What the suite calls it."""
+    is_person: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """One prompt of a suite."""
+
+    key: str
+    prompt: str
+    subjects: tuple[Subject, ...]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _DreamBenchEntry(_Entry):
+    prompt: str = Field(min_length=1)
+    image_paths: list[str] = Field(min_length=1)
+
+
+class _Input(_Entry):
+    image_path: str = Field(min_length=1)
+    caption: str
+
+
+class _Modulation(_Entry):
+    type: Literal["adapter"]
+    src_inputs: list[_Input] = Field(min_length=1)
+    use_words: list[list[int | str]]
+    """Which words of the prompt mean which input: its number, the word in the prompt, the word in the caption, and the
+    how manyeth of several equal words it is."""
+
+
+class _XVerseEntry(_Entry):
+    index: int = Field(ge=0)
+    input_images: list[str]
+    position_delta: list[int]
+    prompt: str = Field(min_length=1)
+    modulation: list[_Modulation] = Field(min_length=1)
+
+
+E = TypeVar("E", bound=_Entry)
+
+
+def dreambench(content: str) -> list[Task]:
+    """The prompts of DreamBench in the format of UNO.
+
+    Raises:
+        ValueError: the text is no such file.
+    """
+    return [
+        Task(key_of(number), entry.prompt, tuple(Subject(path, _folder(path), False) for path in entry.image_paths))
+        for number, entry in enumerate(_entries(content, TypeAdapter(list[_DreamBenchEntry])))
+    ]
+
+
+def xversebench(content: str) -> list[Task]:
+    """The prompts of XVerseBench.
+
+    Raises:
+        ValueError: the text is no such file, or two prompts have one number.
+    """
+    tasks = [
+        Task(
+            key_of(entry.index),
+            entry.prompt,
+            tuple(
+                Subject(given.image_path, given.caption, _folder(given.image_path) == "human")
+                for modulation in entry.modulation
+                for given in modulation.src_inputs
+            ),
+        )
+        for entry in _entries(content, TypeAdapter(list[_XVerseEntry]))
+    ]
+    if len({task.key for task in tasks}) < len(tasks):
+        raise ValueError("two prompts have one index")
+    return tasks
+
+
+PUBLIC: dict[str, Callable[[str], list[Task]]] = {"dreambench": dreambench, "xversebench": xversebench}
+"""How the prompt file of each suite is read."""
+
+
+def key_of(number: int) -> str:
+    """The key of a prompt by its number in the file."""
+    return f"{number:04d}"
+
+
+def _folder(path: str) -> str:
+    """The folder in which a reference lies, which tells what it shows."""
+    return PurePosixPath(path).parent.name
+
+
+def _entries(content: str, kind: TypeAdapter[list[E]]) -> list[E]:
+    try:
+        entries = kind.validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ValueError(f"{where}: {first['msg']} ({error.error_count()} faults in all)") from error
+    if not entries:
+        raise ValueError("the list is empty")
+    return entries

@@ -1,0 +1,190 @@
+"""Scores of every arm as tables: for a terminal, and as cells for the report page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mcpipe.bench.intervals import Interval, IntervalParams, mean_change
+from mcpipe.core.records import JSON
+
+AVERAGED = ("clip_t", "face_sim", "dino_i", "clip_i", "hps")
+"""The columns of the paper's tables for people; "overall" is their plain mean, as in the paper's last column."""
+METRICS = (*AVERAGED, "overall", "detection_rate", "face_sim_heldout")
+"""Where higher is better and a missing subject counts 0."""
+FAULTS = ("swap_rate", "copy_paste")
+"""Where lower is better, of subjects that were found."""
+COLUMNS = METRICS + FAULTS
+LABELS = {
+    "clip_t": "CLIP-T",
+    "face_sim": "Face-Sim",
+    "dino_i": "DINO-I",
+    "clip_i": "CLIP-I",
+    "hps": "HPS",
+    "overall": "Overall",
+    "detection_rate": "Detected",
+    "face_sim_heldout": "Face-Sim*",
+    "swap_rate": "Swapped",
+    "copy_paste": "Copied",
+}
+HEADLINE = ("overall", "face_sim")
+"""What ``dvc exp show`` tells of every arm: few, so that experiments stand side by side on a terminal."""
+MEANINGS = {
+    "clip_t": "cosine of the picture and its prompt in CLIP space",
+    "face_sim": "cosine of each reference face and the face matched with it, each at most once; negative ones count 0",
+    "dino_i": "cosine of each reference and its located subject in DINO space",
+    "clip_i": "cosine of each reference and its located subject in CLIP space",
+    "hps": "HPS v2.1, a model of human preference; a cosine, without the customary factor of 100",
+    "overall": "plain mean of the five before",
+    "detection_rate": "share of the subjects for which a face was found",
+    "face_sim_heldout": "Face-Sim by a recogniser that no reward was computed with",
+    "swap_rate": "share of the faces found that resemble another wanted person more than their own; lower is better",
+    "copy_paste": "how much nearer pose and background of a face are to its own reference than to those of the pool: "
+    "1 a copy, 0 chance; lower is better",
+}
+POLICY = (
+    "A subject without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
+    "Higher is better, except for Swapped and Copied, which are rates over the faces found."
+)
+"""Stands beside every table, because other papers skip such pictures or compare the whole of them."""
+POLICY_WHOLE = (
+    "The whole picture is compared with each subject's reference, nothing is located; people also count for Face-Sim. "
+    "A person without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
+    "Overall is the mean of CLIP-T, DINO-I, CLIP-I and HPS."
+)
+"""Stands beside every score of a public suite."""
+PEOPLE = "mcpipe"
+"""The benchmark of the pipeline itself, in which every metric has a sense."""
+ALWAYS = ("clip_t", "hps")
+"""What every picture of every suite has."""
+
+
+@dataclass(frozen=True)
+class ArmScores:
+    """What one arm scored."""
+
+    name: str
+    means: Mapping[str, Interval]
+    """By metric; without those that the suite does not have."""
+    num_pictures: int
+    suite: str = PEOPLE
+    """The prompts that were answered; scores of different suites cannot be compared."""
+    num_missing: int = 0
+    """Pictures that were not there or could not be read, and count 0."""
+    footing: Mapping[str, JSON] = field(default_factory=dict)
+    """What was answered and by what it was judged, as digests and settings; empty in results of older versions."""
+
+
+def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
+    """The scores in a ``metrics.json``.
+
+    Raises:
+        ValueError: a number is missing or is none.
+    """
+    footing = metrics.get("footing", {})
+    if not isinstance(footing, dict):
+        raise ValueError(f"footing should be a mapping, not {footing!r}; evaluate or score it again")  # noqa: TRY004
+    suite = str(metrics.get("suite", PEOPLE))
+    wanted = [metric for metric in COLUMNS if metric in metrics]
+    try:
+        for metric in METRICS if suite == PEOPLE else ALWAYS:
+            metrics[metric]
+        means = {
+            metric: Interval(*(_number(metrics, f"{metric}{end}") for end in ("", "_low", "_high")))
+            for metric in wanted
+        }
+        num_pictures, num_missing = (int(_number(metrics, name)) for name in ("num_images", "num_missing"))
+        return ArmScores(name, means, num_pictures, suite, num_missing, footing)
+    except KeyError as error:
+        raise ValueError(f"metrics of {name} lack {error}; evaluate or score it again") from error
+
+
+def _number(metrics: Mapping[str, JSON], name: str) -> float:
+    value = metrics[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} should be a number, not {value!r}; evaluate or score it again")  # noqa: TRY004
+    return value
+
+
+def as_metrics(scores: ArmScores) -> dict[str, JSON]:
+    """The content of a ``metrics.json``: three numbers per metric, numbers of pictures, footing, suite if not ours."""
+    flat: dict[str, JSON] = {}
+    for metric, interval in scores.means.items():
+        flat |= {
+            metric: round(interval.value, 6),
+            f"{metric}_low": round(interval.low, 6),
+            f"{metric}_high": round(interval.high, 6),
+        }
+    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing, "footing": dict(scores.footing)}
+    return flat if scores.suite == PEOPLE else flat | {"suite": scores.suite}
+
+
+def as_headline(scores: ArmScores) -> dict[str, dict[str, float]]:
+    """The content of a ``headline.json``: a few means, under a name of each arm's own."""
+    means = {metric: round(scores.means[metric].value, 4) for metric in HEADLINE if metric in scores.means}
+    return {scores.name.removeprefix("train_"): means}
+
+
+def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
+    """The arms that stand on the same footing as the first of their suite, and a line for each that is left out.
+
+    Where a suite was answered by arms of the pipeline, these should come first.
+    """
+    first: dict[str, ArmScores] = {}
+    kept, lines = [], []
+    for arm in arms:
+        if not arm.footing:
+            reason = "it is older than this version and does not tell its prompts and judges"
+        else:
+            wanted = first.setdefault(arm.suite, arm)
+            names = sorted(arm.footing.keys() | wanted.footing.keys())
+            others = [name for name in names if arm.footing.get(name) != wanted.footing.get(name)]
+            reason = f"not the same {', '.join(others)} as {wanted.name}" if others else ""
+        if reason:
+            lines.append(f"{arm.name} is left out: {reason}; evaluate or score it again")
+        else:
+            kept.append(arm)
+    return kept, lines
+
+
+def text_table(arms: Sequence[ArmScores]) -> str:
+    """For each suite its policy, below one line per arm: every metric and half the width of its interval."""
+    lines = []
+    for suite in sorted({arm.suite for arm in arms}, key=lambda name: (name != PEOPLE, name)):
+        if suite != PEOPLE:
+            lines += ["", f"{suite}:"]
+        answered = [arm for arm in arms if arm.suite == suite]
+        width = max(len("arm"), *(len(arm.name) for arm in answered))
+        columns = [metric for metric in COLUMNS if any(metric in arm.means for arm in answered)]
+        lines.append(f"{'arm':<{width}}  images  missing" + "".join(f"{LABELS[metric]:>15}" for metric in columns))
+        for arm in answered:
+            cells = "".join(f"{_cell(arm.means.get(metric)):>15}" for metric in columns)
+            lines.append(f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}{cells}")
+        lines.append(POLICY if suite == PEOPLE else POLICY_WHOLE)
+    return "\n".join(lines)
+
+
+def changes(
+    arms: Sequence[str], rows: Mapping[str, Mapping[str, Mapping[str, float]]], params: IntervalParams
+) -> dict[str, dict[str, Interval]]:
+    """What each arm changed against the one before it, by arm and metric, on the pictures that both have.
+
+    ``rows`` holds the scores by arm, picture and metric. Every arm answers the same prompts from the same noise, so the
+    differences are paired and their intervals narrower than the arms' own.
+    """
+    changed = {}
+    for i, arm in enumerate(arms[1:]):
+        before, after = rows[arms[i]], rows[arm]
+        changed[arm] = {}
+        for metric in COLUMNS:
+            shared = [key for key in sorted(before.keys() & after.keys()) if _both(before[key], after[key], metric)]
+            if len(shared) > 1:
+                values = [before[key][metric] for key in shared], [after[key][metric] for key in shared]
+                changed[arm][metric] = mean_change(*values, params)
+    return changed
+
+
+def _both(before: Mapping[str, float | None], after: Mapping[str, float | None], metric: str) -> bool:
+    return before[metric] is not None and after[metric] is not None
+
+
+def _cell(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.value:.3f} +-{(interval.high - interval.low) / 2:.3f}"

@@ -1,0 +1,247 @@
+"""The command ``mcpipe``: what people want outside of ``dvc repro``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+FAULTS = (ValueError, OSError)
+"""What a person can mend: said in one line; anything else is a fault of ours and keeps its traceback."""
+PROBLEM, INTERRUPTED = 1, 130
+"""Exit statuses besides 0; argparse itself leaves with 2 when the command line is wrong."""
+
+CHANGE = "SECTION.KEY=VALUE"
+OWN_SUITE = "mcpipe"
+"""The same as `mcpipe.bench.tables.PEOPLE`, which cannot be imported without numerical libraries."""
+
+
+Fill = Callable[[argparse.ArgumentParser], None]
+"""Adds a verb's arguments."""
+Run = Callable[[argparse.Namespace], object]
+"""Runs a verb; returns what is printed. The modules of verbs are imported here and not before."""
+
+
+class Verb(argparse.ArgumentParser):
+    """A verb that asks for its arguments once it is used."""
+
+    fill: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def complete(self) -> None:
+        """Ask for the arguments that are not known yet."""
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            fill(self)
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  one of argparse's signatures
+        self, args: list[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse does it, with all arguments."""
+        self.complete()
+        return super().parse_known_args(args, namespace or argparse.Namespace())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    try:
+        options = parser().parse_args(arguments)
+        _prepare()
+        say(options.run(options))
+    except FAULTS as error:
+        say(f"error: {one_line(error)}", stderr=True)
+        return PROBLEM
+    except KeyboardInterrupt:
+        say("interrupted", stderr=True)
+        return INTERRUPTED
+    return 0
+
+
+def _prepare() -> None:
+    """Set the environment that libraries read when they are imported, which the verbs do."""
+    from mcpipe.core.offline import stay_offline
+    from mcpipe.core.threads import one_thread
+
+    stay_offline()
+    one_thread()
+
+
+def say(said: object, *, stderr: bool = False) -> None:
+    """Print a text or one of rich's tables; faults are red on a terminal."""
+    # Imported here, because the list of verbs should not wait for it.
+    from rich.console import Console
+
+    console = Console(stderr=stderr, soft_wrap=True, highlight=False)
+    try:
+        console.print(said, markup=False, style="red" if stderr else None)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains on its way out
+
+
+def one_line(error: BaseException) -> str:
+    """What is wrong, without line breaks and without an error number."""
+    if isinstance(error, OSError) and error.strerror:
+        return " ".join(f"{error.filename}: {error.strerror}".split()) if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: every verb with one line of help."""
+    command = argparse.ArgumentParser(prog="mcpipe", description=__doc__)
+    verbs = command.add_subparsers(required=True, metavar="VERB", parser_class=Verb)
+    for name, text, fill, run in VERBS:
+        verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        verb.fill = fill
+        verb.set_defaults(run=run)
+    return command
+
+
+def run_curate(options: argparse.Namespace) -> object:
+    """Run ``mcpipe curate``."""
+    from mcpipe.cli.curate import command
+
+    return command(options)
+
+
+def run_generate(options: argparse.Namespace) -> object:
+    """Run ``mcpipe generate``."""
+    from mcpipe.cli.generate import command
+
+    return command(options)
+
+
+def run_score(options: argparse.Namespace) -> object:
+    """Run ``mcpipe score``."""
+    from mcpipe.cli.score import command
+
+    return command(options)
+
+
+def run_doctor(options: argparse.Namespace) -> object:
+    """Run ``mcpipe doctor``."""
+    from mcpipe.cli.doctor.checks import command
+
+    return command(options)
+
+
+def run_world(options: argparse.Namespace) -> object:
+    """Run ``mcpipe world``."""
+    from mcpipe.cli.world import command
+
+    return command(options)
+
+
+def run_table(options: argparse.Namespace) -> object:
+    """Run ``mcpipe table``."""
+    from mcpipe.cli.table import command
+
+    return command(options)
+
+
+def run_picture(options: argparse.Namespace) -> object:
+    """Run ``mcpipe picture``."""
+    from mcpipe.cli.picture import command
+
+    return command(options)
+
+
+def run_completion(options: argparse.Namespace) -> object:
+    """Run ``mcpipe completion``."""
+    from mcpipe.cli.completion import command
+
+    return command(options)
+
+
+def curation_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``curate`` takes: a folder of clips, a folder for the outcome, changes of settings."""
+    verb.add_argument("clips", type=Path, metavar="DIR", help="folder of clips, searched recursively")
+    verb.add_argument("--out", type=Path, required=True, help="folder for samples, funnel.json and progress")
+    _changes(verb)
+
+
+def generation_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``generate`` takes: the people, a sentence, a seed, where to write, which adapter."""
+    verb.add_argument(
+        "--reference", dest="references", action="append", type=Path, required=True, metavar="FILE",
+        help="picture of one person's face; once per person",
+    )  # fmt: skip
+    verb.add_argument("--prompt", required=True, metavar="TEXT", help="what the picture shows, everybody included")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another picture (default: 0)")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write, such as a PNG")
+    verb.add_argument(
+        "--attention", type=Path, metavar="DIR", help="folder for pictures of where each reference looked"
+    )
+    verb.add_argument(
+        "--adapter", type=Path, default=Path("data/models/train_rl"), metavar="DIR",
+        help="folder of a trained adapter (default: data/models/train_rl)",
+    )  # fmt: skip
+    _changes(verb)
+
+
+def scoring_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``score`` takes: a suite, a folder of pictures, a name for the table."""
+    # Imported here, because the list of verbs should not wait for it.
+    from mcpipe.bench.suites import PUBLIC
+
+    verb.add_argument("--suite", choices=(OWN_SUITE, *PUBLIC), required=True, help="whose prompts the pictures answer")
+    verb.add_argument("--images", type=Path, metavar="DIR", help="pictures KEY.png or KEY_0.png, ...")
+    verb.add_argument("--name", help="of the system in the table")
+    verb.add_argument("--handout", type=Path, metavar="DIR", help="write mcpipe's prompts and faces there instead")
+    verb.add_argument("--out", type=Path, default=Path("data/results"), metavar="DIR", help="folder of all results")
+    verb.add_argument("--pairs", type=Path, default=Path("data/pairs"), metavar="DIR", help="the prompts of mcpipe")
+    verb.add_argument("--prompts", type=Path, metavar="FILE", help="the prompt file of a public suite")
+    verb.add_argument("--references", type=Path, metavar="DIR", help="the reference pictures of a public suite")
+    verb.add_argument("--conf", metavar="NAME", help="settings of conf/scale/NAME.yaml over params.yaml")
+    _changes(verb)
+
+
+def doctor_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``doctor`` takes: a configuration and the machine that it should fit."""
+    verb.add_argument("--conf", metavar="NAME", help="configuration of conf/scale over params.yaml, such as paper")
+    verb.add_argument("--gpu-gb", type=float, metavar="GB", help="memory of a GPU (default: that of this machine)")
+    verb.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs that share the work (default: 1)")
+    verb.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where outputs go (default: data)")
+    _changes(verb)
+
+
+def world_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``world`` takes: where to write, a seed."""
+    verb.add_argument("--preview", type=Path, required=True, metavar="FILE", help="picture to write, such as a PNG")
+    verb.add_argument("--seed", type=int, default=1, metavar="N", help="another seed shows other people (default: 1)")
+
+
+def table_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``table`` takes: a folder of results."""
+    verb.add_argument("results", type=Path, nargs="?", default=Path("data/results"), metavar="DIR")
+
+
+def picture_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``picture`` takes: where to write, where the run lies, how much of it."""
+    verb.add_argument("file", type=Path, metavar="FILE")
+    verb.add_argument("--data", type=Path, default=Path("data"), metavar="DIR")
+    verb.add_argument("--prompts", type=int, default=4, metavar="N")
+
+
+def completion_arguments(verb: argparse.ArgumentParser) -> None:
+    """What ``completion`` takes: a shell."""
+    verb.add_argument("shell", choices=("bash", "zsh"))
+
+
+def _changes(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("-S", dest="changes", action="append", default=[], metavar=CHANGE, help="change a setting")
+
+
+VERBS: tuple[tuple[str, str, Fill, Run], ...] = (
+    ("curate", "turn clips into training samples, or say why not", curation_arguments, run_curate),
+    ("generate", "draw a picture of given people", generation_arguments, run_generate),
+    ("score", "put any system's pictures into the benchmark table", scoring_arguments, run_score),
+    ("doctor", "check models, packages, memory and disk beforehand", doctor_arguments, run_doctor),
+    ("world", "draw the puppet world on one sheet", world_arguments, run_world),
+    ("table", "print the benchmark table of the last run", table_arguments, run_table),
+    ("picture", "draw the benchmark of the last run as one picture", picture_arguments, run_picture),
+    ("completion", "print a shell's completion of these verbs", completion_arguments, run_completion),
+)
+"""Name, one line of help, the function that adds the arguments, and the function that runs the verb."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

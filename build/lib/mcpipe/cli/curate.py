@@ -1,0 +1,244 @@
+"""Curation of any folder of clips, outside of the pipeline's own data: all data stages, then one row per file.
+
+``OUT`` receives what each stage writes, ``frames`` to ``samples``, and ``funnel.json``: for every file found whether it
+was accepted, where and why not, and the measurements behind that. What an interrupted run has finished is not repeated.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from mcpipe.cli.settings import SETTINGS, located, read_content, settings_file
+from mcpipe.core.offline import stay_offline
+from mcpipe.core.params import Params, check_params, section_content
+from mcpipe.core.records import JSON
+from mcpipe.core.report import read_report
+from mcpipe.core.shards import read_packed
+from mcpipe.curate.clips import ClipFile, file_names
+from mcpipe.curate.frames import FramesParams
+from mcpipe.curate.identity import IdentityParams
+from mcpipe.curate.samples import SamplesParams
+from mcpipe.curate.subjects import SubjectsParams
+from mcpipe.models.captioner import Qwen2_5VL
+from mcpipe.models.faces import InsightFaces
+from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
+from mcpipe.models.protocols import Captioner, FaceAnalyser
+from mcpipe.models.segmenter import ClipSegmenter, Sam2
+from mcpipe.steps.captions import CaptionsParams, CaptionsWork, write_captions
+from mcpipe.steps.frames import FramesWork, write_frames
+from mcpipe.steps.identity import IdentityWork, write_identity
+from mcpipe.steps.samples import SamplesWork, write_samples
+from mcpipe.steps.settings import SECTIONS
+from mcpipe.steps.subjects import SubjectsWork, write_subjects
+
+STAGES = ("frames", "subjects", "identity", "captions", "samples")
+SAMPLE_SCORES = ("split", "identities")
+"""What a row tells of a sample's description; the rest repeats earlier stages."""
+
+FUNNEL = "funnel.json"
+FILES = "files"
+"""The stage in which files drop out that are called like no video."""
+
+Row = dict[str, JSON]
+
+ACCEPTED: Row = {"accepted": True, "reason": None, "stage": None, "detail": ""}
+
+
+class Models(Params):
+    """Where the checkpoints of curation lie."""
+
+    pose: str
+    segmenter: str
+    faces: str
+    captioner: str
+
+
+class CurationSettings(Params):
+    """The sections of params.yaml that curation reads."""
+
+    models: Models
+    frames: FramesParams
+    subjects: SubjectsParams
+    identity: IdentityParams
+    captions: CaptionsParams
+    samples: SamplesParams
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """How checkpoints are loaded: functions that another process can import by their names."""
+
+    pose: Callable[[Path, float], ClipPoseDetector] = UltralyticsPose
+    segmenter: Callable[[Path], ClipSegmenter] = Sam2
+    faces: Callable[[Path, float, int], FaceAnalyser] = InsightFaces
+    captioner: Callable[[Path], Captioner] = Qwen2_5VL
+
+
+def command(options: argparse.Namespace, make: Adapters = Adapters()) -> Table:  # noqa: B008  frozen
+    """Curate as the command line says; returns the funnel to print.
+
+    Clips of unknown origin may hang or crash a decoder, so the work is done in processes that can be killed, unless
+    the environment says otherwise.
+    """
+    stay_offline()
+    os.environ.setdefault("MCPIPE_ENGINE", "pool")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "INFO"))
+    return table(curate(options.clips, options.out, read_settings(settings_file(), options.changes), make), options.out)
+
+
+def read_settings(file: Path, changes: Sequence[str]) -> CurationSettings:
+    """The settings of a file with changes ``section.key=value``.
+
+    Checkpoints that the file names are looked for beside it, those that a change names in the current folder.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a change names no setting of curation, or a setting is missing or out of range.
+    """
+    for change in changes:
+        if change.partition("=")[0].partition(".")[0] not in CurationSettings.model_fields:
+            known = ", ".join(CurationSettings.model_fields)
+            raise ValueError(f"-S {change}: should be SECTION.KEY=VALUE, a setting of {SETTINGS} in one of {known}")
+    content = read_content(file, None, [_from_here(change) for change in changes])
+    models = {name: str(path) for name, path in located(content, file.parent).items() if name in Models.model_fields}
+    sections: dict[str, object] = {name: section_content(content, name, SECTIONS[name]) for name in STAGES}
+    return check_params(sections | {"models": models}, CurationSettings)
+
+
+def _from_here(change: str) -> str:
+    """A change whose checkpoint, if it names one, is an absolute path."""
+    name, sign, text = change.partition("=")
+    return f"{name}={json.dumps(str(Path(text).absolute()))}" if sign and name.startswith("models.") else change
+
+
+def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = Adapters()) -> list[Row]:  # noqa: B008  frozen
+    """Run the data stages on a folder of clips; writes and returns the funnel, one row per file.
+
+    Raises:
+        FileNotFoundError: the folder of clips or a checkpoint is missing, or the folder holds no file.
+        ValueError: a checkpoint is damaged, or ``out`` holds what is not curation's or all of the clips.
+
+    """
+    if not clips.is_dir():
+        raise FileNotFoundError(f"no folder of clips {clips}")
+    check_out(out)
+    models = {name: Path(path) for name, path in settings.models.model_dump().items()}
+    for name, path in models.items():
+        if not path.exists():
+            raise FileNotFoundError(f"no checkpoint {path}; set models.{name}")
+    files = clip_files(clips, out)
+    frames, subjects, identity, captions, samples = (out / stage for stage in STAGES)
+    write_frames(FramesWork(settings.frames), [file for file in files if file.is_clip()], frames)
+    people = SubjectsWork(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
+    write_subjects(people, frames, subjects)
+    write_identity(IdentityWork(models["faces"], settings.identity, make.faces), frames, subjects, identity)
+    sentences = CaptionsWork(models["captioner"], settings.captions, make.captioner)
+    write_captions(sentences, frames, subjects, identity, captions)
+    write_samples(SamplesWork(settings.samples), (frames, subjects, identity, captions), samples)
+    rows = funnel(files, out)
+    unfinished = out / ".funnel.unfinished"
+    unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(out / FUNNEL)
+    return rows
+
+
+def check_out(out: Path) -> None:
+    """Make sure that nothing is replaced but what an earlier run wrote.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    places = {out / stage: _is_free(out / stage) or _is_output(out / stage, stage) for stage in STAGES}
+    places[out / FUNNEL] = not (out / FUNNEL).exists() or _is_funnel(out / FUNNEL)
+    for place, replaceable in places.items():
+        if not replaceable:
+            raise ValueError(f"{place} was not written by mcpipe curate, which would replace it; choose another --out")
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _is_output(folder: Path, stage: str) -> bool:
+    """Whether a stage wrote the folder."""
+    # A run that is killed while it replaces the folder leaves a rest of the old one, and the new one beside it.
+    for place in (folder, folder.with_name(f".{folder.name}.unfinished")):
+        try:
+            if read_report(place)["stage"] == stage:
+                return True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False
+
+
+def _is_funnel(file: Path) -> bool:
+    """Whether a file lists what became of clips."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= ACCEPTED.keys() for row in rows)
+
+
+def clip_files(clips: Path, out: Path) -> list[ClipFile]:
+    """Every file of a folder but what lies in ``out``.
+
+    Raises:
+        FileNotFoundError: the folder is empty.
+        ValueError: ``out`` lies over it.
+    """
+    found = [ClipFile(clips, name) for name in file_names(clips)]
+    if not found:
+        raise FileNotFoundError(f"no file in {clips}")
+    files = [file for file in found if not file.file.absolute().is_relative_to(out.absolute())]
+    if not files:
+        raise ValueError(f"--out {out} lies over the clips in {clips}; choose a folder that holds none of them")
+    return files
+
+
+def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:
+    """What became of every file, from the outputs of all stages."""
+    fates: dict[str, Row] = {}
+    scores: dict[str, Row] = {}
+    for stage in STAGES:
+        for packed in read_packed(out / stage):
+            told = {name: value for name, value in packed.meta.items() if stage != "samples" or name in SAMPLE_SCORES}
+            scores.setdefault(packed.key, {}).update(told)
+        rejections = read_report(out / stage)["rejections"]
+        for rejection in rejections if isinstance(rejections, list) else []:
+            match rejection:
+                case {"key": str(key), "reason": reason, "detail": detail, **others}:
+                    fates[key] = {"accepted": False, "reason": reason, "stage": stage, "detail": detail}
+                    scores.setdefault(key, {}).update(*others.values())
+    rows = []
+    for file in files:
+        fate = fates.get(file.key, ACCEPTED)
+        if not file.is_clip():
+            reason = "not_a_video" if file.file.is_file() else "not_a_file"
+            fate = {"accepted": False, "reason": reason, "stage": FILES, "detail": file.file.suffix}
+        told = {name: value for name, value in scores.get(file.key, {}).items() if name != "clip"}
+        rows.append({"clip": file.title, **fate, "scores": told})
+    return rows
+
+
+def table(rows: Sequence[Row], out: Path) -> Table:
+    """The funnel for people."""
+    shown = Table(
+        "stage", "seen", "kept", "dropped", title=f"{out}: {sum(bool(row['accepted']) for row in rows)} samples"
+    )
+    seen = len(rows)
+    for stage in (FILES, *STAGES):
+        reasons = Counter(str(row["reason"]) for row in rows if row["stage"] == stage)
+        told = ", ".join(f"{reason} {number}" for reason, number in sorted(reasons.items()))
+        shown.add_row(stage, str(seen), str(seen - reasons.total()), told)
+        seen -= reasons.total()
+    return shown

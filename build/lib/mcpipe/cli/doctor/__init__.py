@@ -1,0 +1,1 @@
+"""Checks of models, packages, memory and disk before anything runs."""

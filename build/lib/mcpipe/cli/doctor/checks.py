@@ -1,0 +1,167 @@
+"""Whether everything that a run needs is there and fits, before anything runs: what ``mcpipe doctor`` does.
+
+Nothing is loaded: checkpoints are judged by their headers, the network is built without weights.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from mcpipe.cli.doctor.checkpoints import digest, inspect_model
+from mcpipe.cli.doctor.memory import Hardware, capacity
+from mcpipe.cli.settings import Content, located, read_content, section, settings_file
+from mcpipe.core.params import params_of
+from mcpipe.steps.settings import SECTIONS
+
+Verdict = Literal["ok", "note", "problem"]
+COLOURS: dict[Verdict, str] = {"ok": "green", "note": "yellow", "problem": "red"}
+EMBEDDED = "data/world/"
+"""What the stage `world` renders is not there before the first run."""
+PACKAGES = (
+    "accelerate", "av", "diffusers", "dvc", "insightface", "numpy", "onnxruntime", "open-clip-torch",
+    "opencv-python-headless", "peft", "pyarrow", "safetensors", "sam2", "torch", "torchvision", "transformers",
+    "ultralytics",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    about: str
+    verdict: Verdict
+    told: str
+
+
+def command(options: argparse.Namespace) -> str:
+    """Print what was looked at; returns a closing line.
+
+    Raises:
+        FileNotFoundError: there are no settings, or no such configuration.
+        ValueError: there is a problem; the message says how many and the first.
+    """
+    file = settings_file()
+    content = read_content(file, options.conf, options.changes)
+    machine = Hardware(options.gpus, options.gpu_gb, options.data)
+    rows = [*settings_rows(content), *source_rows(content, file.parent), *model_rows(content, file.parent)]
+    rows += package_rows(file.parent / "requirements.lock")
+    problems = [row for row in rows if row.verdict == "problem"]
+    tables = [table(rows, options.conf or file.name)]
+    if not any(row.about.startswith("settings") for row in problems):
+        shown, more = fitting(content, file.parent, machine)
+        tables += shown
+        problems += more
+    for shown in tables:
+        Console(soft_wrap=True, highlight=False).print(shown)
+    if problems:
+        first = f"{problems[0].about}: {problems[0].told}"
+        raise ValueError(f"{len(problems)} problem{'s' * (len(problems) > 1)}, first {first}")
+    return "everything is there and fits"
+
+
+def fitting(content: Content, root: Path, machine: Hardware) -> tuple[list[Table], list[Finding]]:
+    """Tables of what a run needs, and what does not fit; nothing to show if that cannot be told."""
+    try:
+        told = capacity(content, located(content, root)["generator"], machine)
+    except (ValueError, OSError) as error:
+        return [], [Finding("capacity", "problem", " ".join(str(error).split()))]
+    return told.tables, [Finding("capacity", "problem", fault) for fault in told.problems]
+
+
+def settings_rows(content: Content) -> Iterator[Finding]:
+    """Whether every stage would accept its settings."""
+    faults = []
+    for name, model in SECTIONS.items():
+        try:
+            params_of(content, name, model)
+        except ValueError as error:
+            faults.append(str(error))
+    yield from (Finding("settings", "problem", fault) for fault in faults)
+    if not faults:
+        yield Finding("settings", "ok", f"accepted by all {len(SECTIONS)} stages")
+
+
+def source_rows(content: Content, root: Path) -> Iterator[Finding]:
+    """Whether the raw material is there."""
+    for name, path in section(content, "source").items():
+        folder = root / str(path)
+        if folder.is_dir() and any(folder.iterdir()):
+            yield Finding(
+                f"source.{name}", "ok", f"{path}: {sum(1 for file in folder.rglob('*') if file.is_file())} files"
+            )
+        elif str(path).startswith(EMBEDDED):
+            yield Finding(f"source.{name}", "note", f"{path}: not there yet; the stage world renders it")
+        else:
+            yield Finding(f"source.{name}", "problem", f"no folder {folder}, or it is empty; set source.{name}")
+
+
+def model_rows(content: Content, root: Path) -> Iterator[Finding]:
+    """Whether every checkpoint is there, whole, of the right kind, and the one that was used last."""
+    known = recorded_digests(root / "dvc.lock")
+    models = section(content, "models")
+    for name, path in located(content, root).items():
+        try:
+            told = inspect_model(name, path)
+        except (ValueError, OSError) as error:
+            yield Finding(f"models.{name}", "problem", " ".join(str(error).split()))
+            continue
+        before = known.get(str(models[name]))
+        if before is None:
+            yield Finding(f"models.{name}", "ok", f"{told}; hash unknown")
+        elif digest(path) == before:
+            yield Finding(f"models.{name}", "ok", f"{told}; hash as in dvc.lock")
+        else:
+            yield Finding(f"models.{name}", "note", f"{told}; not the one of dvc.lock, so what needs it runs again")
+
+
+def recorded_digests(lock: Path) -> dict[str, str]:
+    """The hashes that DVC recorded of all dependencies in the last run, by their paths; none if there was no run."""
+    if not lock.is_file():
+        return {}
+    stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]  # noqa: S506  both are safe
+    return {dep["path"]: dep["md5"] for stage in stages.values() for dep in stage.get("deps", ()) if "md5" in dep}
+
+
+def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Iterator[Finding]:
+    """Whether the packages that decide results are those of the lock file."""
+    pins = locked(lock)
+    others, missing = [], []
+    for name in PACKAGES:
+        try:
+            found = installed(name).split("+")[0]
+        except PackageNotFoundError:
+            missing.append(name)
+            continue
+        if found not in pins.get(name, {found}):
+            others.append(f"{name} {found} instead of {' or '.join(sorted(pins[name]))}")
+    if missing:
+        yield Finding("packages", "problem", f"not installed: {', '.join(missing)}; run `make setup`")
+    if others:
+        yield Finding("packages", "note", f"other versions than in {lock.name}: {', '.join(others)}")
+    if not missing and not others:
+        yield Finding("packages", "ok", f"{len(PACKAGES)} as in {lock.name}" if pins else f"{len(PACKAGES)} installed")
+
+
+def locked(lock: Path) -> dict[str, set[str]]:
+    """The versions that a lock file names, by package; none if there is no such file."""
+    pins: dict[str, set[str]] = {}
+    if lock.is_file():
+        for name, pin in re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE):
+            pins.setdefault(name.lower().replace("_", "-"), set()).add(pin)
+    return pins
+
+
+def table(rows: list[Finding], title: str) -> Table:
+    """What was looked at, for people."""
+    shown = Table("", "", "", title=title, show_header=False, title_justify="left")
+    for row in rows:
+        shown.add_row(row.about, f"[{COLOURS[row.verdict]}]{row.verdict}[/]", row.told.replace("[", r"\["))
+    return shown

@@ -1,0 +1,36 @@
+"""The benchmark for somebody else's system: prompts as a table, faces as pictures."""
+
+import csv
+from pathlib import Path
+
+from PIL import Image
+
+from mcpipe.core.shards import read_shards, whole_folder
+
+TABLE = "prompts.csv"
+
+
+def write_handout(pairs: Path, out: Path) -> str:
+    """Write ``prompts.csv`` and the faces it names to a new folder; returns what was written.
+
+    A line of the table holds the key after which a picture is to be called, the prompt, and the files of the people
+    to be shown, separated by spaces.
+
+    Raises:
+        FileNotFoundError: the stage ``pairs`` has not run.
+        ValueError: the folder exists.
+    """
+    if out.exists():
+        raise ValueError(f"{out} exists; name a new folder")
+    prompts = list(read_shards(pairs / "bench"))
+    with whole_folder(out) as folder:
+        (folder / "faces").mkdir()
+        for face in read_shards(pairs / "faces"):
+            Image.fromarray(face.arrays["reference"]).save(folder / "faces" / f"{face.key}.png")
+        with (folder / TABLE).open("w", encoding="utf-8", newline="") as lines:
+            table = csv.writer(lines, lineterminator="\n")
+            table.writerow(("key", "prompt", "faces"))
+            for prompt in prompts:
+                files = " ".join(f"faces/{face}.png" for face in prompt.texts("faces"))
+                table.writerow((prompt.key, prompt.text("prompt"), files))
+    return f"{out / TABLE}: {len(prompts)} prompts; answer each with a picture called KEY.png"

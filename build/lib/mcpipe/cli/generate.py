@@ -1,0 +1,159 @@
+"""One picture of given people, outside of the pipeline: what ``mcpipe generate`` does.
+
+References are cut as the stage `pairs` cuts the benchmark's; the picture is drawn as the stage `generate` draws those.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+
+from mcpipe.cli.outputs import check_picture_file, write_pictures
+from mcpipe.cli.settings import located, read_content, section, settings_file
+from mcpipe.core.params import Params, check_params, section_content
+from mcpipe.core.records import Rejection
+from mcpipe.flux.adapters import read_spec
+from mcpipe.flux.sampler import SampleParams
+from mcpipe.models.faces import InsightFaces
+from mcpipe.models.protocols import FaceAnalyser
+from mcpipe.pipelines import MultiCrafterOutput, MultiCrafterPipeline
+from mcpipe.report.images import heat_overlay
+from mcpipe.steps.generate import GenerateParams
+from mcpipe.steps.pairs import PairsParams, face_of
+from mcpipe.steps.settings import SECTIONS
+
+SEEDS = range(-(2**63), 2**64)
+"""What torch takes."""
+
+
+class NumPeople(Params):
+    """The part of the section ``subjects`` that says how many people a training picture shows."""
+
+    num_people: int = Field(ge=1)
+
+
+class GenerationSettings(Params):
+    """What drawing one picture reads of params.yaml."""
+
+    generate: GenerateParams
+    pairs: PairsParams
+    subjects: NumPeople
+
+
+def command(options: argparse.Namespace) -> str:
+    """Draw the picture that the command line asks for; returns what was written.
+
+    Raises:
+        FileNotFoundError: a reference, the generator, the adapter or the face pack is missing.
+        ValueError: there are too many references, one of them shows no face or several, the adapter is damaged or
+            belongs to another generator, or the seed or a setting is none.
+        OSError: the pictures cannot be written.
+    """
+    file = settings_file()
+    content = read_content(file, None, options.changes)
+    people = section(content, "subjects")["num_people"]
+    sections = {name: section_content(content, name, SECTIONS[name]) for name in ("generate", "pairs")}
+    settings = check_params({**sections, "subjects": {"num_people": people}}, GenerationSettings)
+    models = located(content, file.parent)
+    check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
+    files = picture_files(options.out, options.attention, len(options.references))
+    for picture in files:
+        check_picture_file(picture)
+    size = read_spec(options.adapter).reference_size
+    finder = InsightFaces(models["faces"], settings.pairs.min_face_score, settings.pairs.detection_size)
+    references = [reference(picture, finder, settings.pairs, size) for picture in options.references]
+    pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter)
+    watch = options.attention is not None
+    drawn = draw(pipeline, options.prompt, references, options.seed, settings.generate.sample, watch=watch)
+    return "\n".join(write(drawn, files))
+
+
+def check_request(prompt: str, references: Sequence[Path], seed: int, most: int) -> None:
+    """Find the faults that can be seen before anything is loaded.
+
+    Raises:
+        FileNotFoundError: a reference is missing.
+        ValueError: the prompt is empty, the seed is out of range, or training never saw so many people.
+    """
+    if seed not in SEEDS:
+        raise ValueError(f"a seed should be from {SEEDS[0]} to {SEEDS[-1]}, not {seed}")
+    if not prompt.strip():
+        raise ValueError("the prompt is empty; describe the picture and everybody in it")
+    if len(references) > most:
+        raise ValueError(
+            f"{len(references)} references, but the adapter was trained on pictures of {most} people "
+            f"(subjects.num_people); give at most {most}, or say -S subjects.num_people={len(references)}"
+        )
+    for file in references:
+        if not file.is_file():
+            raise FileNotFoundError(f"no reference picture {file}")
+
+
+def reference(file: Path, finder: FaceAnalyser, params: PairsParams, size: int) -> np.ndarray:
+    """The one face of a picture, cut as references of training samples are: uint8 RGB, ``size`` pixels on a side.
+
+    Raises:
+        ValueError: the file is no picture, or shows no face or several.
+    """
+    found = face_of(file, {}, finder, params.model_copy(update={"reference_size": size}))
+    if isinstance(found, Rejection):
+        reason = found.reason.replace("_", " ")
+        raise ValueError(  # noqa: TRY004  not a type that a caller passed
+            f"reference {file}: {reason} ({found.detail}); give a picture of exactly one face"
+        )
+    return found.arrays["reference"]
+
+
+def draw(
+    pipeline: MultiCrafterPipeline,
+    prompt: str,
+    references: list[np.ndarray],
+    seed: int,
+    params: SampleParams,
+    *,
+    watch: bool,
+) -> MultiCrafterOutput:
+    """One picture, the same for the same seed; with attention maps if ``watch``."""
+    return pipeline(
+        prompt,
+        references,
+        num_inference_steps=params.num_steps,
+        guidance_scale=params.guidance,
+        shift=params.shift,
+        generator=torch.Generator().manual_seed(seed),
+        output_attention=watch,
+    )
+
+
+def picture_files(out: Path, attention: Path | None, num_references: int) -> list[Path]:
+    """Where the picture goes and, if a folder is named for them, its attention maps, in the order of references.
+
+    Raises:
+        ValueError: the picture would be replaced by a map.
+    """
+    if attention is None:
+        return [out]
+    maps = [attention / f"reference_{number}.png" for number in range(1, num_references + 1)]
+    if out.absolute() in [file.absolute() for file in maps]:
+        raise ValueError(f"{out} is where an attention map goes; choose another --out or --attention")
+    return [out, *maps]
+
+
+def write(drawn: MultiCrafterOutput, files: Sequence[Path]) -> list[str]:
+    """Write the picture and the attention maps that were drawn with it; returns a line for each file.
+
+    Raises:
+        OSError: one cannot be written; then none is.
+    """
+    assert isinstance(drawn.images, list), "pictures were asked for"
+    picture = drawn.images[0]
+    maps = [] if drawn.attention is None else drawn.attention[0].float().cpu().numpy()
+    overlays = [Image.fromarray(heat_overlay(np.asarray(picture), heat, subject)) for subject, heat in enumerate(maps)]
+    write_pictures(dict(zip(files, [picture, *overlays], strict=True)))
+    return [f"{files[0]}: {picture.width} x {picture.height} pixels"] + [
+        f"{file}: where reference {number} looked, averaged over all steps" for number, file in enumerate(files[1:], 1)
+    ]

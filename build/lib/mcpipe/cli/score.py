@@ -1,0 +1,270 @@
+"""Scores of any system's pictures for a suite of prompts, by the scorers and with the files of the stage ``evaluate``.
+
+``DIR`` holds one picture per prompt, called after the prompt's key (``KEY.png``), or several (``KEY_0.png``,
+``KEY_1.png``), whose mean then counts. ``OUT/NAME`` receives ``metrics.json``, ``rows.parquet`` and ``report.json``, so
+that the pictures stand in the same table as the arms of the pipeline. A prompt without a readable picture is named,
+counted, and scored 0 wherever higher is better; files that answer no prompt are named and not scored, and a folder in
+which none does is refused.
+"""
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mcpipe.bench.metrics import Score, missing, references, score
+from mcpipe.bench.public_metrics import Given, PublicScorers, given, missing_whole, score_whole
+from mcpipe.bench.suites import PUBLIC, Subject, Task
+from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_WHOLE, text_table
+from mcpipe.cli.export import write_handout
+from mcpipe.cli.settings import located, read_content, settings_file
+from mcpipe.core.offline import stay_offline
+from mcpipe.core.params import params_of
+from mcpipe.core.progress import track
+from mcpipe.core.records import JSON
+from mcpipe.core.report import Report, read_report
+from mcpipe.core.shards import read_shards
+from mcpipe.models.faces import InsightFaces
+from mcpipe.models.images import read_picture
+from mcpipe.models.protocols import Picture
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.dino import Dino
+from mcpipe.models.scorers.hps import HpsV2_1
+from mcpipe.steps.evaluate import (
+    MODELS,
+    PACKAGES,
+    SCORED,
+    EvaluateParams,
+    ScoredImage,
+    facts,
+    footing_of,
+    load_scorers,
+    people_footing,
+    write_results,
+)
+
+STAGE = "score"
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+NUM_NAMED = 10
+"""Missing pictures that are named on the terminal; the report names all."""
+
+Answer = Callable[[Picture | None], Score]
+"""Scores a prompt's picture, or its absence."""
+Tasks = tuple[dict[str, tuple[str, Answer]], dict[str, JSON]]
+"""Prompts by key, each with how its picture is scored; and what they are judged on and by."""
+
+
+def command(options: argparse.Namespace) -> str:
+    """Score a folder as the command line says; returns the table to print.
+
+    Raises:
+        FileNotFoundError: a folder, a prompt file or a checkpoint is missing.
+        ValueError: the name is that of an arm or no name, a setting is wrong, or a file is damaged.
+    """
+    if options.handout:
+        if options.suite != PEOPLE:
+            raise ValueError(f"--handout is for --suite {PEOPLE}; the prompts of {options.suite} are published")
+        return write_handout(options.pairs, options.handout)
+    if not options.images or not options.name:
+        raise ValueError("score takes --images DIR and --name NAME")
+    stay_offline()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # A line for every picture that is missing would hide what is said at the end.
+    logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "WARNING"))
+    check_name(options.out, options.name)
+    file = settings_file()
+    content = read_content(file, options.conf, options.changes)
+    params = params_of(content, "evaluate", EvaluateParams, f"{file}: ")
+    models = located(content, file.parent)
+    lacking = [name for name in MODELS if name not in models]
+    if lacking:
+        raise ValueError(f"{file} lacks models.{lacking[0]}")
+    report = Report(STAGE, PACKAGES)
+    if options.suite == PEOPLE:
+        tasks, footing = people_tasks(options.pairs, models, params, report)
+    else:
+        tasks, footing = public_tasks(options, models, params, report)
+    judged = list(judge(tasks, options.images, report))
+    scores = write_results(options.out / options.name, judged, report, params.interval, footing)
+    return "\n".join([text_table([scores]), *told(report), f"written to {options.out / options.name}"])
+
+
+def check_name(out: Path, name: str) -> None:
+    """Make sure that a system's results overwrite nothing but its own.
+
+    Raises:
+        ValueError: they would, nothing tells, or the name is no folder's name.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"--name {name!r}: should be of letters, digits, dots, dashes and underscores")
+    folder = out / name
+    if not folder.exists():
+        return
+    try:
+        stage = read_report(folder)["stage"]
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{error}; or remove {folder}, or choose another --name") from error
+    if stage != STAGE:
+        raise ValueError(f"{folder} is an arm of the pipeline; choose another --name")
+
+
+def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
+    """The prompts of the pipeline's own benchmark."""
+    pool = list(read_shards(pairs / "faces"))
+    models = {name: models[name] for name in MODELS}
+    scorers = load_scorers(*models.values(), pool=pool, params=params)
+    people = references(pool, scorers)
+    report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
+
+    def answer(prompt: str, wanted: list[str]) -> Answer:
+        return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, scorers)
+
+    prompts = list(read_shards(pairs / "bench"))
+    tasks = {
+        record.key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces"))) for record in prompts
+    }
+    return tasks, people_footing(prompts, pool, models, params)
+
+
+def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
+    """The prompts of a public suite.
+
+    Raises:
+        FileNotFoundError: the prompt file is missing.
+        ValueError: it is damaged or was not named.
+    """
+    if options.prompts is None:
+        raise ValueError(f"--suite {options.suite} needs its published prompt file: --prompts FILE")
+    try:
+        tasks = PUBLIC[options.suite](options.prompts.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{options.prompts} is no prompt file of {options.suite}: {error}") from error
+    subjects = {subject.picture: subject for task in tasks for subject in task.subjects}
+    faces, heldout = (
+        [InsightFaces(models[name], params.min_face_score, params.detection_size) for name in MODELS[:2]]
+        if any(subject.is_person for subject in subjects.values())
+        else [None, None]
+    )
+    scorers = PublicScorers(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
+    known = known_references(subjects, options.references, scorers)
+    names = [analyser and analyser.name for analyser in (faces, heldout)]
+    unknown: list[JSON] = [*sorted(subjects.keys() - known.keys())]
+    report.facts = {
+        **facts(params, options.suite, POLICY_WHOLE, *names, people={}),
+        "references": len(known),
+        "references_missing": unknown,
+    }
+
+    def answer(task: Task) -> Answer:
+        return lambda seen: missing_whole(task, known) if seen is None else score_whole(seen, task, known, scorers)
+
+    asked = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
+    used = [name for name in MODELS if faces or name not in MODELS[:2]]
+    files = {path: options.references / path for path in known}
+    footing = footing_of(asked, files, {name: models[name] for name in used}, params)
+    return {task.key: (task.prompt, answer(task)) for task in tasks}, footing
+
+
+def known_references(subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers) -> dict[str, Given]:
+    """The references that the user has, by their path in the suite.
+
+    Raises:
+        FileNotFoundError: the folder that should hold them is missing.
+        ValueError: a reference is damaged.
+    """
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of references {folder}")
+    files = {path: folder / path for path in subjects if (folder / path).is_file()}
+    return {path: given(subjects[path], read_picture(file), scorers) for path, file in files.items()}
+
+
+def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[ScoredImage]:
+    """Score every picture of every prompt; what is missing or cannot be read counts 0 and is named.
+
+    Raises:
+        FileNotFoundError: there is no folder of pictures.
+        ValueError: no file answers a prompt, or one may answer either of two.
+    """
+    files, unknown = files_by_prompt(images, set(tasks))
+    if not files:
+        example = f"{min(tasks)}.png" if tasks else "KEY.png"
+        raise ValueError(
+            f"no file in {images} answers a prompt; a picture is called after the prompt's key, such as {example}, "
+            f"with one of the endings {' '.join(SUFFIXES)}"
+        )
+    unlisted: list[JSON] = [file.name for file in unknown]
+    report.facts["files_without_prompt"] = unlisted
+    judged = []
+    for key, (prompt, answer) in track(tasks.items(), len(tasks), f"score {images.name}"):
+        if key not in files:
+            report.drop(key, "missing", f"no {key} with one of the endings {' '.join(SUFFIXES)}")
+            judged.append(ScoredImage(key, prompt, "", "missing", answer(None)))
+        for file in files.get(key, []):
+            try:
+                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_picture(file))))
+                report.keep(file.name)
+            except ValueError as error:
+                report.drop(file.name, "unreadable", str(error))
+                judged.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None)))
+    return judged
+
+
+def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
+    """The pictures of every prompt, and the files that answer none, whatever their ending.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: a file may be the only picture of one prompt or one of several of another.
+    """
+    if not images.is_dir():
+        raise FileNotFoundError(f"no folder of pictures {images}")
+    files: dict[str, list[Path]] = {}
+    unknown = []
+    for file in sorted(file for file in images.iterdir() if not file.is_dir()):
+        key = next((key for key in (file.stem, _without_number(file.stem)) if key in keys), None)
+        if key is None or file.suffix.lower() not in SUFFIXES:
+            unknown.append(file)
+        else:
+            files.setdefault(key, []).append(file)
+    for key, some in files.items():
+        other = _without_number(key)
+        alone = {file.stem for file in files.get(other, [])} == {other}
+        if other in keys and not alone and key in [file.stem for file in some]:
+            raise ValueError(
+                f"a picture called {key} in {images} may be the one of the prompt {key} or one of several of {other}; "
+                f"call it {key}_0 in the first case, give it another number in the second"
+            )
+    return files, unknown
+
+
+def _without_number(stem: str) -> str:
+    """The key in ``KEY_0``; nothing if there is no number."""
+    start, _, number = stem.rpartition("_")
+    return start if number.isdecimal() else ""
+
+
+def told(report: Report) -> list[str]:
+    """What did not go well, in a line each."""
+    lines = []
+    for reason in ("missing", "unreadable"):
+        names = [str(lost["key"]) for lost in report.rejections if lost["reason"] == reason]
+        if names:
+            lines.append(f"{len(names)} {reason}, scored 0: {_some(names)}")
+    for fact, words in (
+        ("files_without_prompt", "files answer no prompt and are not scored"),
+        ("references_missing", "references are not there; their prompts have CLIP-T and HPS only"),
+    ):
+        names = report.facts.get(fact)
+        if isinstance(names, list) and names:
+            lines.append(f"{len(names)} {words}: {_some([str(name) for name in names])}")
+    return lines
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NUM_NAMED
+    return ", ".join(names[:NUM_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,107 @@
+"""Settings for verbs that stand outside of the pipeline: params.yaml, a whole configuration over it, single changes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from mcpipe.core.params import parse_yaml
+from mcpipe.core.records import JSON
+
+SETTINGS = "params.yaml"
+CONFIGURATIONS = Path("conf") / "scale"
+"""Relative to params.yaml: one file per configuration, with what it changes. Hydra composes the same files for DVC."""
+DEFAULTS = "defaults"
+"""Folder of an installed package with copies of params.yaml and conf/; see setup.py."""
+
+Content = dict[str, JSON]
+
+
+def settings_file() -> Path:
+    """The params.yaml of the current folder; otherwise that of the checkout or the installed package's copy."""
+    package = Path(__file__).resolve().parent.parent
+    candidates = (Path(SETTINGS), package.parent / SETTINGS, package / DEFAULTS / SETTINGS)
+    return next((file for file in candidates if file.is_file()), candidates[-1])
+
+
+def read_content(file: Path, configuration: str | None, changes: Sequence[str]) -> Content:
+    """What a settings file says, then a configuration, then changes ``section.key=value``.
+
+    Raises:
+        FileNotFoundError: there is no such file or configuration.
+        ValueError: a file is no YAML mapping, or a configuration or change names no setting.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no settings file {file}; run from the root of the project")
+    content = _mapping(file)
+    if configuration is not None:
+        folder = file.parent / CONFIGURATIONS
+        overlay = folder / f"{configuration}.yaml"
+        if not overlay.is_file():
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none"
+            raise FileNotFoundError(f"no configuration {overlay}; there are: {known}")
+        content = overlaid(content, _mapping(overlay), str(overlay))
+    for change in changes:
+        content = overlaid(content, _nested(change), f"-S {change}")
+    return content
+
+
+def overlaid(content: Content, changes: Content, source: str, place: str = "") -> Content:
+    """A mapping with some of its values changed, at any depth; what is a mapping on both sides is merged.
+
+    Raises:
+        ValueError: a change names nothing that is there, as Hydra refuses it, too.
+    """
+    changed = dict(content)
+    for key, value in changes.items():
+        name = f"{place}{key}"
+        if key not in content:
+            raise ValueError(f"{source}: there is no setting {name}")
+        before = content[key]
+        if isinstance(before, dict) and isinstance(value, dict):
+            changed[key] = overlaid(before, value, source, f"{name}.")
+        else:
+            changed[key] = value
+    return changed
+
+
+def section(content: Content, name: str) -> Content:
+    """One section of the settings.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    found = content.get(name)
+    if not isinstance(found, dict):
+        raise ValueError(f"{SETTINGS} has no section {name!r}")  # noqa: TRY004  not a type that a caller passed
+    return found
+
+
+def located(content: Content, folder: Path) -> dict[str, Path]:
+    """Where the checkpoints lie: relative paths are seen from the folder of the settings."""
+    return {name: folder / str(path) for name, path in section(content, "models").items()}
+
+
+def _mapping(file: Path) -> Content:
+    try:
+        content = cast(JSON, parse_yaml(file.read_text(encoding="utf-8"))) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} should be a mapping of sections")  # noqa: TRY004  not a type that a caller passed
+    return content
+
+
+def _nested(change: str) -> Content:
+    name, sign, text = change.partition("=")
+    if not sign or not name:
+        raise ValueError(f"-S {change}: should be SECTION.KEY=VALUE, a setting of {SETTINGS}")
+    try:
+        value: JSON = cast(JSON, parse_yaml(text))
+    except yaml.YAMLError as error:
+        raise ValueError(f"-S {change}: {' '.join(str(error).split())}") from error
+    for key in reversed(name.split(".")):
+        value = {key: value}
+    assert isinstance(value, dict), "a name has at least one part"
+    return value

@@ -1,0 +1,134 @@
+"""Whether the people of two frames are the same people, and who is who (paper, appendix C)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import Field
+from scipy.optimize import linear_sum_assignment
+
+from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.curate.recognisers import PerRecogniser
+from mcpipe.curate.samples import padded_square
+from mcpipe.curate.sharpness import blockiness, softness
+
+FACE_PX = 80
+"""Height at which a face's texture is judged, about that at which recognisers see it."""
+TEXTURE_CONTEXT, TEXTURE_CORE = 1.3, 0.5
+"""Side of the square judged for softness, in units of the face's longer side, and the part of it that counts."""
+GRID_CONTEXT = 0.9
+"""Side of the square judged for blocks, likewise."""
+FEATURES, SEEN = slice(0, 3), 0.5
+"""Nose and eyes among the joints, and the certainty from which they are seen."""
+MOSAIC_BLOCKS = (4, 16)
+"""Fewest and most blocks over the height of a face that hide who it is."""
+
+
+class IdentityParams(Params):
+    """When two faces are one person."""
+
+    min_similarity: PerRecogniser
+    """Cosine of the same person in both frames, by the name of the recogniser's pack."""
+    min_margin: float = Field(ge=0, le=2)
+    """By how much a person must be more similar to themself than to anybody else."""
+    min_face_score: float = Field(ge=0, le=1)
+    """Certainty of a face detection."""
+    min_face_px: float = Field(ge=1)
+    """Height of a face in the frame; under it similarities of the same and of different people overlap."""
+    min_face_inside: float = Field(ge=0, le=1)
+    """Part of a face's box that the person's mask must cover."""
+    max_face_softness: float = Field(ge=0, le=1)
+    """Softness at 80 px face height above which a face counts as blurred or anonymised."""
+    max_face_blockiness: float = Field(ge=0)
+    """Steepness along a grid over that elsewhere, above which a face counts as hidden by a mosaic."""
+    detection_size: int = Field(ge=32)
+    """Side in pixels at which the detector sees a portrait."""
+    records_per_shard: RecordsPerShard
+
+
+@dataclass(frozen=True)
+class Match:
+    """Who is who in two frames."""
+
+    order: Int[np.ndarray, " N"]
+    """Index in the second frame of each person of the first."""
+    similarity: Float[np.ndarray, " N"]
+    """Cosine of each person with themself."""
+    margin: float
+    """Least lead of a person's own similarity over the cross ones of its row and column; 2, the most, for one alone."""
+
+
+def face_of(
+    boxes: Float[np.ndarray, "F 4"],
+    mask: Bool[np.ndarray, "H W"],
+    joints: Float[np.ndarray, "17 3"],
+    params: IdentityParams,
+) -> int | tuple[str, str]:
+    """Index of the one face that lies in a person's mask; or why there is none, as a reason and a detail.
+
+    Of several, the one at the person's own eyes and nose counts: others are printed on clothes, or found where none is.
+    """
+    inside = [i for i, box in enumerate(boxes) if _part_inside(box, mask) >= params.min_face_inside]
+    if not inside:
+        return "no_face", f"{len(boxes)} face(s), none in the mask"
+    own = [i for i in inside if _holds_features(boxes[i], joints)] if len(inside) > 1 else inside
+    if len(own) != 1:
+        return "several_faces", f"{len(inside)} faces in one mask"
+    return own[0]
+
+
+def face_scores(picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"]) -> dict[str, float]:
+    """What `face_fault` decides by."""
+    longer = float((box[2:] - box[:2]).max())
+    context = padded_square(picture, box, TEXTURE_CONTEXT * longer, round(TEXTURE_CONTEXT * FACE_PX))
+    grid = padded_square(picture, box, GRID_CONTEXT * longer, round(GRID_CONTEXT * FACE_PX))
+    return {
+        "face_px": float(box[3] - box[1]),
+        "face_softness": softness(context, len(context), TEXTURE_CORE),
+        "face_blockiness": blockiness(grid, len(grid), MOSAIC_BLOCKS),
+    }
+
+
+def face_fault(scores: dict[str, float], params: IdentityParams) -> tuple[str, str] | None:
+    """Why a face tells not who it is, as a reason and a detail, or ``None`` if it may."""
+    if scores["face_px"] < params.min_face_px:
+        return "face_too_small", f"{scores['face_px']:.0f} px"
+    if scores["face_softness"] > params.max_face_softness:
+        return "face_blurred", f"softness {scores['face_softness']:.2f}"
+    if scores["face_blockiness"] > params.max_face_blockiness:
+        return "face_pixelated", f"blockiness {scores['face_blockiness']:.1f}"
+    return None
+
+
+def match_people(initial: Float[np.ndarray, "N D"], middle: Float[np.ndarray, "N D"]) -> Match:
+    """The one-to-one assignment with the largest sum of cosines."""
+    similarity = initial @ middle.T
+    rows, order = linear_sum_assignment(-similarity)
+    own = similarity[rows, order]
+    cross = similarity.copy()
+    cross[rows, order] = -np.inf
+    best_cross = np.maximum(cross.max(axis=1)[rows], cross.max(axis=0)[order])
+    margin = float((own - best_cross).min()) if len(own) > 1 else 2.0
+    return Match(order=order, similarity=own, margin=margin)
+
+
+def match_fault(match: Match, min_similarity: float, min_margin: float) -> tuple[str, str] | None:
+    """Why people are not surely the same, as a reason and a detail, or ``None`` if they are."""
+    if (least := float(match.similarity.min())) < min_similarity:
+        return "different_person", f"similarity {least:.2f} is under {min_similarity}"
+    if match.margin < min_margin:
+        return "ambiguous_identity", f"leads by {match.margin:.2f} only, {min_margin} wanted"
+    return None
+
+
+def _holds_features(box: Float[np.ndarray, " 4"], joints: Float[np.ndarray, "17 3"]) -> bool:
+    """Whether most of nose and eyes, as far as they are seen, lie in a box."""
+    places = joints[FEATURES, :2][joints[FEATURES, 2] >= SEEN]
+    held = ((places >= box[:2]) & (places <= box[2:])).all(axis=1)
+    return 2 * int(held.sum()) > len(places)
+
+
+def _part_inside(box: Float[np.ndarray, " 4"], mask: Bool[np.ndarray, "H W"]) -> float:
+    x0, y0, x1, y1 = np.round(box).astype(int)
+    covered = int(mask[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)].sum())
+    return covered / max((x1 - x0) * (y1 - y0), 1)

@@ -1,0 +1,191 @@
+"""From verified frames to training samples: references, square target, masks, and a split by identity."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from hashlib import sha256
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import Field
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.curate.recognisers import PerRecogniser
+
+FACE_MARGIN = 1.5
+"""Side of a face reference in units of the face's longer side: room for hair and chin."""
+TARGET_MARGIN = 1.04
+"""Side of the target square in units of the longer side of the subjects' common box, where the frame allows it."""
+LARGEST_PADDING = 0.45
+"""Part of the target square that may lie outside the frame, above and below: two people side by side are wider than a
+16:9 frame is high. Wider scenes are refused."""
+IDENTITY_CHUNK = 256
+"""People whose similarities to everybody are held in memory at a time."""
+
+
+class SamplesParams(Params):
+    """How samples are cut and split."""
+
+    image_size: int = Field(ge=16)
+    """Side of the target in pixels (paper: 512)."""
+    reference_size: int = Field(ge=16)
+    """Side of a face reference in pixels (paper: 320)."""
+    portrait_size: int = Field(ge=16)
+    """Side of a whole-body reference on white, in pixels."""
+    same_identity: PerRecogniser
+    """Cosine from which people of two clips count as one identity, by the name of the recogniser's pack."""
+    val_fraction: float = Field(ge=0, lt=1)
+    """Part of the samples that is held out."""
+    seed: int
+    """Seed of the split."""
+    records_per_shard: RecordsPerShard
+
+
+def square_window(boxes: Float[np.ndarray, "N 4"], height: int, width: int) -> tuple[int, int, int] | None:
+    """The square ``(x, y, side)`` that holds all boxes, centred on them; ``None`` if there is none.
+
+    It lies inside the frame if such a square holds everybody; otherwise it is as long as the frame allows and reaches
+    over its other two edges by the same amount, no further than `LARGEST_PADDING` permits.
+    """
+    low, high = np.floor(boxes[:, :2].min(axis=0)), np.ceil(boxes[:, 2:].max(axis=0))
+    low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
+    needed, shorter, longer = float((high - low).max()), min(height, width), max(height, width)
+    wanted = int(np.ceil(needed * TARGET_MARGIN))
+    side = min(wanted, shorter) if needed <= shorter else min(wanted, longer)
+    if side * (1 - LARGEST_PADDING) > shorter:
+        return None
+    room = np.array((width, height)) - side
+    corner = np.where(room >= 0, np.clip(np.round((low + high - side) / 2), 0, np.maximum(room, 0)), room // 2)
+    return int(corner[0]), int(corner[1]), side
+
+
+def cut_square(picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int]) -> UInt8[np.ndarray, "s s 3"]:
+    """The window of a picture as it is, on white where the picture ends."""
+    x, y, side = window
+    return _cut(picture, (x, y), side, np.uint8(255))
+
+
+def crop_square(
+    picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int], size: int
+) -> UInt8[np.ndarray, "S S 3"]:
+    """The window of a picture, resized."""
+    return resize(cut_square(picture, window), size)
+
+
+def crop_masks(masks: Bool[np.ndarray, "N H W"], window: tuple[int, int, int], size: int) -> Bool[np.ndarray, "N S S"]:
+    """The window of masks, resized so that disjoint masks stay disjoint; outside of the picture is nobody.
+
+    Where it grows, every pixel takes its nearest one, so that the mask comes back unchanged; where it shrinks, a pixel
+    belongs to whoever covers more than half of it.
+    """
+    x, y, side = window
+    method = cv2.INTER_AREA if side >= size else cv2.INTER_NEAREST_EXACT
+    parts = [_cut(mask.astype(np.float32), (x, y), side, np.float32(0)) for mask in masks]
+    return np.stack([cv2.resize(part, (size, size), interpolation=method) for part in parts]) > 0.5
+
+
+def face_crop(
+    picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"], size: int
+) -> UInt8[np.ndarray, "S S 3"]:
+    """A square around a face with room for the hair; what lies outside the picture is white."""
+    return padded_square(picture, box, float(max(box[2] - box[0], box[3] - box[1])) * FACE_MARGIN, size)
+
+
+def portrait(
+    picture: UInt8[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "H W"], size: int
+) -> UInt8[np.ndarray, "S S 3"]:
+    """A person alone on white, the longer side filling the square.
+
+    Raises:
+        ValueError: the mask is empty.
+
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        raise ValueError("a portrait needs a mask with at least one pixel")
+    box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+    alone = np.where(mask[:, :, None], picture, np.uint8(255))
+    return padded_square(alone, box, float(max(box[2] - box[0], box[3] - box[1])), size)
+
+
+def padded_square(
+    picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"], side: float, size: int
+) -> UInt8[np.ndarray, "S S 3"]:
+    """The square of a given side around the centre of a box, on white where the picture ends, resized."""
+    pixels = max(1, round(side))
+    x, y = np.round((box[:2] + box[2:] - pixels) / 2).astype(int)
+    return resize(_cut(picture, (int(x), int(y)), pixels, np.uint8(255)), size)
+
+
+def _cut(picture: np.ndarray, corner: tuple[int, int], side: int, outside: np.generic) -> np.ndarray:
+    """A square of a picture or a mask, with one value where that ends."""
+    canvas = np.full((side, side, *picture.shape[2:]), outside, picture.dtype)
+    low = np.maximum(corner, 0)
+    high = np.minimum(np.add(corner, side), (picture.shape[1], picture.shape[0]))
+    if (high > low).all():
+        (x0, y0), (x1, y1) = low - corner, high - corner
+        canvas[y0:y1, x0:x1] = picture[low[1] : high[1], low[0] : high[0]]
+    return canvas
+
+
+def resize(picture: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
+    """A square picture at another size: by area when it shrinks, bicubic when it grows."""
+    method = cv2.INTER_AREA if picture.shape[0] >= size else cv2.INTER_CUBIC
+    return cv2.resize(picture, (size, size), interpolation=method)
+
+
+def face_masks(masks: Bool[np.ndarray, "N H W"], boxes: Float[np.ndarray, "N 4"]) -> Bool[np.ndarray, "N H W"]:
+    """Each person's pixels inside their face box."""
+    boxed = np.zeros_like(masks)
+    for i, (x0, y0, x1, y1) in enumerate(np.round(boxes).astype(int)):
+        boxed[i, max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True
+    return boxed & masks
+
+
+def identity_groups(embeddings: Float[np.ndarray, "M D"], same_identity: float) -> Int[np.ndarray, " M"]:
+    """The identity of each person: people more similar than the threshold, also through others, are one."""
+    pairs = [np.zeros((2, 0), int)]
+    for start in range(0, len(embeddings), IDENTITY_CHUNK):
+        rows, columns = np.nonzero(embeddings[start : start + IDENTITY_CHUNK] @ embeddings.T >= same_identity)
+        pairs.append(np.stack([rows + start, columns]))
+    alike = np.concatenate(pairs, axis=1)
+    graph = coo_array((np.ones(alike.shape[1]), (alike[0], alike[1])), shape=(len(embeddings),) * 2)
+    return connected_components(graph, directed=False)[1]
+
+
+def clip_groups(people: Mapping[str, Sequence[Hashable]]) -> Int[np.ndarray, " clips"]:
+    """The group of each clip, given who is in it: clips that share an identity, also through others, are one group."""
+    owners: dict[Hashable, int] = {}
+    pairs = [(i, owners.setdefault(who, i)) for i, name in enumerate(people) for who in people[name]]
+    links = coo_array(
+        (np.ones(len(pairs)), tuple(np.array(pairs, dtype=int).reshape(-1, 2).T)), shape=(len(people),) * 2
+    )
+    return connected_components(links, directed=False)[1]
+
+
+def split_by_identity(people: Mapping[str, Sequence[Hashable]], val_fraction: float, seed: int) -> dict[str, str]:
+    """``train`` or ``val`` for each clip, given who is in it, so that no identity is in both.
+
+    Clips that share an identity, also through others, stay together. Such a group draws its lot by the first of its
+    clips' names and the seed alone: more clips move none of the others, unless they join two groups or come before the
+    first clip of one. About ``val_fraction`` of the groups are held out; of two groups or more, at least one is held
+    out and one is not (whichever lies closest to the fraction).
+    """
+    names = list(people)
+    group = clip_groups(people)
+    num_groups = group.max(initial=-1) + 1
+    firsts: dict[int, str] = {}
+    for name, own in sorted(zip(names, group.tolist(), strict=True)):
+        firsts.setdefault(own, name)
+    lots = np.array([_lot(firsts[one], seed) for one in range(num_groups)])
+    held_out = lots < val_fraction
+    if val_fraction > 0 and num_groups > 1:
+        held_out |= lots == lots.min()
+        held_out &= lots < lots.max()
+    return {name: "val" if held_out[own] else "train" for name, own in zip(names, group, strict=True)}
+
+
+def _lot(name: str, seed: int) -> float:
+    """A number in [0, 1) drawn for a name."""
+    return int.from_bytes(sha256(f"{seed}\n{name}".encode()).digest()[:8]) / 2**64

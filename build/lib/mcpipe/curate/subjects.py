@@ -1,0 +1,164 @@
+"""Which detections are the people of a picture, and which pixels are theirs.
+
+"Two individuals" (paper, appendix C) is read strictly: exactly the wanted number of people may be seen, whoever they
+are. A passer-by in the background counts, because the caption would be wrong about them, their pixels would be learned
+as background, and their face would be generated without a reference. Only what shows too few joints is nobody.
+"""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from scipy import ndimage
+
+from mcpipe.core.params import Params, RecordsPerShard
+
+OKS_SIGMAS = np.array(
+    [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
+     0.089]
+)  # fmt: skip
+"""How far annotators of COCO disagree about each joint, in units of the square root of a person's area."""
+
+
+FACE_JOINTS = slice(0, 5)
+"""Nose, eyes and ears."""
+ENOUGH_OF_A_FACE = 3
+"""So many of these are a person, too, in a close-up that shows nothing else."""
+
+
+class SubjectsParams(Params):
+    """Who counts as a subject."""
+
+    num_people: int = Field(ge=1)
+    """Exactly so many people in both frames (paper: 2)."""
+    min_score: float = Field(ge=0, le=1)
+    """Certainty of a detection."""
+    min_keypoint_score: float = Field(ge=0, le=1)
+    """Certainty from which a joint is seen."""
+    min_keypoints: int = Field(ge=0, le=17)
+    """Joints a person must show, unless it is a face that fills the picture; hands alone show none."""
+    min_same_pose: float = Field(ge=0, le=1)
+    """Similarity of joints (OKS) from which two detections are one person."""
+    max_containment: float = Field(ge=0, le=1)
+    """Part of the smaller of two boxes in the larger from which half of that similarity is enough."""
+    min_height: float = Field(ge=0, le=1)
+    """Height of a person, as a fraction of the frame's."""
+    min_mask_fill: float = Field(ge=0, le=1)
+    """Part of a person's box that the mask must fill."""
+    max_mask_overlap: float = Field(ge=0, le=1)
+    """Part of the smaller of two masks that the other may claim, too."""
+    records_per_shard: RecordsPerShard
+
+
+def people_in(
+    boxes: Float[np.ndarray, "P 4"], keypoints: Float[np.ndarray, "P 17 3"], params: SubjectsParams
+) -> Int[np.ndarray, " N"]:
+    """Indices of the people, from left to right.
+
+    Detections come most certain first; of two that show one person the earlier stays.
+    """
+    seen = keypoints[:, :, 2] >= params.min_keypoint_score
+    somebody = (seen.sum(axis=1) >= params.min_keypoints) | (seen[:, FACE_JOINTS].sum(axis=1) >= ENOUGH_OF_A_FACE)
+    people: list[int] = []
+    for i in np.flatnonzero(somebody):
+        if not any(one_person((boxes[i], keypoints[i]), (boxes[j], keypoints[j]), params) for j in people):
+            people.append(int(i))
+    return np.array(sorted(people, key=lambda i: float(boxes[i, 0] + boxes[i, 2])), dtype=int)
+
+
+def one_person(
+    a: tuple[Float[np.ndarray, " 4"], Float[np.ndarray, "17 3"]],
+    b: tuple[Float[np.ndarray, " 4"], Float[np.ndarray, "17 3"]],
+    params: SubjectsParams,
+) -> bool:
+    """Whether two detections, each a box and joints, show one person.
+
+    People who embrace, or a child in front of an adult, overlap as much as two detections of one person do, but their
+    joints lie apart. Detections that have no seen joint in common are told apart by their boxes alone.
+    """
+    contained = containment(a[0], b[0]) > params.max_containment
+    likeness = pose_likeness(a, b, params.min_keypoint_score)
+    if likeness is None:
+        return contained
+    return likeness >= (params.min_same_pose / 2 if contained else params.min_same_pose)
+
+
+def pose_likeness(
+    a: tuple[Float[np.ndarray, " 4"], Float[np.ndarray, "17 3"]],
+    b: tuple[Float[np.ndarray, " 4"], Float[np.ndarray, "17 3"]],
+    min_score: float,
+) -> float | None:
+    """Object keypoint similarity in [0, 1] over the joints that both see, ``None`` if there are none.
+
+    ``mean exp(-d_k^2 / (2 s^2 (2 sigma_k)^2))`` with ``s^2`` the area of the smaller box (COCO).
+    """
+    both = (a[1][:, 2] >= min_score) & (b[1][:, 2] >= min_score)
+    if not both.any():
+        return None
+    area = min(float((box[2:] - box[:2]).prod()) for box in (a[0], b[0]))
+    distance = ((a[1][both, :2] - b[1][both, :2]) ** 2).sum(axis=1)
+    return float(np.exp(-distance / (2 * max(area, 1.0) * (2 * OKS_SIGMAS[both]) ** 2)).mean())
+
+
+def containment(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> float:
+    """Part of the smaller box that lies in the other, in [0, 1]."""
+    shared = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    smaller = min(float((a[2:] - a[:2]).prod()), float((b[2:] - b[:2]).prod()))
+    return float(shared) / max(smaller, 1e-9)
+
+
+def people_fault(boxes: Float[np.ndarray, "N 4"], height_px: int, params: SubjectsParams) -> tuple[str, str] | None:
+    """Why a picture is refused by the people in it, as a reason and a detail, or ``None`` if it is not."""
+    if len(boxes) != params.num_people:
+        reason = "too_few_people" if len(boxes) < params.num_people else "too_many_people"
+        return reason, f"{len(boxes)} people"
+    tallness = float((boxes[:, 3] - boxes[:, 1]).min()) / height_px
+    if tallness < params.min_height:
+        return "person_too_small", f"{tallness:.2f} of the frame height"
+    return None
+
+
+def clean_masks(masks: Bool[np.ndarray, "N H W"]) -> Bool[np.ndarray, "N H W"]:
+    """Disjoint masks of one piece without holes.
+
+    A pixel that several people claim goes to nobody: it is not known whose it is.
+    """
+    contested = masks.sum(axis=0) > 1
+    cleaned = np.stack([largest_component(mask & ~contested) for mask in masks])
+    for i, mask in enumerate(cleaned):
+        others = np.delete(cleaned, i, axis=0).any(axis=0)
+        cleaned[i] = np.asarray(ndimage.binary_fill_holes(mask), bool) & ~others & ~contested
+    return cleaned
+
+
+def mask_scores(
+    masks: Bool[np.ndarray, "N H W"], cleaned: Bool[np.ndarray, "N H W"], boxes: Float[np.ndarray, "N 4"]
+) -> dict[str, float]:
+    """What `mask_fault` decides by: the worst person's share of their box, the worst pair's overlap before cleaning."""
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    overlaps = [
+        float((masks[i] & masks[j]).sum() / max(min(masks[i].sum(), masks[j].sum()), 1))
+        for i in range(len(masks))
+        for j in range(i)
+    ]
+    return {
+        "mask_fill": float((cleaned.sum(axis=(1, 2)) / np.maximum(areas, 1)).min()),
+        "mask_overlap": max(overlaps, default=0.0),
+    }
+
+
+def mask_fault(scores: dict[str, float], params: SubjectsParams) -> tuple[str, str] | None:
+    """Why masks are refused, as a reason and a detail, or ``None`` if they are not."""
+    if scores["mask_overlap"] > params.max_mask_overlap:
+        return "masks_overlap", f"{scores['mask_overlap']:.2f} of the smaller mask is claimed twice"
+    if scores["mask_fill"] < params.min_mask_fill:
+        return "mask_too_small", f"fills {scores['mask_fill']:.2f} of its box"
+    return None
+
+
+def largest_component(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The largest connected piece of a mask (paper, appendix C)."""
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if len(statistics) < 2:
+        return np.zeros_like(mask)
+    return labels == 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax())

@@ -1,0 +1,1 @@
+"""Where work on many records is done, and how it resumes."""

@@ -1,0 +1,64 @@
+"""The FLUX pipeline as diffusers loads it; the only module that imports diffusers."""
+
+import json
+from pathlib import Path
+from typing import cast
+
+import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers.models.attention import FeedForward
+from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.utils import logging as diffusers_logging
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
+
+__all__ = ["FeedForward", "FluxPipeline", "FluxTransformer2DModel", "load_generator", "rotated"]
+
+INDEX = "model_index.json"
+
+
+def load_generator(folder: Path) -> FluxPipeline:
+    """The pipeline saved in a folder, frozen and ready: bfloat16 on a GPU, float32 on a CPU; the VAE always float32.
+
+    Raises:
+        FileNotFoundError: the folder or its index is missing.
+        ValueError: it is no FLUX pipeline, or one of its parts is missing or damaged.
+    """
+    _check_index(folder)
+    diffusers_logging.disable_progress_bar()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    try:
+        pipeline = FluxPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"generator {folder} cannot be loaded; a part is missing or damaged: {reason}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    pipeline.vae.float()
+    for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
+        part.requires_grad_(False).eval()
+    return pipeline
+
+
+def _check_index(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no generator folder {folder}; it should hold a FluxPipeline saved by diffusers")
+    index = folder / INDEX
+    if not index.is_file():
+        raise FileNotFoundError(f"{folder} holds no {INDEX}; it should be a FluxPipeline saved by diffusers")
+    try:
+        kind = json.loads(index.read_text()).get("_class_name")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise ValueError(f"{index} is damaged: {error}") from error
+    if kind != "FluxPipeline":
+        raise ValueError(f"{folder} holds a {kind}, not a FluxPipeline")
+
+
+def rotated(
+    vectors: Float[Tensor, "batch tokens heads width"],
+    rotary: tuple[Float[Tensor, "tokens width"], Float[Tensor, "tokens width"]],
+) -> Float[Tensor, "batch tokens heads width"]:
+    """Queries or keys with their positions turned in, exactly as the attention of the transformer does it."""
+    return cast(Tensor, apply_rotary_emb(vectors, rotary, sequence_dim=1))  # diffusers announces a tuple

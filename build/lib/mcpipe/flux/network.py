@@ -1,0 +1,99 @@
+"""FLUX that sees references: the velocity of a noisy picture, given a text and any number of people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mcpipe.flux.backbone import FluxTransformer2DModel
+from mcpipe.flux.tokens import Layout, appended, position_ids
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What pictures are to show."""
+
+    text: Float[Tensor, "batch text_tokens text_width"]
+    pooled: Float[Tensor, "batch pooled_width"]
+    references: Float[Tensor, "batch slots tokens packed"]
+    present: Bool[Tensor, "batch slots"]
+    """Which slots hold a reference; the others hold anything and are never looked at."""
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def to(self, device: torch.device | str) -> "Conditions":
+        """The same on a device."""
+        return Conditions(*(each.to(device) for each in (self.text, self.pooled, self.references, self.present)))
+
+    def repeated(self, num: int) -> "Conditions":
+        """The conditions of one picture for ``num`` pictures."""
+        assert len(self) == 1, f"conditions of {len(self)} pictures cannot be repeated"
+        return Conditions(
+            self.text.expand(num, -1, -1),
+            self.pooled.expand(num, -1),
+            self.references.expand(num, -1, -1, -1),
+            self.present.expand(num, -1),
+        )
+
+
+def padded_references(
+    references: Sequence[Float[Tensor, "_ tokens packed"]],
+) -> tuple[Float[Tensor, "batch slots tokens packed"], Bool[Tensor, "batch slots"]]:
+    """References of several pictures in one tensor, zeros where a picture has fewer; and which slots are filled."""
+    num_slots = max(len(tokens) for tokens in references)
+    padded = [nn.functional.pad(tokens, (0, 0, 0, 0, 0, num_slots - len(tokens))) for tokens in references]
+    counts = torch.tensor([len(tokens) for tokens in references], device=padded[0].device)
+    return torch.stack(padded), torch.arange(num_slots, device=counts.device) < counts[:, None]
+
+
+class ReferenceFlux(nn.Module):
+    """A FLUX transformer whose image stream goes on with reference tokens."""
+
+    def __init__(self, transformer: FluxTransformer2DModel, layout: Layout, guidance: float) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.layout = layout
+        self.guidance = guidance
+        """Guidance scale told to a guidance-distilled transformer; others are not told."""
+
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """Tokens of a picture and their width."""
+        return self.layout.num_image_tokens, self.transformer.x_embedder.in_features
+
+    def forward(
+        self, noisy: Float[Tensor, "batch tokens packed"], t: Float[Tensor, " batch"], conditions: Conditions
+    ) -> Float[Tensor, "batch tokens packed"]:
+        """The velocity e - z_0 at noise levels ``t`` in [0, 1], in float32.
+
+        Raises:
+            ValueError: there is no reference, or references have another number of tokens than the layout's.
+        """
+        dtype = self.transformer.x_embedder.weight.dtype
+        slots, num_tokens = conditions.references.shape[1:3]
+        if slots == 0 or conditions.present.shape[1] != slots or num_tokens != self.layout.num_reference_tokens:
+            raise ValueError(
+                f"{conditions.present.shape[1]} references wanted, {slots} of {num_tokens} tokens found; there should "
+                f"be one or more, of {self.layout.num_reference_tokens} tokens each"
+            )
+        visible = None
+        if not bool(conditions.present.all()):
+            visible = conditions.present.repeat_interleave(self.layout.num_reference_tokens, dim=1)
+        ids = self.layout.reference_ids(slots)
+        with appended(self.transformer, conditions.references.flatten(1, 2), ids, visible):
+            return self.transformer(
+                hidden_states=noisy.to(dtype),
+                timestep=t,
+                guidance=self._guidance(t),
+                encoder_hidden_states=conditions.text.to(dtype),
+                pooled_projections=conditions.pooled.to(dtype),
+                img_ids=position_ids(self.layout.image).to(noisy.device),
+                txt_ids=torch.zeros(conditions.text.shape[1], 3, device=noisy.device),
+                return_dict=False,
+            )[0].float()
+
+    def _guidance(self, t: Tensor) -> Tensor | None:
+        return torch.full_like(t, self.guidance) if self.transformer.config.guidance_embeds else None

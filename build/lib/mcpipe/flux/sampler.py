@@ -1,0 +1,95 @@
+"""From noise to pictures along the ODE, by Euler's method."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import Field
+from torch import Tensor
+
+from mcpipe.core.params import Params
+from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.flux.encoders import decode_latents, encode_pictures, encode_texts
+from mcpipe.flux.network import Conditions, ReferenceFlux, padded_references
+from mcpipe.flux.tokens import layout, pack, unpack
+from mcpipe.objectives import sde
+from mcpipe.objectives.flow import schedule
+
+
+class SampleParams(Params):
+    """How pictures are drawn."""
+
+    num_steps: int = Field(ge=1)
+    guidance: float = Field(ge=0)
+    """Guidance scale told to the guidance-distilled transformer."""
+    shift: float = Field(gt=0)
+    """s of the noise schedule; larger spends more steps near pure noise."""
+
+
+def generate(
+    pipeline: FluxPipeline,
+    prompts: Sequence[str],
+    references: Sequence[UInt8[np.ndarray, "N R R 3"]],
+    seeds: Sequence[int],
+    params: SampleParams,
+    *,
+    image_size: int,
+    batch_size: int,
+) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+    """One square picture per prompt, its references and its seed, in order.
+
+    The noise of a picture depends on its seed alone, so that batches can be cut anywhere.
+
+    Raises:
+        ValueError: the lists differ in length, or a size does not fit the generator.
+    """
+    if not len(prompts) == len(references) == len(seeds):
+        raise ValueError(f"{len(prompts)} prompts, {len(references)} sets of references, {len(seeds)} seeds: unequal")
+    for start in range(0, len(prompts), batch_size):
+        part = slice(start, start + batch_size)
+        grids = layout(pipeline, image_size, references[start].shape[1])
+        network = ReferenceFlux(pipeline.transformer, grids, params.guidance)
+        conditions = encode_conditions(pipeline, prompts[part], references[part])
+        yield from decode_latents(pipeline, latents(network, conditions, initial_noise(network, seeds[part]), params))
+
+
+def latents(
+    network: ReferenceFlux,
+    conditions: Conditions,
+    noise: Float[Tensor, "batch tokens packed"],
+    params: SampleParams,
+) -> Float[Tensor, "batch channels h w"]:
+    """What the VAE decodes to pictures, from pure noise along the whole schedule."""
+    sigmas = schedule(params.num_steps, params.shift)
+    return unpack(integrate(network, noise, sigmas, range(params.num_steps), conditions), network.layout.image)
+
+
+def encode_conditions(
+    pipeline: FluxPipeline, prompts: Sequence[str], references: Sequence[UInt8[np.ndarray, "N R R 3"]]
+) -> Conditions:
+    """Texts and references as the network reads them; pictures may have different numbers of references."""
+    texts = encode_texts(pipeline, prompts)
+    tokens, present = padded_references([pack(encode_pictures(pipeline, faces)) for faces in references])
+    return Conditions(texts.tokens, texts.pooled, tokens, present)
+
+
+def initial_noise(network: ReferenceFlux, seeds: Sequence[int]) -> Float[Tensor, "batch tokens packed"]:
+    """Pure noise, one seed per picture, the same on every device."""
+    noise = [torch.randn(network.state_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(noise).to(network.transformer.x_embedder.weight.device)
+
+
+@torch.no_grad()
+def integrate(
+    network: ReferenceFlux,
+    x: Float[Tensor, "batch tokens packed"],
+    sigmas: Float[Tensor, " levels"],
+    steps: range,
+    conditions: Conditions,
+) -> Float[Tensor, "batch tokens packed"]:
+    """The state after some deterministic steps of a schedule."""
+    for index in steps:
+        t = torch.full((len(x),), float(sigmas[index]), device=x.device)
+        x = sde.step(sigmas, index, eta=0.0).mean(x, network(x, t, conditions))
+    return x

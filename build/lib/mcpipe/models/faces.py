@@ -1,0 +1,154 @@
+"""Faces and who they are by an InsightFace pack (a detector with five landmarks and an ArcFace recogniser).
+
+A detector that works at one size misses faces that fill the picture, and small ones. Hence every picture is looked at
+twice: with a border, in which a face can fill the picture, and as it is; what both find counts once.
+"""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from mcpipe.models.protocols import Faces, Picture
+
+if TYPE_CHECKING:
+    from insightface.app import FaceAnalysis
+    from insightface.app.common import Face
+
+BORDER = 0.5
+"""Width of the border on each side, as a fraction of the picture's longer side."""
+SAME_FACE_IOU = 0.4
+"""Two boxes that overlap so much are one face."""
+NUM_LANDMARKS = 5
+EMBEDDING_WIDTH = 512
+"""Width of the embeddings of every recogniser of the ArcFace family."""
+LEAST_SIDE = 256
+"""Pictures with a shorter longer side are enlarged to it (bicubic): detectors are trained on larger ones."""
+
+LEAST_LIGHT = 100.0
+"""Brightness, 0-255, that the lights of a picture have at least when it is looked at: dark faces are missed."""
+
+
+class InsightFaces:
+    """A pack folder ``ROOT/models/NAME`` of ONNX files, loaded with InsightFace's ``FaceAnalysis``."""
+
+    def __init__(self, folder: Path, min_score: float, detection_size: int) -> None:
+        """Load the pack; ``detection_size`` is the side in pixels at which the detector sees a picture.
+
+        Raises:
+            FileNotFoundError: there is no such folder, or no ONNX file in it.
+            ValueError: a file is no ONNX model, or the pack lacks a detector or a recogniser.
+
+        """
+        self.name = folder.name
+        self._app = _load(folder)
+        self._app.prepare(ctx_id=-1, det_thresh=min_score, det_size=(detection_size, detection_size))
+
+    def faces(self, picture: Picture) -> Faces:
+        """Every face in the picture."""
+        import cv2
+
+        enlarge = max(1.0, LEAST_SIDE / max(picture.shape[:2]))
+        bgr = np.ascontiguousarray(lit(picture)[..., ::-1])
+        if enlarge > 1:
+            bgr = cv2.resize(bgr, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
+        border = round(BORDER * max(bgr.shape[:2]))
+        bordered = cv2.copyMakeBorder(bgr, border, border, border, border, cv2.BORDER_CONSTANT)
+        views = [(bgr, 0), (bordered, border)]
+        found = [(face, view, shift) for view, shift in views for face in self._detected(view)]
+        found.sort(key=lambda item: -float(item[0].det_score))
+        boxes = np.array([face.bbox - shift for face, _, shift in found], np.float32).reshape(-1, 4)
+        chosen = distinct(boxes)
+        kept = [found[i] for i in chosen]
+        for face, view, _ in kept:  # what both views show is recognised once
+            self._app.models["recognition"].get(view, face)
+        landmarks = np.array([face.kps - shift for face, _, shift in kept], np.float32)
+        embeddings = np.array([face.normed_embedding for face, _, _ in kept], np.float32)
+        return Faces(
+            boxes=boxes[chosen] / np.float32(enlarge),
+            scores=np.array([face.det_score for face, _, _ in kept], np.float32),
+            landmarks=landmarks.reshape(-1, NUM_LANDMARKS, 2) / np.float32(enlarge),
+            embeddings=embeddings.reshape(-1, EMBEDDING_WIDTH),
+        )
+
+    def _detected(self, bgr: UInt8[np.ndarray, "H W 3"]) -> "list[Face]":
+        from insightface.app.common import Face
+
+        boxes, landmarks = self._app.det_model.detect(bgr)
+        pairs = zip(boxes, landmarks, strict=True)
+        return [Face(bbox=box[:4], kps=points, det_score=box[4]) for box, points in pairs]
+
+
+def lit(picture: Picture) -> Picture:
+    """The picture itself, or a dark one with its lights as bright as a detector is used to."""
+    light = float(np.percentile(picture[::4, ::4].max(axis=2), 99)) if picture.size else LEAST_LIGHT
+    if light >= LEAST_LIGHT:
+        return picture
+    return np.minimum(picture * (LEAST_LIGHT / max(light, 1.0)), 255).astype(np.uint8)
+
+
+def distinct(boxes: Float[np.ndarray, "F 4"]) -> list[int]:
+    """Indices of boxes that do not repeat an earlier one."""
+    kept: list[int] = []
+    for i, box in enumerate(boxes):
+        if all(_iou(box, boxes[j]) < SAME_FACE_IOU for j in kept):
+            kept.append(i)
+    return kept
+
+
+def _iou(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> float:
+    overlap = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    return float(overlap / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - overlap, 1e-9))
+
+
+def _load(folder: Path) -> "FaceAnalysis":
+    import onnxruntime
+    from insightface.app import FaceAnalysis
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        InvalidProtobuf,
+        NoSuchFile,
+    )
+
+    if not list(folder.glob("*.onnx")):
+        raise FileNotFoundError(f"no *.onnx in the face pack {folder}")
+    if folder.parent.name != "models":
+        raise ValueError(
+            f"face pack {folder} should lie in a folder called models, as InsightFace lays it out (ROOT/models/NAME)"
+        )
+    # InsightFace calls a function of scikit-image that is on its way out; nobody here can change that.
+    warnings.filterwarnings("ignore", message="`estimate` is deprecated", category=FutureWarning)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        app = FaceAnalysis(
+            name=folder.name,
+            root=str(folder.parent.parent),
+            allowed_modules=["detection", "recognition"],
+            providers=onnxruntime.get_available_providers(),
+            sess_options=options,
+        )
+    except (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, AssertionError) as error:
+        fault = str(error).strip() or "no detector in the pack"
+        raise ValueError(f"{_broken_file(folder)} is no ONNX model that InsightFace knows: {fault}") from error
+    if "recognition" not in app.models:
+        raise ValueError(f"face pack {folder} has no recogniser")
+    return app
+
+
+def _broken_file(folder: Path) -> Path:
+    """The first file of a pack that is no ONNX model, or the pack itself."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    for file in sorted(folder.glob("*.onnx")):
+        try:
+            onnx.checker.check_model(onnx.load(file))
+        except (DecodeError, onnx.checker.ValidationError):
+            return file
+    return folder

@@ -1,0 +1,1 @@
+"""Frozen models whose scores are metrics or rewards."""

@@ -1,0 +1,71 @@
+"""Human preference by HPS v2.1, a CLIP model fine-tuned on comparisons (arXiv:2306.09341), through open_clip."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from mcpipe.models.checkpoints import device_name, loaded, one_file
+from mcpipe.models.protocols import Picture
+
+PUBLISHED_ARCHITECTURE = "ViT-H-14"
+CHECKPOINT, CONFIGURATION = "HPS_v2.1*.pt", "ViT*.json"
+
+
+class HpsV2_1:  # noqa: N801  the model's published name
+    """A folder with the weights ``HPS_v2.1*.pt`` and, where open_clip does not ship it, its model configuration.
+
+    The published checkpoint belongs to ViT-H-14, which open_clip knows; any other architecture lies beside its weights
+    as NAME.json in open_clip's own format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Load the checkpoint on the best device there is.
+
+        Raises:
+            FileNotFoundError: the folder or its weights are missing.
+            ValueError: the files are damaged or belong to another model.
+        """
+        import open_clip
+
+        checkpoint = one_file(folder, "HPS", CHECKPOINT)
+        architecture = self._architecture(folder)
+        self._device = device_name()
+        model, self._transform = loaded(lambda: _load(architecture, checkpoint), checkpoint, "HPS v2.1 checkpoint")
+        self._model = model.eval().to(self._device)
+        self._tokenizer = open_clip.get_tokenizer(architecture)
+
+    def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
+        """The cosine of each picture and its own prompt, in [-1, 1], without the customary factor of 100."""
+        import torch
+        from PIL import Image
+
+        images = torch.stack([self._transform(Image.fromarray(picture)) for picture in pictures]).to(self._device)
+        tokens = self._tokenizer(list(prompts)).to(self._device)
+        with torch.no_grad():
+            seen = self._model.encode_image(images, normalize=True)
+            read = self._model.encode_text(tokens, normalize=True)
+        return (seen * read).sum(dim=-1).cpu().numpy()
+
+    def _architecture(self, folder: Path) -> str:
+        """The model's name in open_clip, registered from the configuration in the folder if there is one."""
+        import open_clip
+
+        if not any(folder.glob(CONFIGURATION)):
+            return PUBLISHED_ARCHITECTURE
+        file = one_file(folder, "HPS", CONFIGURATION)
+        loaded(lambda: json.loads(file.read_text())["embed_dim"], file, "open_clip model configuration")
+        open_clip.add_model_config(file)
+        return file.stem
+
+
+def _load(architecture: str, checkpoint: Path):  # noqa: ANN202  the vendor's types would import torch here
+    import open_clip
+
+    # As hpsv2 does: the longer side is fitted and the rest padded, so that no part of the picture is lost.
+    model, _, transform = open_clip.create_model_and_transforms(
+        architecture, pretrained=str(checkpoint), precision="fp32", image_resize_mode="longest", weights_only=True
+    )
+    return model, transform

@@ -1,0 +1,1 @@
+"""The report page: figures, galleries, and numbers that others published."""

@@ -1,0 +1,109 @@
+"""What an ablation found, as ``ablation.json`` holds it: scores of every arm, steps between arms, and why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from mcpipe.bench.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one metric did from one arm to another, the same prompts and noise."""
+
+    before: str
+    after: str
+    metric: str
+    change: Interval
+
+
+@dataclass(frozen=True)
+class Change(Step):
+    """A step beside the paper's."""
+
+    published: float | None
+    """The same step in the paper's table, if it has both rows and the metric."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the paper's direction comes out; undecided while zero lies in the interval."""
+        if self.published is None:
+            return "no published step"
+        if not self.change.excludes_zero:
+            return "undecided"
+        return "comes out" if (self.change.value > 0) == (self.published > 0) else "reversed"
+
+    @property
+    def reason(self) -> str:
+        """Why an undecided step is undecided, as far as its interval tells; nothing for other steps."""
+        if self.published is None or self.verdict != "undecided":
+            return ""
+        if not self.change.low <= self.published <= self.change.high:
+            return "a step of the paper's size is ruled out here"
+        finest = max(self.change.value - self.change.low, self.change.high - self.change.value)
+        if abs(self.published) < finest:
+            return f"the paper's step is finer than what can be told apart here, {finest:.3f}"
+        return "both no step and the paper's are possible"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure over the seeds of an arm: its mean and its extremes."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Arm(BaseModel):
+    """A row of the table."""
+
+    name: str
+    title: str
+
+
+class Plan(BaseModel):
+    """What was run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seeds: list[int]
+    settings: dict[str, JsonValue]
+    """Settings of every arm where they differ from params.yaml."""
+    arms: list[Arm]
+
+
+class Ablation(BaseModel):
+    """A finished ablation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    commit: str
+    plan: Plan
+    prompts: int
+    means: Mapping[str, Mapping[str, Interval]]
+    """By arm and metric."""
+    changes: Sequence[Change]
+    verdicts: Mapping[str, int]
+    """How often each was reached on steps that the paper publishes."""
+    diagnosis: Mapping[str, Mapping[str, Measured]] = {}
+    """What the trainings say of themselves, by title and arm."""
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Titles of the arms, by name."""
+        return {arm.name: arm.title for arm in self.plan.arms}
+
+    @property
+    def metrics(self) -> list[str]:
+        """Those of the table, in order."""
+        return list(next(iter(self.means.values())))
+
+    @property
+    def steps(self) -> list[tuple[str, str, list[Change]]]:
+        """Changes by the titles of the arms before and after, in the order of the plan."""
+        found: dict[tuple[str, str], list[Change]] = {}
+        for change in self.changes:
+            found.setdefault((self.titles[change.before], self.titles[change.after]), []).append(change)
+        return [(*pair, changes) for pair, changes in found.items()]

@@ -1,0 +1,140 @@
+"""From stored records to what the report page shows of them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from mcpipe.bench.intervals import IntervalParams
+from mcpipe.core.params import Params
+from mcpipe.core.records import Record
+from mcpipe.report.images import contact_sheet, data_uri, heat_overlay, mask_overlay
+from mcpipe.report.page import Account, ClipTile, Figure, Look, Maps, PromptRow, Sheet
+
+THUMBNAIL_PX = 200
+"""Longer side of a clip's frame on the page."""
+
+
+class ReportParams(Params):
+    """What the page shows of everything there is."""
+
+    arms: list[str] = Field(min_length=1)
+    """Models to compare, in the order in which they build on each other."""
+    num_clips: int = Field(ge=0)
+    """Clips in the overview, half of them rejected ones, and more if there are more reasons than that."""
+    num_samples: int = Field(ge=0)
+    """Training samples."""
+    num_maps: int = Field(ge=0)
+    """Pictures with attention maps."""
+    num_prompts: int = Field(ge=0)
+    """Benchmark prompts with every arm's picture."""
+    picture_px: int = Field(ge=32)
+    """Longest side of any picture on the page; larger ones are made smaller."""
+    interval: IntervalParams
+    """Interval of the change from one arm to the next."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a clip that was rejected."""
+
+    stage: str
+    reason: str
+    alike: int
+    """How many were rejected there for that reason."""
+
+
+def examples(accounts: Iterable[Account], number: int) -> dict[str, Fate]:
+    """Rejected clips to show, by key: one for every reason of every stage, then others in turn while there is room."""
+    turns = []
+    for place, account in enumerate(accounts):
+        seen: Counter[str] = Counter()
+        for lost in account.rejections:
+            fate = Fate(account.stage, lost.reason, account.dropped[lost.reason])
+            turns.append((seen[lost.reason], place, lost.reason, lost.key, fate))
+            seen[lost.reason] += 1
+    turns.sort(key=lambda turn: turn[:4])
+    num_reasons = sum(turn[0] == 0 for turn in turns)
+    chosen = turns[: max(num_reasons, number)]
+    chosen.sort(key=lambda turn: (turn[1], turn[2], turn[0]))
+    return {key: fate for _, _, _, key, fate in chosen}
+
+
+def clip_tile(name: str, picture: np.ndarray | None, fate: Fate | None) -> ClipTile:
+    """A clip's frame, if one could be decoded, and what became of it."""
+    figure = None if picture is None else Figure(data_uri(picture, THUMBNAIL_PX), f"a frame of {name}")
+    return ClipTile(figure, name, fate and fate.reason, fate and fate.stage, fate.alike if fate else 0)
+
+
+def sheet(record: Record, picture_px: int) -> Sheet:
+    """A training sample with its masks painted."""
+    arrays = record.arrays
+    target = arrays["target"]
+    overlay = mask_overlay(target, arrays["body_masks"], arrays["face_masks"])
+    who = record.texts("identities")
+    provenance = record.meta["provenance"]
+    assert isinstance(provenance, dict), f"provenance of {record.key} is {provenance!r}"
+    return Sheet(
+        caption=record.text("caption"),
+        references=[
+            Figure(data_uri(face, picture_px), f"reference face {i}") for i, face in enumerate(arrays["faces"], 1)
+        ],
+        target=Figure(data_uri(target, picture_px), "target picture"),
+        overlay=Figure(data_uri(overlay, picture_px), f"masks of {len(who)} people over the target in grey"),
+        note=f"{provenance['clip']}: {', '.join(who)}; {record.text('split')} split",
+    )
+
+
+def row(
+    prompt: Record,
+    references: Mapping[str, np.ndarray],
+    pictures: Mapping[str, np.ndarray],
+    scores: Mapping[str, Mapping[str, float]],
+    picture_px: int,
+) -> PromptRow:
+    """A benchmark prompt with every arm's picture and its scores."""
+    faces = prompt.texts("faces")
+    return PromptRow(
+        prompt=prompt.text("prompt"),
+        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in faces],
+        cells={
+            arm: (Figure(data_uri(picture, picture_px), f"picture by {arm}"), in_short(scores[arm]))
+            for arm, picture in pictures.items()
+        },
+    )
+
+
+def in_short(score: Mapping[str, float]) -> str:
+    """A picture's scores in a few words."""
+    found = int(score["num_faces"])
+    faces = "no face" if not found else "1 face" if found == 1 else f"{found} faces"
+    return f"{faces}, Face-Sim {score['face_sim']:.2f}, CLIP-T {score['clip_t']:.2f}"
+
+
+def map_sheet(sample: Record, arrays: Mapping[str, np.ndarray]) -> Image.Image:
+    """The same as one picture: a row per reference, with the face and where it is looked for before and after."""
+    target = sample.arrays["target"]
+    rows = [
+        [face, *(heat_overlay(target, arrays[when][i], i) for when in ("before", "after"))]
+        for i, face in enumerate(sample.arrays["faces"])
+    ]
+    return contact_sheet(rows, THUMBNAIL_PX, THUMBNAIL_PX // 20)
+
+
+def maps(sample: Record, arrays: Mapping[str, np.ndarray], picture_px: int) -> Maps:
+    """Attention of references over a sample's target: ``before`` and ``after`` training, ``masks``, all (N, h, w)."""
+    target, looks = sample.arrays["target"], []
+    for i, face in enumerate(sample.arrays["faces"]):
+        views = []
+        for when in ("before", "after"):
+            heat, mask = arrays[when][i], arrays["masks"][i]
+            inside = float(heat[mask].sum() / max(float(heat.sum()), 1e-12))
+            picture = data_uri(heat_overlay(target, heat, i), picture_px)
+            views.append(
+                (Figure(picture, f"attention of reference {i + 1} {when} training"), f"{inside:.0%} on the face")
+            )
+        looks.append(Look(Figure(data_uri(face, picture_px), f"reference face {i + 1}"), *views))
+    return Maps(looks)

@@ -1,0 +1,282 @@
+"""The report page: one self-contained HTML file that tells a run from its clips to its scores.
+
+What the page shows is put together here as plain data; how it looks stands in ``page.html.j2``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from mcpipe.bench.intervals import Interval
+from mcpipe.bench.tables import AVERAGED, COLUMNS, LABELS, MEANINGS, POLICY, POLICY_WHOLE, ArmScores
+from mcpipe.report.ablation import Ablation
+from mcpipe.report.figures import Plot
+from mcpipe.report.published import ABLATION, COMPARISON
+from mcpipe.report.published import METRICS as PUBLISHED_METRICS
+
+TITLES = {
+    "frames": "Frames",
+    "subjects": "People",
+    "identity": "Identity",
+    "captions": "Captions",
+    "samples": "Samples",
+    "encode": "Encoded",
+    "faces": "Face pool",
+    "pairs": "Prompts",
+    "generate": "Pictures",
+    "evaluate": "Scores",
+    "train_single": "Single subject",
+    "train_multi": "Multiple subjects",
+    "train_rl": "Preferences",
+}
+"""What people read where files have a stage's or an arm's name; any other name stands for itself."""
+EXPLANATIONS = {
+    "frames": "an initial and a middle frame of one uncut shot",
+    "subjects": "exactly the people wanted, each with a clean mask, in both frames",
+    "identity": "one face per person, and surely the same people in both frames",
+    "captions": "a sentence that mentions everyone once",
+    "samples": "a square that holds everybody, with masks and references",
+    "encode": "latents, text embeddings and masks on the token grid",
+    "faces": "pictures that show exactly one face",
+    "pairs": "a sentence that invents a scene and mentions both people once",
+    "train_single": "low-rank adapters, flow matching",
+    "train_multi": "expert mixture and attention regularisation on top",
+    "train_rl": "online reinforcement learning on identity, text and preference",
+}
+
+
+PAPER = (*AVERAGED, "overall")
+"""The columns of the paper's table; all others stand in a table of their own."""
+COMPOSITION = "attributes"
+"""The fact in which the stage ``pairs`` counts people by their attributes."""
+GROUPS = ("pool", "bench", "rl")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture on the page."""
+
+    uri: str
+    alt: str
+    """What it shows, for those who cannot see it."""
+
+
+class Refusal(BaseModel):
+    """One rejected item."""
+
+    key: str
+    reason: str
+    detail: str
+    scores: dict[str, JsonValue] = {}
+    """What was measured of it."""
+
+
+class Account(BaseModel):
+    """What a stage says of itself in its ``report.json``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    seen: int
+    kept: int
+    dropped: dict[str, int]
+    """Count by reason."""
+    rejections: list[Refusal]
+    facts: dict[str, JsonValue]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ClipTile:
+    """A clip's frame and what became of it."""
+
+    figure: Figure | None
+    """``None`` if no frame of the file can be decoded."""
+    name: str
+    reason: str | None
+    """Why it was rejected; ``None`` for one that became a sample."""
+    stage: str | None
+    """Where it was rejected."""
+    alike: int
+    """How many were rejected there for that reason, this one included."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A training sample."""
+
+    caption: str
+    references: Sequence[Figure]
+    target: Figure
+    overlay: Figure
+    note: str
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Training curves of a stage."""
+
+    stage: str
+    plots: Sequence[tuple[str, Plot]]
+    """Name and picture of each quantity."""
+    usage: Plot | None
+    """How much each expert of each layer is used, where there are experts and the training tells."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where the tokens of one reference look."""
+
+    reference: Figure
+    before: tuple[Figure, str]
+    """Attention over the picture before training, and a note."""
+    after: tuple[Figure, str]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Where each reference looks in one picture."""
+
+    looks: Sequence[Look]
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """One benchmark prompt, as every arm answers it."""
+
+    prompt: str
+    references: Sequence[Figure]
+    cells: Mapping[str, tuple[Figure, str]]
+    """Picture and its scores in words, by arm."""
+
+
+@dataclass(frozen=True)
+class StudySection:
+    """An ablation with its figures."""
+
+    found: Ablation
+    plots: Sequence[tuple[str, Plot]]
+    """By the first metric of each."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the page shows."""
+
+    funnel: Sequence[Account]
+    pool: Sequence[Account]
+    """Faces and prompts of the benchmark."""
+    clips: Sequence[ClipTile]
+    samples: Sequence[Sheet]
+    curves: Sequence[Curves]
+    maps: Sequence[Maps]
+    arms: Sequence[ArmScores]
+    others: Sequence[ArmScores]
+    """Other systems that answered the same prompts."""
+    suites: Mapping[str, Sequence[ArmScores]]
+    """Who answered public suites, by suite."""
+    face_sim: Plot
+    """Face-Sim of every arm and system, with intervals."""
+    similarities: Sequence[tuple[str, Plot]]
+    """Cosines of the right and of wrong people, by arm."""
+    rows: Sequence[PromptRow]
+    changes: Mapping[str, Mapping[str, Interval]]
+    """Changes of each arm against the one before, by arm and metric."""
+    study: StudySection | None
+    """The ablation, if there has been one."""
+    accounts: Sequence[Account]
+    """Accounts of every stage, in order; several of a stage that ran once per arm."""
+
+
+def render(page: Page) -> str:
+    """The page as HTML; every text is escaped, every picture is inside."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"title_of": title_of, "in_words": in_words, "signed": signed}
+    template = environment.from_string(files("mcpipe.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        page=page,
+        facts={account.stage: flat(account.facts, skip=COMPOSITION) for account in page.accounts if account.facts},
+        composition=composition(page.pool),
+        versions=dict(sorted({name: v for account in page.accounts for name, v in account.versions.items()}.items())),
+        metrics=COLUMNS,
+        paper_metrics=PAPER,
+        check_metrics=[metric for metric in COLUMNS if metric not in PAPER],
+        metrics_of=metrics_of,
+        labels=LABELS,
+        meanings=MEANINGS,
+        policy=POLICY,
+        policy_whole=POLICY_WHOLE,
+        explanations=EXPLANATIONS,
+        scales={
+            metric: scale([arm.means[metric] for arm in (*page.arms, *page.others) if metric in arm.means])
+            for metric in COLUMNS
+        },
+        study_scales=study_scales(page.study),
+        published=(COMPARISON,) if page.study else (COMPARISON, ABLATION),
+        published_ablation=ABLATION,
+        published_metrics=PUBLISHED_METRICS,
+    )
+
+
+def study_scales(study: StudySection | None) -> dict[str, tuple[float, float]]:
+    """The range of every metric over the arms of an ablation."""
+    if study is None:
+        return {}
+    arms = study.found.means.values()
+    return {metric: scale([means[metric] for means in arms]) for metric in study.found.metrics}
+
+
+def metrics_of(systems: Sequence[ArmScores]) -> list[str]:
+    """The metrics that at least one of some systems has."""
+    return [metric for metric in COLUMNS if any(metric in system.means for system in systems)]
+
+
+def title_of(name: str) -> str:
+    """A stage's or an arm's name for people."""
+    return TITLES.get(name, name)
+
+
+def in_words(reason: str) -> str:
+    """A reason's name as words."""
+    return reason.replace("_", " ")
+
+
+def signed(value: float) -> str:
+    """A difference with its sign, the real minus sign for negative ones."""
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def flat(facts: Mapping[str, JsonValue], prefix: str = "", skip: str = "") -> dict[str, str]:
+    """Facts as words and numbers, nested ones under joined names, without the one called ``skip``."""
+    lines: dict[str, str] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict) and name != skip:
+            lines |= flat(value, f"{prefix}{name} ")
+        elif name != skip:
+            lines[f"{prefix}{name}"] = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return lines
+
+
+def composition(pool: Sequence[Account]) -> list[tuple[str, str, list[JsonValue]]]:
+    """How often the pool and each set of pairs show every value of every attribute: attribute, value and counts."""
+    lines = []
+    for account in pool:
+        attributes = account.facts.get(COMPOSITION)
+        for attribute, told in attributes.items() if isinstance(attributes, dict) else ():
+            groups = [told.get(group) for group in GROUPS] if isinstance(told, dict) else []
+            counts = [group for group in groups if isinstance(group, dict)]
+            lines += [(attribute, value, [group.get(value, 0) for group in counts]) for value in counts[0]]
+    return lines
+
+
+def scale(intervals: Sequence[Interval]) -> tuple[float, float]:
+    """The range that shows all intervals of a metric: where it starts and how wide it is, never zero."""
+    if not intervals:
+        return 0.0, 1.0
+    low, high = min(i.low for i in intervals), max(i.high for i in intervals)
+    return (low, high - low) if high > low else (low - 0.5, 1.0)

@@ -1,0 +1,1 @@
+"""The work of every pipeline stage: builds the models, reads records, writes outputs to given paths."""

@@ -1,0 +1,74 @@
+"""A sentence that describes everyone in the target, written with sight of the references."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
+
+from mcpipe.core.params import RecordsPerShard
+from mcpipe.core.records import Record, Rejection
+from mcpipe.core.report import Report
+from mcpipe.core.shards import Rows
+from mcpipe.curate.captions import CAPTION_INSTRUCTION, SentenceParams, caption_fault
+from mcpipe.curate.samples import cut_square, face_crop, square_window
+from mcpipe.execution.engine import write_decided
+from mcpipe.execution.workers import Decide
+from mcpipe.models.captioner import Qwen2_5VL
+from mcpipe.models.protocols import Captioner
+
+
+class CaptionsParams(SentenceParams):
+    """Captions of the samples."""
+
+    reference_size: int = Field(ge=28)
+    """Side in pixels at which the captioner sees a face reference."""
+    records_per_shard: RecordsPerShard
+
+
+@dataclass(frozen=True)
+class CaptionsWork:
+    """What this stage does to every clip."""
+
+    captioner: Path
+    params: CaptionsParams
+    writer: Callable[[Path], Captioner] = Qwen2_5VL
+
+    def load(self) -> Decide:
+        """Load the captioner; the decision on one clip."""
+        return partial(captioned, writer=self.writer(self.captioner), params=self.params)
+
+
+def write_captions(work: CaptionsWork, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
+    """Write the captions of the clips in ``identity``."""
+    report = Report("captions", ("transformers", "qwen-vl-utils"))
+    write_decided(Rows((frames, subjects, identity)), work, report, captions, work.params.records_per_shard)
+
+
+def captioned(
+    frames: Record, subjects: Record, identity: Record, writer: Captioner, params: CaptionsParams
+) -> Record | Rejection:
+    """The caption of one clip, or why it has none."""
+    middle = frames.arrays["middle"]
+    window = square_window(subjects.arrays["boxes"][1], *middle.shape[:2])
+    if window is None:
+        return Rejection("no_square_holds_all", "the people stand wider than the frame is high")
+    references = [
+        face_crop(frames.arrays["initial"], box, params.reference_size) for box in identity.arrays["face_boxes"][0]
+    ]
+    pictures = [*references, cut_square(middle, window)]
+    instruction = CAPTION_INSTRUCTION.format(num_subjects=len(references))
+    caption, fault = "", None
+    for attempt in range(params.attempts):
+        caption = writer.answer(
+            pictures,
+            instruction,
+            temperature=params.temperature if attempt else 0.0,
+            seed=params.seed + attempt,
+            max_tokens=params.max_tokens,
+        )
+        fault = caption_fault(caption, len(references), params)
+        if fault is None:
+            return Record(frames.key, {"caption": caption, "attempts": attempt + 1})
+    return Rejection(fault or "caption_missing", caption)

@@ -1,0 +1,201 @@
+"""Scores of one arm's pictures, per picture and as means with intervals."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from mcpipe.bench.intervals import IntervalParams
+from mcpipe.bench.metrics import MetricScorers, Reference, Score, as_row, references, score, summary
+from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_headline, as_metrics
+from mcpipe.core.params import Params
+from mcpipe.core.progress import track
+from mcpipe.core.records import JSON, Record
+from mcpipe.core.report import Report
+from mcpipe.core.shards import read_shards, whole_folder
+from mcpipe.curate.samples import face_crop
+from mcpipe.execution.fingerprint import content_digest
+from mcpipe.models.faces import InsightFaces
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.dino import Dino
+from mcpipe.models.scorers.hps import HpsV2_1
+
+MODELS: tuple[str, ...] = ("faces", "faces_heldout", "clip", "dino", "hps")
+"""The scorers in params.yaml, in the order in which they are loaded."""
+PACKAGES = ("transformers", "open_clip_torch", "insightface", "onnxruntime")
+"""Those whose version a score depends on."""
+SCORED = "scored"
+"""The status of a picture that was there."""
+
+
+TEXTS, LISTS = ("key", "prompt", "picture", "status"), ("same", "cross")
+ROWS = pa.schema(
+    [(name, pa.string()) for name in TEXTS]
+    + [(field.name, pa.list_(pa.float64()) if field.name in LISTS else pa.float64()) for field in fields(Score)]
+)
+"""Columns of ``rows.parquet``: the same whatever a suite has; what has no value is null."""
+
+
+class EvaluateParams(Params):
+    """How pictures are judged."""
+
+    min_face_score: float = Field(ge=0, le=1)
+    """Certainty of a face detection."""
+    detection_size: int = Field(ge=32)
+    """Side in pixels at which the detector sees a picture."""
+    interval: IntervalParams
+    """Settings of the interval of every mean."""
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A picture with its score."""
+
+    key: str
+    """Key of the picture's prompt."""
+    prompt: str
+    picture: str
+    """Which one of the prompt's pictures it is: a file's name, or the key once more."""
+    status: str
+    """`SCORED`, or why the picture counts 0."""
+    score: Score
+
+
+def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results: Path, params: EvaluateParams) -> None:
+    """Write ``metrics.json``, its ``headline.json``, a row per picture in ``rows.parquet``, and the report.
+
+    ``models`` holds the paths of `MODELS`, in their order.
+
+    Raises:
+        ValueError: a benchmark prompt has no picture or a picture no prompt.
+    """
+    pool = list(read_shards(pairs / "faces"))
+    scorers = load_scorers(*models.values(), pool=pool, params=params)
+    answered = answers(pairs / "bench", images)
+    people = references(pool, scorers)
+    report = Report("evaluate", PACKAGES)
+    judged = []
+    for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
+        text = prompt.text("prompt")
+        points = score(picture.arrays["image"], text, prompt.texts("faces"), people, scorers)
+        judged.append(ScoredImage(prompt.key, text, prompt.key, SCORED, points))
+        report.keep(prompt.key)
+    report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
+    footing = people_footing([prompt for prompt, _ in answered], pool, models, params)
+    write_results(results, judged, report, params.interval, footing)
+
+
+def load_scorers(  # noqa: PLR0913  one argument per model
+    faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[Record], params: EvaluateParams
+) -> MetricScorers:
+    """The models that judge pictures of people, who are cut out like the faces of the pool.
+
+    Raises:
+        FileNotFoundError: a checkpoint is missing.
+        ValueError: a checkpoint is damaged, the pool is empty, or it tells nothing of landmarks.
+    """
+    if not pool or "landmarks" not in pool[0].arrays:
+        raise ValueError("the pool of faces is empty or older than this version; run pairs again")
+    return MetricScorers(
+        faces=InsightFaces(faces, params.min_face_score, params.detection_size),
+        heldout=InsightFaces(heldout, params.min_face_score, params.detection_size),
+        clip=Clip(clip),
+        dino=Dino(dino),
+        hps=HpsV2_1(hps),
+        crop=partial(face_crop, size=pool[0].arrays["reference"].shape[0]),
+    )
+
+
+def facts(  # noqa: PLR0913  one argument per fact
+    params: EvaluateParams,
+    suite: str,
+    policy: str,
+    recogniser: str | None,
+    heldout: str | None,
+    people: Mapping[str, Reference],
+) -> dict[str, JSON]:
+    """What a reader has to know of the scores."""
+    return {
+        "suite": suite,
+        "policy": policy,
+        "recogniser": recogniser,
+        "heldout_recogniser": heldout,
+        "references_unseen_by_heldout": sum(not person.heldout.any() for person in people.values()),
+        "min_face_score": params.min_face_score,
+        "detection_size": params.detection_size,
+        "resamples": params.interval.resamples,
+    }
+
+
+def people_footing(
+    prompts: Iterable[Record], pool: Iterable[Record], models: Mapping[str, Path], params: EvaluateParams
+) -> dict[str, JSON]:
+    """What a result of the pipeline's own benchmark was judged on and by."""
+    asked = {prompt.key: [prompt.text("prompt"), *prompt.texts("faces")] for prompt in prompts}
+    shown = {face.key: sha256(face.arrays["reference"].tobytes()).hexdigest() for face in pool}
+    return footing_of(asked, shown, models, params)
+
+
+def footing_of(
+    prompts: Mapping[str, list[str]], references: Mapping[str, str | Path], models: Mapping[str, Path], params: Params
+) -> dict[str, JSON]:
+    """What a result was judged on and by, part by part, so that `comparable` can name what differs."""
+    return {
+        "prompts": content_digest(prompts),
+        "references": content_digest(references),
+        **{f"models.{name}": content_digest(path) for name, path in models.items()},
+        **{f"evaluate.{name}": value for name, value in params.model_dump(mode="json").items()},
+    }
+
+
+def answers(prompts: Path, images: Path) -> list[tuple[Record, Record]]:
+    """Every prompt of the benchmark with its picture.
+
+    Raises:
+        ValueError: one has no other.
+    """
+    wanted = {record.key: record for record in read_shards(prompts)}
+    pictures = {record.key: record for record in read_shards(images)}
+    if wanted.keys() != pictures.keys():
+        odd = sorted(wanted.keys() ^ pictures.keys())
+        raise ValueError(
+            f"{images} and {prompts} do not fit: {len(odd)} keys are in one only, the first is {odd[0]!r}; "
+            "run generate again"
+        )
+    return [(wanted[key], pictures[key]) for key in sorted(wanted)]
+
+
+def write_results(
+    results: Path, judged: list[ScoredImage], report: Report, params: IntervalParams, footing: Mapping[str, JSON]
+) -> ArmScores:
+    """Write means to ``metrics.json`` and ``headline.json``, a row per picture to ``rows.parquet``, and the report.
+
+    Returns the means.
+
+    Raises:
+        ValueError: there are fewer than two prompts.
+    """
+    means = summary([one.key for one in judged], [one.score for one in judged], params)
+    num_missing = sum(one.status != SCORED for one in judged)
+    scores = ArmScores(results.name, means, len(judged), str(report.facts["suite"]), num_missing, footing)
+    with whole_folder(results) as folder:
+        for name, content in (("metrics", as_metrics(scores)), ("headline", as_headline(scores))):
+            (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+        write_rows(folder / "rows.parquet", judged)
+        report.write(folder)
+    return scores
+
+
+def write_rows(file: Path, judged: Iterable[ScoredImage]) -> None:
+    """One row per picture: its prompt, which one it is, whether it was there, and its scores."""
+    rows = [
+        {"key": one.key, "prompt": one.prompt, "picture": one.picture, "status": one.status, **as_row(one.score)}
+        for one in judged
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=ROWS), file)

@@ -1,0 +1,1 @@
+"""Training stage 3: reinforcement learning from rewards of generated images."""

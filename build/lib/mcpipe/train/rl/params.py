@@ -1,0 +1,164 @@
+"""Settings of stage 3."""
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from mcpipe.core.params import Params, TakenFrom
+from mcpipe.objectives.advantage import Aggregate
+from mcpipe.objectives.flow import schedule, shifted
+from mcpipe.objectives.reward import Matching
+from mcpipe.objectives.sde import Variant, window_start
+
+
+class SdeParams(Params):
+    """How a group is drawn."""
+
+    variant: Variant
+    """Kind of the stochastic steps (see `mcpipe.objectives.sde`)."""
+    num_steps: int = Field(ge=3)
+    shift: float = Field(gt=0)
+    guidance: float = Field(ge=0)
+    eta: float = Field(gt=0)
+    """Strength of the noise in stochastic steps; at most 1 for ``cps``."""
+    group_size: int = Field(ge=2)
+    samples_per_pass: int = Field(ge=1)
+    """Samples of a group that go through the network together in the window; divides the samples of an update."""
+    window_size: int = Field(ge=1)
+    """Stochastic steps of a trajectory."""
+    move_every: int = Field(ge=1)
+    """Iterations after which the window moves."""
+    stride: int = Field(ge=0)
+    """Steps by which it moves."""
+    after_window: float = Field(gt=0, le=1)
+    """Part of the steps after the window that are taken, rounded up; below 1 they are longer (MixGRPO-Flash's idea)."""
+
+
+class UpdateParams(Params):
+    """How a group is learned from."""
+
+    updates_per_rollout: int = Field(ge=1)
+    """Optimiser steps, each with an equal part of every group; divides the group size."""
+    ratio: Literal["sequence", "step"]
+    """One ratio per trajectory (GSPO, the paper's) or one per step (GRPO, to compare)."""
+    gradient: Literal["joint", "two_pass"]
+    """Keep the whole window's graph, which the first update takes from the rollout, or one pass of the network."""
+    clip_low: float = Field(gt=0, lt=1)
+    clip_high: float = Field(gt=0)
+    aggregate: Aggregate
+    max_advantage: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
+    ema_decay: float = Field(ge=0, lt=1)
+    """Decay of a moving average of the weights, which becomes the result; 0 for none."""
+
+
+class RewardParams(Params):
+    """What is rewarded."""
+
+    text: float = Field(ge=0)
+    aesthetic: float = Field(ge=0)
+    identity: float = Field(ge=0)
+    """Weights."""
+    matching: Matching
+    """How faces are told off against people."""
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> "RewardParams":
+        if not sum(self.weights.values()):
+            raise ValueError("text, aesthetic and identity are all 0, so that nothing is rewarded")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the rewards by their names."""
+        return self.model_dump(exclude={"matching"})
+
+
+class FaceParams(Params):
+    """How faces are looked for in generated pictures."""
+
+    min_score: float = Field(ge=0, le=1)
+    """Certainty of a detection."""
+    detection_size: int = Field(ge=32)
+    """Side in pixels at which the detector sees a picture."""
+
+
+class WatchParams(Params):
+    """How the training is watched."""
+
+    pictures_every: int = Field(ge=0)
+    """Iterations between two drawings of the same prompts from the same noise; 0 draws none."""
+    num_prompts: int = Field(ge=1)
+    """Prompts drawn."""
+    max_ratio_drift: float = Field(gt=0)
+    """Distance of an iteration's largest ratio from 1 at which the training has collapsed."""
+    num_compared: int = Field(ge=1)
+    """Iterations at the start and at the end that are compared with each other."""
+    max_disagreement: float = Field(gt=0)
+    """Rise of the identity reward and fall of the held-out recogniser's score at which the reward is being hacked."""
+
+
+class TrainRLParams(Params):
+    """Settings of stage 3."""
+
+    seed: int = Field(ge=0)
+    num_iterations: int = Field(ge=1)
+    prompts_per_iteration: int = Field(ge=1)
+    sampling: Annotated[SdeParams, TakenFrom("rl_sampling")]
+    update: Annotated[UpdateParams, TakenFrom("rl_update")]
+    rewards: RewardParams
+    faces: FaceParams
+    watch: WatchParams
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "TrainRLParams":
+        sampling, updates = self.sampling, self.update.updates_per_rollout
+        if sampling.window_size >= sampling.num_steps:
+            raise ValueError(
+                f"a window of {sampling.window_size} of {sampling.num_steps} steps holds the last, which cannot be "
+                "stochastic"
+            )
+        if sampling.variant == "cps" and sampling.eta > 1:
+            raise ValueError(f"eta is at most 1 for cps, where it is the share of new noise; found {sampling.eta}")
+        if sampling.group_size % updates:
+            raise ValueError(f"updates_per_rollout {updates} does not divide group_size {sampling.group_size}")
+        if sampling.group_size // updates % sampling.samples_per_pass:
+            raise ValueError(
+                f"samples_per_pass {sampling.samples_per_pass} does not divide the {sampling.group_size // updates} "
+                f"samples of an update"
+            )
+        return self
+
+    def window(self, iteration: int) -> range:
+        """The stochastic steps of an iteration, counted from 0; never the last step."""
+        sampling = self.sampling
+        start = window_start(
+            iteration,
+            num_steps=sampling.num_steps,
+            window_size=sampling.window_size,
+            move_every=sampling.move_every,
+            stride=sampling.stride,
+        )
+        start = min(start, sampling.num_steps - 1 - sampling.window_size)
+        return range(start, start + sampling.window_size)
+
+    def levels(self, iteration: int) -> Float[Tensor, " levels"]:
+        """Noise levels of an iteration's trajectories; behind the window there may be fewer than in the schedule."""
+        sampling, stop = self.sampling, self.window(iteration).stop
+        whole, left = schedule(sampling.num_steps, sampling.shift), sampling.num_steps - stop
+        taken = max(math.ceil(round(sampling.after_window * left, 6)), 1)
+        if taken == left:
+            return whole
+        times = torch.linspace(left / sampling.num_steps, 0, taken + 1, dtype=torch.float64)
+        return torch.cat([whole[:stop], shifted(times, sampling.shift)])
+
+    def parts(self) -> list[range]:
+        """The samples of a group that each update of an iteration learns from."""
+        size = self.sampling.group_size // self.update.updates_per_rollout
+        return [range(start, start + size) for start in range(0, self.sampling.group_size, size)]

@@ -1,0 +1,70 @@
+"""Stage 1: one person per picture (paper, section 4.1), plain LoRA, flow-matching loss only.
+
+Departures from the paper: it pre-trains on internal single-subject data; here the two-person samples serve, and one
+of their people is chosen at random as the only reference. The adapter is plain; experts join in stage 2, starting
+from it.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from torch import nn
+
+from mcpipe.core.records import JSON
+from mcpipe.flux.adapters import AdapterSpec, add_adapter, start_lora
+from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.flux.network import ReferenceFlux
+from mcpipe.flux.tokens import Positions, layout
+from mcpipe.objectives.flow import flow_loss
+from mcpipe.train.loop.checkpoint import Checkpoint
+from mcpipe.train.loop.data import Batch, EncodedSet
+from mcpipe.train.loop.fit import Losses, OnStep
+from mcpipe.train.supervised import SupervisedParams, predicted, train
+
+
+class TrainSingleParams(SupervisedParams):
+    """Settings of stage 1."""
+
+    rank: int = Field(ge=1)
+    """Rank of every LoRA."""
+    positions: Positions
+    """How references are told apart, here and in everything that goes on from here."""
+    start: str | None
+    """LoRA file to start from, UNO's or one in diffusers' layout; null starts afresh."""
+
+
+def single_network(
+    pipeline: FluxPipeline, data: EncodedSet, params: TrainSingleParams, start: Path | None
+) -> tuple[AdapterSpec, ReferenceFlux]:
+    """Give the pipeline's transformer an adapter; returns its form, and the transformer seeing references.
+
+    Raises:
+        FileNotFoundError: there is no file ``start``.
+        ValueError: it is damaged or does not fit the generator or the rank.
+    """
+    spec = AdapterSpec(
+        rank=params.rank,
+        experts=None,
+        image_size=data.image_size,
+        reference_size=data.reference_size,
+        positions=params.positions,
+        shift=params.shift,
+    )
+    if start is None:
+        add_adapter(pipeline.transformer, spec, params.seed)
+    else:
+        start_lora(pipeline, start, spec, params.seed)
+    grids = layout(pipeline, data.image_size, data.reference_size)
+    return spec, ReferenceFlux(pipeline.transformer, grids, params.guidance)
+
+
+def train_single(
+    network: ReferenceFlux, data: EncodedSet, params: TrainSingleParams, on_step: OnStep, checkpoint: Checkpoint
+) -> dict[str, JSON]:
+    """Train the network's adapter; returns facts about the training."""
+    return train(network, data, params, objective, one_reference=True, on_step=on_step, checkpoint=checkpoint)
+
+
+def objective(model: nn.Module, batch: Batch) -> Losses:
+    """The flow-matching loss."""
+    return Losses({"flow": flow_loss(predicted(model, batch), batch.clean, batch.noise)})

@@ -1,0 +1,1 @@
+"""The puppet world: seeded pictures and clips of people whose every label is known."""

@@ -1,0 +1,69 @@
+"""True captions of the world, in one fixed grammar.
+
+    two people in a park: on the left a person with tan skin, short brown hair and glasses, wearing a red shirt and
+    holding a blue ball; on the right a person with pale skin and a bald head, wearing a striped green shirt
+
+Every person is mentioned once, from left to right, always with the words "a person".
+"""
+
+from collections.abc import Sequence
+
+from mcpipe.world.discovery import Part
+from mcpipe.world.discovery import attributes as known_attributes
+from mcpipe.world.scene import PLACES, Scene
+from mcpipe.world.traits import Identity, Outfit
+
+COUNTS = {1: "one person", 2: "two people", 3: "three people"}
+SIDES = {
+    1: ("in the middle",),
+    2: ("on the left", "on the right"),
+    3: ("on the left", "in the middle", "on the right"),
+}
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    name: values for attribute in known_attributes() for name, values in attribute.vocabulary.items()
+}
+"""Every value each word about a person can take (`attributes`)."""
+
+LASTING = tuple(name for one in known_attributes() if one.owner is Identity for name in one.vocabulary)
+"""The words of `VOCABULARY` that belong to an identity, whatever the clothes."""
+
+
+def attributes(identity: Identity, outfit: Outfit) -> dict[str, str]:
+    """What a caption says about a person, one word per entry of `VOCABULARY`."""
+    owners = {Identity: identity, Outfit: outfit}
+    return {name: word for one in known_attributes() for name, word in one.words(owners[one.owner]).items()}
+
+
+def describe_face(identity: Identity) -> str:
+    """The lasting traits alone: "a person with tan skin, short brown hair and glasses"."""
+    return f"a person with {_listed(_said('trait', identity))}"
+
+
+def describe_person(identity: Identity, outfit: Outfit) -> str:
+    """One person with clothes: "a person with ..., wearing a striped red shirt and holding a blue ball"."""
+    shirt = " ".join(reversed(_said("shirt", outfit)))
+    worn = _listed([_with_article(noun) for noun in (shirt, *_said("garment", outfit))])
+    held = [_with_article(noun) for noun in _said("object", outfit)]
+    return f"{describe_face(identity)}, wearing {worn}{f' and holding {_listed(held)}' if held else ''}"
+
+
+def describe_scene(scene: Scene) -> str:
+    """The whole picture: count, place, and every person from left to right."""
+    people = [describe_person(person.identity, person.outfit) for person in scene.people]
+    if not people:
+        return f"nobody {PLACES[scene.background.place]}"
+    told = "; ".join(f"{side} {person}" for side, person in zip(SIDES[len(people)], people, strict=True))
+    return f"{COUNTS[len(people)]} {PLACES[scene.background.place]}: {told}"
+
+
+def _said(part: Part, owner: Identity | Outfit) -> list[str]:
+    phrases = [one.phrase(owner) for one in known_attributes() if one.part == part]
+    return [phrase for phrase in phrases if phrase is not None]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+
+
+def _with_article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

@@ -1,0 +1,253 @@
+"""Clips of the world as real video files, most of them good, some made to be refused.
+
+A clip's pictures, container and bytes depend on the seed, its kind and its number alone. Its truth is that of the
+first frame and of the one in the middle.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from pydantic import Field
+
+from mcpipe.core.params import Params
+from mcpipe.world.attributes.skin import skin_tone
+from mcpipe.world.backgrounds import PLACES
+from mcpipe.world.identities import Identity, sample_identity, world_rng
+from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, Sway, render, sample_scene
+from mcpipe.world.traits import SEEDS
+
+NAMESPACE = "clips"
+RECURRING_SHARE = 0.3
+"""Share of people of good clips who appear in other clips, too, in other clothes."""
+
+RECURRING_PEOPLE_PER_CLIP = 0.25
+"""How many different ones there are, against the number of good clips."""
+
+CHANGE_SPAN = (0.2, 0.8)
+"""When an identity changes, as parts of the time to the middle frame."""
+
+CUT_SPAN = (0.3, 0.7)
+"""When a cut comes, as parts of the time to the middle frame."""
+
+AWAY_YAW_RANGE = (2.4, 3.9)
+"""Turn in radians of a head that shows its back."""
+
+TRUNCATED_RANGE = (0.30, 0.45)
+"""Part of the bytes that a truncated file keeps."""
+
+H264 = {"crf": "17", "preset": "veryfast", "x264-params": "mbtree=0"}
+"""x264's macroblock tree reads memory that it has not written: with it, equal pictures may give unequal bytes."""
+
+VP8 = {"crf": "6", "b": "2500000", "deadline": "realtime", "cpu-used": "-4"}
+"""A negative ``cpu-used`` fixes libvpx's speed; with a positive one it follows the clock, and the bytes with it."""
+
+FORMATS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+    ("mp4", "libx264", "yuv420p", H264),
+    ("mkv", "libx264", "yuv420p", H264),
+    ("mp4", "libx264", "yuv444p", H264),
+    ("webm", "libvpx", "yuv420p", VP8),
+    ("avi", "mpeg4", "yuv420p", {"b": "3000000"}),
+    ("mov", "libx264", "yuv420p", H264 | {"bf": "2"}),
+)
+"""Container, codec, pixel format and encoder settings; clips take them in turn."""
+
+TRUNCATED_FORMATS = (0, 1)
+"""Places in `FORMATS` whose files are cut: an mp4 loses its index, an mkv its second half."""
+
+
+class WorldParams(Params):
+    """What is rendered for the pipeline to work on."""
+
+    seed: int = Field(ge=0)
+    """Seed of everything; another seed gives other people."""
+    width: int = Field(ge=64, multiple_of=2)
+    """Width of a clip, in pixels."""
+    height: int = Field(ge=64, multiple_of=2)
+    """Height of a clip, in pixels."""
+    fps: int = Field(ge=4)
+    """Frames per second."""
+    seconds: float = Field(ge=0.5)
+    """Length of a clip."""
+    good_clips: int = Field(ge=0)
+    """Two people who can be verified."""
+    bad_clips_per_kind: int = Field(ge=0)
+    """Number of clips of each kind that must be refused."""
+    faces: int = Field(ge=0)
+    """Portraits in the face pool."""
+    portrait_size: int = Field(ge=64)
+    """Side of a portrait in pixels."""
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """One clip to be made."""
+
+    name: str
+    """File name without its ending; tells nothing about the kind."""
+    kind: str
+    """One of `KINDS`."""
+    number: int
+    """Among its kind."""
+
+
+@dataclass(frozen=True)
+class ClipTruth:
+    """What is true of one clip."""
+
+    spec: ClipSpec
+    file: str
+    initial: RenderedFrame
+    middle: RenderedFrame
+
+
+Camera = Callable[[float], RenderedFrame]
+"""The picture at a time in seconds."""
+
+
+def clip_specs(params: WorldParams) -> list[ClipSpec]:
+    """All clips, good and bad mixed in an order drawn from the seed."""
+    wanted = [("good", number) for number in range(params.good_clips)]
+    bad = [kind for kind in KINDS if kind != "good"]
+    wanted += [(kind, number) for kind in bad for number in range(params.bad_clips_per_kind)]
+    order = world_rng(NAMESPACE, params.seed, 0).permutation(len(wanted))
+    return [ClipSpec(f"clip_{place:03d}", *wanted[index]) for place, index in enumerate(order)]
+
+
+def write_clip(folder: Path, spec: ClipSpec, params: WorldParams) -> ClipTruth:
+    """Render and encode one clip into ``folder``; returns its truth."""
+    rng = world_rng(NAMESPACE, params.seed, 1, list(KINDS).index(spec.kind), spec.number)
+    camera = KINDS[spec.kind](rng, spec.number, params)
+    total = round(params.seconds * params.fps)
+    frames = [camera(index / params.fps) for index in range(total)]
+    place = TRUNCATED_FORMATS[spec.number % 2] if spec.kind == "truncated" else spec.number % len(FORMATS)
+    file = folder / f"{spec.name}.{FORMATS[place][0]}"
+    encode(file, (frame.rgb for frame in frames), place, params)
+    if spec.kind == "truncated":
+        data = file.read_bytes()
+        file.write_bytes(data[: int(len(data) * rng.uniform(*TRUNCATED_RANGE))])
+    return ClipTruth(spec, file.name, frames[0], frames[total // 2])
+
+
+def encode(file: Path, pictures: Iterator[np.ndarray], place: int, params: WorldParams) -> None:
+    """Write a video file in one of `FORMATS`; the same pictures give the same bytes."""
+    _, codec, pixels, settings = FORMATS[place]
+    with av.open(str(file), "w", container_options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream(codec, rate=params.fps, options=settings | {"flags": "+bitexact"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = params.width, params.height, pixels
+        # More threads make some encoders split the picture differently.
+        stream.thread_count = 1
+        stream.codec_context.time_base = Fraction(1, params.fps)
+        for index, rgb in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, params.fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def clip_identity(params: WorldParams, *numbers: int) -> Identity:
+    """A person of the clips, from a stream of their own."""
+    return sample_identity(world_rng(NAMESPACE, params.seed, 2, *numbers))
+
+
+def _cast(rng: np.random.Generator, count: int, params: WorldParams) -> list[Identity]:
+    """People of one scene, some of them known from other clips, never the same person twice."""
+    known = max(1, round(RECURRING_PEOPLE_PER_CLIP * params.good_clips))
+    recurring = list(rng.permutation(known)[:count])
+    return [
+        clip_identity(params, 0, int(recurring.pop()))
+        if recurring and rng.random() < RECURRING_SHARE
+        else clip_identity(params, 1, int(rng.integers(SEEDS)))
+        for _ in range(count)
+    ]
+
+
+def _filmed(scene: Scene, params: WorldParams) -> Camera:
+    return lambda time_s: render(scene, time_s, params.width, params.height)
+
+
+def _people(count: int) -> Callable[[np.random.Generator, int, WorldParams], Camera]:
+    def kind(rng: np.random.Generator, _number: int, params: WorldParams) -> Camera:
+        return _filmed(sample_scene(rng, _cast(rng, count, params)), params)
+
+    return kind
+
+
+def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Camera:
+    """Another scene with other people from some time before the middle."""
+    cast = _cast(rng, 4, params)
+    before, after = sample_scene(rng, cast[:2]), sample_scene(rng, cast[2:])
+    place = next(place for place in PLACES if place not in (before.background.place, "studio"))
+    after = replace(after, background=replace(after.background, place=place))
+    cut_s = 0.5 * params.seconds * float(rng.uniform(*CUT_SPAN))
+    return lambda time_s: _filmed(after if time_s >= cut_s else before, params)(time_s)
+
+
+def _identity_change(rng: np.random.Generator, number: int, params: WorldParams) -> Camera:
+    """One of two people turns into somebody else, too slowly for a cut."""
+    before = sample_scene(rng, _cast(rng, 2, params))
+    changed = number % 2
+    old = before.people[changed].identity
+    new = next(
+        person
+        for attempt in range(1000)
+        if (person := clip_identity(params, 3, number, attempt)).hair_colour != old.hair_colour
+        and person.hair_cut != old.hair_cut
+        and skin_tone(person.skin) != skin_tone(old.skin)
+    )
+    people = list(before.people)
+    people[changed] = replace(people[changed], identity=new)
+    first, second = _filmed(before, params), _filmed(replace(before, people=tuple(people)), params)
+    start, end = (0.5 * params.seconds * part for part in CHANGE_SPAN)
+
+    def blended(time_s: float) -> RenderedFrame:
+        share = float(np.clip((time_s - start) / (end - start), 0.0, 1.0))
+        if share in (0.0, 1.0):
+            return (first if share == 0.0 else second)(time_s)
+        old_frame, new_frame = first(time_s), second(time_s)
+        mixed = (1.0 - share) * old_frame.rgb + share * new_frame.rgb
+        return replace(new_frame if share >= 0.5 else old_frame, rgb=mixed.round().astype(np.uint8))
+
+    return blended
+
+
+def _face_away(rng: np.random.Generator, number: int, params: WorldParams) -> Camera:
+    """One of two people shows the back of the head."""
+    scene = sample_scene(rng, _cast(rng, 2, params))
+    people = list(scene.people)
+    turned = people[number % 2]
+    yaw = Sway(float(rng.uniform(*AWAY_YAW_RANGE)), 0.1, 0.3, 0.0)
+    people[number % 2] = replace(turned, sways=turned.sways | {"yaw": yaw})
+    return _filmed(replace(scene, people=tuple(people)), params)
+
+
+KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Camera]] = {
+    "good": _people(2),
+    "one_person": _people(1),
+    "three_people": _people(3),
+    "cut": _cut,
+    "identity_change": _identity_change,
+    "face_away": _face_away,
+    "truncated": _people(2),
+}
+"""Every kind of clip; all but the first must be refused by curation."""
+
+
+def told_people(people: tuple[PersonTruth, ...]) -> list[dict[str, object]]:
+    """The truth of everybody in one frame, ready for JSON; pixels."""
+    return [
+        {
+            "identity": person.identity.key,
+            "box": None if person.box is None else person.box.tolist(),
+            "keypoints": person.keypoints.round(3).tolist(),
+            "face_box": person.face_box.round(3).tolist(),
+            "landmarks": person.landmarks.round(3).tolist(),
+            "face_visible": round(person.face_visible, 4),
+            "head_height_px": round(person.head_height_px, 3),
+        }
+        for person in people
+    ]

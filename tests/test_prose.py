@@ -1,0 +1,30 @@
+"""Documents can be read in minutes, docstrings say what things are, and a class name has one meaning."""
+
+import ast
+from collections import Counter
+
+from imports import module_file, project_modules
+from prose import ARCHAIC, long_paragraphs, odd_docstrings, paragraphs
+
+SHARED_NAMES = {"Settings", "Training", "Params"}
+"""Private to one module each by their use; every other public class name stands for one thing in the whole tree."""
+
+
+def test_documents_and_docstrings_read_well():
+    assert [*long_paragraphs(), *odd_docstrings()] == []
+
+
+def test_the_checks_find_what_they_look_for():
+    assert [len(text.split()) for _, text in paragraphs("a b\nc\n\n| x y |\n- d\n- e f\n```\ncode\n```\n")] == [3, 2, 3]
+    assert ARCHAIC.match("Of the KL term.")
+    assert not ARCHAIC.match("Weight of the KL term.")
+
+
+def test_a_public_class_name_has_one_meaning():
+    names = Counter(
+        node.name
+        for module in project_modules("mcpipe", "stages", "studies")
+        for node in ast.parse(module_file(module).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, number in names.items() if number > 1} - SHARED_NAMES == set()
