@@ -101,7 +101,7 @@ def write(report: Path, page: Page, scores: Scores, drawn: Mapping[str, Sequence
         write_series(folder / "series", page, scores)
 
 
-def accounts(folders: Sequence[Path], arms: Sequence[str]) -> list[StageReport]:
+def accounts(folders: Sequence[Path], arms: Sequence[str]) -> list[Account]:
     """What the stages that run once per arm say of themselves."""
     return [account(folder / arm) for folder in folders for arm in arms]
 

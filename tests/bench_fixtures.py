@@ -232,7 +232,7 @@ def write_results_of(
         report.keep(prompt.key)
     report.facts = {"suite": "mcpipe", "num_steps": 8}
     judged = [
-        ScoredImage(prompt.key, prompt.text("prompt"), prompt.key, SCORED, score)
+        ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, score)
         for prompt, score in zip(prompts, scores, strict=True)
     ]
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -123,7 +123,7 @@ def _from_here(change: str) -> str:
     return f"{name}={json.dumps(str(Path(text).absolute()))}" if sign and name.startswith("models.") else change
 
 
-def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = Adapters()) -> list[Row]:  # noqa: B008  frozen
+def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = Adapters()) -> list[FunnelRow]:  # noqa: B008  frozen
     """Run the data stages on a folder of clips; writes and returns the funnel, one row per file.
 
     Raises:

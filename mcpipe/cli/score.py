@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
@@ -120,7 +120,7 @@ def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, r
     people = references(pool, scorers)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
-    def answer(prompt: str, wanted: list[str]) -> Answer:
+    def answer(prompt: str, wanted: Sequence[str]) -> Answer:
         return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, scorers)
 
     prompts = list(read_shards(pairs / "bench", PairPrompt))

@@ -17,6 +17,9 @@ from mcpipe.core.records import Record, RecordError, Storable
 
 Place = tuple[Path, int, int]
 """Where a record lies: its shard, the first byte, and the one after the last."""
+Source = tuple[Path, type[Storable]]
+"""A folder of shards, and what its records are."""
+T = TypeVar("T", bound=Storable)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Fate:
     """How many were rejected there for that reason."""
 
 
-def examples(reports: Iterable[StageReport], number: int) -> dict[str, Fate]:
+def examples(reports: Iterable[Account], number: int) -> dict[str, Fate]:
     """Rejected clips to show, by key: one for every reason of every stage, then others in turn while there is room."""
     turns = []
     for place, report in enumerate(reports):
@@ -93,10 +93,9 @@ def row(
     picture_px: int,
 ) -> PromptRow:
     """A benchmark prompt with every arm's picture and its scores."""
-    faces = prompt.texts("faces")
     return PromptRow(
-        prompt=prompt.text("prompt"),
-        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in faces],
+        prompt=prompt.prompt,
+        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.faces],
         cells={
             arm: (Figure(data_uri(picture, picture_px), f"picture by {arm}"), in_short(scores[arm]))
             for arm, picture in pictures.items()

@@ -54,9 +54,9 @@ def check_arms(folders: Sequence[Path], arms: Sequence[str]) -> None:
             raise FileNotFoundError(f"report.arms names {arm!r}, but {folder} holds {known}")
 
 
-def account(folder: Path) -> StageReport:
+def account(folder: Path) -> Account:
     """What a stage says of itself."""
-    return StageReport.model_validate(read_report(folder))
+    return Account.model_validate(read_report(folder))
 
 
 def read_clips(clips: Path, frames: Path, curation: Sequence[Account], number: int) -> list[ClipTile]:

@@ -74,7 +74,7 @@ class Refusal(BaseModel):
     """What was measured of it."""
 
 
-class StageReport(BaseModel):
+class Account(BaseModel):
     """The content of a stage's ``report.json``."""
 
     model_config = ConfigDict(frozen=True)
@@ -166,8 +166,8 @@ class StudySection:
 class Page:
     """Everything the page shows."""
 
-    funnel: Sequence[StageReport]
-    pool: Sequence[StageReport]
+    funnel: Sequence[Account]
+    pool: Sequence[Account]
     """Faces and prompts of the benchmark."""
     clips: Sequence[ClipTile]
     samples: Sequence[Sheet]
@@ -262,7 +262,7 @@ def flat(facts: Mapping[str, JsonValue], prefix: str = "", skip: str = "") -> di
     return lines
 
 
-def composition(pool: Sequence[StageReport]) -> list[tuple[str, str, list[JsonValue]]]:
+def composition(pool: Sequence[Account]) -> list[tuple[str, str, list[JsonValue]]]:
     """How often the pool and each set of pairs show every value of every attribute: attribute, value and counts."""
     lines = []
     for account in pool:

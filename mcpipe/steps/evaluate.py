@@ -76,16 +76,15 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
     Raises:
         ValueError: a benchmark prompt has no picture or a picture no prompt.
     """
-    pool = list(read_shards(pairs / "faces"))
+    pool = list(read_shards(pairs / "faces", PoolFace))
     scorers = load_scorers(*models.values(), pool=pool, params=params)
     answered = answers(pairs / "bench", images)
     people = references(pool, scorers)
     report = Report("evaluate", PACKAGES)
     judged = []
     for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
-        text = prompt.text("prompt")
-        points = score(picture.arrays["image"], text, prompt.texts("faces"), people, scorers)
-        judged.append(ScoredImage(prompt.key, text, prompt.key, SCORED, points))
+        points = score(picture.image, prompt.prompt, prompt.faces, people, scorers)
+        judged.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, points))
         report.keep(prompt.key)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
     footing = people_footing([prompt for prompt, _ in answered], pool, models, params)
@@ -93,7 +92,7 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
 
 
 def load_scorers(  # noqa: PLR0913  one argument per model
-    faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[Record], params: EvaluateParams
+    faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[PoolFace], params: EvaluateParams
 ) -> MetricScorers:
     """The models that judge pictures of people, who are cut out like the faces of the pool.
 
@@ -101,8 +100,8 @@ def load_scorers(  # noqa: PLR0913  one argument per model
         FileNotFoundError: a checkpoint is missing.
         ValueError: a checkpoint is damaged or the pool is empty.
     """
-    if not pool or "landmarks" not in pool[0].arrays:
-        raise ValueError("the pool of faces is empty or older than this version; run pairs again")
+    if not pool:
+        raise ValueError("the pool of faces is empty; run pairs again")
     return MetricScorers(
         faces=InsightFaces(faces, params.min_face_score, params.detection_size),
         heldout=InsightFaces(heldout, params.min_face_score, params.detection_size),

@@ -27,7 +27,7 @@ from mcpipe.core.shards import read_shards, write_shards
 from mcpipe.report.figures import curve_plot, interval_plot, similarity_plot, similarity_shares, smoothed
 from mcpipe.report.gallery import examples
 from mcpipe.report.images import data_uri, heat_overlay, mask_overlay
-from mcpipe.report.page import StageReport
+from mcpipe.report.page import Account
 from mcpipe.steps.evaluate import answers
 from stages.s13_report import run
 
@@ -168,7 +168,7 @@ def test_every_reason_has_an_example_also_where_no_frame_was_stored(html):
 def test_examples_are_one_per_reason_and_stage_before_any_reason_has_two():
     lost = [{"key": f"{i}", "reason": reason, "detail": ""} for i, reason in enumerate(["cut"] * 3 + ["short"])]
     facts = {"seen": 9, "kept": 5, "dropped": {"cut": 3, "short": 1}, "facts": {}, "versions": {}}
-    accounts = [StageReport(stage=stage, rejections=lost, **facts) for stage in ("frames", "samples")]
+    accounts = [Account(stage=stage, rejections=lost, **facts) for stage in ("frames", "samples")]
     accounts[1].rejections[:] = [
         reason.model_copy(update={"key": f"s{reason.key}"}) for reason in accounts[1].rejections
     ]

@@ -51,7 +51,7 @@ class StoredSamples(Sequence[TrainingSample]):
     @property
     def keys(self) -> list[str]:
         """Keys of all samples, in order."""
-        return [row.key for row in self._rows]
+        return [item.key for item in self._items]
 
     def __len__(self) -> int:
         """How many there are."""
