@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
@@ -27,6 +27,7 @@ from mcpipe.core.params import params_of
 from mcpipe.core.progress import track
 from mcpipe.core.records import JSON
 from mcpipe.core.report import Report, read_report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.images import is_image, read_image
@@ -131,19 +132,17 @@ def check_place(options: argparse.Namespace, models: dict[str, Path], settings: 
 
 def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
     """The prompts of the pipeline's own benchmark."""
-    pool = list(read_shards(pairs / "faces"))
+    pool = list(read_shards(pairs / "faces", PoolFace))
     models = {name: models[name] for name in MODELS}
     scorers = load_scorers(*models.values(), pool=pool, params=params)
     people = references(pool, scorers)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
-    def answer(prompt: str, wanted: list[str]) -> Answer:
+    def answer(prompt: str, wanted: Sequence[str]) -> Answer:
         return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, scorers)
 
-    prompts = list(read_shards(pairs / "bench"))
-    tasks = {
-        record.key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces"))) for record in prompts
-    }
+    prompts = list(read_shards(pairs / "bench", PairPrompt))
+    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces)) for prompt in prompts}
     return tasks, people_footing(prompts, pool, models, params)
 
 

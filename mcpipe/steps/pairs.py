@@ -22,8 +22,9 @@ from mcpipe.bench.landmarks import face_landmarks
 from mcpipe.bench.pairs import Pair, Split, SplitParams, all_pairs, pair_key, split_pairs
 from mcpipe.bench.portraits import Portrait, portraits
 from mcpipe.core.params import Params, RecordsPerShard, TakenFrom
-from mcpipe.core.records import JSON, Record, Rejection
+from mcpipe.core.records import JSON, RejectionError
 from mcpipe.core.report import Report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import whole_folder, write_shards
 from mcpipe.curate.captions import PROMPT_INSTRUCTION, SentenceParams, caption_fault
 from mcpipe.curate.samples import face_crop
@@ -112,11 +113,11 @@ def write_faces(
     report = Report("faces", ("insightface", "onnxruntime"))
     first: dict[str, str] = {}
 
-    def decide(portrait: Portrait) -> Record | Rejection:
-        record = face_of(portrait, finder, params)
-        if isinstance(record, Record) and (earlier := first.setdefault(portrait.key, portrait.name)) != portrait.name:
-            return Rejection("same_name", f"{earlier} is used; rename one of them")
-        return record
+    def decide(portrait: Portrait) -> PoolFace:
+        face = face_of(portrait, finder, params)
+        if (earlier := first.setdefault(portrait.key, portrait.name)) != portrait.name:
+            raise RejectionError("same_name", f"{earlier} is used; rename one of them")
+        return face
 
     found = list(kept(((portrait.name, portrait) for portrait in pool), len(pool), decide, report))
     if not found:
@@ -125,29 +126,37 @@ def write_faces(
         raise ValueError(f"no file in {faces} shows exactly one face: {counted}")
     write_shards(found, folder, params.records_per_shard)
     report.write(folder)
-    given = {portrait.key: portrait.attributes for portrait in pool if first.get(portrait.key) == portrait.name}
-    labels = {key: {name: row[name] for name in params.attributes if row.get(name)} for key, row in given.items()}
-    return {record.key: record.arrays["closeup"] for record in found}, labels
+    labels = {
+        face.key: {name: str(face.attributes[name]) for name in params.attributes if face.attributes.get(name)}
+        for face in found
+    }
+    return {face.key: face.closeup for face in found}, labels
 
 
-def face_of(portrait: Portrait, finder: FaceAnalyser, params: PairsParams) -> Record | Rejection:
-    """The one face of an image, cut like the references of samples, or why it is refused."""
+def face_of(portrait: Portrait, finder: FaceAnalyser, params: PairsParams) -> PoolFace:
+    """The one face of an image, cut like the references of samples.
+
+    Raises:
+        RejectionError: the file is no image, or shows no face or several.
+    """
     try:
         picture = read_image(portrait.file)
     except UnusableImageError as error:
-        return Rejection(error.reason, str(error))
-    except FileNotFoundError:
-        return Rejection("not_a_file", "neither a file nor a link to one")
+        raise RejectionError(error.reason, str(error)) from error
+    except FileNotFoundError as error:
+        raise RejectionError("not_a_file", "neither a file nor a link to one") from error
     found = finder.faces(picture)
     if len(found.boxes) != 1:
-        return Rejection("several_faces" if len(found.boxes) else "no_face", f"{len(found.boxes)} faces")
-    crops = {
-        name: face_crop(picture, found.boxes[0], size)
-        for name, size in (("reference", params.reference_size), ("closeup", params.captioner_size))
-    }
-    meta: dict[str, JSON] = {"file": portrait.name, "attributes": {**portrait.attributes}}
-    landmarks = face_landmarks(found.landmarks[0], found.boxes[0])
-    return Record(portrait.key, meta, {**crops, "embedding": found.embeddings[0], "landmarks": landmarks})
+        raise RejectionError("several_faces" if len(found.boxes) else "no_face", f"{len(found.boxes)} faces")
+    return PoolFace(
+        key=portrait.key,
+        file=portrait.name,
+        attributes={**portrait.attributes},
+        reference=face_crop(picture, found.boxes[0], params.reference_size),
+        closeup=face_crop(picture, found.boxes[0], params.captioner_size),
+        embedding=found.embeddings[0],
+        landmarks=face_landmarks(found.landmarks[0], found.boxes[0]),
+    )
 
 
 def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depends on
@@ -163,32 +172,34 @@ def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depend
     Pairs of the benchmark without a usable prompt are replaced from the reserve, so that it has the size asked for.
     """
 
-    def decide(pair: Pair) -> Record | Rejection:
+    def decide(pair: Pair) -> PairPrompt:
         return prompt_of(pair, [pool[face] for face in pair], writer, params.prompt)
 
-    def prompts(pairs: Iterable[Pair], number: int) -> list[Record]:
-        found = kept(((pair_key(pair), pair) for pair in pairs), number, decide, report)
-        return sorted(islice(found, number), key=lambda record: record.key)
+    def prompts(pairs: Iterable[Pair], number: int) -> list[PairPrompt]:
+        accepted = kept(((pair_key(pair), pair) for pair in pairs), number, decide, report)
+        return sorted(islice(accepted, number), key=lambda prompt: prompt.key)
 
     bench = prompts([*split.bench, *split.reserve], params.split.num_bench)
     asked = {*report.kept, *(str(rejection["key"]) for rejection in report.rejections)}
     left = [pair for pair in split.rl if pair_key(pair) not in asked]
     chosen = {"bench": bench, "rl": prompts(left, len(left))}
-    for name, records in chosen.items():
-        write_shards(records, folder / name, params.records_per_shard)
-    return {name: [pair_of(record) for record in records] for name, records in chosen.items()}
+    for name, accepted in chosen.items():
+        write_shards(accepted, folder / name, params.records_per_shard)
+    return {name: [pair_of(prompt) for prompt in accepted] for name, accepted in chosen.items()}
 
 
-def pair_of(prompt: Record) -> Pair:
-    """Who should be shown."""
-    first, second = prompt.texts("faces")
+def pair_of(prompt: PairPrompt) -> Pair:
+    """The people whom a prompt is about."""
+    first, second = prompt.faces
     return first, second
 
 
-def prompt_of(
-    pair: Pair, references: list[np.ndarray], writer: Captioner, params: SentenceParams
-) -> Record | Rejection:
-    """A prompt that mentions both people of a pair once, or why there is none."""
+def prompt_of(pair: Pair, references: list[np.ndarray], writer: Captioner, params: SentenceParams) -> PairPrompt:
+    """A prompt that mentions both people of a pair once.
+
+    Raises:
+        RejectionError: no answer is a usable prompt.
+    """
     key, instruction = pair_key(pair), PROMPT_INSTRUCTION.format(num_subjects=len(pair))
     answer, fault = "", None
     for seed in attempt_seeds(key, params):
@@ -197,8 +208,8 @@ def prompt_of(
         )
         fault = caption_fault(answer, len(pair), params)
         if fault is None:
-            return Record(key, {"prompt": answer, "faces": list(pair)})
-    return Rejection(fault or "caption_missing", answer)
+            return PairPrompt(key=key, prompt=answer, faces=pair)
+    raise RejectionError(fault or "caption_missing", answer)
 
 
 def attempt_seeds(key: str, params: SentenceParams) -> Iterator[int]:

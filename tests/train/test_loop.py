@@ -10,6 +10,8 @@ from accelerate import Accelerator
 from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, Killed, Ones, files_of, outcome
 
 from mcpipe.core import progress
+from mcpipe.core.schemas.curation import Sample
+from mcpipe.core.schemas.training import EncodedSample
 from mcpipe.core.shards import read_shards
 from mcpipe.flux.adapters import AdapterSpec, add_adapter, trainable
 from mcpipe.flux.backbone import load_generator
@@ -212,7 +214,7 @@ def test_durations_are_told_in_two_units(seconds, told):
 def test_text_embeddings_can_be_left_out_of_the_cache(samples, encoded, generator_folder, stage_one, tmp_path):
     slim = tmp_path / "slim" / "encode"
     s06_encode.run(samples, generator_folder, slim, ENCODE.model_copy(update={"cache_texts": False}))
-    assert not any({"prompt_embeds", "pooled"} & record.arrays.keys() for record in read_shards(slim))
+    assert all(sample.prompt_embeds is sample.pooled is None for sample in read_shards(slim, EncodedSample))
     s07_train_single.run(slim, generator_folder, tmp_path / "out", SINGLE)
     assert files_of(tmp_path / "out") == files_of(stage_one), "embedded step by step, captions are the same"
 
@@ -220,15 +222,14 @@ def test_text_embeddings_can_be_left_out_of_the_cache(samples, encoded, generato
 def test_padding_is_cached_as_the_generator_reads_it(samples, generator):
     """FLUX attends to it, so that it has to be there, embedded by a T5 that attends to it, too."""
     length = generator.tokenizer_2.model_max_length
-    sample = next(read_shards(samples))
     caption = "a hat"
-    record = encoded_sample(generator, replace(sample, meta=sample.meta | {"caption": caption}), ENCODE)
+    encoded = encoded_sample(generator, replace(next(read_shards(samples, Sample)), caption=caption), ENCODE)
     ids = generator.tokenizer_2(caption, padding="max_length", max_length=length, return_tensors="pt").input_ids
     num_pads = int((ids == generator.tokenizer_2.pad_token_id).sum())
     assert num_pads >= 3
     told, pooled, _ = generator.encode_prompt(prompt=caption, prompt_2=None, max_sequence_length=length)
-    np.testing.assert_array_equal(record.arrays["prompt_embeds"], told[0].detach().numpy())
-    np.testing.assert_array_equal(record.arrays["pooled"], pooled[0].detach().numpy())
-    np.testing.assert_array_equal(record.arrays["prompt_embeds"], generator.text_encoder_2(ids)[0][0].detach().numpy())
+    np.testing.assert_array_equal(encoded.prompt_embeds, told[0].detach().numpy())
+    np.testing.assert_array_equal(encoded.pooled, pooled[0].detach().numpy())
+    np.testing.assert_array_equal(encoded.prompt_embeds, generator.text_encoder_2(ids)[0][0].detach().numpy())
     alone = generator.text_encoder_2(ids[:, : length - num_pads])[0][0].detach().numpy()
-    assert np.abs(alone - record.arrays["prompt_embeds"][: length - num_pads]).max() > 1e-3
+    assert np.abs(alone - encoded.prompt_embeds[: length - num_pads]).max() > 1e-3

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.flux.adapters import AdapterSpec
 from mcpipe.models.protocols import FaceAnalyser, Picture
@@ -20,23 +21,20 @@ def read_prompts(pairs: Path, spec: AdapterSpec, heldout: FaceAnalyser) -> list[
     Raises:
         ValueError: there is no prompt, or the references have another size than the adapter was trained for.
     """
-    faces = {record.key: record for record in read_shards(pairs / "faces")}
-    heldout_embeddings = {
-        key: heldout_embedding(heldout, record.arrays["closeup"], key) for key, record in faces.items()
-    }
+    faces = {face.key: face for face in read_shards(pairs / "faces", PoolFace)}
+    heldout_embeddings = {key: heldout_embedding(heldout, face.closeup, key) for key, face in faces.items()}
     prompts = []
-    for record in read_shards(pairs / "rl"):
-        keys = record.texts("faces")
-        references = np.stack([faces[key].arrays["reference"] for key in keys])
+    for stored in read_shards(pairs / "rl", PairPrompt):
+        references = np.stack([faces[key].reference for key in stored.faces])
         if references.shape[1:3] != (spec.reference_size, spec.reference_size):
             raise ValueError(
                 f"the faces of {pairs} measure {references.shape[2]}x{references.shape[1]} px, but the adapter was "
                 f"trained with references of {spec.reference_size} px; train it again, or set samples.reference_size "
                 "to that"
             )
-        embeddings = np.stack([faces[key].arrays["embedding"] for key in keys])
-        heldout_rows = np.stack([heldout_embeddings[key] for key in keys])
-        prompts.append(Prompt(record.key, record.text("prompt"), references, embeddings, heldout_rows))
+        embeddings = np.stack([faces[key].embedding for key in stored.faces])
+        heldout_rows = np.stack([heldout_embeddings[key] for key in stored.faces])
+        prompts.append(Prompt(stored.key, stored.prompt, references, embeddings, heldout_rows))
     if not prompts:
         raise ValueError(f"no prompts in {pairs / 'rl'}; see the report of the stage pairs")
     return prompts

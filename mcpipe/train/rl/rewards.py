@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from mcpipe.core.records import RejectionError
 from mcpipe.models.protocols import FaceAnalyser, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 from mcpipe.objectives.reward import Matching, identity_reward
 
@@ -82,12 +83,8 @@ class Scorers:
     """Scorer outside the reward: if the reward rises while its score falls, the reward is hacked."""
 
 
-class ScorerError(ValueError):
+class ScorerError(RejectionError):
     """A scorer returned no finite score for a group of images; ``reason`` is the name to count by."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
 
 
 def rewards(

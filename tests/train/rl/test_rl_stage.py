@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from record_fixtures import pair_prompt, pool_face
 from rl_fixtures import network_of, settings
 
-from mcpipe.core.records import Record
 from mcpipe.core.report import read_report
 from mcpipe.core.shards import write_shards
 from mcpipe.execution.store import progress_of
@@ -25,19 +25,16 @@ def inputs(generator, tmp_path):
     """A prompt about two people whose portraits show nobody, and an adapter."""
     rng = np.random.default_rng(0)
     faces = [
-        Record(
+        pool_face(
             key,
-            {"file": f"{key}.png"},
-            {
-                "closeup": np.zeros((84, 84, 3), np.uint8),
-                "reference": rng.integers(0, 256, (16, 16, 3), dtype=np.uint8),
-                "embedding": np.eye(512, dtype=np.float32)[place],
-            },
+            rng.integers(0, 256, (16, 16, 3), dtype=np.uint8),
+            closeup=np.zeros((84, 84, 3), np.uint8),
+            embedding=np.eye(512, dtype=np.float32)[place],
         )
         for place, key in enumerate(("a", "b"))
     ]
     write_shards(faces, tmp_path / "pairs" / "faces", 8)
-    prompts = [Record("a+b", {"prompt": "two people in a park", "faces": ["a", "b"]}, {})]
+    prompts = [pair_prompt("two people in a park", "a", "b")]
     write_shards(prompts, tmp_path / "pairs" / "rl", 8)
     network_of(generator)
     (tmp_path / "train_multi").mkdir()
