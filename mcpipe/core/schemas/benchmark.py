@@ -54,5 +54,5 @@ class GeneratedImage(TypedRecord):
     faces: tuple[str, ...]
     """Keys of the people in the pool, whose references were given."""
     seed: int
-    """Of its noise."""
+    """Seed of its noise."""
     image: UInt8[np.ndarray, "height width 3"]

@@ -37,7 +37,7 @@ class FramePair(TypedRecord):
     times_s: tuple[float, float]
     """Presentation times of the two frames."""
     num_frames: int
-    """Of the whole clip."""
+    """Length of the whole clip."""
     codec: str
     picture_px: tuple[int, int, int, int]
     """What was kept of the decoded frames: ``x0, y0, x1, y1``."""

@@ -24,15 +24,15 @@ class EncodedSample(TypedRecord):
     reference_size: int
     """Side of a reference in pixels."""
     latents: Float[np.ndarray, "channels latent_rows latent_columns"]
-    """Of the target."""
+    """Latents of the target."""
     reference_latents: Float[np.ndarray, "references channels reference_rows reference_columns"]
     face_masks: Bool[np.ndarray, "references token_rows token_columns"]
     """On the token grid of the target."""
     body_masks: Bool[np.ndarray, "references token_rows token_columns"]
     prompt_embeds: Float[np.ndarray, "text_tokens text_width"] | None = None
-    """Of the caption's tokens; ``None`` if text embeddings are not stored."""
+    """Embeddings of the caption's tokens; ``None`` if text embeddings are not stored."""
     pooled: Float[np.ndarray, " pooled_width"] | None = None
-    """Of the whole caption; likewise."""
+    """Embedding of the whole caption; likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
