@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import ENAMETOOLONG
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -125,15 +126,23 @@ def _check_ending(file: Path) -> None:
 
 
 def _check_place(output: Output) -> None:
-    """Try to write near by, and to look up the longest names."""
+    """Try to write near by, and look at the length of the longest names."""
     try:
         for path in output.written():
-            with suppress(FileNotFoundError, NotADirectoryError):
-                (path / output.longest).lstat()
-            with TemporaryFile(dir=existing(path.parent)):
+            near = existing(path.parent)
+            with TemporaryFile(dir=near):
                 pass
+            _check_length(path / output.longest, near)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(output.path)) from error
+
+
+def _check_length(path: Path, near: Path) -> None:
+    # A look-up stops at the first name that is missing, before it comes to a later one that is too long.
+    if max(len(os.fsencode(part)) for part in path.parts) > os.pathconf(near, "PC_NAME_MAX"):
+        raise OSError(ENAMETOOLONG, os.strerror(ENAMETOOLONG))
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()
 
 
 def _check_against(output: Output, name: str, path: Path) -> None:

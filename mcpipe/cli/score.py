@@ -78,7 +78,7 @@ def command(options: argparse.Namespace) -> str:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     # A line for every picture that is missing would hide what is said at the end.
     logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "WARNING"))
-    check_name(options.out, options.name)
+    check_name(options.name)
     file = settings_file()
     content = read_content(file, options.conf, options.changes)
     params = params_of(content, "evaluate", EvaluateParams, f"{file}: ")
@@ -87,6 +87,7 @@ def command(options: argparse.Namespace) -> str:
     if lacking:
         raise ValueError(f"{file} lacks models.{lacking[0]}")
     check_place(options, models, file)
+    check_results(options.out / options.name)
     report = Report(STAGE, PACKAGES)
     if options.suite == PEOPLE:
         tasks, footing = people_tasks(options.pairs, models, params, report)
@@ -97,15 +98,22 @@ def command(options: argparse.Namespace) -> str:
     return "\n".join([text_table([scores]), *told(report), f"written to {options.out / options.name}"])
 
 
-def check_name(out: Path, name: str) -> None:
-    """Make sure that a system's results overwrite nothing but its own.
+def check_name(name: str) -> None:
+    """Make sure that a system's name can be that of a folder.
 
     Raises:
-        ValueError: they would, nothing tells, or the name is no folder's name.
+        ValueError: it cannot.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"--name {name!r}: should be of letters, digits, dots, dashes and underscores")
-    folder = out / name
+
+
+def check_results(folder: Path) -> None:
+    """Make sure that a system's results replace nothing but its own.
+
+    Raises:
+        ValueError: they would replace those of an arm, or what is there does not say whose it is.
+    """
     if not folder.exists():
         return
     try:

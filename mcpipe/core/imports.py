@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Collection, Iterator
+from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
@@ -42,8 +43,7 @@ def imported_modules(module: str, packages: Collection[str]) -> frozenset[str]:
     if file is None:
         raise ValueError(f"{module} has no Python file")
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return frozenset(name for node in ast.walk(tree) for name in _names(node, package, packages))
+    return _imports_of(file, file.stat().st_mtime_ns, package, tuple(packages))
 
 
 def closure(module: str, packages: Collection[str]) -> set[str]:
@@ -56,6 +56,13 @@ def closure(module: str, packages: Collection[str]) -> set[str]:
             seen.add(current)
             waiting += [name for name in imported_modules(current, packages) if name.split(".")[0] in packages]
     return seen
+
+
+@cache
+def _imports_of(file: Path, _changed_ns: int, package: str, packages: tuple[str, ...]) -> frozenset[str]:
+    """The imports of a file as it is since a time; every stage asks for those of the same files again."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return frozenset(name for node in ast.walk(tree) for name in _names(node, package, packages))
 
 
 def _names(node: ast.AST, package: str, packages: Collection[str]) -> Iterator[str]:

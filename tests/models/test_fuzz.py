@@ -240,7 +240,7 @@ def test_an_output_among_the_clips_does_not_eat_itself_however_it_is_named(tmp_p
             seen.append([row["clip"] for row in curate(clips, out, settings, NOBODY)])
         shutil.rmtree(out)
     assert seen == [["notes.txt"]] * 6
-    (clips / "sub" / "a.mp4").write_bytes(b"clip")
+    (clips / "notes.txt").rename(clips / "sub" / "a.mp4")
     for out in (clips / "sub", clips / "again", tmp_path / "link", tmp_path):
         with pytest.raises(ValueError, match="lies over the clips in .*, such as .*sub/a.mp4"):
             curate(clips, out, settings, NOBODY)
