@@ -25,7 +25,7 @@ def rest() -> Any:  # noqa: ANN401  a dataclass field has the type of its annota
 
 
 @dataclass(frozen=True)
-class Layout:
+class RecordLayout:
     """How the fields of a typed record are stored."""
 
     arrays: dict[str, Any]
@@ -94,7 +94,7 @@ class TypedRecord:
 
 
 @cache
-def layout_of(kind: type[TypedRecord]) -> Layout:
+def layout_of(kind: type[TypedRecord]) -> RecordLayout:
     """How a typed record is stored, from the annotations of its class."""
     hints = get_type_hints(kind)
     arrays, values, optional, others = {}, {}, set(), None
@@ -107,7 +107,7 @@ def layout_of(kind: type[TypedRecord]) -> Layout:
         elif part.name != "key":
             values[part.name] = TypeAdapter(hint, config=ConfigDict(strict=True))
             others = part.name if REST in part.metadata else others
-    return Layout(arrays, values, frozenset(optional), others)
+    return RecordLayout(arrays, values, frozenset(optional), others)
 
 
 def _value(kind: type[TypedRecord], key: str, name: str, check: TypeAdapter, entry: JSON) -> object:
@@ -119,7 +119,7 @@ def _value(kind: type[TypedRecord], key: str, name: str, check: TypeAdapter, ent
         raise kind.error(key, f"{place!r}: {fault['msg']}, found {fault['input']!r}") from error
 
 
-def _check_arrays(kind: type[TypedRecord], record: Record, layout: Layout) -> None:
+def _check_arrays(kind: type[TypedRecord], record: Record, layout: RecordLayout) -> None:
     sizes: dict[str, tuple[int, str]] = {}
     for name, array in record.arrays.items():
         hint = layout.arrays[name]
