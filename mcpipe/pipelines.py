@@ -85,7 +85,8 @@ class MultiCrafterPipeline(FluxPipeline):
         """
         folder = Path(save_directory)
         bare = bare_transformer(self.transformer)
-        FluxPipeline(**(self.components | {"transformer": bare})).save_pretrained(folder, **options)
+        parts: dict[str, Any] = {**self.components, "transformer": bare}
+        FluxPipeline(**parts).save_pretrained(folder, **options)
         (folder / ADAPTER).mkdir(exist_ok=True)
         save_adapter(self.transformer, self.spec, folder / ADAPTER)
 
