@@ -73,10 +73,10 @@ class MemoryLog:
         self.previewed[iteration] = images
 
 
-def network_of(generator):
+def network_of(generator, rank=4):
     """The generator with an adapter that does something."""
     experts = ExpertParams(num_experts=4, top_k=1, router="st")
-    add_adapter(generator.transformer, AdapterSpec(rank=4, experts=experts, image_size=32, reference_size=16), 0)
+    add_adapter(generator.transformer, AdapterSpec(rank=rank, experts=experts, image_size=32, reference_size=16), 0)
     random = torch.Generator().manual_seed(0)
     for parameter in generator.transformer.parameters():
         if parameter.requires_grad:

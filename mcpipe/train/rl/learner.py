@@ -80,7 +80,7 @@ class Learner:
         self.report = report
         self.forwards: Counter[str] = Counter()
         """States that passed through the network: in rollouts, in updates, with a gradient, and for monitoring."""
-        self._reference = ReferencePolicy(network)
+        self.reference = ReferencePolicy(network)
 
     @property
     def weights(self) -> list[nn.Parameter]:
@@ -212,7 +212,7 @@ class Learner:
         advantages = combined_advantage(scores, weights, update.aggregate, update.max_advantage)
         group = Group(conditions, policy, trajectory, advantages.float().to(conditions.text.device))
         counts["watch"] += 1
-        summary["kl_to_start"] = self._reference.divergence(self.network, group)
+        summary["kl_to_start"] = self.reference.divergence(self.network, group)
         columns = scores | {"heldout": heldout, "advantage": advantages}
         rows = [{name: float(column[number]) for name, column in columns.items()} for number in range(len(images))]
         logged = [ImageScores(iteration, place, prompt.key, number, **row) for number, row in enumerate(rows)]

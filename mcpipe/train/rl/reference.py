@@ -14,8 +14,8 @@ class ReferencePolicy:
     """A copy in main memory of the trained weights at the start of the training."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._weights = [weight for weight in network.parameters() if weight.requires_grad]
-        self._stored = [weight.detach().to("cpu", copy=True) for weight in self._weights]
+        self._trained = [weight for weight in network.parameters() if weight.requires_grad]
+        self.weights = [weight.detach().to("cpu", copy=True) for weight in self._trained]
 
     @torch.no_grad()
     def divergence(self, network: nn.Module, group: Group) -> float:
@@ -43,7 +43,7 @@ class ReferencePolicy:
         Graphs that a rollout keeps refer to the same memory, hence ``.data``: it holds their values again when they
         are used.
         """
-        for index, weight in enumerate(self._weights):
-            current = weight.detach().to("cpu", copy=True)
-            weight.data.copy_(self._stored[index])
-            self._stored[index] = current
+        for weight, stored in zip(self._trained, self.weights, strict=True):
+            other = stored.clone()
+            stored.copy_(weight)
+            weight.data.copy_(other)
