@@ -190,8 +190,9 @@ def test_updates_need_memory_for_one_gradient(generator_folder, people):
     for gradient in ("joint", "two_pass"):
         generator = load_generator(generator_folder)
         learner, _ = learner_of(
-            generator, network_of(generator, rank=2048), BrightnessScorer(), num_iterations=1, prompts_per_iteration=2,
-            update={"gradient": gradient}, watch={"pictures_every": 0},
+            generator, network_of(generator, rank=768), BrightnessScorer(), num_iterations=1, prompts_per_iteration=2,
+            sampling={"num_steps": 3, "group_size": 2, "samples_per_pass": 1},
+            update={"gradient": gradient, "updates_per_rollout": 1}, watch={"pictures_every": 0},
         )  # fmt: skip
         size = sum(weight.nbytes for weight in learner.weights)
         with PeakBytes(learner.network, *learner.reference.weights) as memory:
