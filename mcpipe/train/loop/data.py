@@ -42,7 +42,7 @@ class TrainingSample:
 
 
 class StoredSamples(Sequence[TrainingSample]):
-    """Encoded samples where they are stored; the latest ones stay in memory."""
+    """Encoded samples, read from their shards on access; the latest ones are cached."""
 
     def __init__(self, items: Sequence[StoredItem]) -> None:
         self._items = items
@@ -193,7 +193,7 @@ def batch_at(
 def draw(
     data: EncodedSet, samples: Sequence[TrainingSample], draws: Draws, position: int
 ) -> tuple[TrainingSample, Tensor, Tensor]:
-    """The sample at a position as it is shown there, its noise and its noise level."""
+    """The sample at a position with its references and text as drawn there, its noise and its noise level t."""
     sample = samples[sample_index(len(samples), draws.seed, position)]
     generator = generator_at(draws.seed, position)
     noise = torch.randn(sample.clean.shape, generator=generator)
@@ -208,7 +208,7 @@ def draw(
 
 
 def collate(drawn: Sequence[tuple[TrainingSample, Tensor, Tensor]], device: torch.device) -> Batch:
-    """Several draws as one batch; people are padded to the largest number."""
+    """Several draws as one batch; references are padded to the largest number."""
     samples = [sample for sample, _, _ in drawn]
     references, present = padded_references([sample.references for sample in samples])
     masks, _ = padded_references([sample.masks[..., None] for sample in samples])
