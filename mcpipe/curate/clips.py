@@ -50,8 +50,11 @@ class ClipFile:
 
 
 def title_of(name: str) -> str:
-    """A name as text, also where a file system holds one that is none: undecodable bytes by their hexadecimal value."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    """A name as text, also where a file system holds one that is none; names that differ have different titles.
+
+    Undecodable bytes are written by their hexadecimal value after a backslash and an x, a backslash is doubled.
+    """
+    return name.replace("\\", "\\\\").encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def clip_files(clips: Path) -> list[ClipFile]:

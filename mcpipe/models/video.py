@@ -1,15 +1,12 @@
 """Two frames of a video file, exact by presentation time, decoded by PyAV (FFmpeg).
 
 The packets' time stamps are read first, without decoding; they say which frame is the first to be shown and which lies
-in the middle. Frames that an edit list hides are not shown and do not count, nor do those before the first one that can
-be decoded. Then frames are decoded in order up to the middle one; all but the two are kept as thumbnails only, in which
-cuts are looked for.
-
-Only containers of `CONTAINERS` are opened: a playlist would open other files, whose changes nobody would notice.
+in the middle. Frames that an edit list hides are not shown and do not count. Then frames are decoded in order up to the
+middle one; all but the two are kept as thumbnails only, in which cuts are looked for. The rest is decoded, too, to see
+where the frames that can be decoded end: those before and behind them do not count.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
-from mcpipe.core.records import RejectionError
+from mcpipe.models.colours import Tags, check_colours, rgb
+from mcpipe.models.containers import (
+    LARGEST_FRAME_PX,
+    UnusableClipError,
+    has_alpha_beside,
+    hidden_alpha,
+    opened,
+    picture_stream,
+    unread,
+)
 from mcpipe.models.orientation import square_pixels, turned
 from mcpipe.models.protocols import Picture
 
@@ -31,35 +37,10 @@ THUMBNAIL_PX = 32
 """Side of the small copies that are kept of every frame up to the middle one, to look for cuts."""
 
 COMPLETE = 0.9
-"""A file that ends before this part of the duration its header promises is truncated."""
+"""A file whose frames end before this part of the duration that its header or its packets promise is truncated."""
 
-LARGEST_FRAME_PX = 64_000_000
-"""Pixels of a frame, about 8K twice over; larger ones are faults of the header and would only fill the memory."""
-
-
-CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,dv,nut,ivf,h264,hevc,av1,"
-    "obu,rm,wtv,swf,vc1,apng,m4v,cavsvideo,dirac,yuv4mpegpipe"
-)
-"""FFmpeg's names of the containers that are read; none of them refers to other files."""
-
-SUFFIXES = frozenset({".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".ts", ".webm", ".wmv"})
-"""Endings of a file that claims to be a video: if nothing reads it, it is broken rather than something else."""
-
-OPAQUE = 255
-"""Alpha of an opaque pixel."""
-
-HD_LINES = 720
-"""Lines from which an untagged frame is taken for BT.709 (ITU-R), below for BT.601, as players do."""
-
-HDR_TRANSFERS = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
-LINEAR_TRANSFERS = {8: "linear light", 9: "logarithmic", 10: "logarithmic", 17: "SMPTE ST 428-1"}
-WIDE_PRIMARIES = {9: "BT.2020"}
-"""Values of ITU-T H.273 whose frames look washed out or wrongly lit if read as 8-bit pictures."""
-
-
-class UnusableClipError(RejectionError):
-    """A file that is no usable clip."""
+UNKNOWN_RATE = 25
+"""Frames per second of a bare stream that says nothing, as FFmpeg has it."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +68,8 @@ class Timing:
     """When the last frame goes."""
     promised_s: float
     """Length of the video that the header promises; 0 if it promises nothing."""
+    step_s: Fraction | None = None
+    """Time from frame to frame of a bare stream, which has no time stamps; `None` for others."""
 
     @property
     def middle(self) -> int:
@@ -99,14 +82,32 @@ class Timing:
         times = [time for time in self.times_s if time >= time_s] or self.times_s[-1:]
         return replace(self, times_s=times)
 
+    def up_to(self, time_s: Fraction) -> "Timing":
+        """The timing of the frames up to a time; those behind it cannot be decoded.
+
+        Raises:
+            UnusableClipError: they are too many (``truncated``).
+
+        """
+        if time_s >= self.times_s[-1]:
+            return self
+        times = [time for time in self.times_s if time <= time_s] or self.times_s[:1]
+        end_s = self.times_s[len(times)]
+        part, whole = float(end_s - times[0]), float(self.end_s - times[0])
+        if part < COMPLETE * whole:
+            raise UnusableClipError("truncated", f"no frame can be decoded after {part:.2f} s of {whole:.2f} s")
+        return replace(self, times_s=times, end_s=end_s)
+
 
 def read_clip(file: Path, max_decoded: int) -> ClipFrames:
-    """Decode what the pipeline wants of a clip; at most ``max_decoded`` frames, which bounds time and memory.
+    """Decode what the pipeline wants of a clip.
+
+    At most ``max_decoded`` frames are decoded to the middle one, which bounds time and memory.
 
     Raises:
         UnusableClipError: with the reason ``not_a_video``, ``unreadable``, ``no_video``, ``frame_too_large``,
             ``truncated``, ``too_short``, ``too_long``, ``damaged``, ``size_changes``, ``hdr``, ``wide_gamut``,
-            ``interlaced`` or ``hidden_alpha``.
+            ``unknown_matrix``, ``interlaced`` or ``hidden_alpha``.
 
     """
     import av
@@ -125,64 +126,21 @@ def read_clip(file: Path, max_decoded: int) -> ClipFrames:
                 "too_long", f"{timing.middle} frames before the middle one, at most {max_decoded} are decoded"
             )
         return _decode(file, timing)
-    except av.error.ArgumentError as error:
-        raise UnusableClipError("not_a_video", "a playlist, a picture or another kind of file") from error
     except av.error.FFmpegError as error:
-        reason = "unreadable" if file.suffix.lower() in SUFFIXES else "not_a_video"
-        raise UnusableClipError(reason, f"{type(error).__name__}: {error.strerror}") from error
-
-
-def opened(file: Path) -> "InputContainer":
-    """A container of a kind in `CONTAINERS`, opened as a file whatever its name looks like.
-
-    Raises:
-        ArgumentError: the file is of another kind.
-        FFmpegError: it cannot be read.
-    """
-    import av
-
-    options = {"fflags": "+genpts", "format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    # An absolute path: of a relative one with a colon, FFmpeg would take the beginning for a protocol.
-    return av.open(os.path.abspath(file), options=options)  # noqa: PTH100  a link is not followed
-
-
-def picture_stream(container: "InputContainer") -> "VideoStream":
-    """The stream of moving pictures that a player shows: the default one, else the largest; covers are none.
-
-    Raises:
-        UnusableClipError: there is none, nothing decodes it, its frames are too large, or it hides an alpha channel.
-    """
-    from av.stream import Disposition
-
-    still = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
-    streams = [stream for stream in container.streams.video if not stream.disposition & still]
-    if not streams:
-        raise UnusableClipError("no_video", "the file has no video stream")
-    chosen = max(streams, key=lambda s: (bool(s.disposition & Disposition.default), _area(s), -s.index))
-    if chosen.codec_context is None:
-        raise UnusableClipError("unreadable", "no decoder for the video stream")
-    if _area(chosen) > LARGEST_FRAME_PX:
-        context = chosen.codec_context
-        raise UnusableClipError("frame_too_large", f"{context.width} x {context.height} pixels")
-    if chosen.metadata.get("alpha_mode") == "1":
-        raise UnusableClipError("hidden_alpha", "the alpha channel is a stream of its own that the decoder leaves out")
-    return chosen
-
-
-def _area(stream: "VideoStream") -> int:
-    context = stream.codec_context
-    return 0 if context is None else context.width * context.height
+        raise unread(file, error) from error
 
 
 def _timing(container: "InputContainer", stream: "VideoStream") -> Timing:
     unit = stream.time_base or Fraction(1)
-    shown = sorted(
+    packets = [
         (packet.pts, packet.duration or 0)
         for packet in container.demux(stream)
-        if packet.pts is not None and packet.size and not packet.is_discard
-    )
+        if packet.size and not packet.is_discard
+    ]
+    shown = sorted((time, duration) for time, duration in packets if time is not None)
     if not shown:
-        return Timing([], Fraction(0), 0.0)
+        step = 1 / Fraction(stream.guessed_rate or UNKNOWN_RATE)
+        return Timing([number * step for number in range(len(packets))], len(packets) * step, 0.0, step)
     times = [time * unit for time, _ in shown]
     step = Fraction(float(np.median(np.diff([float(time) for time in times])))) if len(times) > 1 else Fraction(0)
     return Timing(times, times[-1] + max(shown[-1][1] * unit, step), _promised_s(container, stream))
@@ -208,41 +166,102 @@ def _start_s(container: "InputContainer") -> float:
 
 def _decode(file: Path, timing: Timing) -> ClipFrames:
     """Decode in presentation order up to the middle one of the frames that can be decoded."""
-    wanted = timing.times_s[timing.middle]
     with opened(file) as container:
         stream = picture_stream(container)
-        unit = stream.time_base or Fraction(1)
+        reader, unit = FrameReader(container, stream, timing.step_s), stream.time_base or Fraction(1)
+        wanted = timing.times_s[timing.middle]
         thumbnails: list[Picture] = []
         initial: VideoFrame | None = None
-        for frame in _shown(container, stream):
-            thumbnails.append(_thumbnail(frame))
+        for frame in (frames := reader.frames()):
             if initial is None:
                 initial = frame
+                check_colours(frame, reader.tags)
                 timing = timing.from_time((frame.pts or 0) * unit)
                 wanted = timing.times_s[timing.middle]
-            elif (frame.pts or 0) * unit >= wanted:
-                _check_alike(initial, frame)
-                _check_colours(frame)
-                return ClipFrames(
-                    initial=upright(initial, stream),
-                    middle=upright(frame, stream),
-                    times_s=(float(initial.time or 0), float(frame.time or 0)),
-                    num_frames=len(timing.times_s),
-                    duration_s=float(timing.times_s[-1] - timing.times_s[0]),
-                    codec=stream.codec_context.name,
-                    thumbnails=np.stack(thumbnails),
-                )
+            thumbnails.append(_thumbnail(frame))
+            if frame is initial or (frame.pts or 0) * unit < wanted:
+                continue
+            _check_alike(initial, frame)
+            check_colours(frame, reader.tags)
+            reader.become_tolerant()
+            whole = timing.up_to(_last_pts(frames, frame) * unit)
+            if whole.middle < timing.middle:
+                return _decode(file, whole)
+            return ClipFrames(
+                initial=upright(initial, stream),
+                middle=upright(frame, stream),
+                times_s=(float(initial.time or 0), float(frame.time or 0)),
+                num_frames=len(whole.times_s),
+                duration_s=float(whole.times_s[-1] - whole.times_s[0]),
+                codec=stream.codec_context.name,
+                thumbnails=np.stack(thumbnails),
+            )
     raise UnusableClipError("truncated", f"no frame can be decoded at {float(wanted):.2f} s")
 
 
-def _shown(container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
-    """Decoded frames that have a time, in the order of presentation."""
-    for frame in container.decode(stream):
-        if frame.pts is None:
-            continue
-        if frame.width * frame.height > LARGEST_FRAME_PX:
-            raise UnusableClipError("frame_too_large", f"{frame.width} x {frame.height} pixels")
-        yield frame
+class FrameReader:
+    """Decoded frames of a stream that have a time or get one, in the order of presentation.
+
+    Packets that cannot be decoded are passed over before the first frame, and after `become_tolerant`.
+    """
+
+    def __init__(self, container: "InputContainer", stream: "VideoStream", step_s: Fraction | None) -> None:
+        """Read ``stream`` from where it stands; ``step_s`` gives its frames times where they have none."""
+        self.tags = Tags.of(stream)
+        self._step_s, self._count = step_s, 0
+        self._container, self._stream = container, stream
+        self._is_strict = False
+
+    def become_tolerant(self) -> None:
+        """Pass over what cannot be decoded from now on."""
+        self._is_strict = False
+
+    def frames(self) -> "Iterator[VideoFrame]":
+        """Go through the stream once.
+
+        Raises:
+            FFmpegError: a packet behind the first frame cannot be decoded, or none can.
+            UnusableClipError: a frame is too large, or an alpha channel goes beside it.
+
+        """
+        import av
+
+        fault: av.error.InvalidDataError | None = None
+        has_begun = False
+        for packet in self._container.demux(self._stream):
+            if not has_begun and has_alpha_beside(packet, self._stream):
+                raise hidden_alpha()
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError as error:
+                if self._is_strict:
+                    raise
+                fault = error
+                continue
+            for frame in self._timed(frames):
+                self._is_strict = self._is_strict or not has_begun
+                has_begun = True
+                yield frame
+        if fault is not None and not has_begun:
+            raise fault
+
+    def _timed(self, frames: "Sequence[VideoFrame]") -> "Iterator[VideoFrame]":
+        for frame in frames:
+            if frame.pts is None and self._step_s is not None:
+                frame.time_base = self._stream.time_base or Fraction(1)
+                frame.pts = round(self._count * self._step_s / frame.time_base)
+            if frame.pts is None:
+                continue
+            self._count += 1
+            if frame.width * frame.height > LARGEST_FRAME_PX:
+                raise UnusableClipError("frame_too_large", f"{frame.width} x {frame.height} pixels")
+            self.tags.complete(frame)
+            yield frame
+
+
+def _last_pts(frames: "Iterator[VideoFrame]", middle: "VideoFrame") -> int:
+    """Presentation time of the last undamaged frame behind the middle one, in the stream's unit."""
+    return max([middle.pts or 0, *(frame.pts or 0 for frame in frames if not frame.is_corrupt)])
 
 
 def _check_alike(initial: "VideoFrame", middle: "VideoFrame") -> None:
@@ -253,37 +272,8 @@ def _check_alike(initial: "VideoFrame", middle: "VideoFrame") -> None:
         raise UnusableClipError("size_changes", sizes)
 
 
-def _check_colours(frame: "VideoFrame") -> None:
-    """Refuse what cannot be read as an 8-bit picture of standard dynamic range, and combed pictures."""
-    transfer, primaries = int(frame.color_trc or 0), int(frame.color_primaries or 0)
-    if transfer in HDR_TRANSFERS:
-        raise UnusableClipError("hdr", f"transfer {HDR_TRANSFERS[transfer]}; convert the clip to BT.709 first")
-    if transfer in LINEAR_TRANSFERS:
-        raise UnusableClipError("hdr", f"transfer {LINEAR_TRANSFERS[transfer]}; convert the clip to BT.709 first")
-    if primaries in WIDE_PRIMARIES:
-        raise UnusableClipError("wide_gamut", f"{WIDE_PRIMARIES[primaries]}; convert the clip to BT.709 first")
-    if frame.interlaced_frame:
-        raise UnusableClipError("interlaced", "frames are made of two fields; deinterlace the clip first")
-
-
 def _thumbnail(frame: "VideoFrame") -> Picture:
     return rgb(frame, width=THUMBNAIL_PX, height=THUMBNAIL_PX, interpolation="AREA")
-
-
-def rgb(frame: "VideoFrame", **scaling: int | str) -> Picture:
-    """The pixels of a frame as 8-bit RGB, transparent ones on white; untagged HD is BT.709, untagged SD BT.601."""
-    from av.video.reformatter import Colorspace
-
-    untagged_hd = frame.colorspace not in list(Colorspace) and frame.height >= HD_LINES and not frame.format.is_rgb
-    source = {"src_colorspace": Colorspace.ITU709} if untagged_hd else {}
-    has_alpha = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
-    if not has_alpha:
-        return frame.to_ndarray(format="rgb24", **source, **scaling)
-    pixels = frame.to_ndarray(format="rgba", **source, **scaling)
-    if (pixels[..., 3] == OPAQUE).all():
-        return np.ascontiguousarray(pixels[..., :3])
-    alpha = pixels[..., 3:].astype(np.float32) / OPAQUE
-    return (pixels[..., :3] * alpha + OPAQUE * (1 - alpha) + 0.5).astype(np.uint8)
 
 
 def upright(frame: "VideoFrame", stream: "VideoStream") -> Picture:

@@ -14,11 +14,11 @@ from safetensors.numpy import load_file
 
 from mcpipe.bench.results import read_scores
 from mcpipe.bench.tables import ArmScores, comparable
-from mcpipe.core.records import record_key
 from mcpipe.core.report import read_report
 from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.schemas.curation import FramePair, Sample
 from mcpipe.core.shards import read_packed, read_shards
+from mcpipe.curate.clips import ClipFile, file_names
 from mcpipe.models.first_frame import first_frame
 from mcpipe.report.ablation import Ablation
 from mcpipe.report.figures import curve_plot, usage_plot
@@ -79,12 +79,12 @@ def read_clips(clips: Path, frames: Path, curation: Sequence[Account], number: i
 
 def refused_at_once(clips: Path, fates: dict[str, Fate]) -> dict[str, ClipTile]:
     """Clips of which no frames were stored: their first picture, where one can be decoded."""
-    files = {record_key(file.relative_to(clips).as_posix()): file for file in clips.rglob("*")} if fates else {}
+    files = {clip.key: clip for clip in (ClipFile(clips, name) for name in file_names(clips))} if fates else {}
     tiles = {}
     for key, fate in fates.items():
-        file = files.get(key)
-        picture = None if file is None or fate.reason in UNSAFE else first_frame(file)
-        tiles[key] = clip_tile(key if file is None else file.relative_to(clips).as_posix(), picture, fate)
+        clip = files.get(key)
+        picture = None if clip is None or fate.reason in UNSAFE else first_frame(clip.file)
+        tiles[key] = clip_tile(key if clip is None else clip.title, picture, fate)
     return tiles
 
 

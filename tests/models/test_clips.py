@@ -153,7 +153,7 @@ def test_unusable_files_are_named(tmp_path):
     for name, reason in (
         ("half", "unreadable"),
         ("empty", "unreadable"),
-        ("page", "unreadable"),
+        ("page", "not_a_video"),
         ("single", "too_short"),
     ):
         with pytest.raises(UnusableClipError) as caught:
@@ -193,7 +193,7 @@ def test_a_folder_of_clips_becomes_records_and_every_file_is_counted(tmp_path):
     (clips / "deep").mkdir(parents=True)
     encode(clips / "deep" / "ü clip.mp4", [i / 10 for i in range(21)], picture=corner)
     encode(clips / "b.mkv", [i / 10 for i in range(21)], picture=corner)
-    (clips / "broken.webm").write_bytes(b"nothing")
+    (clips / "broken.webm").write_bytes(b"\0nothing")
     (clips / "notes.txt").write_text("no clip")
     assert len(clip_files(clips)) == 4
     run(clips, tmp_path / "a", PARAMS)

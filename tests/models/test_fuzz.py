@@ -158,7 +158,7 @@ def test_every_file_is_accounted_for_by_name(rows, corpus):
         ("pipe.mp4", {"not_a_file"}),
         ("empty.mp4", {"unreadable"}),
         ("noise.webm", {"unreadable"}),
-        ("text.mkv", {"unreadable"}),
+        ("text.mkv", {"not_a_video"}),
         ("cut off at 0.3.mp4", {"unreadable", "truncated"}),
         ("one frame.mp4", {"too_short"}),
         ("one pixel.mkv", {"too_small", "too_short"}),
