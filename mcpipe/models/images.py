@@ -1,7 +1,6 @@
 """One reader of images, for every verb, stage and the Python class: uint8 RGB as people see them.
 
-Accepted are files, Pillow's images, numpy arrays and tensors. What a file says of its pixels is followed: EXIF turns
-them, an ICC profile gives their colours, transparency shows white.
+Accepted are files, Pillow's images, numpy arrays and tensors; EXIF, ICC profiles and transparency are heeded.
 """
 
 import io
