@@ -87,8 +87,8 @@ class MultiCrafterPipeline(FluxPipeline):
 
         Raises:
             FileExistsError: the folder holds something.
-            ValueError: an option of diffusers is given; or the adapter cannot be written apart from the generator, because
-                weights are offloaded, merged, or of several adapters.
+            ValueError: an option of diffusers is given; or the adapter cannot be written apart from the generator,
+                because weights are offloaded, merged, or of several adapters.
             OSError: the folder cannot be written.
         """
         folder = Path(save_directory)

@@ -35,7 +35,7 @@ class CaptionsWork:
 
     captioner: Path
     tokenizer: Path
-    """Of the generator's T5, which has to see a caption whole."""
+    """Folder of the tokeniser of the generator's T5, which has to read a caption whole."""
     params: CaptionsParams
     writer: Callable[[Path], Captioner] = Qwen2_5VL
 

@@ -12,6 +12,8 @@ from mcpipe.models.checkpoints import device_name, loaded, one_file
 from mcpipe.models.protocols import Picture
 
 PUBLISHED_ARCHITECTURE = "ViT-H-14"
+DEFAULT_LENGTH = 77
+"""Tokens that CLIP's text encoder reads."""
 CHECKPOINT, CONFIGURATION = "HPS_v2.1*.pt", "ViT*.json"
 
 
@@ -58,7 +60,7 @@ class HpsV2_1:  # noqa: N801  the model's published name
         return (seen * read).sum(dim=-1).cpu().numpy()
 
     def _warn_if_cut(self, prompt: str) -> None:
-        longest, ids = self._tokenizer.context_length, self._tokenizer.encode(prompt)
+        ids, longest = self._tokenizer.encode(prompt), self._tokenizer.context_length or DEFAULT_LENGTH
         # Two tokens mark the beginning and the end.
         if len(ids) > longest - 2:
             report_cut("HPS", longest, prompt, self._tokenizer.decode(ids[longest - 2 :]).strip())
