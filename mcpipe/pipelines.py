@@ -20,10 +20,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from mcpipe.core.shards import whole_folder
 from mcpipe.flux.adapters import AdapterSpec, load_adapter, save_adapter
 from mcpipe.flux.attention import AttentionCapture
 from mcpipe.flux.backbone import FluxPipeline, load_generator
-from mcpipe.flux.bare import bare_transformer
+from mcpipe.flux.bare import bare_transformer, check_separable
 from mcpipe.flux.encoders import decode_latents
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.sampler import SampleParams, encode_conditions, latents
@@ -67,6 +68,8 @@ class MultiCrafterPipeline(FluxPipeline):
             FileNotFoundError: a folder, or a file of the adapter, is missing.
             ValueError: a file is damaged, or the adapter belongs to another generator.
         """
+        if adapter is None and Path(generator).is_dir() and not (Path(generator) / ADAPTER).is_dir():
+            raise FileNotFoundError(f"{generator} holds no folder {ADAPTER}; give adapter=, the folder of an adapter")
         pipeline = cls(**load_generator(Path(generator)).components)
         pipeline.set_progress_bar_config(disable=True)
         pipeline.spec = load_adapter(pipeline, Path(generator) / ADAPTER if adapter is None else Path(adapter))
@@ -76,19 +79,31 @@ class MultiCrafterPipeline(FluxPipeline):
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # noqa: ANN401  as diffusers does
         """Write the generator as stock diffusers writes it, and the adapter beside it in ``adapter``.
 
-        `from_pretrained` of the folder gives the same pictures. Stock diffusers loads the generator from it and, with
-        ``load_lora_weights`` of its folder ``adapter``, the plain LoRA; it knows nothing of the experts.
+        `from_pretrained` of the folder gives the same pictures, bit for bit, in the same precision and on the same
+        device; on a CPU, a generator that came in files of another layout than diffusers' default differs in the last
+        bits of its latents. Stock diffusers loads the generator from the folder and, with ``load_lora_weights`` of its
+        folder ``adapter``, the plain LoRA; it knows nothing of experts and references. The folder appears whole or not
+        at all.
 
         Raises:
-            ValueError: the adapter cannot be written apart from the generator, such as after offloading to the disk.
+            FileExistsError: the folder holds something.
+            ValueError: an option of diffusers is given; or the adapter cannot be written apart from the generator,
+                because weights are offloaded, merged, or of several adapters.
             OSError: the folder cannot be written.
         """
         folder = Path(save_directory)
-        bare = bare_transformer(self.transformer)
-        parts: dict[str, Any] = {**self.components, "transformer": bare}
-        FluxPipeline(**parts).save_pretrained(folder, **options)
-        (folder / ADAPTER).mkdir(exist_ok=True)
-        save_adapter(self.transformer, self.spec, folder / ADAPTER)
+        if options:
+            raise ValueError(f"save_pretrained takes no {min(options)}: files of another layout may draw otherwise")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(f"{folder} is there and not empty; choose another folder")
+        if "spec" not in vars(self):
+            raise ValueError("the pipeline has no adapter; load it with MultiCrafterPipeline.from_pretrained")
+        check_separable(self)
+        parts: dict[str, Any] = {**self.components, "transformer": bare_transformer(self.transformer)}
+        with whole_folder(folder.absolute()) as unfinished:
+            FluxPipeline(**parts).save_pretrained(unfinished)
+            (unfinished / ADAPTER).mkdir()
+            save_adapter(self.transformer, self.spec, unfinished / ADAPTER)
 
     @torch.no_grad()
     def __call__(  # noqa: PLR0913  as diffusers does

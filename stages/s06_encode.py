@@ -6,6 +6,7 @@ from mcpipe.core.report import Report
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.schemas.training import EncodedSample
 from mcpipe.core.shards import StoredItem, StoredItems, whole_folder, write_shards
+from mcpipe.core.texts import cut_facts, recorded_cuts
 from mcpipe.execution.engine import kept
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.encode import EncodeParams, encoded_empty, encoded_sample
@@ -18,10 +19,11 @@ def run(samples: Path, generator: Path, encode: Path, params: EncodeParams) -> N
     total = len(stored)
     pipeline = load_generator(generator)
     items = ((item.key, item) for item in stored)
-    with whole_folder(encode) as folder:
+    with whole_folder(encode) as folder, recorded_cuts() as cut:
         records = kept(items, total, lambda item: encoded(pipeline, item, params), report)
         write_shards(records, folder, params.records_per_shard)
         write_shards([encoded_empty(pipeline)], folder / "empty", 1)
+        report.facts = cut_facts(cut)
         report.write(folder)
 
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.faces import InsightFaces
-from mcpipe.steps.pairs import PairsParams, write_pairs
+from mcpipe.models.text_limit import T5Limit
+from mcpipe.steps.pairs import PairsParams, PromptWriter, write_pairs
 
 
-def run(faces: Path, analyser: Path, captioner: Path, pairs: Path, params: PairsParams) -> None:
+def run(  # noqa: PLR0913  one argument per path
+    faces: Path, analyser: Path, captioner: Path, tokenizer: Path, pairs: Path, params: PairsParams
+) -> None:
     """Write the usable faces, the benchmark's prompts and the prompts for reinforcement learning.
 
     Raises:
@@ -15,4 +18,4 @@ def run(faces: Path, analyser: Path, captioner: Path, pairs: Path, params: Pairs
         ValueError: there are too few usable faces, its table is damaged, or no pair has a usable prompt.
     """
     finder = InsightFaces(analyser, params.min_face_score, params.detection_size)
-    write_pairs(faces, finder, Qwen2_5VL(captioner), pairs, params)
+    write_pairs(faces, finder, PromptWriter(Qwen2_5VL(captioner), T5Limit(tokenizer)), pairs, params)

@@ -34,6 +34,7 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
 from mcpipe.models.protocols import Captioner, FaceAnalyser
 from mcpipe.models.segmenter import ClipSegmenter, Sam2
+from mcpipe.models.text_limit import FOLDER as T5_FOLDER
 from mcpipe.steps.captions import CaptionsParams, CaptionsWork, write_captions
 from mcpipe.steps.frames import FramesWork, write_frames
 from mcpipe.steps.identity import IdentityWork, write_identity
@@ -66,6 +67,8 @@ class Models(Params):
     segmenter: str
     faces: str
     captioner: str
+    generator: str
+    """Its tokeniser says how long a caption may be."""
 
 
 class CurationSettings(Params):
@@ -144,7 +147,7 @@ def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = 
     people = SubjectsWork(models["pose"], models["segmenter"], settings.subjects, make.pose, make.segmenter)
     write_subjects(people, frames, subjects)
     write_identity(IdentityWork(models["faces"], settings.identity, make.faces), frames, subjects, identity)
-    sentences = CaptionsWork(models["captioner"], settings.captions, make.captioner)
+    sentences = CaptionsWork(models["captioner"], models["generator"] / T5_FOLDER, settings.captions, make.captioner)
     write_captions(sentences, frames, subjects, identity, captions)
     write_samples(SamplesWork(settings.samples), (frames, subjects, identity, captions), samples)
     rows = funnel(files, out)

@@ -29,6 +29,7 @@ from mcpipe.core.records import JSON
 from mcpipe.core.report import Report, read_report
 from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
+from mcpipe.core.texts import CUT_FACT, cut_facts, recorded_cuts
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.images import is_image, read_image
 from mcpipe.models.protocols import Picture
@@ -93,7 +94,9 @@ def command(options: argparse.Namespace) -> str:
         tasks, footing = people_tasks(options.pairs, models, params, report)
     else:
         tasks, footing = public_tasks(options, models, params, report)
-    judged = list(judge(tasks, options.images, report))
+    with recorded_cuts() as cut:
+        judged = list(judge(tasks, options.images, report))
+    report.facts |= cut_facts(cut)
     scores = write_results(options.out / options.name, judged, report, params.interval, footing)
     return "\n".join([text_table([scores]), *told(report), f"written to {options.out / options.name}"])
 
@@ -286,6 +289,9 @@ def told(report: Report) -> list[str]:
         names = report.facts.get(fact)
         if isinstance(names, list) and names:
             lines.append(f"{len(names)} {words}: {_some([str(name) for name in names])}")
+    counts = report.facts.get(CUT_FACT)
+    for encoder, number in counts.items() if isinstance(counts, dict) else ():
+        lines.append(f"{number} prompts are longer than the {encoder} reads, which scores their beginning")
     return lines
 
 

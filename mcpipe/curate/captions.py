@@ -8,6 +8,7 @@ somebody just as well, "the woman" speaks of her again. What a caption says of t
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 
 from pydantic import Field
 
@@ -73,6 +74,8 @@ TOTAL = re.compile(
 )
 LOOP_WORDS = 5
 """A run of so many words that comes more often than there are people, and at least three times, is a loop."""
+CUT = "caption_cut"
+"""Fault of a sentence with more tokens than the generator's text encoder reads."""
 
 
 class SentenceParams(Params):
@@ -81,7 +84,7 @@ class SentenceParams(Params):
     min_words: int = Field(ge=1)
     """Fewer words say too little."""
     max_words: int = Field(ge=1)
-    """More words do not fit the generator's text encoder."""
+    """More words ramble. Whatever it says, a sentence that the generator's text encoder would cut is refused."""
     attempts: int = Field(ge=1)
     """Answers to ask for before giving up."""
     temperature: float = Field(ge=0)
@@ -107,6 +110,19 @@ def caption_fault(caption: str, num_subjects: int, params: SentenceParams) -> st
         (any(total != num_subjects for total in _totals(plain)), "caption_wrong_count"),
     )
     return next((name for fault, name in faults if fault), None)
+
+
+def sentence_fault(caption: str, num_subjects: int, params: SentenceParams, lost: Callable[[str], str]) -> str | None:
+    """Why a sentence cannot caption ``num_subjects`` people of a picture to draw, or ``None`` if it can.
+
+    ``lost`` gives the end of a text that the generator's text encoder does not see.
+    """
+    return caption_fault(caption, num_subjects, params) or (CUT if lost(caption) else None)
+
+
+def fault_detail(caption: str, fault: str | None, lost: Callable[[str], str]) -> str:
+    """What a rejection says of a sentence: all of it and, if it is too long, the part that would be lost."""
+    return f"the text encoder does not see {lost(caption)!r} of {caption!r}" if fault == CUT else caption
 
 
 def num_described(plain: str) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mcpipe.core.params import Params
 from mcpipe.flux.backbone import FluxPipeline, FluxTransformer2DModel
 from mcpipe.flux.lora_files import layout_of, plain_lora
+from mcpipe.flux.lora_scale import peft_config
 from mcpipe.flux.mismatch import generator_mark, mismatch
 from mcpipe.flux.moe_lora import MoELoraConfig, expert_layers
 from mcpipe.flux.tokens import Positions
@@ -167,26 +168,9 @@ def start_adapter(pipeline: FluxPipeline, folder: Path, spec: AdapterSpec, seed:
     before = read_spec(folder)
     _check_form(before, spec, folder / SPEC_FILE)
     files = [folder / PLAIN_FILE, *([folder / EXPERTS_FILE] if before.experts else [])]
-    stored = {file: _read(file, generator_mark(pipeline.transformer)) for file in files}
+    stored = {file: read_weights(file, generator_mark(pipeline.transformer)) for file in files}
     add_adapter(pipeline.transformer, spec, seed)
     _fill(pipeline.transformer, stored, spec.experts if before.experts is None else None)
-
-
-def start_lora(pipeline: FluxPipeline, file: Path, spec: AdapterSpec, seed: int) -> None:
-    """Give a pipeline an adapter of form ``spec`` that computes what a LoRA file of UNO or in diffusers' layout adds.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds something else, or does not fit this generator and form.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"no LoRA file {file} to start from")
-    weights = _read(file, generator_mark(pipeline.transformer))
-    rank = _rank(file, weights)
-    if rank != spec.rank:
-        raise ValueError(f"{file} has rank {rank}; it cannot go on with rank {spec.rank}")
-    add_adapter(pipeline.transformer, spec, seed)
-    _fill(pipeline.transformer, {file: weights}, spec.experts)
 
 
 def _fill(transformer: FluxTransformer2DModel, stored: Weights, grown: ExpertParams | None) -> None:
@@ -207,33 +191,6 @@ def _fill(transformer: FluxTransformer2DModel, stored: Weights, grown: ExpertPar
             raise ValueError(f"{file} does not fit: {fault}; it has {layout_of(file)}")
         for key, weight in weights.items():
             parameters[key].data.copy_(weight)
-
-
-def import_uno(file: Path, folder: Path, image_size: int, reference_size: int) -> AdapterSpec:
-    """Write UNO's LoRA as an adapter from which stages 1 and 2 can start, into a folder that exists.
-
-    Args:
-        file: Such as UNO's ``dit_lora.safetensors``.
-        folder: Gets the adapter's files.
-        image_size: Side in pixels of the pictures that it is to be used for (UNO: 512).
-        reference_size: Side in pixels of their references (UNO: 320 for several of them).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged or holds something else.
-    """
-    weights = _read(file, "")
-    spec = AdapterSpec(rank=_rank(file, weights), experts=None, image_size=image_size, reference_size=reference_size)
-    save_file({f"transformer.{key}": weight for key, weight in weights.items()}, folder / PLAIN_FILE)
-    (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n")
-    return spec
-
-
-def _rank(file: Path, weights: dict[str, Tensor]) -> int:
-    ranks = {len(weight) for key, weight in weights.items() if ".lora_A." in key}
-    if len(ranks) != 1:
-        raise ValueError(f"{file} should hold a LoRA of one rank, found ranks {sorted(ranks) or 'none'}")
-    return ranks.pop()
 
 
 def _check_form(before: AdapterSpec, after: AdapterSpec, file: Path) -> None:
@@ -271,8 +228,17 @@ def _as_experts(transformer: nn.Module, plain: dict[str, Tensor], num_experts: i
     return stored
 
 
-def _read(file: Path, generator: str) -> dict[str, Tensor]:
-    """Weights by their names in memory; ``generator`` is what they have to be trained on if the file says, or empty."""
+def read_weights(file: Path, generator: str) -> dict[str, Tensor]:
+    """Weights of a file by their names in memory.
+
+    Args:
+        file: Of this project, or a LoRA file of any layout that `mcpipe.flux.lora_files` knows.
+        generator: Mark of the generator that they have to be trained on, if the file says; empty for any.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, holds something else, or was trained on another generator.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; has the stage that trains this adapter run?")
     try:
@@ -280,8 +246,9 @@ def _read(file: Path, generator: str) -> dict[str, Tensor]:
             metadata = content.metadata() or {}
             stored = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 - no mapping
         experts = {key: weight for key, weight in stored.items() if ".lora_moe_" in key}
-        weights = {_in_memory(key): weight for key, weight in experts.items()} or plain_lora(stored, metadata)
-    except (SafetensorError, ValueError) as error:
+        weights = {_in_memory(key): weight for key, weight in experts.items()}
+        weights = weights or plain_lora(stored, peft_config(file, stored, metadata))
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{file} is damaged or no adapter: {error}") from error
     mark = metadata.get(GENERATOR, "")
     if generator and mark and mark != generator:

@@ -4,8 +4,6 @@ Layouts are converted by diffusers' own converters; what decides the scale (alph
 into ``lora_B``, so that the stored weights compute what stock diffusers computes with the file.
 """
 
-import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,63 +13,75 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.flux.lora_scale import PeftConfig, scale
 from mcpipe.flux.uno import from_uno, is_uno
 
-METADATA = "lora_adapter_metadata"
-"""Entry of a file's header in which diffusers keeps peft's configuration."""
-WRAPPERS = re.compile(r"^(?:base_model\.model\.|module\.|_orig_mod\.)+")
-"""Beginnings that peft, distributed training and compilation put before every name."""
-PREFIX = "transformer."
+WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What compilation, sharding and checkpointing put anywhere into a name."""
+PREFIXES = re.compile(r"^(?:(?:base_model\.model|module|model|diffusion_model|transformer)\.)+")
+"""What peft, distributed training, ComfyUI and diffusers put before every name."""
+ADAPTER_NAME = re.compile(r"\.lora_([AB])\.(?!weight$|bias$)[^.]+\.(weight|bias)$")
+"""A matrix as peft calls it in memory, with the name of its adapter."""
 UNSUPPORTED = {
     r"lokr_": "LoKr factors",
     r"hada_": "LoHa factors",
-    r"oft_|\.oft_": "OFT rotations",
+    r"oft_": "OFT rotations",
+    r"vera_lambda": "VeRA vectors",
+    r"ia3_l": "(IA)^3 vectors",
+    r"\.lora_E$|\.lora_E\.": "AdaLoRA factors",
+    r"\.[ab][12]\.weight$": "GLoRA factors",
+    r"\.lora_mid\.": "Tucker factors of LoCon",
+    r"\.lora_embedding_": "LoRA of an embedding",
     r"dora_scale|lora_magnitude_vector": "DoRA magnitudes",
     r"\.diff(_b)?$": "full weight differences",
     r"query_norm\.scale|norm\.(query|key)_norm": "a control LoRA of Black Forest Labs",
-    r"lora_B\.bias|lora_up\.bias": "LoRA biases",
-    r"^(text_encoder|text_encoder_2|lora_te\d?)[._]": "LoRA layers of text encoders",
-    r"^lora_unet_(input|middle|output|down|mid|up)_|^unet\.": "layers of a Stable Diffusion UNet",
+    r"\.(lora_B|lora_up|lora\.up)\.bias$": "LoRA biases",
+    r"^(ip_adapter|image_proj)\.": "an IP adapter",
+    r"^lora_unet_(input|middle|output)_block|^lora_te2_": "SDXL UNet keys",
+    r"^lora_unet_(down|mid|up)_|^unet\.|^(down|mid|up)_blocks?\.": "Stable Diffusion UNet keys",
+    r"^text_encoders?(_\d)?\.|^lora_te\d?_": "LoRA layers of text encoders",
+    r"^(blocks|layers)\.\d+\.|^lora_unet_(blocks|layers)_": "keys of another transformer than FLUX",
 }
 """What some files hold that has no place in an adapter, by the names of their weights."""
-LAYOUTS = {
-    r"^lora_unet_|^lora_transformer_": "kohya keys",
-    r"^diffusion_model\.|^(double|single)_blocks\.": "keys of Black Forest Labs' code",
-    r"^(transformer\.)?(single_)?transformer_blocks\.": "diffusers keys",
-}
+KOHYA, OURS = r"^lora_unet_|^lora_transformer_", r"^(single_)?transformer_blocks\."
+BFL = r"^((double|single)_blocks|img_in|txt_in|time_in|vector_in|guidance_in|final_layer)\."
+LAYOUTS = {KOHYA: "kohya keys", BFL: "keys of Black Forest Labs' code", OURS: "diffusers keys"}
+PART = re.compile(r".+\.(?:lora_[AB]\.weight|lora_(?:down|up)\.weight|processor\.\w+\.(?:down|up)\.weight|alpha)")
+"""The name of a matrix or of a layer's alpha."""
 
 
-def plain_lora(stored: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
+def plain_lora(stored: Mapping[str, Tensor], config: PeftConfig) -> dict[str, Tensor]:
     """Weights of a LoRA file by diffusers' names without prefix, in float32 where they were smaller, at scale 1.
+
+    ``config`` is peft's configuration where the file has one (see `mcpipe.flux.lora_scale`), else empty.
 
     Raises:
         ValueError: the file holds something else; the message names what was seen.
     """
-    named = {WRAPPERS.sub("", key): weight for key, weight in stored.items()}
-    for pattern, what in UNSUPPORTED.items():
-        if key := next((key for key in named if re.search(pattern, key)), None):
-            raise ValueError(f"it holds {what} ({key}), which an adapter cannot take")
-    named = {key: w.float() if w.element_size() < torch.float32.itemsize else w for key, w in named.items()}
-    _check_shapes(named)
-    if is_uno(named):
-        return from_uno(named)
-    weights, alphas = _converted(named)
-    _check_names(weights, named)
-    return {
-        key: (weight * _scale(key, weights, alphas, metadata)).contiguous()
-        if ".lora_B." in key
-        else weight.contiguous()
-        for key, weight in weights.items()
-    }
+    named = _named(stored)
+    _check_kind(named)
+    floats = {key: _checked(key, weight) for key, weight in named.items()}
+    if is_uno(floats):
+        return from_uno(floats)
+    weights, alphas = _converted(floats)
+    _check_matrices(weights, floats)
+    if alphas and config:
+        raise ValueError(f"it gives its scale twice, in its configuration and in {min(alphas)}.alpha")
+    folded = {}
+    for key, weight in weights.items():
+        layer, part, _ = key.rsplit(".", 2)
+        factor = scale(layer, len(weights[f"{layer}.lora_A.weight"]), alphas, config) if part == "lora_B" else 1.0
+        folded[key] = (weight * factor).contiguous()  # a new one: converters give several layers the same matrix
+    return folded
 
 
 def seen_layout(keys: Iterable[str]) -> str:
     """What the names of weights look like, for messages."""
-    keys = sorted(keys)
+    names = sorted(map(_bare, keys))
     for pattern, layout in (UNSUPPORTED | LAYOUTS).items():
-        if key := next((key for key in keys if re.search(pattern, WRAPPERS.sub("", key))), None):
-            return f"{layout} ({key})"
-    return f"unknown keys ({keys[0]})" if keys else "no weights"
+        if name := next((name for name in names if re.search(pattern, name)), None):
+            return f"{layout} ({name})"
+    return f"unknown keys ({names[0]})" if names else "no weights"
 
 
 def layout_of(file: Path) -> str:
@@ -80,78 +90,96 @@ def layout_of(file: Path) -> str:
         return seen_layout(content.keys())
 
 
-def _check_shapes(weights: Mapping[str, Tensor]) -> None:
-    for key, weight in weights.items():
-        wanted = 0 if key.endswith("alpha") else 2
-        if weight.ndim != wanted and not (wanted == 0 and weight.numel() == 1):
-            raise ValueError(f"{key} should have {wanted} dimensions, found {weight.ndim}")
+def _bare(key: str) -> str:
+    """A name without what surrounds it, its matrices called as diffusers calls them today."""
+    key = PREFIXES.sub("", WRAPPERS.sub("", key))
+    key = re.sub(r"\.lora(?:_linear_layer)?\.down\.", ".lora_A.", key)
+    return ADAPTER_NAME.sub(r".lora_\1.\2", re.sub(r"\.lora(?:_linear_layer)?\.up\.", ".lora_B.", key))
+
+
+def _named(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for key, weight in stored.items():
+        if (name := _bare(key)) in named:
+            raise ValueError(f"it holds {name} more than once, the second time as {key}; keep one adapter")
+        named[name] = weight
+    return named
+
+
+def _check_kind(named: Mapping[str, Tensor]) -> None:
+    """Make sure that every weight is a part of a LoRA that an adapter can take."""
+    for pattern, what in UNSUPPORTED.items():
+        if key := next((key for key in named if re.search(pattern, key)), None):
+            raise ValueError(f"it holds {what} ({key}), which an adapter cannot take")
+    if not named:
+        raise ValueError("it holds no weights")
+    if not any(PART.fullmatch(key) for key in named):
+        raise ValueError(f"it holds no LoRA matrices but {seen_layout(named)}")
+    if odd := next((key for key in sorted(named) if not PART.fullmatch(key)), None):
+        raise ValueError(f"it has {seen_layout(named)}, and {odd} is no LoRA matrix")
+
+
+def _checked(key: str, weight: Tensor) -> Tensor:
+    """A matrix or an alpha, in float32 if it was smaller."""
+    if key.endswith(".alpha"):
+        if weight.numel() != 1:
+            raise ValueError(f"{key} should be one number, found shape {tuple(weight.shape)}")
+    elif weight.ndim != 2:  # noqa: PLR2004  rows and columns
+        raise ValueError(f"{key} should have 2 dimensions, found {weight.ndim}")
+    elif not weight.is_floating_point():
+        raise ValueError(f"{key} should be of floating-point numbers, found {weight.dtype}")
+    elif not weight.numel():
+        raise ValueError(f"{key} is empty, of shape {tuple(weight.shape)}")
+    number = weight.float() if weight.element_size() < torch.float32.itemsize or key.endswith(".alpha") else weight
+    if not torch.isfinite(number).all():
+        raise ValueError(f"{key} holds numbers that are not finite")
+    return number
 
 
 def _converted(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Weights and alphas by diffusers' names without prefix."""
-    if any(re.match(r"lora_unet_|lora_transformer_|diffusion_model\.|(double|single)_blocks\.", key) for key in named):
+    """Weights and alphas by diffusers' names."""
+    given = dict(named)
+    if any(re.search(f"{KOHYA}|{BFL}", key) for key in named):
         try:
-            given, alphas, _ = FluxPipeline.lora_state_dict(dict(named), return_alphas=True, return_lora_metadata=True)
-        except (ValueError, KeyError, IndexError, RuntimeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{seen_layout(named)} that diffusers does not convert: {reason}") from error
-        given = given | dict(alphas or {})
-    else:
-        given = dict(named)
-    weights, scales = {}, {}
+            given = FluxPipeline.lora_state_dict(_for_converter(named))
+        except (ValueError, KeyError, IndexError, RuntimeError, AttributeError, AssertionError) as error:
+            reason = " ".join(str(error).split())[:200] or "a layer has another width than in FLUX.1"
+            raise ValueError(f"it has {seen_layout(named)} that diffusers does not convert: {reason}") from error
+        if key := next((key for key in given if re.search(r"blocks\.\d+\.lora_", key)), None):
+            raise ValueError(
+                f"it has {seen_layout(named)}, and diffusers does not know a layer of {key.split('.lora_')[0]}"
+            )
+    elif any(".lora_down." in key for key in named) and (key := next((k for k in named if k.endswith(".alpha")), None)):
+        raise ValueError(f"it has lora_down and {key}, which stock diffusers leaves out; rename lora_down to lora_A")
+    weights, alphas = {}, {}
     for key, weight in given.items():
-        name = key.removeprefix(PREFIX)
+        name = key.removeprefix("transformer.")
         if name.endswith(".alpha"):
-            scales[name.removesuffix(".alpha")] = float(weight)
-            continue
-        name = re.sub(r"\.lora[._]down\.", ".lora_A.", re.sub(r"\.lora[._]up\.", ".lora_B.", name))
-        weights[name] = weight
-    return weights, scales
+            alphas[name.removesuffix(".alpha")] = float(weight)
+        else:
+            weights[name.replace(".lora_down.", ".lora_A.").replace(".lora_up.", ".lora_B.")] = weight
+    return weights, alphas
 
 
-def _check_names(weights: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> None:
-    for key in weights:
+def _for_converter(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under names that diffusers' converter of kohya's files knows."""
+    given: dict[str, Tensor] = {}
+    for key, weight in named.items():
+        name = key.replace(".lora_A.", ".lora_down.").replace(".lora_B.", ".lora_up.")
+        given[f"diffusion_model.{name}" if re.search(BFL, key) else name] = weight
+        if name.startswith("lora_transformer_") and name.endswith(".lora_down.weight"):
+            # The converter wants an alpha of every layer.
+            given.setdefault(name.replace(".lora_down.weight", ".alpha"), torch.tensor(float(len(weight))))
+    return given
+
+
+def _check_matrices(weights: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> None:
+    """Make sure that matrices come in pairs of one rank."""
+    for key, weight in weights.items():
         if not re.fullmatch(r".+\.lora_[AB]\.weight", key):
-            raise ValueError(f"{seen_layout(named)}: {key} is no LoRA matrix")
+            raise ValueError(f"it has {seen_layout(named)}, and {key} is no LoRA matrix")
         other = key.replace(".lora_A.", ".lora_B.") if ".lora_A." in key else key.replace(".lora_B.", ".lora_A.")
         if other not in weights:
             raise ValueError(f"{key!r} lacks its other half, {other!r}")
-
-
-def _scale(key: str, weights: Mapping[str, Tensor], alphas: Mapping[str, float], metadata: Mapping[str, str]) -> float:
-    """Factor of a layer: alpha / rank, or alpha / sqrt(rank) for rsLoRA (peft); 1 where the file names no alpha."""
-    layer = key.rsplit(".lora_B.", 1)[0]
-    rank = weights[f"{layer}.lora_A.weight"].shape[0]
-    if layer in alphas:
-        return alphas[layer] / rank
-    config = _config(metadata)
-    if not config:
-        return 1.0
-    alpha = _by_pattern(layer, config.get("alpha_pattern"), config.get("lora_alpha", rank))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _by_pattern(layer: str, pattern: object, default: float) -> float:
-    """The value of the first pattern that a layer's name ends with, as peft reads it."""
-    for name, value in (pattern or {}).items() if isinstance(pattern, dict) else ():
-        if re.fullmatch(rf"(.*\.)?({name})", layer):
-            return float(value)
-    return float(default)
-
-
-def _config(metadata: Mapping[str, str]) -> dict[str, object]:
-    """The transformer's part of peft's configuration in a file's header; empty if there is none.
-
-    Raises:
-        ValueError: it is damaged, or asks for DoRA.
-    """
-    if METADATA not in metadata:
-        return {}
-    try:
-        content = json.loads(metadata[METADATA])
-        config = {key.removeprefix(PREFIX): value for key, value in content.items() if key.startswith(PREFIX)}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{METADATA} in its header is damaged: {error}") from error
-    if config.get("use_dora"):
-        raise ValueError("it is a DoRA, whose magnitudes an adapter cannot take")
-    return config
+        if ".lora_A." in key and len(weight) != weights[other].shape[1]:
+            raise ValueError(f"{key} has rank {len(weight)}, but {other} has rank {weights[other].shape[1]}")

@@ -46,6 +46,24 @@ def mismatch(stored: Shapes, adapter: Shapes, optional: Collection[str]) -> str 
     return None
 
 
+def lora_mismatch(stored: Shapes, adapter: Shapes) -> str | None:
+    """What of a LoRA's weights does not fit an adapter, which may have more layers, ranks and experts."""
+    theirs, own = num_blocks(stored), num_blocks(adapter)
+    if theirs[0] > own[0] or theirs[1] > own[1]:
+        return f"it is for {_in_words(theirs)}, this generator has {_in_words(own)}"
+    if unknown := sorted(stored.keys() - adapter.keys()):
+        return (
+            f"{len(unknown)} weights belong to layers that an adapter leaves alone, first {unknown[0]}; it has "
+            "attention layers and outputs of single blocks"
+        )
+    for key in sorted(stored):
+        rows, columns = stored[key]
+        fitting = (rows, adapter[key][1]) if ".lora_A." in key else (adapter[key][0], columns)
+        if (rows, columns) != fitting:
+            return f"{key} is {(rows, columns)}, but {fitting} in this generator"
+    return None
+
+
 def num_blocks(keys: Iterable[str]) -> tuple[int, int]:
     """Double and single blocks, by the largest number that occurs in names."""
     numbers: tuple[set[int], set[int]] = ({-1}, {-1})

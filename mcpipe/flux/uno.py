@@ -48,6 +48,8 @@ def from_uno(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         other = key.replace(".down.", ".up.") if match[4] == "down" else key.replace(".up.", ".down.")
         if other not in weights:
             raise ValueError(f"{key!r} lacks its other half, {other!r}")
+        if match[4] == "up" and len(weight) % len(places):
+            raise ValueError(f"{key!r} has {len(weight)} outputs, which are not {len(places)} layers of one width")
         parts = [weight.clone() for _ in places] if match[4] == "down" else weight.chunk(len(places))
         part = "lora_A" if match[4] == "down" else "lora_B"
         for place, some in zip(places, parts, strict=True):

@@ -74,6 +74,14 @@ class Captioner(Protocol):
         ...
 
 
+class TextLimit(Protocol):
+    """The length of the texts that a generator reads."""
+
+    def lost(self, text: str) -> str:
+        """The end of a text that the generator does not see; empty if it sees all of it."""
+        ...
+
+
 class ImageTextEncoder(Protocol):
     """A joint space of pictures and texts (CLIP)."""
 

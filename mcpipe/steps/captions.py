@@ -12,12 +12,13 @@ from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.schemas.curation import ClipCaption, ClipPeople, FramePair, VerifiedIdentity
 from mcpipe.core.shards import StoredItems
-from mcpipe.curate.captions import CAPTION_INSTRUCTION, SentenceParams, caption_fault
+from mcpipe.curate.captions import CAPTION_INSTRUCTION, SentenceParams, fault_detail, sentence_fault
 from mcpipe.curate.samples import cut_square, face_crop, square_window
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.captioner import Qwen2_5VL
-from mcpipe.models.protocols import Captioner
+from mcpipe.models.protocols import Captioner, TextLimit
+from mcpipe.models.text_limit import T5Limit
 
 
 class CaptionsParams(SentenceParams):
@@ -33,12 +34,15 @@ class CaptionsWork:
     """What this stage does to every clip."""
 
     captioner: Path
+    tokenizer: Path
+    """Folder of the tokeniser of the generator's T5, which has to read a caption whole."""
     params: CaptionsParams
     writer: Callable[[Path], Captioner] = Qwen2_5VL
 
     def load(self) -> Decide:
         """Load the captioner; the decision on one clip."""
-        return partial(captioned, writer=self.writer(self.captioner), params=self.params)
+        writer, limit = self.writer(self.captioner), T5Limit(self.tokenizer)
+        return partial(captioned, writer=writer, limit=limit, params=self.params)
 
 
 def write_captions(work: CaptionsWork, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
@@ -48,8 +52,13 @@ def write_captions(work: CaptionsWork, frames: Path, subjects: Path, identity: P
     write_decided(sources, work, report, captions, work.params.records_per_shard)
 
 
-def captioned(
-    frames: FramePair, subjects: ClipPeople, identity: VerifiedIdentity, writer: Captioner, params: CaptionsParams
+def captioned(  # noqa: PLR0913  one argument per input and model
+    frames: FramePair,
+    subjects: ClipPeople,
+    identity: VerifiedIdentity,
+    writer: Captioner,
+    limit: TextLimit,
+    params: CaptionsParams,
 ) -> ClipCaption:
     """The caption of one clip.
 
@@ -71,7 +80,7 @@ def captioned(
             seed=params.seed + attempt,
             max_tokens=params.max_tokens,
         )
-        fault = caption_fault(caption, len(references), params)
+        fault = sentence_fault(caption, len(references), params, limit.lost)
         if fault is None:
             return ClipCaption(key=frames.key, caption=caption, attempts=attempt + 1)
-    raise RejectionError(fault or "caption_missing", caption)
+    raise RejectionError(fault or "caption_missing", fault_detail(caption, fault, limit.lost))

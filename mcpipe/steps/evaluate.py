@@ -20,6 +20,7 @@ from mcpipe.core.records import JSON
 from mcpipe.core.report import Report
 from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards, whole_folder
+from mcpipe.core.texts import cut_facts, recorded_cuts
 from mcpipe.curate.samples import face_crop
 from mcpipe.execution.fingerprint import content_digest
 from mcpipe.models.faces import InsightFaces
@@ -82,11 +83,12 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
     people = references(pool, scorers)
     report = Report("evaluate", PACKAGES)
     judged = []
-    for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
-        points = score(picture.image, prompt.prompt, prompt.faces, people, scorers)
-        judged.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, points))
-        report.keep(prompt.key)
-    report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
+    with recorded_cuts() as cut:
+        for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
+            points = score(picture.image, prompt.prompt, prompt.faces, people, scorers)
+            judged.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, points))
+            report.keep(prompt.key)
+    report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people) | cut_facts(cut)
     footing = people_footing([prompt for prompt, _ in answered], pool, models, params)
     write_results(results, judged, report, params.interval, footing)
 

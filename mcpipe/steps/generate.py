@@ -10,6 +10,7 @@ from mcpipe.core.progress import track
 from mcpipe.core.report import Report
 from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
+from mcpipe.core.texts import cut_facts, recorded_cuts
 from mcpipe.flux.adapters import AdapterSpec, load_adapter
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.sampler import SampleParams, generate
@@ -53,9 +54,10 @@ def write_images(pairs: Path, model: Path, generator: Path, images: Path, params
     )
     report = Report("generate", ("diffusers", "transformers", "peft", "torch"))
     report.facts = {**params.sample.model_dump(), "seed": params.seed, "image_size": spec.image_size}
-    with whole_folder(images) as folder:
+    with whole_folder(images) as folder, recorded_cuts() as cut:
         drawn = track(records(prompts, seeds, pictures, report), len(prompts), f"generate {model.name}")
         write_shards(drawn, folder, params.records_per_shard)
+        report.facts |= cut_facts(cut)
         report.write(folder)
 
 

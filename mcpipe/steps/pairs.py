@@ -9,6 +9,7 @@ Departures from the paper:
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -26,11 +27,11 @@ from mcpipe.core.records import JSON, RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import whole_folder, write_shards
-from mcpipe.curate.captions import PROMPT_INSTRUCTION, SentenceParams, caption_fault
+from mcpipe.curate.captions import PROMPT_INSTRUCTION, SentenceParams, fault_detail, sentence_fault
 from mcpipe.curate.samples import face_crop
 from mcpipe.execution.engine import kept
 from mcpipe.models.images import UnusableImageError, read_image
-from mcpipe.models.protocols import Captioner, FaceAnalyser
+from mcpipe.models.protocols import Captioner, FaceAnalyser, TextLimit
 
 
 class PairsParams(Params):
@@ -53,7 +54,15 @@ class PairsParams(Params):
     records_per_shard: RecordsPerShard
 
 
-def write_pairs(faces: Path, finder: FaceAnalyser, writer: Captioner, pairs: Path, params: PairsParams) -> None:
+@dataclass(frozen=True)
+class PromptWriter:
+    """A captioner that writes prompts, and the length that the generator reads of them."""
+
+    captioner: Captioner
+    limit: TextLimit
+
+
+def write_pairs(faces: Path, finder: FaceAnalyser, writer: PromptWriter, pairs: Path, params: PairsParams) -> None:
     """Write the usable faces, the benchmark's prompts and the prompts for reinforcement learning.
 
     Raises:
@@ -162,7 +171,7 @@ def face_of(portrait: Portrait, finder: FaceAnalyser, params: PairsParams) -> Po
 def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depends on
     split: Split,
     pool: Mapping[str, np.ndarray],
-    writer: Captioner,
+    writer: PromptWriter,
     folder: Path,
     report: Report,
     params: PairsParams,
@@ -194,7 +203,7 @@ def pair_of(prompt: PairPrompt) -> Pair:
     return first, second
 
 
-def prompt_of(pair: Pair, references: list[np.ndarray], writer: Captioner, params: SentenceParams) -> PairPrompt:
+def prompt_of(pair: Pair, references: list[np.ndarray], writer: PromptWriter, params: SentenceParams) -> PairPrompt:
     """A prompt that mentions both people of a pair once.
 
     Raises:
@@ -203,13 +212,13 @@ def prompt_of(pair: Pair, references: list[np.ndarray], writer: Captioner, param
     key, instruction = pair_key(pair), PROMPT_INSTRUCTION.format(num_subjects=len(pair))
     answer, fault = "", None
     for seed in attempt_seeds(key, params):
-        answer = writer.answer(
+        answer = writer.captioner.answer(
             references, instruction, temperature=params.temperature, seed=seed, max_tokens=params.max_tokens
         )
-        fault = caption_fault(answer, len(pair), params)
+        fault = sentence_fault(answer, len(pair), params, writer.limit.lost)
         if fault is None:
             return PairPrompt(key=key, prompt=answer, faces=pair)
-    raise RejectionError(fault or "caption_missing", answer)
+    raise RejectionError(fault or "caption_missing", fault_detail(answer, fault, writer.limit.lost))
 
 
 def attempt_seeds(key: str, params: SentenceParams) -> Iterator[int]:

@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import nn
 
 from mcpipe.core.records import JSON
-from mcpipe.flux.adapters import AdapterSpec, add_adapter, start_lora
+from mcpipe.flux.adapters import AdapterSpec, add_adapter
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.network import ReferenceFlux
+from mcpipe.flux.starts import start_lora
 from mcpipe.flux.tokens import Positions, layout
 from mcpipe.objectives.flow import flow_loss
 from mcpipe.train.loop.checkpoint import Checkpoint
@@ -29,7 +30,7 @@ class TrainSingleParams(SupervisedParams):
     positions: Positions
     """Position ids that distinguish references, here and in every later stage."""
     start: str | None
-    """LoRA file to start from, UNO's or one in diffusers' layout; null for a fresh one."""
+    """LoRA file of any layout that `mcpipe.flux.lora_files` knows, of this rank or a smaller one; null for none."""
 
 
 def single_network(

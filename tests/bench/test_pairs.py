@@ -20,6 +20,7 @@ from mcpipe.curate.captions import SentenceParams
 from mcpipe.models.protocols import Faces
 from mcpipe.steps.pairs import (
     PairsParams,
+    PromptWriter,
     attempt_seeds,
     composition,
     face_of,
@@ -83,6 +84,20 @@ class Writer:
         assert (temperature, max_tokens) == (SENTENCE.temperature, SENTENCE.max_tokens)
         self.seeds.append(seed)
         return self.answers[(len(self.seeds) - 1) % len(self.answers)]
+
+
+class Limit:
+    """A text encoder that reads so many words."""
+
+    def __init__(self, words=100):
+        self.words = words
+
+    def lost(self, text):
+        return " ".join(text.split()[self.words :])
+
+
+def written(*answers, words=100):
+    return PromptWriter(Writer(*answers), Limit(words))
 
 
 GOOD = "two people: a person with a hat; a person with glasses"
@@ -163,31 +178,42 @@ def test_too_few_faces_are_told_with_what_to_do():
 
 
 def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
-    writer = Writer("a person alone", GOOD)
+    writer = written("a person alone", GOOD)
     prompt = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, SENTENCE)
     assert prompt.prompt == GOOD
     assert prompt.faces == ("a", "b")
-    assert writer.seeds == list(attempt_seeds("a+b", SENTENCE))[:2]
+    assert writer.captioner.seeds == list(attempt_seeds("a+b", SENTENCE))[:2]
     assert len({*attempt_seeds("a+b", SENTENCE), *attempt_seeds("a+c", SENTENCE)}) == 6
+
+
+def test_a_prompt_that_the_generator_would_cut_is_asked_for_again_or_dropped_by_name():
+    longer = GOOD + " and with a long red coat"
+    references = [np.zeros((8, 8, 3), np.uint8)] * 2
+    writer = written(longer, GOOD, words=len(GOOD.split()))
+    assert prompt_of(("a", "b"), references, writer, SENTENCE).prompt == GOOD
+    assert len(writer.captioner.seeds) == 2
+    with pytest.raises(RejectionError, match="does not see 'and with a long red coat'") as caught:
+        prompt_of(("a", "b"), references, written(longer, words=len(GOOD.split())), SENTENCE)
+    assert caught.value.reason == "caption_cut"
 
 
 def test_a_pair_without_a_usable_prompt_is_dropped_by_name_and_replaced_in_the_benchmark(tmp_path):
     pool = {name: np.zeros((8, 8, 3), np.uint8) for name in "abcd"}
     report = Report("pairs")
-    writer = Writer(GOOD, *["I cannot describe people"] * 3, *[GOOD] * 3)
+    writer = written(GOOD, *["I cannot describe people"] * 3, *[GOOD] * 3)
     split = Split(bench=[("a", "b"), ("a", "c")], rl=[("b", "d"), ("c", "d")], reserve=[("a", "d"), ("b", "d")])
     chosen = write_prompts(split, pool, writer, tmp_path, report, pairs_params())
     assert chosen == {"bench": [("a", "b"), ("a", "d")], "rl": [("b", "d"), ("c", "d")]}
     assert [record.key for record in read_shards(tmp_path / "bench")] == ["a+b", "a+d"]
     assert report.summary()["dropped"] == {"caption_refusal": 1}
-    assert reason_of(prompt_of, ("a", "b"), [pool["a"]] * 2, Writer("no"), SENTENCE) == "caption_too_short"
+    assert reason_of(prompt_of, ("a", "b"), [pool["a"]] * 2, written("no"), SENTENCE) == "caption_too_short"
 
 
 def test_a_pair_that_stands_in_is_not_trained_on(tmp_path):
     pool = {name: np.zeros((8, 8, 3), np.uint8) for name in "abc"}
     split = Split(bench=[("a", "b")], rl=[("a", "c"), ("b", "c")], reserve=[("b", "c"), ("a", "c")])
     params = pairs_params(split=split_params(num_bench=2, num_rl=2))
-    chosen = write_prompts(split, pool, Writer(GOOD), tmp_path, Report("pairs"), params)
+    chosen = write_prompts(split, pool, written(GOOD), tmp_path, Report("pairs"), params)
     assert chosen == {"bench": [("a", "b"), ("b", "c")], "rl": [("a", "c")]}
 
 

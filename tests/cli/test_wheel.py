@@ -58,7 +58,7 @@ def test_verbs_of_the_wheel_work_in_an_empty_folder(installed, tmp_path):
     clips = tmp_path / "clips"
     clips.mkdir()
     write_clip(clips, next(spec for spec in clip_specs(world) if spec.kind == "good"), world)
-    models = zoo("pose", "segmenter", "faces", "captioner")
+    models = zoo("pose", "segmenter", "faces", "captioner", "generator")
     curated = mcpipe(installed, "curate", clips, "--out", "curated", *models)
     assert curated.returncode == 0, curated.stderr
     (row,) = json.loads((installed / "empty" / "curated" / "funnel.json").read_text())

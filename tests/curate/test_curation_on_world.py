@@ -48,7 +48,9 @@ def run(tmp_path_factory):
     subject_params = params("subjects", s02_subjects.SubjectsParams)
     s02_subjects.run(frames, MODELS["pose"], MODELS["segmenter"], subjects, subject_params)
     s03_identity.run(frames, subjects, MODELS["faces"], identity, params("identity", s03_identity.IdentityParams))
-    s04_captions.run(frames, subjects, identity, MODELS["captioner"], captions, params("captions", CaptionsParams))
+    tokenizer = MODELS["generator"] / "tokenizer_2"
+    sentences = params("captions", CaptionsParams)
+    s04_captions.run(frames, subjects, identity, MODELS["captioner"], tokenizer, captions, sentences)
     s05_samples.run(frames, subjects, identity, captions, samples, params("samples", s05_samples.SamplesParams))
     return data
 

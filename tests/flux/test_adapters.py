@@ -14,15 +14,14 @@ from mcpipe.flux.adapters import (
     AdapterSpec,
     ExpertParams,
     add_adapter,
-    import_uno,
     load_adapter,
     read_spec,
     save_adapter,
     start_adapter,
-    start_lora,
     trainable,
 )
 from mcpipe.flux.backbone import load_generator
+from mcpipe.flux.starts import import_uno, start_lora
 from mcpipe.flux.tokens import layout
 from mcpipe.flux.uno import from_uno
 
@@ -108,7 +107,7 @@ def test_files_that_are_not_unos_are_named(tmp_path):
     half = uno_weights()
     del half["single_blocks.1.processor.qkv_lora.up.weight"]
     for weights, fault in (
-        ({"something": torch.zeros(1)}, "something should have 2 dimensions"),
+        ({"something": torch.zeros(1)}, r"no LoRA matrices but unknown keys \(something\)"),
         (uno_weights() | {"double_blocks.0.processor.mlp_lora.down.weight": torch.zeros(1, 1)}, "no layer that UNO"),
         (half, "lacks its other half"),
     ):

@@ -169,6 +169,7 @@ def sandbox(tmp_path_factory):
     for path in (*SETTINGS["models"].values(), TRACKED_BY_GIT):
         (folder / path).mkdir(parents=True)
         (folder / path / "weights").write_text("weights")
+    (folder / SETTINGS["models"]["generator"] / "tokenizer_2").mkdir()
     outs = {name: len(stage["outs"]) for name, stage in PIPELINE["stages"].items()}
     (folder / "stages" / "__init__.py").write_text("")
     (folder / "stages" / "__main__.py").write_text(STAND_IN.replace("{outs}", repr(outs)))

@@ -49,7 +49,7 @@ class Clip:
 
         longest = self._model.config.text_config.max_position_embeddings
         for text in texts:
-            warn_if_cut("the CLIP scorer", self._processor.tokenizer, text, longest)
+            warn_if_cut("CLIP scorer", self._processor.tokenizer, text, longest)
         inputs = self._processor(
             text=list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
         )

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from mcpipe.core.texts import report_cut
 from mcpipe.models.checkpoints import device_name, loaded, one_file
 from mcpipe.models.protocols import Picture
 
 PUBLISHED_ARCHITECTURE = "ViT-H-14"
+DEFAULT_LENGTH = 77
+"""Tokens that CLIP's text encoder reads."""
 CHECKPOINT, CONFIGURATION = "HPS_v2.1*.pt", "ViT*.json"
 
 
@@ -36,18 +39,31 @@ class HpsV2_1:  # noqa: N801  the model's published name
         model, self._transform = loaded(lambda: _load(architecture, checkpoint), checkpoint, "HPS v2.1 checkpoint")
         self._model = model.eval().to(self._device)
         self._tokenizer = open_clip.get_tokenizer(architecture)
+        if not isinstance(self._tokenizer, open_clip.SimpleTokenizer):
+            raise ValueError(f"{folder} is no usable HPS v2.1 checkpoint: its tokenizer is not CLIP's")  # noqa: TRY004
 
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
-        """The cosine of each picture and its own prompt, in [-1, 1], without the customary factor of 100."""
+        """The cosine of each picture and its own prompt, in [-1, 1], without the customary factor of 100.
+
+        Prompts are cut at the length of the text encoder; a warning names the words that are lost.
+        """
         import torch
         from PIL import Image
 
         images = torch.stack([self._transform(Image.fromarray(picture)) for picture in pictures]).to(self._device)
+        for prompt in prompts:
+            self._warn_if_cut(prompt)
         tokens = self._tokenizer(list(prompts)).to(self._device)
         with torch.no_grad():
             seen = self._model.encode_image(images, normalize=True)
             read = self._model.encode_text(tokens, normalize=True)
         return (seen * read).sum(dim=-1).cpu().numpy()
+
+    def _warn_if_cut(self, prompt: str) -> None:
+        ids, longest = self._tokenizer.encode(prompt), self._tokenizer.context_length or DEFAULT_LENGTH
+        # Two tokens mark the beginning and the end.
+        if len(ids) > longest - 2:
+            report_cut("HPS", longest, prompt, self._tokenizer.decode(ids[longest - 2 :]).strip())
 
     def _architecture(self, folder: Path) -> str:
         """The model's name in open_clip, registered from the configuration in the folder if there is one."""
