@@ -32,7 +32,7 @@ class Output:
     path: Path
     kind: Kind
     longest: str = ""
-    """Of a folder: the longest path below it that is written."""
+    """The longest path that is written below a folder."""
     may_lie_in: frozenset[str] = frozenset()
     """Names of input folders in which it may lie, since the verb leaves it out when it reads them."""
 
