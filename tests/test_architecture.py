@@ -88,6 +88,44 @@ def test_modules_fit_on_a_desk():
                 assert lines <= 50, f"{file}: {node.name} has {lines} lines"
 
 
+def test_only_the_core_opens_records_by_strings():
+    """Everybody else reads the fields of typed records, which are checked where they are read."""
+    for module in project_modules("mcpipe", "stages", "studies"):
+        if room_of(module) != "core":
+            for node in ast.walk(ast.parse(module_file(module).read_text(encoding="utf-8"))):
+                assert not opens_a_record(node), f"{module}:{node.lineno}: {ast.unparse(node)}"
+
+
+def opens_a_record(node):
+    """Whether an expression takes something out of a record by its name, or builds a record by hand."""
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.value, ast.Attribute) and node.value.attr in ("arrays", "meta")
+    if not isinstance(node, ast.Call):
+        return False
+    called, strings = (
+        node.func,
+        any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in node.args),
+    )
+    if isinstance(called, ast.Name):
+        return called.id == "Record"
+    from_bag = isinstance(called, ast.Attribute) and ast.unparse(called.value).endswith((".arrays", ".meta"))
+    return strings and isinstance(called, ast.Attribute) and (from_bag or called.attr in ("text", "texts"))
+
+
+def test_what_opens_a_record_is_noticed():
+    for line in (
+        'a.arrays["x"]',
+        "packed.record().arrays[name]",
+        'a.meta["x"]',
+        'a.meta.get("x")',
+        'a.text("x")',
+        "Record(k)",
+    ):
+        assert any(opens_a_record(node) for node in ast.walk(ast.parse(line))), line
+    for line in ("a.arrays", "pen.text((0, 0), title)", "data.text(sample)", 'table["x"]'):
+        assert not any(opens_a_record(node) for node in ast.walk(ast.parse(line))), line
+
+
 def test_packages_hold_no_code():
     for module in project_modules("mcpipe"):
         file = module_file(module)

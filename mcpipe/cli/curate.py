@@ -46,16 +46,17 @@ SAMPLE_SCORES = ("split", "identities")
 """What a row tells of a sample's description; the rest repeats earlier stages."""
 
 FUNNEL = "funnel.json"
+STORAGE = "storage"
+"""Section of a value that all stages share."""
 CLIPS = "the clips in"
 """How messages name the folder of clips."""
 SHARD, VERDICT = "shard-00000.tar", f"captions/{'0' * 32}/.{'0' * 64}.1234567"
 """Names as long as the longest that curation writes in a stage's folder and in the folder of its progress."""
-STORAGE = "storage"
-"""Section of a value that all stages share."""
 
-Row = dict[str, JSON]
+FunnelRow = dict[str, JSON]
+"""What became of one file, as it is written."""
 
-ACCEPTED: Row = {"accepted": True, "reason": None, "stage": None, "detail": ""}
+ACCEPTED: FunnelRow = {"accepted": True, "reason": None, "stage": None, "detail": ""}
 
 
 class Models(Params):
@@ -120,7 +121,7 @@ def read_settings(file: Path, changes: Sequence[str]) -> CurationSettings:
     return check_params(sections | {"models": models}, CurationSettings)
 
 
-def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = Adapters()) -> list[Row]:  # noqa: B008  frozen
+def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = Adapters()) -> list[FunnelRow]:  # noqa: B008  frozen
     """Run the data stages on a folder of clips; writes and returns the funnel, one row per file.
 
     Raises:
@@ -219,10 +220,10 @@ def clip_files(clips: Path, out: Path) -> list[ClipFile]:
     return files
 
 
-def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:
+def funnel(files: Sequence[ClipFile], out: Path) -> list[FunnelRow]:
     """What became of every file, from the outputs of all stages."""
-    fates: dict[str, Row] = {}
-    scores: dict[str, Row] = {}
+    fates: dict[str, FunnelRow] = {}
+    scores: dict[str, FunnelRow] = {}
     for stage in STAGES:
         for packed in read_packed(out / stage):
             told = {name: value for name, value in packed.meta.items() if stage != "samples" or name in SAMPLE_SCORES}
@@ -241,7 +242,7 @@ def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:
     return rows
 
 
-def table(rows: Sequence[Row], out: Path) -> Table:
+def table(rows: Sequence[FunnelRow], out: Path) -> Table:
     """The funnel for people."""
     shown = Table(
         "stage", "seen", "kept", "dropped", title=f"{out}: {sum(bool(row['accepted']) for row in rows)} samples"

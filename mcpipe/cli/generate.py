@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from pydantic import Field
 
+from mcpipe.bench.portraits import Portrait
 from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
 from mcpipe.core.params import Params, check_params, section_content
-from mcpipe.core.records import Rejection
+from mcpipe.core.records import RejectionError
 from mcpipe.flux.adapters import read_spec
 from mcpipe.flux.sampler import SampleParams
 from mcpipe.models.faces import InsightFaces
@@ -101,13 +102,14 @@ def reference(file: Path, finder: FaceAnalyser, params: PairsParams, size: int) 
     Raises:
         ValueError: the file is no picture, or shows no face or several.
     """
-    found = face_of(file, {}, finder, params.model_copy(update={"reference_size": size}))
-    if isinstance(found, Rejection):
-        reason = found.reason.replace("_", " ")
-        raise ValueError(  # noqa: TRY004  not a type that a caller passed
-            f"reference {file}: {reason} ({found.detail}); give a picture of exactly one face"
-        )
-    return found.arrays["reference"]
+    portrait = Portrait(file, file.name, "reference")
+    try:
+        return face_of(portrait, finder, params.model_copy(update={"reference_size": size})).reference
+    except RejectionError as error:
+        reason = error.reason.replace("_", " ")
+        raise ValueError(
+            f"reference {file}: {reason} ({error.detail}); give a picture of exactly one face, not cut too tightly"
+        ) from error
 
 
 def draw(

@@ -32,7 +32,7 @@ class Output:
     path: Path
     kind: Kind
     longest: str = ""
-    """The longest path that is written below a folder."""
+    """Longest path below a folder that is written."""
     may_lie_in: frozenset[str] = frozenset()
     """Names of input folders in which it may lie, since the verb leaves it out when it reads them."""
 

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
@@ -27,9 +27,10 @@ from mcpipe.core.params import params_of
 from mcpipe.core.progress import track
 from mcpipe.core.records import JSON
 from mcpipe.core.report import Report, read_report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.images import read_picture
+from mcpipe.models.images import is_image, read_image
 from mcpipe.models.protocols import Picture
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
@@ -48,7 +49,6 @@ from mcpipe.steps.evaluate import (
 )
 
 STAGE = "score"
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 NUM_NAMED = 10
 """Missing pictures that are named on the terminal; the report names all."""
 
@@ -140,19 +140,17 @@ def check_place(options: argparse.Namespace, models: dict[str, Path], settings: 
 
 def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
     """The prompts of the pipeline's own benchmark."""
-    pool = list(read_shards(pairs / "faces"))
+    pool = list(read_shards(pairs / "faces", PoolFace))
     models = {name: models[name] for name in MODELS}
     scorers = load_scorers(*models.values(), pool=pool, params=params)
     people = references(pool, scorers)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
-    def answer(prompt: str, wanted: list[str]) -> Answer:
+    def answer(prompt: str, wanted: Sequence[str]) -> Answer:
         return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, scorers)
 
-    prompts = list(read_shards(pairs / "bench"))
-    tasks = {
-        record.key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces"))) for record in prompts
-    }
+    prompts = list(read_shards(pairs / "bench", PairPrompt))
+    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces)) for prompt in prompts}
     return tasks, people_footing(prompts, pool, models, params)
 
 
@@ -207,7 +205,7 @@ def known_references(subjects: dict[str, Subject], folder: Path | None, scorers:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of references {folder}")
     files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    return {path: given(subjects[path], read_picture(file), scorers) for path, file in files.items()}
+    return {path: given(subjects[path], read_image(file), scorers) for path, file in files.items()}
 
 
 def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[ScoredImage]:
@@ -221,28 +219,27 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
     if not files:
         example = f"{min(tasks)}.png" if tasks else "KEY.png"
         raise ValueError(
-            f"no file in {images} answers a prompt; a picture is called after the prompt's key, such as {example}, "
-            f"with one of the endings {' '.join(SUFFIXES)}"
+            f"no file in {images} answers a prompt; a picture is called after the prompt's key, such as {example}"
         )
     unlisted: list[JSON] = [file.name.encode(errors="backslashreplace").decode() for file in unknown]
     report.facts["files_without_prompt"] = unlisted
     judged = []
     for key, (prompt, answer) in track(tasks.items(), len(tasks), f"score {images.name}"):
         if key not in files:
-            report.drop(key, "missing", f"no {key} with one of the endings {' '.join(SUFFIXES)}")
+            report.drop(key, "missing", f"no image is called {key}")
             judged.append(ScoredImage(key, prompt, "", "missing", answer(None)))
         for file in files.get(key, []):
             try:
-                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_picture(file))))
+                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_image(file))))
                 report.keep(file.name)
-            except ValueError as error:
+            except (FileNotFoundError, ValueError) as error:
                 report.drop(file.name, "unreadable", str(error))
                 judged.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None)))
     return judged
 
 
 def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The pictures of every prompt, and the files that answer none, whatever their ending.
+    """The pictures of every prompt, of any ending, and the files that answer none or are no images.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -254,7 +251,7 @@ def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]]
     unknown = []
     for file in sorted(file for file in images.iterdir() if not file.is_dir()):
         key = next((key for key in (file.stem, _without_number(file.stem)) if key in keys), None)
-        if key is None or file.suffix.lower() not in SUFFIXES:
+        if key is None or not is_image(file):
             unknown.append(file)
         else:
             files.setdefault(key, []).append(file)

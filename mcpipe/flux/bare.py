@@ -1,5 +1,7 @@
 """A transformer without its adapter, as stock diffusers saves it."""
 
+from typing import cast
+
 import torch
 
 from mcpipe.flux.adapters import NAME
@@ -20,6 +22,6 @@ def bare_transformer(transformer: FluxTransformer2DModel) -> FluxTransformer2DMo
         if f".{NAME}." not in name
     }
     with torch.device("meta"):
-        bare = FluxTransformer2DModel.from_config(transformer.config)
+        bare = cast(FluxTransformer2DModel, FluxTransformer2DModel.from_config(transformer.config))
     bare.load_state_dict(weights, assign=True)
     return bare

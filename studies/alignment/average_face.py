@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from mcpipe.bench.intervals import Interval, IntervalParams, mean_interval
 from mcpipe.core.params import parse_yaml, read_params
-from mcpipe.core.records import Record
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.flux.adapters import load_adapter
 from mcpipe.flux.backbone import load_generator
@@ -56,16 +56,16 @@ class Payment:
 def average_face(folder: Path) -> dict[str, Payment]:
     """Identity rewards by kind of image; ``folder`` holds the pairs, the adapter and its images of an experiment."""
     data = folder / "data"
-    pool = {record.key: record for record in read_shards(data / "pairs" / "faces")}
-    pairs = sorted(read_shards(data / "pairs" / "bench"), key=lambda pair: pair.key)
-    images = {record.key: record.arrays["image"] for record in read_shards(data / "images" / "train_rl")}
+    pool = {face.key: face for face in read_shards(data / "pairs" / "faces", PoolFace)}
+    pairs = sorted(read_shards(data / "pairs" / "bench", PairPrompt), key=lambda pair: pair.key)
+    images = {drawn.key: drawn.image for drawn in read_shards(data / "images" / "train_rl", GeneratedImage)}
     kinds: dict[str, list[Picture]] = {HONEST: [images[pair.key] for pair in pairs]} | drawn(folder, pairs, pool)
     for pair in pairs:
-        for kind, image in collages([pool[face].arrays["closeup"] for face in pair.texts("faces")]).items():
+        for kind, image in collages([pool[face].closeup for face in pair.faces]).items():
             kinds.setdefault(kind, []).append(image)
     params = read_params(folder / "params.yaml", "train_rl", TrainRLParams).faces
     recogniser = InsightFaces(model_folder(folder, "faces"), params.min_score, params.detection_size)
-    people = [np.stack([pool[face].arrays["embedding"] for face in pair.texts("faces")]) for pair in pairs]
+    people = [np.stack([pool[face].embedding for face in pair.faces]) for pair in pairs]
     return {kind: payment(people, kinds[kind], recogniser) for kind in KINDS}
 
 
@@ -106,17 +106,17 @@ def side_by_side(portraits: Sequence[UInt8[np.ndarray, "S S 3"]]) -> UInt8[np.nd
     return ground
 
 
-def drawn(folder: Path, pairs: Sequence[Record], pool: Mapping[str, Record]) -> dict[str, list[Picture]]:
+def drawn(folder: Path, pairs: Sequence[PairPrompt], pool: Mapping[str, PoolFace]) -> dict[str, list[Picture]]:
     """What stage 2 draws of every prompt when all of its references are the same, by kind."""
     params = read_params(folder / "params.yaml", "generate", GenerateParams)
     pipeline = load_generator(model_folder(folder, "generator"))
     spec = load_adapter(pipeline, folder / "data" / "models" / "train_rl")
-    people = [np.stack([pool[face].arrays["reference"] for face in pair.texts("faces")]) for pair in pairs]
+    people = [np.stack([pool[face].reference for face in pair.faces]) for pair in pairs]
     same = {
         "drawn_average": [np.stack([p.mean(0).round().astype(np.uint8)] * len(p)) for p in people],
         "drawn_twice": [np.stack([p[0]] * len(p)) for p in people],
     }
-    prompts, seeds = [pair.text("prompt") for pair in pairs], [params.seed + i for i in range(len(pairs))]
+    prompts, seeds = [pair.prompt for pair in pairs], [params.seed + i for i in range(len(pairs))]
     sizes: dict[str, Any] = {"image_size": spec.image_size, "batch_size": BATCH_SIZE}
     return {
         kind: list(generate(pipeline, prompts, references, seeds, params.sample, **sizes))

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from bench_fixtures import scene
 from PIL import Image
+from record_fixtures import reason_of
 
 from mcpipe.bench.balance import balanced_faces, counts, evenness, largest_gap
+from mcpipe.bench.face_table import face_attributes
 from mcpipe.bench.pairs import Split, SplitParams, all_pairs, num_held_out, pair_key, split_pairs
-from mcpipe.core.records import Rejection
+from mcpipe.bench.portraits import Portrait, portraits
+from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report, read_report
+from mcpipe.core.schemas.benchmark import PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.curate.captions import SentenceParams
 from mcpipe.models.protocols import Faces
@@ -18,7 +22,6 @@ from mcpipe.steps.pairs import (
     PairsParams,
     attempt_seeds,
     composition,
-    face_files,
     face_of,
     prompt_of,
     write_faces,
@@ -34,6 +37,10 @@ LABELS = {
     face: {"gender": "woman" if i % 5 < 2 else "man", "age": ("young", "middle", "old")[i % 7 // 3]}
     for i, face in enumerate(POOL)
 }
+
+
+def portrait(file):
+    return Portrait(file, file.name, file.stem)
 
 
 def split_params(split="pair", num_bench=1000, num_rl=20000, seed=0, draw="even"):
@@ -157,9 +164,9 @@ def test_too_few_faces_are_told_with_what_to_do():
 
 def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
     writer = Writer("a person alone", GOOD)
-    record = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, SENTENCE)
-    assert record.text("prompt") == GOOD
-    assert record.texts("faces") == ["a", "b"]
+    prompt = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, SENTENCE)
+    assert prompt.prompt == GOOD
+    assert prompt.faces == ("a", "b")
     assert writer.seeds == list(attempt_seeds("a+b", SENTENCE))[:2]
     assert len({*attempt_seeds("a+b", SENTENCE), *attempt_seeds("a+c", SENTENCE)}) == 6
 
@@ -173,7 +180,7 @@ def test_a_pair_without_a_usable_prompt_is_dropped_by_name_and_replaced_in_the_b
     assert chosen == {"bench": [("a", "b"), ("a", "d")], "rl": [("b", "d"), ("c", "d")]}
     assert [record.key for record in read_shards(tmp_path / "bench")] == ["a+b", "a+d"]
     assert report.summary()["dropped"] == {"caption_refusal": 1}
-    assert isinstance(prompt_of(("a", "b"), [pool["a"]] * 2, Writer("no"), SENTENCE), Rejection)
+    assert reason_of(prompt_of, ("a", "b"), [pool["a"]] * 2, Writer("no"), SENTENCE) == "caption_too_short"
 
 
 def test_a_pair_that_stands_in_is_not_trained_on(tmp_path):
@@ -192,12 +199,11 @@ def test_every_picture_without_exactly_one_face_is_dropped_by_name(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     (tmp_path / "faces.csv").write_text("file,hair\none.png,brown\n")
     pool, labels = write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
-    (record,) = read_shards(tmp_path / "out")
+    (face,) = read_shards(tmp_path / "out", PoolFace)
     assert list(pool) == ["one"]
-    assert record.arrays["reference"].shape == (32, 32, 3)
+    assert face.reference.shape == (32, 32, 3)
     assert pool["one"].shape == (40, 40, 3)
-    assert record.meta == {"file": "one.png", "attributes": {"hair": "brown"}}
-    assert record.arrays["landmarks"].shape == (5, 2)
+    assert face.description == {"file": "one.png", "attributes": {"hair": "brown"}}
     assert labels == {"one": {"hair": "brown"}}
     assert read_report(tmp_path / "out")["dropped"] == {"no_face": 1, "several_faces": 1, "unreadable": 1}
 
@@ -217,13 +223,13 @@ def test_pictures_are_taken_as_people_see_them(tmp_path):
     for orientation, upright in ((1, plain), (3, plain[::-1, ::-1]), (6, np.rot90(plain, -1)), (8, np.rot90(plain))):
         exif[0x0112] = orientation
         turned.save(tmp_path / "turned.png", exif=exif)
-        face_of(tmp_path / "turned.png", {}, Watcher(), pairs_params())
+        assert reason_of(face_of, portrait(tmp_path / "turned.png"), Watcher(), pairs_params()) == "no_face"
         assert np.array_equal(seen.pop(), upright)
     turned.save(tmp_path / "odd.png", exif=b"no EXIF at all")
     Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     Image.fromarray(np.array([[0, 0x1234, 0xFFFF]], np.uint16)).save(tmp_path / "deep.png")
     for name in ("odd", "clear", "deep"):
-        face_of(tmp_path / f"{name}.png", {}, Watcher(), pairs_params())
+        assert reason_of(face_of, portrait(tmp_path / f"{name}.png"), Watcher(), pairs_params()) == "no_face"
     odd, clear, deep = seen
     assert np.array_equal(odd, plain)
     assert (clear == 255).all()
@@ -233,19 +239,67 @@ def test_pictures_are_taken_as_people_see_them(tmp_path):
 def test_a_picture_too_large_to_open_is_dropped_by_name(tmp_path, monkeypatch):
     Image.new("RGB", (20, 20)).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    found = face_of(tmp_path / "huge.png", {}, OneFacePerBlob(), pairs_params())
-    assert found.reason == "unreadable"
-    assert found.detail.startswith("huge.png cannot be read: Image size (400 pixels) exceeds limit")
+    with pytest.raises(RejectionError, match=r"unreadable: huge\.png cannot be read: Image size \(400 pixels\)"):
+        face_of(portrait(tmp_path / "huge.png"), OneFacePerBlob(), pairs_params())
 
 
 def test_pictures_that_would_share_a_key_and_an_empty_folder_are_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="no picture in"):
-        face_files(tmp_path)
+        portraits(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
-        face_files(tmp_path / "absent")
+        portraits(tmp_path / "absent")
     for name in ("a.png", "a.jpg", "b+c.png"):
         Image.fromarray(scene(0, 8, 8)[0]).save(tmp_path / name)
-    with pytest.raises(ValueError, match="one name"):
-        face_files(tmp_path)
-    (tmp_path / "a.jpg").unlink()
-    assert pair_key(tuple(face_files(tmp_path))) == "a+b%2Bc"
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "c.PNG").write_bytes((tmp_path / "a.png").read_bytes())
+    assert [(each.name, each.key) for each in portraits(tmp_path)] == [
+        ("a.jpg", "a"), ("a.png", "a"), ("b+c.png", "b%2Bc"), ("deep/c.PNG", "deep%2Fc"),
+    ]  # fmt: skip
+    assert pair_key(("a", "b%2Bc")) == "a+b%2Bc"
+
+
+def test_portraits_of_one_name_are_counted_and_the_first_is_used(tmp_path):
+    for name in ("a.jpg", "a.png"):
+        picture = scene(0, 32, 32)[0]
+        picture[8, 16] = (255, 0, 0)
+        Image.fromarray(picture).save(tmp_path / name, quality=100, subsampling=0)
+    (tmp_path / "notes.txt").write_text("no portrait")
+    pool, _ = write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
+    dropped = read_report(tmp_path / "out")["dropped"]
+    assert list(pool) == ["a"]
+    assert sum(dropped.values()) == 2
+    assert "not_a_picture" in dropped or "unreadable" in dropped or "not_an_image" in dropped
+
+
+def test_tables_of_faces_are_read_as_people_write_them(tmp_path):
+    images = ["a.png", "b.png"]
+    good = "file,hair\na.png,brown\nb.png,grün\n"
+    for number, content in enumerate(
+        (
+            good.encode(),
+            b"\xef\xbb\xbf" + good.encode(),
+            good.encode("utf-16"),
+            good.encode("cp1252"),
+            good.replace("\n", "\r").encode(),
+            good.replace(",", " ; ").encode(),
+            good.replace(",", "\t").encode(),
+            good.replace("a.png", '"a.PNG"').encode(),
+            (good + "a.png,brown\n\n").encode(),
+        )  # fmt: skip
+    ):
+        (tmp_path / f"{number}.csv").write_bytes(content)
+        found = face_attributes(tmp_path / f"{number}.csv", images)
+        assert found == {"a.png": {"hair": "brown"}, "b.png": {"hair": "grün"}}, content
+    for content, fault in (
+        (b"", "is empty"),
+        (b"name,hair\na.png,brown\n", "row 1: the header has no column called file"),
+        (good.encode() + b"a.png,brown,tall\n", "row 4: 3 fields, but the header has 2"),
+        (good.encode() + b"a.png\n", "row 4: 1 fields, but the header has 2"),
+        (good.encode() + b"c.png,red\n", r"row 4: there is no image 'c\.png'"),
+        (good.encode() + b"a.png,red\n", "row 4: says something else"),
+        (b"file,hair\na.png,br\0wn\n", "a NUL character"),
+    ):
+        (tmp_path / "bad.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=fault) as error:
+            face_attributes(tmp_path / "bad.csv", images)
+        assert str(tmp_path / "bad.csv") in str(error.value)

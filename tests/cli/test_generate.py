@@ -117,7 +117,7 @@ def test_prompts_with_different_numbers_of_people_are_drawn_together(pipeline, p
     [
         (PROMPT, [], None, "no references for the prompt 'two people in a park'"),
         ([PROMPT, PROMPT], [[np.zeros((8, 8, 3), np.uint8)]], None, "2 prompts, but 1 sets of references"),
-        (PROMPT, [np.zeros((8, 9, 3), np.uint8)], None, "reference 1 measures 9 x 8 px"),
+        (PROMPT, [np.zeros((8, 9, 3), np.uint8)], None, "references\[0\] measures 9 x 8 px"),
         (PROMPT, [np.zeros((8, 8, 3), np.uint8)], [seeded(1), seeded(2)], "1 prompts, but 2 generators"),
     ],
 )
@@ -220,7 +220,7 @@ def side_by_side(project):
         (None, {"out": "picture.emf"}, "should end as a picture does"),
         (None, {"out": "0.png/picture.png"}, "0.png/picture.png: Not a directory"),
         (None, {"out": "adapter.png"}, "adapter.png is a folder"),
-        (None, {"out": "reference_1.png", "more": ["--attention", "."]}, "where an attention map goes"),
+        (None, {"out": "reference_1.png", "more": ["--attention", "."]}, "get in each other's way"),
         (None, {"more": ["--attention", "0.png"]}, "0.png/reference_1.png: Not a directory"),
         (None, {"more": ["--attention", "maps"]}, "maps/reference_2.png is a folder"),
     ],

@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,11 +18,12 @@ from PIL import Image
 from mcpipe.bench.tables import POLICY, POLICY_WHOLE
 from mcpipe.cli import score as scoring
 from mcpipe.cli.__main__ import scoring_arguments
-from mcpipe.cli.score import command, files_by_prompt, read_picture
+from mcpipe.cli.score import command, files_by_prompt
 from mcpipe.cli.table import command as benchmark_table
-from mcpipe.core.records import Record
 from mcpipe.core.report import read_report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards, write_shards
+from mcpipe.models.images import read_image
 
 PROMPTS = ["face-0+face-1", "face-1+face-2", "face-2+face-3"]
 
@@ -40,7 +42,7 @@ def place(tmp_path, monkeypatch):
     heldout = Heldout()
     heldout.name = "others"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scoring, "load_judges", lambda *_, **__: judges(finder, heldout))
+    monkeypatch.setattr(scoring, "load_scorers", lambda *_, **__: judges(finder, heldout))
     for name in ("Clip", "Dino"):
         monkeypatch.setattr(scoring, name, lambda _: Encoder())
     monkeypatch.setattr(scoring, "HpsV2_1", lambda _: Scorer())
@@ -113,8 +115,8 @@ def test_a_table_holds_only_what_was_judged_on_the_same_prompts_by_the_same_judg
     for name in ("fewer", "others"):
         shutil.copytree(place / "pairs", place / name)
     write_shards(list(read_shards(place / "pairs" / "bench"))[:2], place / "fewer" / "bench", 8)
-    faces = list(read_shards(place / "pairs" / "faces"))
-    painted = [Record(f.key, f.meta, f.arrays | {"reference": 255 - f.arrays["reference"]}) for f in faces]
+    faces = list(read_shards(place / "pairs" / "faces", PoolFace))
+    painted = [replace(face, reference=255 - face.reference) for face in faces]
     write_shards(painted, place / "others" / "faces", 8)
     draw(place, *(f"{key}.png" for key in PROMPTS))
     score("--out", "elsewhere")
@@ -209,9 +211,9 @@ def test_a_handout_tells_another_system_everything_it_needs(place):
     with (place / "given" / "prompts.csv").open(newline="") as lines:
         table = list(csv.DictReader(lines))
     assert [line["key"] for line in table] == PROMPTS
-    assert table[1]["prompt"] == next(r.text("prompt") for r in read_shards(place / "pairs" / "bench"))
-    faces = [read_picture(place / "given" / face) for face in table[1]["faces"].split()]
-    pool = {record.key: record.arrays["reference"] for record in read_shards(place / "pairs" / "faces")}
+    assert table[1]["prompt"] == next(read_shards(place / "pairs" / "bench", PairPrompt)).prompt
+    faces = [read_image(place / "given" / face) for face in table[1]["faces"].split()]
+    pool = {face.key: face.reference for face in read_shards(place / "pairs" / "faces", PoolFace)}
     assert [np.array_equal(*pair) for pair in zip(faces, (pool["face-1"], pool["face-2"]), strict=True)] == [True, True]
     with pytest.raises(ValueError, match="exists; name a new folder"):
         command(parser.parse_args(["--suite", "mcpipe", "--pairs", "pairs", "--handout", "given"]))
@@ -246,7 +248,7 @@ def test_a_file_that_may_answer_either_of_two_prompts_is_refused(tmp_path):
     assert set(files_by_prompt(tmp_path, keys)[0]) == keys
 
 
-@pytest.mark.parametrize("names", [(), (f"{PROMPTS[0]}.bmp", "stranger.png")])
+@pytest.mark.parametrize("names", [(), ("stranger.png", "other.bmp")])
 def test_a_folder_that_answers_no_prompt_is_refused_and_nothing_is_written(place, names):
     draw(place, *names)
     with pytest.raises(ValueError, match=r"no file in theirs answers a prompt; .*such as face-0\+face-1\.png"):
@@ -255,20 +257,21 @@ def test_a_folder_that_answers_no_prompt_is_refused_and_nothing_is_written(place
 
 
 def test_files_of_other_endings_are_named_like_other_files_without_a_prompt(place):
-    draw(place, f"{PROMPTS[0]}.png", f"{PROMPTS[1]}.bmp")
+    draw(place, f"{PROMPTS[0]}.png")
+    (place / "theirs" / f"{PROMPTS[1]}.txt").write_text("no picture")
     said = score()
-    assert f"1 files answer no prompt and are not scored: {PROMPTS[1]}.bmp" in said
+    assert f"1 files answer no prompt and are not scored: {PROMPTS[1]}.txt" in said
     assert f"2 missing, scored 0: {PROMPTS[1]}, {PROMPTS[2]}" in said
 
 
 def test_pictures_are_read_as_people_see_them(tmp_path):
     Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert (read_picture(tmp_path / "clear.png") == 255).all()
+    assert (read_image(tmp_path / "clear.png") == 255).all()
     turned = Image.new("RGB", (4, 2))
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_picture(tmp_path / "turned.jpg").shape == (4, 2, 3)
+    assert read_image(tmp_path / "turned.jpg").shape == (4, 2, 3)
     (tmp_path / "cut.png").write_bytes((tmp_path / "clear.png").read_bytes()[:40])
     with pytest.raises(ValueError, match=r"cut\.png cannot be read"):
-        read_picture(tmp_path / "cut.png")
+        read_image(tmp_path / "cut.png")

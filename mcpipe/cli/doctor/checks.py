@@ -51,13 +51,13 @@ def command(options: argparse.Namespace) -> str:
     """
     file = settings_file()
     content = read_content(file, options.conf, options.changes)
-    machine = Hardware(options.gpus, options.gpu_gb, options.data)
+    hardware = Hardware(options.gpus, options.gpu_gb, options.data)
     rows = [*settings_rows(content), *source_rows(content, file.parent), *model_rows(content, file.parent)]
     rows += [*package_rows(file.parent / "requirements.lock"), *repository_rows(file.parent)]
     problems = [row for row in rows if row.verdict == "problem"]
     tables = [table(rows, options.conf or file.name)]
     if not any(row.about.startswith("settings") for row in problems):
-        shown, more = fitting(content, file.parent, machine)
+        shown, more = fitting(content, file.parent, hardware)
         tables += shown
         problems += more
     for shown in tables:
@@ -68,10 +68,10 @@ def command(options: argparse.Namespace) -> str:
     return "everything is there and fits"
 
 
-def fitting(content: Content, root: Path, machine: Hardware) -> tuple[list[Table], list[Finding]]:
+def fitting(content: Content, root: Path, hardware: Hardware) -> tuple[list[Table], list[Finding]]:
     """Tables of what a run needs, and what does not fit; nothing to show if that cannot be told."""
     try:
-        told = capacity(content, located(content, root)["generator"], machine)
+        told = capacity(content, located(content, root)["generator"], hardware)
     except (ValueError, OSError) as error:
         return [], [Finding("capacity", "problem", " ".join(str(error).split()))]
     return told.tables, [Finding("capacity", "problem", fault) for fault in told.problems]
