@@ -1,5 +1,6 @@
 """Settings for verbs that stand outside of the pipeline: params.yaml, a whole configuration over it, single changes."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -100,8 +101,7 @@ def located(content: Content, folder: Path) -> dict[str, Path]:
 
 def name_in(folder: Path, path: JSON) -> str:
     """A path as a settings file in that folder would name it: relative if it lies inside, else as it is."""
-    place = Path(str(path))
-    root = folder.absolute()
+    place, root = Path(os.path.normpath(str(path))), folder.absolute()
     return str(place.relative_to(root) if place.is_relative_to(root) else place)
 
 

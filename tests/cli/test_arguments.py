@@ -4,17 +4,22 @@ import os
 import shutil
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 
 import pytest
 import yaml
 from bench_fixtures import write_suite
 from imports import ROOT
+from PIL import Image
 
 from mcpipe.cli import settings
 from mcpipe.cli.__main__ import main
+from mcpipe.cli.doctor.checks import repository_rows
 from mcpipe.cli.repository import check_repository
 from mcpipe.cli.settings import located, read_content
 from mcpipe.flux.adapters import AdapterSpec
+from studies.ablation.__main__ import ABLATION
+from studies.command import run_study
 
 BAD = b"\xff".decode(errors="surrogateescape")
 
@@ -47,10 +52,11 @@ def test_a_typed_path_is_seen_from_the_current_folder_and_a_named_one_from_its_f
     (here / "typed" / "adapter.json").write_text(spec.model_dump_json())
     write_suite(here)
     generate = ["generate", "--reference", "face.png", "--prompt", "p", "--out", "a.png", "--adapter"]
+    score = ["score", "--suite", "mcpipe", "--images", "clips", "--name", "x", "--pairs", "pairs"]
     for words, model, reason in (
         (["curate", "clips", "--out", "out"], "pose", "no checkpoint {}; set models.pose"),
         ([*generate, "typed"], "faces", "no *.onnx in the face pack {}"),
-        (["score", "--suite", "mcpipe", "--images", "clips", "--name", "x", "--pairs", "pairs"], "faces", "{}"),
+        (score, "faces", "no *.onnx in the face pack {}"),
         (["doctor"], "pose", "no pose checkpoint {}"),
     ):
         for changes, place in (
@@ -123,43 +129,43 @@ def test_text_that_is_not_utf_8_is_refused_in_one_line(words, capsys):
     assert "is not UTF-8; write it in UTF-8" in told
 
 
-def test_files_may_have_names_that_are_not_utf_8(tmp_path):
-    """The terminal gets every byte that it cannot show as a number, whatever its encoding."""
-    folder = os.fsencode(tmp_path) + b"/\xff"
-    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
-    command = [sys.executable, "-m", "mcpipe.cli", "world", "--preview", folder + b"/a.png"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert rb"/\udcff/a.png: the puppet world" in done.stdout
-    assert os.path.isfile(folder + b"/a.png")  # noqa: PTH113  bytes
-    done = subprocess.run([*command[:3], "table", folder], cwd=ROOT, env=environment, capture_output=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(b"error: no metrics.json below")
-    assert len(done.stderr.splitlines()) == 1
+def test_files_may_have_names_that_are_not_utf_8(tmp_path, monkeypatch):
+    """A terminal gets every byte that it cannot show as a number."""
+    monkeypatch.setattr("mcpipe.cli.world.preview_sheet", lambda _: Image.new("RGB", (4, 4)))
+    folder = tmp_path / BAD
+    for words, status, said in (
+        (["world", "--preview", f"{folder}/a.png"], 0, rf"{tmp_path}/\udcff/a.png: the puppet world"),
+        (["table", str(folder)], 1, rf"error: no metrics.json below {tmp_path}/\udcff;"),
+    ):
+        streams = [TextIOWrapper(BytesIO(), encoding="utf-8", errors="strict") for _ in range(2)]
+        for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+            monkeypatch.setattr(sys, name, stream)
+        assert main(words) == status
+        for stream in streams:
+            stream.flush()
+        told = [stream.buffer.getvalue().decode() for stream in streams]
+        assert told[status].startswith(said)
+        assert told[1 - status] == ""
+    assert [file.name for file in folder.iterdir()] == ["a.png"]
 
 
-def test_a_project_without_git_is_told_what_to_do(tmp_path, monkeypatch, capsys):
+def test_a_project_without_git_is_told_what_to_do(tmp_path, monkeypatch):
     """An export as a ZIP file is such a one."""
     with pytest.raises(FileNotFoundError, match="is no git repository.*`git init && git add --all && git commit"):
         check_repository(tmp_path)
-    for name in ("Makefile", "params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock"):
+    for name in ("Makefile", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
+    (found,) = repository_rows(tmp_path)
+    assert (found.verdict, "is no git repository" in found.told) == ("problem", True)
     monkeypatch.chdir(tmp_path)
-    assert main(["doctor"]) == 1
-    assert "is no git repository" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match="is no git repository"):
+        run_study(ABLATION, ROOT / "studies" / "ablation" / "plan.yaml", None, tmp_path / "out")
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
     for target in ("repro", "test", "zoo", "ablation", "alignment", "walkthrough"):
         done = subprocess.run(["make", target], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 2, target
         assert done.stdout == ""
         assert done.stderr.splitlines()[0].endswith("git init && git add --all && git commit --message start"), target
-    study = [sys.executable, "-m", "studies.ablation", "--plan", str(ROOT / "studies/ablation/plan.yaml")]
-    done = subprocess.run(
-        study, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "is no git repository" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
     monkeypatch.setenv("PATH", "")
     with pytest.raises(FileNotFoundError, match="git is not installed"):
         check_repository(ROOT)
