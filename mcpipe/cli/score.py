@@ -205,7 +205,7 @@ def known_references(subjects: dict[str, Subject], folder: Path | None, scorers:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of references {folder}")
     files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    return {path: given(subjects[path], read_image(file), scorers) for path, file in files.items()}
+    return {path: given(subjects[path], read_image(file, f"reference {path}"), scorers) for path, file in files.items()}
 
 
 def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[ScoredImage]:

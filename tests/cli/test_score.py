@@ -18,11 +18,12 @@ from PIL import Image
 from mcpipe.bench.tables import POLICY, POLICY_WHOLE
 from mcpipe.cli import score as scoring
 from mcpipe.cli.__main__ import scoring_arguments
-from mcpipe.cli.score import command, files_by_prompt, read_picture
+from mcpipe.cli.score import command, files_by_prompt
 from mcpipe.cli.table import command as benchmark_table
 from mcpipe.core.report import read_report
 from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards, write_shards
+from mcpipe.models.images import read_image
 
 PROMPTS = ["face-0+face-1", "face-1+face-2", "face-2+face-3"]
 
@@ -211,7 +212,7 @@ def test_a_handout_tells_another_system_everything_it_needs(place):
         table = list(csv.DictReader(lines))
     assert [line["key"] for line in table] == PROMPTS
     assert table[1]["prompt"] == next(read_shards(place / "pairs" / "bench", PairPrompt)).prompt
-    faces = [read_picture(place / "given" / face) for face in table[1]["faces"].split()]
+    faces = [read_image(place / "given" / face) for face in table[1]["faces"].split()]
     pool = {face.key: face.reference for face in read_shards(place / "pairs" / "faces", PoolFace)}
     assert [np.array_equal(*pair) for pair in zip(faces, (pool["face-1"], pool["face-2"]), strict=True)] == [True, True]
     with pytest.raises(ValueError, match="exists; name a new folder"):
@@ -247,29 +248,23 @@ def test_a_file_that_may_answer_either_of_two_prompts_is_refused(tmp_path):
     assert set(files_by_prompt(tmp_path, keys)[0]) == keys
 
 
-@pytest.mark.parametrize("names", [(), (f"{PROMPTS[0]}.bmp", "stranger.png")])
+@pytest.mark.parametrize("names", [(), ("stranger.png",)])
 def test_a_folder_that_answers_no_prompt_is_refused_and_nothing_is_written(place, names):
     draw(place, *names)
+    (place / "theirs" / f"{PROMPTS[0]}.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match=r"no file in theirs answers a prompt; .*such as face-0\+face-1\.png"):
         score()
     assert not (place / "results" / "theirs").exists()
 
 
-def test_files_of_other_endings_are_named_like_other_files_without_a_prompt(place):
-    draw(place, f"{PROMPTS[0]}.png", f"{PROMPTS[1]}.bmp")
+def test_images_of_any_ending_are_scored_and_other_files_are_named(place):
+    draw(place, f"{PROMPTS[0]}.bmp", f"{PROMPTS[1]}.TIFF")
+    (place / "theirs" / f"{PROMPTS[0]}.json").write_text("{}", encoding="utf-8")
+    (place / "theirs" / f"{PROMPTS[1]}_1.png").symlink_to(place / "nowhere.png")
     said = score()
-    assert f"1 files answer no prompt and are not scored: {PROMPTS[1]}.bmp" in said
-    assert f"2 missing, scored 0: {PROMPTS[1]}, {PROMPTS[2]}" in said
-
-
-def test_pictures_are_read_as_people_see_them(tmp_path):
-    Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert (read_picture(tmp_path / "clear.png") == 255).all()
-    turned = Image.new("RGB", (4, 2))
-    exif = turned.getexif()
-    exif[0x0112] = 6
-    turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_picture(tmp_path / "turned.jpg").shape == (4, 2, 3)
-    (tmp_path / "cut.png").write_bytes((tmp_path / "clear.png").read_bytes()[:40])
-    with pytest.raises(ValueError, match=r"cut\.png cannot be read"):
-        read_picture(tmp_path / "cut.png")
+    assert f"1 files answer no prompt and are not scored: {PROMPTS[0]}.json" in said
+    assert f"1 missing, scored 0: {PROMPTS[2]}" in said
+    assert f"1 unreadable, scored 0: {PROMPTS[1]}_1.png" in said
+    assert [(row["picture"], row["status"]) for row in rows(place)][:2] == [
+        (f"{PROMPTS[0]}.bmp", "scored"), (f"{PROMPTS[1]}.TIFF", "scored")
+    ]  # fmt: skip
