@@ -34,7 +34,7 @@ test: repository setup ## run the tests
 
 test-remotes: repository setup ## install DVC's remotes and test them against an S3 and a WebDAV server on this machine
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[remotes-test]'
-	python -m pytest tests/test_remotes.py
+	python -m pytest tests/dvc/test_remotes.py
 
 ablation: repository setup ## the paper's ablation on the tiny zoo, as DVC experiments; goes on where it was interrupted
 	python -m studies.ablation

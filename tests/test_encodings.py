@@ -63,7 +63,7 @@ NamedTemporaryFile("w"); x.open(y, "r"); x.open(mode="a"); os.fdopen(x)
     assert len(list(text_calls(ast.parse(bad)))) == bad.count(")")
 
 
-WORK = '''
+WORK = """
 import sys
 from pathlib import Path
 
@@ -90,7 +90,7 @@ assert read_report(out)["kept"] == 1
 (face,) = read_shards(out, PoolFace)
 assert (face.key, face.attributes) == ("J\\u00fcrg", {"hair": "wei\\u00df"}), face
 (out / "keys").write_bytes("\\n".join(f"{clip.key} {clip.title} {clip.digest()}" for clip in clip_files(pool)).encode())
-'''
+"""
 
 
 def test_the_same_bytes_come_out_in_a_locale_of_ascii(tmp_path):

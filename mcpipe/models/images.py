@@ -1,7 +1,6 @@
 """One reader of images, for every verb, stage and the Python class: uint8 RGB as people see them.
 
-Accepted are files, Pillow's images, numpy arrays and tensors. What a file says of its pixels is followed: EXIF turns
-them, an ICC profile gives their colours, transparency shows white.
+Accepted are files, Pillow's images, numpy arrays and tensors; EXIF, ICC profiles and transparency are heeded.
 """
 
 import io
@@ -146,7 +145,9 @@ def _read_file(file: Path, prefix: str) -> Picture:
         unknown = isinstance(error, UnidentifiedImageError | ImportError)
         reason = "not_a_picture" if unknown and not _is_called_image(file) else "unreadable"
         fault = _unknown_format(file) if unknown else one_line(error).replace(str(file), file.name)
-        raise UnusableImageError(reason, f"{prefix}{file.name} cannot be read: {fault or type(error).__name__}") from error
+        raise UnusableImageError(
+            reason, f"{prefix}{file.name} cannot be read: {fault or type(error).__name__}"
+        ) from error
 
 
 @contextmanager

@@ -92,7 +92,15 @@ def test_whatever_cannot_be_read_for_sure_is_one_line_with_the_row(tmp_path):
 def test_every_file_below_a_folder_is_a_portrait_but_the_table(tmp_path):
     (tmp_path / "pool" / "sub").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
-    for name in ("pool/b.png", "pool/a.png", "pool/a.jpg", "pool/a", "pool/sub/a.png", "pool/sub/faces.csv", "elsewhere/c.png"):
+    for name in (
+        "pool/b.png",
+        "pool/a.png",
+        "pool/a.jpg",
+        "pool/a",
+        "pool/sub/a.png",
+        "pool/sub/faces.csv",
+        "elsewhere/c.png",
+    ):
         (tmp_path / name).touch()
     (tmp_path / "pool" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "pool" / "loop").symlink_to(tmp_path / "pool")

@@ -207,7 +207,13 @@ def test_every_file_has_a_row_kept_or_dropped_by_name(tmp_path):
     assert faces["one"].reference.shape == (32, 32, 3)
     assert pool["one"].shape == (40, 40, 3)
     assert faces["sub%2Fone"].description == {"file": "sub/one.tiff", "attributes": {"hair": "red"}}
-    assert labels == {"one": {"hair": "brown"}, "sub%2Fone": {"hair": "red"}, "J\u00fcrg%2B1": {}, "no_ending": {}, "two": {}}
+    assert labels == {
+        "one": {"hair": "brown"},
+        "sub%2Fone": {"hair": "red"},
+        "J\u00fcrg%2B1": {},
+        "no_ending": {},
+        "two": {},
+    }
     report = read_report(tmp_path / "out")
     assert (report["seen"], report["kept"]) == (11, 5)
     assert {row["key"]: row["reason"] for row in report["rejections"]} == {

@@ -42,7 +42,7 @@ def place(tmp_path, monkeypatch):
     heldout = Heldout()
     heldout.name = "others"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scoring, "load_judges", lambda *_, **__: judges(finder, heldout))
+    monkeypatch.setattr(scoring, "load_scorers", lambda *_, **__: judges(finder, heldout))
     for name in ("Clip", "Dino"):
         monkeypatch.setattr(scoring, name, lambda _: Encoder())
     monkeypatch.setattr(scoring, "HpsV2_1", lambda _: Scorer())

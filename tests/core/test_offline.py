@@ -180,13 +180,16 @@ REPORTERS = {"insightface", "onnxruntime", "ray", "ultralytics"}
 """They report as soon as they are imported, or set up to."""
 
 
+PROJECT = ("mcpipe", "stages", "zoo", "studies", "benchmarks")
+
+
 def first_import(name, seen):
     """Of `mcpipe` and the reporters, what importing a module alone imports first, at the top of files."""
     parts = name.split(".")
     for package in (".".join(parts[:length]) for length in range(1, len(parts) + 1)):
         if package == "mcpipe" or parts[0] in REPORTERS:
             return package
-        if package not in seen and (file := module_file(package)):
+        if package not in seen and parts[0] in PROJECT and (file := module_file(package)):
             seen.add(package)
             for other in imported_in_order(file):
                 if found := first_import(other, seen):
@@ -199,11 +202,12 @@ def imported_in_order(file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            assert node.module, f"{file} uses a relative import"
             yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
 
 
 def test_whatever_is_imported_first_the_switches_are_set_before_what_reports():
-    modules = project_modules("mcpipe", "stages", "zoo", "studies", "benchmarks")
+    modules = project_modules(*PROJECT)
     found = {module: first_import(module, set()) for module in modules}
     assert {module: first for module, first in found.items() if first not in (None, "mcpipe")} == {}
     assert found["zoo.build.data"] == "mcpipe", "which imports insightface at its top"

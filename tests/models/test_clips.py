@@ -206,4 +206,4 @@ def test_a_folder_of_clips_becomes_records_and_every_file_is_counted(tmp_path):
 
     assert {frames.clip for frames in read_shards(tmp_path / "a", FramePair)} == {"b.mkv", "deep/ü clip.mp4"}
     report = read_report(tmp_path / "a")
-    assert (report["seen"], report["kept"], report["dropped"]) == (4, 2, {"unreadable": 2})
+    assert (report["seen"], report["kept"], report["dropped"]) == (4, 2, {"not_a_video": 1, "unreadable": 1})

@@ -34,7 +34,9 @@ def test_a_face_cut_tightly_is_one_face_and_the_same_person(root):
 
 
 def test_parts_count_only_within_a_face_that_fills_the_picture():
-    boxes = np.array([[10, 10, 50, 50], [0, 0, 100, 100], [55, 10, 95, 50], [70, 70, 150, 150], [2, 2, 98, 98]], np.float32)
+    boxes = np.array(
+        [[10, 10, 50, 50], [0, 0, 100, 100], [55, 10, 95, 50], [70, 70, 150, 150], [2, 2, 98, 98]], np.float32
+    )
     kept = without_parts(boxes, 60)
     assert kept == [1, 3, 4]
     assert distinct(boxes, kept) == [1, 3]

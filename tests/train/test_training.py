@@ -142,7 +142,7 @@ def test_stage_one_goes_on_from_a_file_with_positions_that_stage_two_inherits(en
 
 FAULTS = {
     "face_masks": lambda arrays: {name: array for name, array in arrays.items() if name != "face_masks"},
-    r"has 2 (people|references) where": lambda arrays: arrays | {"face_masks": arrays["face_masks"][:1]},
+    r"face_masks' has 1 ": lambda arrays: arrays | {"face_masks": arrays["face_masks"][:1]},
 }
 
 
@@ -155,9 +155,9 @@ def test_samples_without_masks_or_with_other_numbers_of_them_are_named_with_thei
         records[-2] = replace(records[-2], arrays=FAULTS[fault](records[-2].arrays))
         write_shards(records, target, 4)
     write_shards(read_shards(encoded / "empty"), tmp_path / "encode" / "empty", 1)
-    place = rf"samples/shard-00001\.tar: sample {records[-2].key} .*{fault}"
+    place = rf"samples/shard-00001\.tar: sample {records[-2].key}: .*{fault}"
     with pytest.raises(ValueError, match=place):
         s06_encode.run(tmp_path / "samples", generator_folder, tmp_path / "out", ENCODE)
-    place = rf"encode/shard-00001\.tar: encoded sample {records[-2].key} .*{fault}"
+    place = rf"encode/shard-00001\.tar: encoded sample {records[-2].key}: .*{fault}"
     with pytest.raises(ValueError, match=place):
         list(read_encoded(tmp_path / "encode").train)
