@@ -87,8 +87,8 @@ class UnusableImageError(ValueError):
 def read_image(source: ImageInput, name: str = "") -> Picture:
     """An image upright, in sRGB, transparent parts white, deeper pixels scaled to 8 bits; of several frames the first.
 
-    ``name`` is what the caller calls the source, for messages. Grey of 16 bits keeps its upper 8; floats of a file run to
-    1 or, if any is larger, to 255.
+    ``name`` is what the caller calls the source, for messages. Grey of 16 bits keeps its upper 8; floats of a file run
+    to 1 or, if any is larger, to 255.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -188,8 +188,8 @@ def test_a_pair_that_stands_in_is_not_trained_on(tmp_path):
 def test_every_file_has_a_row_kept_or_dropped_by_name(tmp_path):
     """Pictures of any ending and in subfolders count; of two that differ in their ending the second is dropped."""
     for name, columns in {
-        "one.png": [16], "one.webp": [16], "two.bmp": [16], "sub/one.tiff": [16], "J\u00fcrg+1.gif": [16], "none.png": [],
-        "several.png": [8, 24], "no_ending": [16],
+        "one.png": [16], "one.webp": [16], "two.bmp": [16], "sub/one.tiff": [16], "J\u00fcrg+1.gif": [16],
+        "none.png": [], "several.png": [8, 24], "no_ending": [16],
     }.items():  # fmt: skip
         picture = scene(0, 32, 32)[0]
         picture[:, 16] = (0, 0, 0)

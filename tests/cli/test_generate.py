@@ -163,7 +163,7 @@ def test_references_of_every_accepted_kind_give_the_same_picture(pipeline, peopl
             [PROMPT, PROMPT],
             np.zeros((2, 8, 8, 3), np.uint8),
             None,
-            "2 prompts, but 0 sets of references; give one list",
+            "2 prompts, but 0 sets of references; give a list",
         ),
         ([PROMPT, PROMPT], [[np.zeros((8, 8, 3), np.uint8)]], None, "2 prompts, but 1 sets of references"),
         (PROMPT, [np.zeros((8, 9, 3), np.uint8)], None, r"references\[0\] measures 9 x 8 px"),
@@ -255,7 +255,7 @@ def side_by_side(project):
         (
             lambda project: (project / "1.png").write_text("text", encoding="utf-8"),
             {},
-            "reference 1.png: unreadable (1.png cannot be read: it is in no image format that Pillow decodes); give an image",
+            "reference 1.png: unreadable (1.png cannot be read: it is in no image format that Pillow decodes); give an",
         ),
         (huge, {}, "reference 1.png: unreadable (1.png cannot be read: Image size (400000000 pixels) exceeds limit"),
         (blank, {}, "reference 1.png: no face"),
