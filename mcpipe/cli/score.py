@@ -164,7 +164,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     if options.prompts is None:
         raise ValueError(f"--suite {options.suite} needs its published prompt file: --prompts FILE")
     try:
-        tasks = PUBLIC[options.suite](options.prompts.read_text(encoding="utf-8"))
+        tasks = PUBLIC[options.suite](options.prompts.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{options.prompts} is no prompt file of {options.suite}: {error}") from error
     subjects = {subject.picture: subject for task in tasks for subject in task.subjects}

@@ -78,10 +78,10 @@ DECODING_ERRORS = (
 class UnusableImageError(ValueError):
     """A file that cannot be read as an image."""
 
-    def __init__(self, reason: str, message: str) -> None:
-        """``reason`` is a name to count by: ``unreadable`` or ``not_a_picture``."""
-        super().__init__(message)
-        self.reason = reason
+    def __init__(self, subject: str, reason: str, fault: str) -> None:
+        """Keep ``reason``, a name to count by (``unreadable`` or ``not_a_picture``), and ``fault``, what was found."""
+        super().__init__(f"{subject} cannot be read: {fault}")
+        self.reason, self.fault = reason, fault
 
 
 def read_image(source: ImageInput, name: str = "") -> Picture:
@@ -105,7 +105,7 @@ def read_image(source: ImageInput, name: str = "") -> Picture:
         with _quiet_pillow():
             return _rgb(image)
     except DECODING_ERRORS as error:
-        raise ValueError(f"{name} cannot be read: {one_line(error) or type(error).__name__}") from error
+        raise ValueError(f"{name} cannot be read: {_fault(error)}") from error
 
 
 def is_image(file: Path) -> bool:
@@ -144,10 +144,14 @@ def _read_file(file: Path, prefix: str) -> Picture:
     except DECODING_ERRORS as error:
         unknown = isinstance(error, UnidentifiedImageError | ImportError)
         reason = "not_a_picture" if unknown and not _is_called_image(file) else "unreadable"
-        fault = _unknown_format(file) if unknown else one_line(error).replace(str(file), file.name)
-        raise UnusableImageError(
-            reason, f"{prefix}{file.name} cannot be read: {fault or type(error).__name__}"
-        ) from error
+        fault = _unknown_format(file) if unknown else _fault(error).replace(str(file), "the file")
+        raise UnusableImageError(f"{prefix}{file.name}", reason, fault) from error
+
+
+def _fault(error: BaseException) -> str:
+    """Reason that a decoder gives, or the name of its error."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+    return reason or type(error).__name__
 
 
 @contextmanager

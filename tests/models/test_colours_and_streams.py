@@ -125,7 +125,7 @@ def test_playlists_pictures_and_texts_are_no_videos(tmp_path):
         "dash.mkv": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"></MPD>\n',
     }
     for name, text in contents.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
         assert reason(tmp_path / name) in ("not_a_video", "unreadable"), name
         assert first_frame(tmp_path / name) is None
     assert reason(tmp_path / "ffconcat.mp4") == reason(tmp_path / "hls.m3u8") == "not_a_video"
@@ -149,7 +149,7 @@ def test_every_file_has_a_row_whatever_it_is_called(tmp_path, monkeypatch):
     folder.mkdir()
     clip(folder / "real.mp4").rename(folder / "real.without_ending")
     clip(folder / "real.ts", codec="mpeg2video", options={})
-    (folder / "notes.txt").write_text("a note")
+    (folder / "notes.txt").write_text("a note", encoding="utf-8")
     os.mkfifo(folder / "pipe.mp4")
     undecodable = [os.fsencode(folder) + b"/x\xff.mp4", os.fsencode(folder) + b"/x\\xff.mp4"]
     for name in undecodable:
