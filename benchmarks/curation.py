@@ -65,7 +65,7 @@ def main() -> None:
     text = json.dumps(figures, indent=1)
     print(text)
     if options.json:
-        options.json.write_text(text + "\n")
+        options.json.write_text(text + "\n", encoding="utf-8")
 
 
 def measured(folder: Path, chain: tuple[int, int], frames: tuple[int, int], pool: tuple[int, int]) -> dict[str, object]:
@@ -108,7 +108,7 @@ def slope(costs: dict[int, Cost]) -> Slope:
 
 def source() -> list[Path]:
     """The clips of the pipeline."""
-    folder = ROOT / yaml.safe_load((ROOT / "params.yaml").read_text())["source"]["clips"]
+    folder = ROOT / yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["source"]["clips"]
     found = sorted(file for file in folder.rglob("*") if file.is_file())
     if not found:
         sys.exit(f"no clip in {folder}; run `dvc repro world` first")
@@ -185,7 +185,7 @@ def naive(folder: Path) -> None:
 
     stay_offline()
     torch.set_num_threads(1)
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     models = {name: ROOT / path for name, path in settings["models"].items()}
     pose, segmenter = UltralyticsPose(models["pose"], settings["subjects"]["min_score"]), Sam2(models["segmenter"])
     faces = InsightFaces(models["faces"], 0.5, settings["identity"]["detection_size"])

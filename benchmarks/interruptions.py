@@ -65,7 +65,7 @@ def main() -> None:
         figures = interrupted(Path(folder), options.clips, options.kills)
     print(json.dumps(figures, indent=1))
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     sys.exit(0 if figures["same_bytes"] and not figures["computed_again"] else 1)
 
 

@@ -114,7 +114,7 @@ def main() -> None:
             }
     print(json.dumps(figures, indent=1))
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     sys.exit(0 if all(reached.values()) else 1)
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     figures = {"per_shard": PER_SHARD, "shards": summary(shards), "loose": summary(files)}
     print(table("tar shards", shards) + table("loose files", files))
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def in_shards(folder: Path, number: int) -> dict[str, Cost]:

@@ -68,7 +68,9 @@ def main() -> None:
         rows += found
     if options.json:
         found = {name: {"value": value, "limit": limit, "met": met} for name, value, limit, met in rows}
-        options.json.write_text(json.dumps({"device": options.device, "figures": found}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"device": options.device, "figures": found}, indent=1) + "\n", encoding="utf-8"
+        )
     sys.exit(any(met is False for *_, met in rows))
 
 

@@ -99,7 +99,7 @@ def main() -> None:
         print(f"{name:58}{value:14.3f}{verdict}", flush=True)
     if options.json:
         figures = [dict(zip(("name", "value", "limit", "met"), row, strict=True)) for row in rows]
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

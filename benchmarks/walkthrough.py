@@ -75,11 +75,11 @@ def shorten(project: Path) -> None:
     text, found = re.subn(
         r"(?m)^(train_(?:single|multi|rl):(?:\n(?!\S).*)*?\n  num_(?:steps|iterations):) \d+$",
         r"\1 2",
-        file.read_text(),
+        file.read_text(encoding="utf-8"),
     )
     if found != 3:
         raise ValueError(f"{found} trainings with num_steps or num_iterations in params.yaml, not 3")
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     call("git commit --quiet --all --message 'Few steps'", project)
 
 
@@ -116,7 +116,7 @@ def call(command: str, folder: Path) -> None:
     if (folder / "stages").is_dir():
         environment["PYTHONPATH"] = str(folder)
     done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, check=False, capture_output=True, text=True
+        ["bash", "-c", command], cwd=folder, env=environment, check=False, capture_output=True, encoding="utf-8"
     )
     if done.returncode:
         raise RuntimeError(f"`{command}` failed with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")

@@ -56,7 +56,7 @@ def write_truth(folder: Path, clip: ClipTruth) -> None:
     for name, frame in (("initial", clip.initial), ("middle", clip.middle)):
         described[name] = told_people(frame.people)
         Image.fromarray(frame.labels).save(folder / f"{clip.spec.name}.{name}.png")
-    (folder / f"{clip.spec.name}.json").write_text(json.dumps(described, indent=1) + "\n")
+    (folder / f"{clip.spec.name}.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
 
 def write_faces(folder: Path, params: WorldParams) -> None:

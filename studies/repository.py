@@ -82,7 +82,7 @@ class Repository:
         command = [*DVC, "exp", "run", "--temp", "--name", experiment.name, *changes, experiment.target]
         environment = _environment() | {PROGRESS_VARIABLE: str(progress.resolve())}
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w") as output:
+        with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
                 command, cwd=self.root, env=environment, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, pass_fds=[lock], start_new_session=True,
@@ -115,7 +115,7 @@ class Repository:
 
     def _output(self, command: Sequence[str]) -> str:
         done = subprocess.run(
-            command, cwd=self.root, env=_environment(), check=False, capture_output=True, text=True
+            command, cwd=self.root, env=_environment(), check=False, capture_output=True, encoding="utf-8"
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

@@ -100,7 +100,7 @@ def check_unchanged(repository: Repository, commit: str, own: Sequence[Path]) ->
 def sole_user(file: Path) -> Iterator[int]:
     """A file's lock, waited for if another process holds it; yields the descriptor, whose copies keep the lock."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as stream:
+    with file.open("a", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -146,7 +146,7 @@ def write_ablation(folder: Path) -> None:
         "diagnosis": {"attention inside the right face": {"idar": {"value": 0.14, "low": 0.125, "high": 0.15}}},
     }
     folder.mkdir()
-    (folder / "ablation.json").write_text(json.dumps(content))
+    (folder / "ablation.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def write_models(models: Path) -> None:
@@ -157,7 +157,7 @@ def write_models(models: Path) -> None:
         for name in ("flow", "reward_identity") if seed else ("flow",):
             values = np.exp(-np.arange(40) / 15) + 0.1 * rng.random(40) + 0.4
             lines = [f"step\t{name}", *(f"{step}\t{value}" for step, value in enumerate(values))]
-            (metrics / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+            (metrics / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
         report = Report(arm, ("numpy",))
         report.facts = {"steps": 40}
         if arm == "train_multi":

@@ -54,7 +54,7 @@ class Cheap:
 
 
 def told(log, line):
-    with Path(log).open("a") as lines:
+    with Path(log).open("a", encoding="utf-8") as lines:
         lines.write(line + "\n")
 
 
@@ -92,7 +92,7 @@ def two_stages(folder, number):
     """A run that takes a while: numbers, then the numbers that are left."""
     folder.mkdir(exist_ok=True)
     model = folder / "model"
-    model.write_text("weights")
+    model.write_text("weights", encoding="utf-8")
     params = CheapParams(factor=3, records_per_shard=7)
     work = Cheap(params, model, str(folder / "log"), seconds=0.02)
     write(work, [Number(f"n{i:03d}", i) for i in range(number)], folder / "one")

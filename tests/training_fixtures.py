@@ -57,7 +57,7 @@ def files_of(folder):
 
 def outcome(folder):
     """Curves and weights, by their names."""
-    lines = {file.stem: file.read_text().splitlines()[1:] for file in (folder / "live").rglob("*.tsv")}
+    lines = {file.stem: file.read_text(encoding="utf-8").splitlines()[1:] for file in (folder / "live").rglob("*.tsv")}
     curves = {name: [float(line.split("\t")[1]) for line in some] for name, some in lines.items()}
     weights = {f"{file.stem}.{key}": w for file in folder.glob("*.safetensors") for key, w in load_file(file).items()}
     return curves, weights

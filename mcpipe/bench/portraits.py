@@ -1,12 +1,11 @@
 """A pool of faces: every file of a folder, its key, and what the folder's table says of it."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mcpipe.bench.face_table import face_attributes
 from mcpipe.core.records import record_key
-from mcpipe.curate.clips import file_names, title_of
+from mcpipe.curate.clips import file_names, path_of, title_of
 
 TABLE = "faces.csv"
 """Optional table at the top of the folder (see `mcpipe.bench.face_table`), in any case."""
@@ -34,16 +33,15 @@ def portraits(folder: Path) -> list[Portrait]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of faces {folder}")
-    # Paths are bytes; read as UTF-8, a name is the same in every locale.
-    names = {os.fsencode(name).decode(errors="surrogateescape"): name for name in file_names(folder)}
+    names = file_names(folder)
     tables = [name for name in names if name.casefold() == TABLE]
     if len(tables) > 1:
         raise ValueError(f"{folder} holds several tables ({', '.join(tables)}); leave one of them")
     images = [name for name in names if name not in tables]
     if not images:
         raise FileNotFoundError(f"no picture in {folder}")
-    attributes = face_attributes(folder / names[tables[0]], images) if tables else {}
-    found = [Portrait(folder / names[name], title_of(name), key_of(name), attributes.get(name, {})) for name in images]
+    attributes = face_attributes(path_of(folder, tables[0]), images) if tables else {}
+    found = [Portrait(path_of(folder, name), title_of(name), key_of(name), attributes.get(name, {})) for name in images]
     return sorted(found, key=lambda portrait: (portrait.key, portrait.name))
 
 

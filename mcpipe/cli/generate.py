@@ -107,9 +107,9 @@ def reference(file: Path, finder: FaceAnalyser, params: PairsParams, size: int) 
         return face_of(portrait, finder, params.model_copy(update={"reference_size": size})).reference
     except RejectionError as error:
         reason = error.reason.replace("_", " ")
-        raise ValueError(
-            f"reference {file}: {reason} ({error.detail}); give a picture of exactly one face, not cut too tightly"
-        ) from error
+        about_faces = error.reason in ("no_face", "several_faces")
+        wanted = "a picture of exactly one face, with some room around it" if about_faces else "an image file"
+        raise ValueError(f"reference {file}: {reason} ({error.detail}); give {wanted}") from error
 
 
 def draw(

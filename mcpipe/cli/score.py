@@ -167,7 +167,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     if options.prompts is None:
         raise ValueError(f"--suite {options.suite} needs its published prompt file: --prompts FILE")
     try:
-        tasks = PUBLIC[options.suite](options.prompts.read_text(encoding="utf-8"))
+        tasks = PUBLIC[options.suite](options.prompts.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{options.prompts} is no prompt file of {options.suite}: {error}") from error
     subjects = {subject.picture: subject for task in tasks for subject in task.subjects}
@@ -208,7 +208,7 @@ def known_references(subjects: dict[str, Subject], folder: Path | None, scorers:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of references {folder}")
     files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    return {path: given(subjects[path], read_image(file), scorers) for path, file in files.items()}
+    return {path: given(subjects[path], read_image(file, f"reference {path}"), scorers) for path, file in files.items()}
 
 
 def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[ScoredImage]:

@@ -74,7 +74,7 @@ def read_members(key: str, archive: bytes) -> Packed:
         tarfile.TarError: it is damaged.
 
     """
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as members:
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:", encoding="utf-8") as members:
         return Packed(key, dict(_named(members)))
 
 

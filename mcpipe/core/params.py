@@ -68,8 +68,8 @@ def read_params(file: Path, section: str, model: type[P]) -> P:
     if not file.is_file():
         raise FileNotFoundError(f"no settings file {file}; run from the root of the project")
     try:
-        content = parse_yaml(file.read_text())
-    except yaml.YAMLError as error:
+        content = parse_yaml(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not valid YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} has no section {section!r}")  # noqa: TRY004  not a type that a caller passed

@@ -55,7 +55,9 @@ class Report:
         """Write ``report.json`` into a stage's output."""
         summary = self.summary()
         logger.info("%s: kept %s of %s, dropped %s", self.stage, summary["kept"], summary["seen"], summary["dropped"])
-        (folder / "report.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(summary, indent=1, ensure_ascii=False)
+        # Names of files may hold bytes that are no text; JSON has an escape for them.
+        (folder / "report.json").write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_report(folder: Path) -> dict[str, JSON]:

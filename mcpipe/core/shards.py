@@ -119,7 +119,9 @@ def write_shards(records: Iterable[Storable | Packed], folder: Path, per_shard: 
         first = next(stream, None)
         if first is None:
             break
-        with tarfile.open(folder / f"shard-{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
+        with tarfile.open(
+            folder / f"shard-{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT, encoding="utf-8"
+        ) as shard:
             for record in chain([first], islice(stream, per_shard - 1)):
                 add_members(shard, record if isinstance(record, Packed) else pack(record.to_record()))
                 num_records += 1
@@ -181,7 +183,7 @@ def _places(folder: Path) -> Iterator[tuple[str, Place]]:
     for file in sorted(folder.glob("*.tar")):
         try:
             _check_whole(file)
-            with tarfile.open(file, "r:") as shard:
+            with tarfile.open(file, "r:", encoding="utf-8") as shard:
                 members = [(info.name.split(".")[0], info.offset, _end(info)) for info in shard]
         except (tarfile.TarError, OSError, EOFError) as error:
             raise _damaged(file, error) from error

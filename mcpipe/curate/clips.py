@@ -18,7 +18,7 @@ class ClipFile:
     @property
     def file(self) -> Path:
         """The file itself."""
-        return self.folder / self.name
+        return path_of(self.folder, self.name)
 
     @property
     def title(self) -> str:
@@ -73,11 +73,12 @@ def clip_files(clips: Path) -> list[ClipFile]:
 
 
 def file_names(folder: Path) -> list[str]:
-    """Paths of everything below a folder that is no folder, sorted.
+    """Paths of everything below a folder that is no folder, sorted; for `path_of`.
 
+    They are read as UTF-8, so that a file has one name whatever the locale; bytes that are no text become surrogates.
     Links to folders are followed, each folder is visited once, under its own name rather than that of a link to it.
     """
-    names: list[str] = []
+    names: list[bytes] = []
     visited: set[Path] = set()
     links = [folder]
     while links:
@@ -90,6 +91,11 @@ def file_names(folder: Path) -> list[str]:
                     continue
                 visited.add(here.resolve())
                 later += [here / name for name in folders if (here / name).is_symlink()]
-                names += [(here / name).relative_to(folder).as_posix() for name in files]
+                names += [os.fsencode((here / name).relative_to(folder).as_posix()) for name in files]
         links = later
-    return sorted(names)
+    return sorted(name.decode(errors="surrogateescape") for name in names)
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """The file of a folder that `file_names` calls by a name."""
+    return folder / os.fsdecode(name.encode(errors="surrogateescape"))

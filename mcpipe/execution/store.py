@@ -63,7 +63,7 @@ def save(place: Path, verdict: Record | Rejection) -> None:
     else:
         packed = pack(verdict)
         buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT, encoding="utf-8") as archive:
             add_members(archive, packed)
         body = json.dumps(packed.key).encode() + b"\n" + buffer.getvalue()
     content = (b"-" if isinstance(verdict, Rejection) else b"+") + body

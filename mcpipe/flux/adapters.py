@@ -125,7 +125,7 @@ def save_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, folder:
     save_file({f"transformer.{key}": weight for key, weight in plain.items()}, folder / PLAIN_FILE, mark)
     if experts:
         save_file({_on_disk(key): weight for key, weight in experts.items()}, folder / EXPERTS_FILE, mark)
-    (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n")
+    (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def read_spec(folder: Path) -> AdapterSpec:
@@ -139,7 +139,7 @@ def read_spec(folder: Path) -> AdapterSpec:
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; has the stage that trains this adapter run?")
     try:
-        return AdapterSpec.model_validate_json(file.read_text())
+        return AdapterSpec.model_validate_json(file.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is damaged: {' '.join(str(error).split())}") from error
 

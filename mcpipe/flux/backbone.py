@@ -49,7 +49,7 @@ def _check_index(folder: Path) -> None:
     if not index.is_file():
         raise FileNotFoundError(f"{folder} holds no {INDEX}; it should be a FluxPipeline saved by diffusers")
     try:
-        kind = json.loads(index.read_text()).get("_class_name")
+        kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise ValueError(f"{index} is damaged: {error}") from error
     if kind != "FluxPipeline":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
+from mcpipe.core.errors import one_line
 from mcpipe.models.protocols import Picture
 
 if TYPE_CHECKING:
@@ -77,17 +78,17 @@ DECODING_ERRORS = (
 class UnusableImageError(ValueError):
     """A file that cannot be read as an image."""
 
-    def __init__(self, reason: str, message: str) -> None:
-        """``reason`` is a name to count by: ``unreadable`` or ``not_a_picture``."""
-        super().__init__(message)
-        self.reason = reason
+    def __init__(self, subject: str, reason: str, fault: str) -> None:
+        """Keep ``reason``, a name to count by (``unreadable`` or ``not_a_picture``), and ``fault``, what was found."""
+        super().__init__(f"{subject} cannot be read: {fault}")
+        self.reason, self.fault = reason, fault
 
 
-def read_image(source: ImageInput, name: str = "image") -> Picture:
+def read_image(source: ImageInput, name: str = "") -> Picture:
     """An image upright, in sRGB, transparent parts white, deeper pixels scaled to 8 bits; of several frames the first.
 
-    ``name`` is that of the caller's argument, for messages. Grey of 16 bits keeps its upper 8; floats of a file run to
-    1 or, if any is larger, to 255.
+    ``name`` is what the caller calls the source, for messages. Grey of 16 bits keeps its upper 8; floats of a file run
+    to 1 or, if any is larger, to 255.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -95,7 +96,8 @@ def read_image(source: ImageInput, name: str = "image") -> Picture:
         ValueError: the source is of another kind, or its shape, type or values are not among `ACCEPTED`.
     """
     if isinstance(source, str | Path):
-        return _read_file(Path(source), name)
+        return _read_file(Path(source), f"{name}: " if name else "")
+    name = name or "the image"
     image = source if isinstance(source, Image.Image) else _from_array(_array(source, name), name)
     if not image.width * image.height:
         raise ValueError(f"{name} is an image without pixels")
@@ -103,7 +105,7 @@ def read_image(source: ImageInput, name: str = "image") -> Picture:
         with _quiet_pillow():
             return _rgb(image)
     except DECODING_ERRORS as error:
-        raise ValueError(f"{name} cannot be read: {error}") from error
+        raise ValueError(f"{name} cannot be read: {_fault(error)}") from error
 
 
 def is_image(file: Path) -> bool:
@@ -128,21 +130,28 @@ def _format_of(file: Path) -> str:
 
 def _formats(file: Path) -> list[str]:
     """Formats that a file may be in."""
+    Image.init()
     unlikely = set() if _is_called_image(file) else NO_SIGNATURE
     return sorted(Image.OPEN.keys() - NOT_DECODED - unlikely)
 
 
-def _read_file(file: Path, name: str) -> Picture:
+def _read_file(file: Path, prefix: str) -> Picture:
     if not file.is_file():
-        raise FileNotFoundError(f"{name}: {'a folder' if file.is_dir() else 'no such file'}: {file}")
+        raise FileNotFoundError(f"{prefix}{file} is {'a folder' if file.is_dir() else 'no file'}")
     try:
         with _quiet_pillow(), Image.open(file, formats=_formats(file)) as image:
             return _rgb(image)
     except DECODING_ERRORS as error:
         unknown = isinstance(error, UnidentifiedImageError | ImportError)
         reason = "not_a_picture" if unknown and not _is_called_image(file) else "unreadable"
-        fault = _unknown_format(file) if unknown else str(error).replace(str(file), file.name) or type(error).__name__
-        raise UnusableImageError(reason, f"{file.name} cannot be read: {fault}") from error
+        fault = _unknown_format(file) if unknown else _fault(error).replace(str(file), "the file")
+        raise UnusableImageError(f"{prefix}{file.name}", reason, fault) from error
+
+
+def _fault(error: BaseException) -> str:
+    """Reason that a decoder gives, or the name of its error."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+    return reason or type(error).__name__
 
 
 @contextmanager

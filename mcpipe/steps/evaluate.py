@@ -188,7 +188,7 @@ def write_results(
     scores = ArmScores(results.name, means, len(judged), str(report.facts["suite"]), num_missing, footing)
     with whole_folder(results) as folder:
         for name, content in (("metrics", as_metrics(scores)), ("headline", as_headline(scores))):
-            (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+            (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         write_rows(folder / "rows.parquet", judged)
         report.write(folder)
     return scores

@@ -151,7 +151,7 @@ def face_of(portrait: Portrait, finder: FaceAnalyser, params: PairsParams) -> Po
     try:
         picture = read_image(portrait.file)
     except UnusableImageError as error:
-        raise RejectionError(error.reason, str(error)) from error
+        raise RejectionError(error.reason, error.fault) from error
     except FileNotFoundError as error:
         raise RejectionError("not_a_file", "neither a file nor a link to one") from error
     found = finder.faces(picture)

@@ -161,7 +161,7 @@ def stopped(trial: Trial) -> JSON:
 
 def curve(trial: Trial, name: str) -> Float[np.ndarray, " updates"]:
     """A number of every optimiser step."""
-    with (trial.model(TRAINING) / "live" / "plots" / "metrics" / f"{name}.tsv").open() as lines:
+    with (trial.model(TRAINING) / "live" / "plots" / "metrics" / f"{name}.tsv").open(encoding="utf-8") as lines:
         return np.array([float(row[name]) for row in csv.DictReader(lines, delimiter="\t")])
 
 

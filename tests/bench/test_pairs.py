@@ -9,10 +9,8 @@ from PIL import Image
 from record_fixtures import reason_of
 
 from mcpipe.bench.balance import balanced_faces, counts, evenness, largest_gap
-from mcpipe.bench.face_table import face_attributes
-from mcpipe.bench.pairs import Split, SplitParams, all_pairs, num_held_out, pair_key, split_pairs
-from mcpipe.bench.portraits import Portrait, portraits
-from mcpipe.core.records import RejectionError
+from mcpipe.bench.pairs import Split, SplitParams, all_pairs, num_held_out, split_pairs
+from mcpipe.bench.portraits import Portrait
 from mcpipe.core.report import Report, read_report
 from mcpipe.core.schemas.benchmark import PoolFace
 from mcpipe.core.shards import read_shards
@@ -38,10 +36,6 @@ LABELS = {
     face: {"gender": "woman" if i % 5 < 2 else "man", "age": ("young", "middle", "old")[i % 7 // 3]}
     for i, face in enumerate(POOL)
 }
-
-
-def portrait(file):
-    return Portrait(file, file.name, file.stem)
 
 
 def split_params(split="pair", num_bench=1000, num_rl=20000, seed=0, draw="even"):
@@ -217,27 +211,56 @@ def test_a_pair_that_stands_in_is_not_trained_on(tmp_path):
     assert chosen == {"bench": [("a", "b"), ("b", "c")], "rl": [("a", "c")]}
 
 
-def test_every_picture_without_exactly_one_face_is_dropped_by_name(tmp_path):
-    for name, columns in {"one": [16], "none": [], "two": [8, 24]}.items():
+def test_every_file_has_a_row_kept_or_dropped_by_name(tmp_path):
+    """Pictures of any ending and in subfolders count; of two that differ in their ending the second is dropped."""
+    for name, columns in {
+        "one.png": [16], "one.webp": [16], "two.bmp": [16], "sub/one.tiff": [16], "J\u00fcrg+1.gif": [16],
+        "none.png": [], "several.png": [8, 24], "no_ending": [16],
+    }.items():  # fmt: skip
         picture = scene(0, 32, 32)[0]
+        picture[:, 16] = (0, 0, 0)
         picture[8, columns] = (255, 0, 0)
-        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        lossless = {"lossless": True} if name.endswith("webp") else {}
+        Image.fromarray(picture).save(tmp_path / name, **lossless, format="PNG" if name == "no_ending" else None)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
-    (tmp_path / "faces.csv").write_text("file,hair\none.png,brown\n")
+    (tmp_path / "notes.txt").write_text("none", encoding="utf-8")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "faces.csv").write_text("file,hair\none.png,brown\nsub/one.tiff,red\n", encoding="utf-8")
     pool, labels = write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
-    (face,) = read_shards(tmp_path / "out", PoolFace)
-    assert list(pool) == ["one"]
-    assert face.reference.shape == (32, 32, 3)
+    faces = {face.key: face for face in read_shards(tmp_path / "out", PoolFace)}
+    assert list(pool) == list(faces) == ["J\u00fcrg%2B1", "no_ending", "one", "sub%2Fone", "two"]
+    assert faces["one"].reference.shape == (32, 32, 3)
     assert pool["one"].shape == (40, 40, 3)
-    assert face.description == {"file": "one.png", "attributes": {"hair": "brown"}}
-    assert labels == {"one": {"hair": "brown"}}
-    assert read_report(tmp_path / "out")["dropped"] == {"no_face": 1, "several_faces": 1, "unreadable": 1}
+    assert faces["sub%2Fone"].description == {"file": "sub/one.tiff", "attributes": {"hair": "red"}}
+    assert labels == {
+        "one": {"hair": "brown"},
+        "sub%2Fone": {"hair": "red"},
+        "J\u00fcrg%2B1": {},
+        "no_ending": {},
+        "two": {},
+    }
+    report = read_report(tmp_path / "out")
+    assert (report["seen"], report["kept"]) == (11, 5)
+    assert {row["key"]: row["reason"] for row in report["rejections"]} == {
+        "broken.png": "unreadable", "gone.png": "not_a_file", "none.png": "no_face", "notes.txt": "not_a_picture",
+        "one.webp": "same_name", "several.png": "several_faces",
+    }  # fmt: skip
+
+
+def test_a_pool_without_a_usable_face_is_refused_with_the_reasons_counted(tmp_path):
+    Image.fromarray(scene(0, 32, 32)[0]).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("none", encoding="utf-8")
+    with pytest.raises(ValueError, match="shows exactly one face: 1 no_face, 1 not_a_picture"):
+        write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
 
 
 def test_pictures_are_taken_as_people_see_them(tmp_path):
-    """Turned by EXIF, transparent, of 16 bits of grey."""
+    """The stage reads with `mcpipe.models.images`, where the kinds of files are tested."""
     turned = Image.fromarray(scene(0, 40, 32)[0])
     exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
     seen = []
 
     class Watcher:
@@ -245,87 +268,6 @@ def test_pictures_are_taken_as_people_see_them(tmp_path):
             seen.append(picture)
             return Faces(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)), np.zeros((0, 4)))
 
-    plain = np.asarray(turned)
-    for orientation, upright in ((1, plain), (3, plain[::-1, ::-1]), (6, np.rot90(plain, -1)), (8, np.rot90(plain))):
-        exif[0x0112] = orientation
-        turned.save(tmp_path / "turned.png", exif=exif)
-        assert reason_of(face_of, portrait(tmp_path / "turned.png"), Watcher(), pairs_params()) == "no_face"
-        assert np.array_equal(seen.pop(), upright)
-    turned.save(tmp_path / "odd.png", exif=b"no EXIF at all")
-    Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    Image.fromarray(np.array([[0, 0x1234, 0xFFFF]], np.uint16)).save(tmp_path / "deep.png")
-    for name in ("odd", "clear", "deep"):
-        assert reason_of(face_of, portrait(tmp_path / f"{name}.png"), Watcher(), pairs_params()) == "no_face"
-    odd, clear, deep = seen
-    assert np.array_equal(odd, plain)
-    assert (clear == 255).all()
-    assert deep[0].tolist() == [[0] * 3, [0x12] * 3, [255] * 3]
-
-
-def test_a_picture_too_large_to_open_is_dropped_by_name(tmp_path, monkeypatch):
-    Image.new("RGB", (20, 20)).save(tmp_path / "huge.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(RejectionError, match=r"unreadable: huge\.png cannot be read: Image size \(400 pixels\)"):
-        face_of(portrait(tmp_path / "huge.png"), OneFacePerBlob(), pairs_params())
-
-
-def test_pictures_that_would_share_a_key_and_an_empty_folder_are_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no picture in"):
-        portraits(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        portraits(tmp_path / "absent")
-    for name in ("a.png", "a.jpg", "b+c.png"):
-        Image.fromarray(scene(0, 8, 8)[0]).save(tmp_path / name)
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "c.PNG").write_bytes((tmp_path / "a.png").read_bytes())
-    assert [(each.name, each.key) for each in portraits(tmp_path)] == [
-        ("a.jpg", "a"), ("a.png", "a"), ("b+c.png", "b%2Bc"), ("deep/c.PNG", "deep%2Fc"),
-    ]  # fmt: skip
-    assert pair_key(("a", "b%2Bc")) == "a+b%2Bc"
-
-
-def test_portraits_of_one_name_are_counted_and_the_first_is_used(tmp_path):
-    for name in ("a.jpg", "a.png"):
-        picture = scene(0, 32, 32)[0]
-        picture[8, 16] = (255, 0, 0)
-        Image.fromarray(picture).save(tmp_path / name, quality=100, subsampling=0)
-    (tmp_path / "notes.txt").write_text("no portrait")
-    pool, _ = write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
-    dropped = read_report(tmp_path / "out")["dropped"]
-    assert list(pool) == ["a"]
-    assert sum(dropped.values()) == 2
-    assert "not_a_picture" in dropped or "unreadable" in dropped or "not_an_image" in dropped
-
-
-def test_tables_of_faces_are_read_as_people_write_them(tmp_path):
-    images = ["a.png", "b.png"]
-    good = "file,hair\na.png,brown\nb.png,grün\n"
-    for number, content in enumerate(
-        (
-            good.encode(),
-            b"\xef\xbb\xbf" + good.encode(),
-            good.encode("utf-16"),
-            good.encode("cp1252"),
-            good.replace("\n", "\r").encode(),
-            good.replace(",", " ; ").encode(),
-            good.replace(",", "\t").encode(),
-            good.replace("a.png", '"a.PNG"').encode(),
-            (good + "a.png,brown\n\n").encode(),
-        )  # fmt: skip
-    ):
-        (tmp_path / f"{number}.csv").write_bytes(content)
-        found = face_attributes(tmp_path / f"{number}.csv", images)
-        assert found == {"a.png": {"hair": "brown"}, "b.png": {"hair": "grün"}}, content
-    for content, fault in (
-        (b"", "is empty"),
-        (b"name,hair\na.png,brown\n", "row 1: the header has no column called file"),
-        (good.encode() + b"a.png,brown,tall\n", "row 4: 3 fields, but the header has 2"),
-        (good.encode() + b"a.png\n", "row 4: 1 fields, but the header has 2"),
-        (good.encode() + b"c.png,red\n", r"row 4: there is no image 'c\.png'"),
-        (good.encode() + b"a.png,red\n", "row 4: says something else"),
-        (b"file,hair\na.png,br\0wn\n", "a NUL character"),
-    ):
-        (tmp_path / "bad.csv").write_bytes(content)
-        with pytest.raises(ValueError, match=fault) as error:
-            face_attributes(tmp_path / "bad.csv", images)
-        assert str(tmp_path / "bad.csv") in str(error.value)
+    portrait = Portrait(tmp_path / "turned.png", "turned.png", "turned")
+    assert reason_of(face_of, portrait, Watcher(), pairs_params()) == "no_face"
+    assert np.array_equal(seen[0], np.rot90(np.asarray(turned), -1))

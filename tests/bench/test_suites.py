@@ -113,12 +113,12 @@ def test_an_object_has_no_identity_and_an_unseen_face_resembles_nobody():
 @pytest.mark.real
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the published files are not at {REAL.parent.name}/{REAL.name}")
 def test_the_published_files_are_read_whole():
-    dream = dreambench((REAL / "uno_dreambench_multiip.json").read_text())
+    dream = dreambench((REAL / "uno_dreambench_multiip.json").read_text(encoding="utf-8"))
     assert len(dream) == 750
     pairs = [task.subjects for task in dream]
     assert len(set(pairs)) == 30
     assert {pairs.count(pair) for pair in set(pairs)} == {25}
-    xverse = xversebench((REAL / "XVerseBench_multi.json").read_text())
+    xverse = xversebench((REAL / "XVerseBench_multi.json").read_text(encoding="utf-8"))
     assert len(xverse) == 210
     assert sorted({len(task.subjects) for task in xverse}) == [2, 3]
     people = {subject.picture for task in xverse for subject in task.subjects if subject.is_person}

@@ -32,9 +32,9 @@ def elsewhere(tmp_path, monkeypatch):
     (here / "clips" / "a.mp4").write_bytes(b"clip")
     (here / "face.png").write_bytes(b"none")
     project.mkdir()
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     content["models"] |= {name: f"named/{name}" for name in content["models"]}
-    (project / "params.yaml").write_text(yaml.safe_dump(content))
+    (project / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     monkeypatch.chdir(here)
     for module in ("curate", "generate", "score", "doctor.checks"):
         monkeypatch.setattr(f"mcpipe.cli.{module}.settings_file", lambda: project / "params.yaml")
@@ -49,7 +49,7 @@ def test_a_typed_path_is_seen_from_the_current_folder_and_a_named_one_from_its_f
     here, project = elsewhere / "here", elsewhere / "project"
     spec = AdapterSpec(rank=1, experts=None, image_size=32, reference_size=16)
     (here / "typed").mkdir()
-    (here / "typed" / "adapter.json").write_text(spec.model_dump_json())
+    (here / "typed" / "adapter.json").write_text(spec.model_dump_json(), encoding="utf-8")
     write_suite(here)
     generate = ["generate", "--reference", "face.png", "--prompt", "p", "--out", "a.png", "--adapter"]
     score = ["score", "--suite", "mcpipe", "--images", "clips", "--name", "x", "--pairs", "pairs"]
@@ -95,7 +95,7 @@ def test_changes_that_are_paths_become_absolute_and_nothing_else_does(elsewhere)
 
 def test_every_setting_that_is_a_path_is_known_as_one():
     """Those of the pipeline that hold a slash, and those that are ``null`` for no file."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     paths = {f"{s}.{k}" for s, keys in content.items() for k, v in keys.items() if isinstance(v, str) and "/" in v}
     paths |= {f"{s}.{k}" for s, keys in content.items() for k, v in keys.items() if v is None}
     assert {path for path in paths if path not in settings.PATHS and path.split(".")[0] not in settings.PATHS} == set()
@@ -162,7 +162,7 @@ def test_a_project_without_git_is_told_what_to_do(tmp_path, monkeypatch):
         run_study(ABLATION, ROOT / "studies" / "ablation" / "plan.yaml", None, tmp_path / "out")
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
     for target in ("repro", "test", "zoo", "ablation", "alignment", "walkthrough"):
-        done = subprocess.run(["make", target], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(["make", target], env=environment, capture_output=True, encoding="utf-8", check=False)
         assert done.returncode == 2, target
         assert done.stdout == ""
         assert done.stderr.splitlines()[0].endswith("git init && git add --all && git commit --message start"), target

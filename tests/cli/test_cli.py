@@ -32,7 +32,7 @@ def run(tmp_path):
         folder = tmp_path / "results" / arm
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text(
-            json.dumps(scores | {"num_images": 1, "num_missing": 0, "footing": {"prompts": "a"}})
+            json.dumps(scores | {"num_images": 1, "num_missing": 0, "footing": {"prompts": "a"}}), encoding="utf-8"
         )
         picture = np.full((16, 16, 3), 50 * (place + 1), np.uint8)
         write_shards([generated(prompt, picture)], tmp_path / "images" / arm, 9)
@@ -55,9 +55,9 @@ def test_table_lists_arms_in_the_order_of_training(run, capsys):
 )
 def test_table_leaves_out_what_is_not_comparable_with_the_pipeline_and_says_why(run, capsys, footing, reason):
     file = run / "results" / "another" / "metrics.json"
-    scores = json.loads(file.read_text())
+    scores = json.loads(file.read_text(encoding="utf-8"))
     del scores["footing"]
-    file.write_text(json.dumps(scores | ({"footing": footing} if footing else {})))
+    file.write_text(json.dumps(scores | ({"footing": footing} if footing else {})), encoding="utf-8")
     assert main(["table", str(run / "results")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["train_single", "train_rl"]
@@ -68,7 +68,7 @@ def test_table_leaves_out_what_is_not_comparable_with_the_pipeline_and_says_why(
 @pytest.mark.parametrize("content", ["[]", "{", "{}", '{"clip_t": null}', b"\xff\xfe"])
 def test_a_damaged_result_is_named_in_one_line(run, capsys, content):
     file = run / "results" / "another" / "metrics.json"
-    scores = json.loads(file.read_text())
+    scores = json.loads(file.read_text(encoding="utf-8"))
     if content == '{"clip_t": null}':
         content = json.dumps(scores | {"clip_t": None})
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -120,7 +120,7 @@ def test_world_is_shown_on_one_sheet_that_follows_from_the_seed(tmp_path, capsys
     ],
 )
 def test_world_refuses_what_it_cannot_write_in_one_line(tmp_path, capsys, name, arguments, reason):
-    (tmp_path / "file.txt").write_text("")
+    (tmp_path / "file.txt").write_text("", encoding="utf-8")
     (tmp_path / "folder.png").mkdir()
     assert main(["world", "--preview", str(tmp_path / name), *arguments]) == 1
     told = capsys.readouterr()
@@ -145,7 +145,7 @@ def help_without_heavy_imports(*arguments):
         "    sys.exit(f'imports {heavy}' if heavy or stop.code else 0)"
     )
     words = [sys.executable, "-c", code, *arguments, "--help"]
-    ran = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
+    ran = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -206,13 +206,13 @@ def test_a_wrong_command_line_ends_with_status_2(arguments, capsys):
 def test_bash_completes_verbs_and_options(words, offered, completion):
     quoted = " ".join(f"'{word}'" for word in words)
     script = f'{completion}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _mcpipe; echo "${{COMPREPLY[@]}}"'
-    ran = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
+    ran = subprocess.run(["bash", "-c", script], check=True, capture_output=True, encoding="utf-8")
     assert ran.stdout.split() == offered
 
 
 def test_bash_falls_back_on_file_names(completion):
     ran = subprocess.run(
-        ["bash", "-c", f"{completion}\ncomplete -p mcpipe"], check=True, capture_output=True, text=True
+        ["bash", "-c", f"{completion}\ncomplete -p mcpipe"], check=True, capture_output=True, encoding="utf-8"
     )
     assert ran.stdout.split() == ["complete", "-o", "default", "-F", "_mcpipe", "mcpipe"]
 

@@ -24,13 +24,13 @@ def composed(tmp_path, monkeypatch):
 
     def compose(*overrides):
         compose_and_dump(str(tmp_path / "params.yaml"), str(ROOT / "conf"), None, "config", str(ROOT), list(overrides))
-        return yaml.safe_load((tmp_path / "params.yaml").read_text())
+        return yaml.safe_load((tmp_path / "params.yaml").read_text(encoding="utf-8"))
 
     return compose
 
 
 def test_tiny_is_params_yaml_itself(composed):
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert composed() == composed("scale=tiny") == settings
     assert read_content(ROOT / "params.yaml", "tiny", []) == settings
 
@@ -71,7 +71,7 @@ def test_the_paper_configuration_holds_the_numbers_of_appendix_b():
 
 def test_every_number_of_a_configuration_says_where_it_comes_from():
     for file in sorted((ROOT / "conf" / "scale").glob("*.yaml")):
-        lines = file.read_text().splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines):
             if line.startswith("  ") and ":" in line and not line.strip().startswith("#") and not line.endswith(":"):
                 assert lines[number - 1].strip().startswith("#"), f"{file}:{number + 1} has no comment"

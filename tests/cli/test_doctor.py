@@ -18,7 +18,7 @@ from mcpipe.cli.settings import read_content
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.budget import FLUX_DEV, FLUX_DEV_OTHERS, GB, MemoryLayout, plan, reinforcement_plan, sizes
 
-MODELS = yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
+MODELS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["models"]
 EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st", placement="ffn_out")
 PAPER = AdapterSpec(rank=512, experts=EXPERTS, image_size=512, reference_size=320)
 
@@ -149,12 +149,14 @@ def cut(pattern):
 
 def other_class(folder):
     file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": ["BertModel"]}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"architectures": ["BertModel"]}), encoding="utf-8"
+    )
 
 
 def lost_shard(folder):
     (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"a": "model-00002-of-2.safetensors"}})
+        json.dumps({"weight_map": {"a": "model-00002-of-2.safetensors"}}), encoding="utf-8"
     )
 
 
@@ -170,7 +172,7 @@ def boundless(folder):
         ("segmenter", copied("segmenter", cut("*.pt")), "no checkpoint of torch.save, or is cut short"),
         (
             "faces",
-            copied("faces", lambda folder: (folder / "det.onnx").write_text("onnx")),
+            copied("faces", lambda folder: (folder / "det.onnx").write_text("onnx", encoding="utf-8")),
             "det.onnx is no ONNX model",
         ),
         ("captioner", copied("captioner", other_class), "holds BertModel, not Qwen2_5_VLForConditionalGeneration"),
@@ -202,8 +204,8 @@ def test_hashes_are_those_of_dvc(tmp_path):
 
     folder = tmp_path / "model"
     (folder / "a").mkdir(parents=True)
-    (folder / "a" / "b.txt").write_text("b")
-    (folder / "a.txt").write_text("a")
+    (folder / "a" / "b.txt").write_text("b", encoding="utf-8")
+    (folder / "a.txt").write_text("a", encoding="utf-8")
     files = LocalFileSystem()
     store = HashFileDB(files, str(tmp_path / "store"))
     for path in (folder, folder / "a.txt"):
@@ -214,12 +216,12 @@ def test_a_model_that_changed_since_the_last_run_is_noted(tmp_path):
     shutil.copy(ROOT / MODELS["pose"], tmp_path / "pose.pt")
     for md5, verdict in ((digest(tmp_path / "pose.pt"), "ok"), ("0" * 32, "note")):
         lock = {"stages": {"subjects": {"deps": [{"path": "pose.pt", "md5": md5}]}}}
-        (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
         assert next(model_rows({"models": {"pose": "pose.pt"}}, tmp_path)).verdict == verdict
 
 
 def test_packages_and_sources_that_are_missing_are_told(tmp_path):
-    (tmp_path / "requirements.lock").write_text("torch==2.15.0 \\\n    --hash=sha256:00\ndvc==1.0\n")
+    (tmp_path / "requirements.lock").write_text("torch==2.15.0 \\\n    --hash=sha256:00\ndvc==1.0\n", encoding="utf-8")
     versions = {"torch": "2.15.0+cu130", "dvc": "3.67.1"}
     rows = list(package_rows(tmp_path / "requirements.lock", lambda name: versions.get(name, "1.0")))
     assert [(row.verdict, row.told.split(": ")[1]) for row in rows] == [("note", "dvc 3.67.1 instead of 1.0")]

@@ -112,12 +112,61 @@ def test_prompts_with_different_numbers_of_people_are_drawn_together(pipeline, p
         pipeline([PROMPT, PROMPT], large, output_attention=True)
 
 
+def test_references_of_every_accepted_kind_give_the_same_picture(pipeline, people, tmp_path):
+    faces = people[0]
+    for number, face in enumerate(faces):
+        Image.fromarray(face).save(tmp_path / f"{number}.png")
+    shares = torch.tensor(faces / 255, dtype=torch.float32)
+    files = [tmp_path / f"{number}.png" for number in range(len(faces))]
+
+    def drawn(prompt, references, seeds=5):
+        generators = [seeded(5) for _ in prompt] if isinstance(prompt, list) else seeded(5)
+        call = {"num_inference_steps": 1, "output_type": "latent"}
+        return pipeline(prompt, references, generator=generators, **call).images
+
+    expected = drawn(PROMPT, list(faces))
+    for references in (
+        faces, files, [str(file) for file in files], tuple(Image.open(file) for file in files), faces / 255, shares,
+        list(shares.movedim(-1, 1)), [np.dstack([face, np.full(face.shape[:2], 255, np.uint8)]) for face in faces],
+    ):  # fmt: skip
+        assert torch.equal(drawn(PROMPT, references), expected)
+    both = drawn([PROMPT, PROMPT], np.stack([faces, faces]))
+    torch.testing.assert_close(both[:1], expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("prompt", "references", "generator", "reason"),
     [
         (PROMPT, [], None, "no references for the prompt 'two people in a park'"),
+        (
+            PROMPT,
+            "face.png",
+            None,
+            "no references for the prompt .* give a list of images, one per person, each a path",
+        ),
+        (PROMPT, Image.new("RGB", (8, 8)), None, "no references for the prompt"),
+        (PROMPT, np.zeros((8, 8, 3), np.uint8), None, "no references for the prompt"),
+        (PROMPT, None, None, "no references for the prompt"),
+        (
+            PROMPT,
+            [np.full((8, 8, 3), np.nan)],
+            None,
+            r"references\[0\] holds values from nan to nan; accepted are a path",
+        ),
+        (
+            [PROMPT, PROMPT],
+            [[np.zeros((8, 8, 3), np.uint8)], [None]],
+            None,
+            r"references\[1\]\[0\] is of type NoneType",
+        ),
+        (
+            [PROMPT, PROMPT],
+            np.zeros((2, 8, 8, 3), np.uint8),
+            None,
+            "2 prompts, but 0 sets of references; give a list",
+        ),
         ([PROMPT, PROMPT], [[np.zeros((8, 8, 3), np.uint8)]], None, "2 prompts, but 1 sets of references"),
-        (PROMPT, [np.zeros((8, 9, 3), np.uint8)], None, "references\[0\] measures 9 x 8 px"),
+        (PROMPT, [np.zeros((8, 9, 3), np.uint8)], None, r"references\[0\] measures 9 x 8 px"),
         (PROMPT, [np.zeros((8, 8, 3), np.uint8)], [seeded(1), seeded(2)], "1 prompts, but 2 generators"),
     ],
 )
@@ -135,10 +184,10 @@ def test_the_pipeline_asks_for_a_shift_that_nobody_tells(pipeline, people, monke
 @pytest.fixture
 def project(generator_folder, adapter_folder, tmp_path, monkeypatch, root):
     """A folder with settings whose generator is the random one, and two portraits."""
-    settings = yaml.safe_load((root / "params.yaml").read_text())
+    settings = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     settings["models"] |= {"generator": str(generator_folder), "faces": str(root / settings["models"]["faces"])}
     settings["generate"]["sample"]["num_steps"] = 2
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     shutil.copytree(adapter_folder, tmp_path / "adapter")
     for number in range(2):
         rng = world_rng("references", 1, number)
@@ -172,8 +221,8 @@ def damage_weights(project):
 
 
 def widen(project):
-    text = (project / "adapter" / "adapter.json").read_text()
-    (project / "adapter" / "adapter.json").write_text(text.replace('"rank": 4', '"rank": 8'))
+    text = (project / "adapter" / "adapter.json").read_text(encoding="utf-8")
+    (project / "adapter" / "adapter.json").write_text(text.replace('"rank": 4', '"rank": 8'), encoding="utf-8")
 
 
 def blank(project):
@@ -203,10 +252,14 @@ def side_by_side(project):
             "3 references, but the adapter was trained on pictures of 2",
         ),
         (None, {"references": ["0.png", "gone.png"]}, "no reference picture gone.png"),
-        (lambda project: (project / "1.png").write_text("text"), {}, "reference 1.png: unreadable"),
-        (huge, {}, "reference 1.png: unreadable (1.png cannot be read: Image size (400000000 pixels) exceeds limit"),
+        (
+            lambda project: (project / "1.png").write_text("text", encoding="utf-8"),
+            {},
+            "reference 1.png: unreadable (it is in no image format that Pillow decodes); give an image file",
+        ),
+        (huge, {}, "reference 1.png: unreadable (Image size (400000000 pixels) exceeds limit"),
         (blank, {}, "reference 1.png: no face"),
-        (side_by_side, {}, "reference 1.png: several faces (2 faces)"),
+        (side_by_side, {}, "reference 1.png: several faces (2 faces); give a picture of exactly one face"),
         (damage_weights, {}, "multicrafter_experts.safetensors is damaged"),
         (widen, {}, "does not fit"),
         (None, {"more": ["-S", "models.generator=adapter"]}, "model_index.json"),

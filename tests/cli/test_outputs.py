@@ -27,7 +27,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "out" / "pictures").mkdir(parents=True)
     (tmp_path / ".out.unfinished").mkdir()
     (tmp_path / "folder.png").mkdir()
-    (tmp_path / "file").write_text("text")
+    (tmp_path / "file").write_text("text", encoding="utf-8")
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "locked").mkdir(mode=0o500)
     monkeypatch.chdir(tmp_path)

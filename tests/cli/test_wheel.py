@@ -35,7 +35,7 @@ def mcpipe(folder, *arguments):
     """Run a verb of the wheel outside of any checkout."""
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from mcpipe.cli.__main__ import main; sys.exit(main())"
     command = [sys.executable, "-I", "-c", code, str(folder / "site"), *map(str, arguments)]
-    return subprocess.run(command, cwd=folder / "empty", capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder / "empty", capture_output=True, encoding="utf-8", check=False)
 
 
 def zoo(*names):
@@ -61,7 +61,7 @@ def test_verbs_of_the_wheel_work_in_an_empty_folder(installed, tmp_path):
     models = zoo("pose", "segmenter", "faces", "captioner", "generator")
     curated = mcpipe(installed, "curate", clips, "--out", "curated", *models)
     assert curated.returncode == 0, curated.stderr
-    (row,) = json.loads((installed / "empty" / "curated" / "funnel.json").read_text())
+    (row,) = json.loads((installed / "empty" / "curated" / "funnel.json").read_text(encoding="utf-8"))
     assert row["reason"] is None
     doctor = mcpipe(installed, "doctor", *zoo(*MODELS), "-S", f"source.clips={clips}", "-S", f"source.faces={clips}")
     assert "accepted by all 14 stages" in doctor.stdout, doctor.stderr

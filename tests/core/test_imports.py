@@ -22,7 +22,7 @@ def test_late_relative_and_named_imports_are_followed_and_nothing_is_imported(tm
     for name, text in FILES.items():
         file = tmp_path / "fresh_package" / name
         file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     found = closure_of("fresh_package.top", ["fresh_package"])
     modules = {"fresh_package.top", "fresh_package.late", "fresh_package.named", "fresh_package.deep", "fresh_package"}

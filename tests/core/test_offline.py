@@ -110,10 +110,12 @@ def watch(tmp_path, *command, path=""):
     home.mkdir()
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     traced = [STRACE, "--seccomp-bpf", "-f", "-e", f"trace={SYSCALLS}", "-o", str(log)] if STRACE else []
-    done = subprocess.run([*traced, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*traced, *command], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     left = sorted(str(file.relative_to(home)) for file in home.rglob("*"))
-    return Watched(done.stdout, left, asked(log.read_text()) if STRACE else None)
+    return Watched(done.stdout, left, asked(log.read_text(encoding="utf-8")) if STRACE else None)
 
 
 def asked(log):
@@ -137,7 +139,7 @@ def test_no_model_looks_outside_or_leaves_anything_at_home(tmp_path):
 
 
 def test_python_users_and_their_workers_report_nothing_without_any_call(tmp_path):
-    (tmp_path / "library.py").write_text(AS_A_LIBRARY)
+    (tmp_path / "library.py").write_text(AS_A_LIBRARY, encoding="utf-8")
     watched = watch(tmp_path, sys.executable, "-W", "ignore", str(tmp_path / "library.py"), path=str(ROOT))
     assert watched.output.strip() == "all loaded"
     expect_silence(watched)

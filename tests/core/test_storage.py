@@ -85,7 +85,7 @@ def test_a_key_that_would_break_the_layout_is_refused(tmp_path):
 
 def test_shards_follow_the_webdataset_layout(tmp_path, records):
     write_shards(records[:1], tmp_path / "a", per_shard=1)
-    with tarfile.open(tmp_path / "a" / "shard-00000.tar") as shard:
+    with tarfile.open(tmp_path / "a" / "shard-00000.tar", encoding="utf-8") as shard:
         names = shard.getnames()
     assert "clip-0.meta.json" in names
     assert "clip-0.picture.png" in names
@@ -97,7 +97,7 @@ def test_folder_appears_whole_or_not_at_all(tmp_path):
 
     def fail():
         with whole_folder(out) as folder:
-            (folder / "half").write_text("x")
+            (folder / "half").write_text("x", encoding="utf-8")
             assert not out.exists()
             raise OSError(28, "No space left on device")
 
@@ -105,7 +105,7 @@ def test_folder_appears_whole_or_not_at_all(tmp_path):
         fail()
     assert list(tmp_path.iterdir()) == []
     with whole_folder(out) as folder:
-        (folder / "all").write_text("x")
+        (folder / "all").write_text("x", encoding="utf-8")
     assert [p.name for p in tmp_path.rglob("*")] == ["out", "all"]
 
 
@@ -143,17 +143,18 @@ class Outer(Params):
         ("a: {inner: {size: two}, rate: 1.0}", r"a\.inner\.size.*integer"),
         ("b: {}", "no section 'a'"),
         ("a: [", "not valid YAML"),
+        (b"a: {inner: {size: \xe4}}", "not valid YAML: 'utf-8' codec"),
     ],
 )
 def test_bad_settings_are_named_in_one_line(tmp_path, text, complaint):
-    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=complaint) as caught:
         read_params(tmp_path / "params.yaml", "a", Outer)
     assert "\n" not in str(caught.value)
 
 
 def test_good_settings_are_typed_and_frozen(tmp_path):
-    (tmp_path / "params.yaml").write_text("a: {inner: {size: 2}, rate: 1}")
+    (tmp_path / "params.yaml").write_text("a: {inner: {size: 2}, rate: 1}", encoding="utf-8")
     params = read_params(tmp_path / "params.yaml", "a", Outer)
     assert params == Outer(inner=Inner(size=2), rate=1.0)
     with pytest.raises(ValueError, match="frozen"):

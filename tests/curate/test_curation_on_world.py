@@ -19,7 +19,7 @@ from mcpipe.world.clips import KINDS, WorldParams
 from stages import s00_world, s01_frames, s02_subjects, s03_identity, s04_captions, s05_samples
 
 SETTINGS = ROOT / "params.yaml"
-MODELS = {name: ROOT / path for name, path in yaml.safe_load(SETTINGS.read_text())["models"].items()}
+MODELS = {name: ROOT / path for name, path in yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))["models"].items()}
 REASONS = {
     "one_person": {"too_few_people"},
     "three_people": {"too_many_people"},
@@ -58,7 +58,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def truth(run):
     """What is true of every clip, by its file name."""
-    told = [json.loads(file.read_text()) for file in (run / "truth").glob("*.json")]
+    told = [json.loads(file.read_text(encoding="utf-8")) for file in (run / "truth").glob("*.json")]
     return {clip["clip"]: clip for clip in told}
 
 

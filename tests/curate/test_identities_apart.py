@@ -25,12 +25,12 @@ NAMESPACES = {
 """Which parts of the project may draw from which parts of the world."""
 
 MODULES = project_modules("mcpipe", "stages", "zoo")
-SETTINGS = WorldParams(**yaml.safe_load((ROOT / "params.yaml").read_text())["world"])
+SETTINGS = WorldParams(**yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["world"])
 
 
 @cache
 def tree_of(module):
-    return ast.parse(module_file(module).read_text())
+    return ast.parse(module_file(module).read_text(encoding="utf-8"))
 
 
 def constant(module, name):

@@ -50,7 +50,7 @@ def out(tmp_path_factory):
 
 
 def test_every_clip_is_accepted_or_refused_for_the_right_reason(out):
-    funnel = {row["clip"]: row for row in json.loads((out / "funnel.json").read_text())}
+    funnel = {row["clip"]: row for row in json.loads((out / "funnel.json").read_text(encoding="utf-8"))}
     assert {name: row["reason"] for name, row in funnel.items()} == REASONS
     for row in funnel.values():
         assert row["accepted"] == (row["reason"] is None)
@@ -113,7 +113,9 @@ def test_what_was_done_to_a_clip_changes_the_verdict_only_where_it_should(tmp_pa
     encode(tmp_path / "clips" / "children.mp4", children[:24])
     monkeypatch.setenv("MCPIPE_ENGINE", "inline")
     assert main([str(tmp_path / "clips"), "--out", str(tmp_path / "out")]) == 0
-    found = {row["clip"]: row["reason"] for row in json.loads((tmp_path / "out" / "funnel.json").read_text())}
+    found = {
+        row["clip"]: row["reason"] for row in json.loads((tmp_path / "out" / "funnel.json").read_text(encoding="utf-8"))
+    }
     wanted = {name: reason for name, (reason, _) in CHANGES.items()} | {"children.mp4": "face_blurred"}
     assert found == wanted
 

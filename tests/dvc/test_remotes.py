@@ -118,7 +118,7 @@ def run(folder, command, remote, *, check=True, credentials=True):
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     program, *arguments = command.split()
     command = [sys.executable, "-m", "dvc", *arguments] if program == "dvc" else [program, *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, encoding="utf-8")
     assert done.returncode == 0 or not check, done.stderr
     return done
 
@@ -128,12 +128,12 @@ def project(tmp_path, remote):
     """A repository whose one stage has run and whose remote is set up as the documentation says."""
     folder = tmp_path / "first"
     folder.mkdir()
-    (folder / "stage.py").write_text(STAGE)
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / ".gitignore").write_text("/ran.log\n")
+    (folder / "stage.py").write_text(STAGE, encoding="utf-8")
+    (folder / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
+    (folder / ".gitignore").write_text("/ran.log\n", encoding="utf-8")
     run(folder, "git init -q", remote)
     run(folder, "dvc init -q", remote)
-    (folder / ".dvc" / "config").write_text(SETTINGS + remote.settings)
+    (folder / ".dvc" / "config").write_text(SETTINGS + remote.settings, encoding="utf-8")
     run(folder, "dvc repro -q", remote)
     for command in ("git add .", "git -c user.name=n -c user.email=n@example.org commit -qm start"):
         run(folder, command, remote)
@@ -156,7 +156,7 @@ def test_second_clone_pulls_computes_nothing_and_notices_damage(project, remote,
     assert not (clone / "ran.log").exists()
 
     tracked = run(clone, "git ls-files", remote).stdout.split()
-    assert not any(SECRET in (clone / file).read_text() for file in [*tracked, ".dvc/config"])
+    assert not any(SECRET in (clone / file).read_text(encoding="utf-8") for file in [*tracked, ".dvc/config"])
 
     damaged = md5((project / "data" / "work" / "second.tar").read_bytes()).hexdigest()
     remote.damage(next(name for name in remote.objects() if name.endswith(f"{damaged[:2]}/{damaged[2:]}")))
@@ -177,5 +177,7 @@ def test_no_credential_is_tracked():
     for section in settings.sections():
         for key in settings[section]:
             assert not any(word in key for word in ("password", "secret", "token", "access_key", "auth_header", "sas"))
-    tracked = subprocess.run(["git", "ls-files", ".dvc"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    tracked = subprocess.run(
+        ["git", "ls-files", ".dvc"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
+    ).stdout
     assert not {".dvc/config.local"} & set(tracked.split())

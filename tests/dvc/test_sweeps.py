@@ -54,7 +54,9 @@ def run(folder, *command):
     environment = os.environ | {"DVC_NO_ANALYTICS": "true", "HOME": str(folder.parent), "COLUMNS": "200"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = [sys.executable, "-m", *command] if command[0] == "dvc" else command
-    return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        command, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8"
+    ).stdout
 
 
 @pytest.fixture
@@ -62,13 +64,13 @@ def project(tmp_path):
     folder = tmp_path / "project"
     folder.mkdir()
     for name, text in (("stage.py", STAGE), ("dvc.yaml", PIPELINE), ("params.yaml", PARAMS)):
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     run(folder, "git", "init", "-q")
     run(folder, "git", "config", "user.name", "n")
     run(folder, "git", "config", "user.email", "n@example.org")
     run(folder, "dvc", "init", "-q")
     (folder / ".dvc" / "config").write_text(
-        f"[core]\n    remote = beside\n['remote \"beside\"']\n    url = {tmp_path}/store\n"
+        f"[core]\n    remote = beside\n['remote \"beside\"']\n    url = {tmp_path}/store\n", encoding="utf-8"
     )
     run(folder, "dvc", "repro", "-q")
     run(folder, "git", "add", ".")
@@ -79,7 +81,7 @@ def project(tmp_path):
 def finished(folder):
     """Names of the finished experiments; none while a worker is writing a reference, which git takes for damage."""
     command = ["git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/*/*/sweep-*"]
-    listed = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True).stdout
+    listed = subprocess.run(command, cwd=folder, check=False, capture_output=True, encoding="utf-8").stdout
     return sorted(listed.split())
 
 
@@ -91,7 +93,7 @@ def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(projec
     while finished(project) != names and time.monotonic() < start + PATIENCE_S:
         time.sleep(0.5)
     assert finished(project) == names, run(project, "dvc", "queue", "status")
-    assert "weight: 0.5" in (project / "params.yaml").read_text(), "the checkout is left alone"
+    assert "weight: 0.5" in (project / "params.yaml").read_text(encoding="utf-8"), "the checkout is left alone"
     for name in names:
         log = run(project, "dvc", "queue", "logs", name)
         assert "Stage 'encode' didn't change, skipping" in log
@@ -109,8 +111,14 @@ def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(projec
     last = {(point["rev"], point["loss"]) for point in drawn["content"]["data"]["values"] if point["step"] == 1}
     assert last == {("sweep-1", "0.1"), ("sweep-3", "1.0")}
     run(project, "dvc", "exp", "apply", "-q", "sweep-3")
-    assert yaml.safe_load((project / "params.yaml").read_text())["train_multi"] == {"idar": {"weight": 1.0}, "seed": 0}
-    assert json.loads((project / "data" / "results" / "headline.json").read_text())["multi"]["face_sim"] == 0.5
+    assert yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))["train_multi"] == {
+        "idar": {"weight": 1.0},
+        "seed": 0,
+    }
+    assert (
+        json.loads((project / "data" / "results" / "headline.json").read_text(encoding="utf-8"))["multi"]["face_sim"]
+        == 0.5
+    )
 
     run(project, "git", "init", "-q", "--bare", str(project.parent / "team.git"))
     run(project, "git", "remote", "add", "origin", str(project.parent / "team.git"))
@@ -123,19 +131,26 @@ def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(projec
     assert Repository(clone).not_in_cache() == ["data/encode/", "data/results/"]
     run(clone, "dvc", "exp", "pull", "-q", "origin", "sweep-3")
     run(clone, "dvc", "exp", "apply", "-q", "sweep-3")
-    assert json.loads((clone / "data" / "results" / "headline.json").read_text())["multi"]["face_sim"] == 0.5
+    assert (
+        json.loads((clone / "data" / "results" / "headline.json").read_text(encoding="utf-8"))["multi"]["face_sim"]
+        == 0.5
+    )
 
 
 def test_the_metrics_of_all_arms_fit_a_terminal():
     """DVC shows every number of every file under ``metrics:`` as a column, and every dependency that is not dropped."""
-    pipeline, settings = (yaml.safe_load((ROOT / name).read_text()) for name in ("dvc.yaml", "params.yaml"))
+    pipeline, settings = (
+        yaml.safe_load((ROOT / name).read_text(encoding="utf-8")) for name in ("dvc.yaml", "params.yaml")
+    )
     arms = settings["report"]["arms"]
     assert pipeline["metrics"] == [f"data/results/{arm}/headline.json" for arm in arms]
     means = dict.fromkeys(COLUMNS, Interval(0.12345, 0.1, 0.2))
     headlines = [as_headline(ArmScores(arm, means, 24)) for arm in arms]
     columns = [f"{arm}.{metric}" for headline in headlines for arm, row in headline.items() for metric in row]
     assert len(set(columns)) == len(columns), "names of one column only are shown without their file"
-    dropped = re.search(r"dvc exp show --only-changed --drop '([^']+)'", (ROOT / "docs" / "sweeps.md").read_text())
+    dropped = re.search(
+        r"dvc exp show --only-changed --drop '([^']+)'", (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    )
     deps = {dep for stage in pipeline["stages"].values() for dep in stage["deps"] if not dep.startswith("$")}
     deps |= {*settings["models"].values(), *settings["source"].values()}
     assert all(re.match(dropped[1], dep) for dep in deps)
@@ -144,9 +159,11 @@ def test_the_metrics_of_all_arms_fit_a_terminal():
 
 
 def test_documented_overrides_name_settings_that_exist():
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    keys = {key for page in pages for key in re.findall(r"-S '?([a-z_]+(?:\.[a-z_]+)+)=", page.read_text())}
+    keys = {
+        key for page in pages for key in re.findall(r"-S '?([a-z_]+(?:\.[a-z_]+)+)=", page.read_text(encoding="utf-8"))
+    }
     assert "train_multi.idar.weight" in keys
     for key in keys - {"section.key"}:
         found = settings

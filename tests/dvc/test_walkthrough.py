@@ -14,11 +14,11 @@ def test_commands_of_the_readme_name_what_there_is():
     fetched = [re.fullmatch(r"dvc import-url (\S+) (data/\w+)", command) for command in commands[:2]]
     assert [match[1] for match in fetched if match] == [CLIPS, FACES]
     replaced = dict(re.findall(r"s\|([^|]+)\|([^|]+)\|", next(one for one in commands if one.startswith("sed"))))
-    settings = (ROOT / "params.yaml").read_text()
+    settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
     source = yaml.safe_load(settings)["source"]
     assert replaced == {source["clips"]: fetched[0][2], source["faces"]: fetched[1][2]}
     assert all(settings.count(place) == 1 for place in replaced), "nothing else is replaced"
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     targets = [command.split()[2:] for command in commands if command.startswith("dvc repro")]
     assert {target for some in targets for target in some} <= set(stages)
     assert targets[-1] == [], "the last command runs everything"

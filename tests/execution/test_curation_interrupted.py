@@ -47,4 +47,4 @@ def test_killed_runs_repeat_nothing_but_what_was_in_flight(tmp_path, monkeypatch
 
 def lines(run):
     log = run / "log"
-    return log.read_text().split() if log.exists() else []
+    return log.read_text(encoding="utf-8").split() if log.exists() else []

@@ -19,7 +19,7 @@ ON_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not install
 @pytest.fixture
 def work(tmp_path):
     model = tmp_path / "model"
-    model.write_text("weights")
+    model.write_text("weights", encoding="utf-8")
     return Cheap(CheapParams(factor=3, records_per_shard=4), model, str(tmp_path / "log"))
 
 
@@ -29,7 +29,7 @@ def log(tmp_path):
 
     def read():
         file = tmp_path / "log"
-        lines = file.read_text().split() if file.exists() else []
+        lines = file.read_text(encoding="utf-8").split() if file.exists() else []
         file.unlink(missing_ok=True)
         return [line for line in lines if line != "load"]
 
@@ -155,9 +155,9 @@ def test_settings_models_and_code_make_the_fingerprint(work, tmp_path, log):
     assert fingerprint(changed(params=CheapParams(factor=4, records_per_shard=4)), ("numpy",)) != first
     assert fingerprint(work, ("numpy", "scipy")) != first
     moved = tmp_path / "moved"
-    moved.write_text("weights")
+    moved.write_text("weights", encoding="utf-8")
     assert fingerprint(changed(model=moved), ("numpy",)) == first, "what counts is the content"
-    work.model.write_text("other weights")
+    work.model.write_text("other weights", encoding="utf-8")
     assert fingerprint(work, ("numpy",)) != first
 
     write(work, NUMBERS, tmp_path / "out")

@@ -95,8 +95,8 @@ def test_positions_travel_with_an_adapter_and_old_files_have_unos(generator_fold
     assert layout(again, IMAGE_SIZE, REFERENCE_SIZE).positions == "unope"
     load_adapter(again, tmp_path)
     assert layout(again, IMAGE_SIZE, REFERENCE_SIZE).positions == "frame"
-    told = (tmp_path / "adapter.json").read_text()
-    (tmp_path / "adapter.json").write_text(told.replace(',\n "positions": "frame"', ""))
+    told = (tmp_path / "adapter.json").read_text(encoding="utf-8")
+    (tmp_path / "adapter.json").write_text(told.replace(',\n "positions": "frame"', ""), encoding="utf-8")
     assert read_spec(tmp_path).positions == "unope"
 
 
@@ -131,7 +131,7 @@ def test_adapters_of_another_zoo_are_refused(generator, generator_folder, tmp_pa
 def test_adapters_whose_files_disagree_are_refused(generator, generator_folder, tmp_path):
     folder = shaken(generator, MIXED, tmp_path / "adapter")
     description = folder / "adapter.json"
-    as_written = description.read_text()
+    as_written = description.read_text(encoding="utf-8")
     for was, becomes, fault in (
         ('"rank": 4', '"rank": 8', rf"{PLAIN_FILE} does not fit: its rank is 4 at .*, the adapter's 8"),
         (
@@ -141,10 +141,10 @@ def test_adapters_whose_files_disagree_are_refused(generator, generator_folder, 
         ),
         ('"placement": "ffn_out"', '"placement": "double"', rf"{PLAIN_FILE} does not fit: \d+ weights are missing"),
     ):
-        description.write_text(as_written.replace(was, becomes))
+        description.write_text(as_written.replace(was, becomes), encoding="utf-8")
         with pytest.raises(ValueError, match=fault):
             load_adapter(load_generator(generator_folder), folder)
-    description.write_text(as_written)
+    description.write_text(as_written, encoding="utf-8")
     with pytest.raises(ValueError, match=r"adapter\.json has experts .* cannot go on with"):
         start_adapter(load_generator(generator_folder), folder, PLAIN, seed=0)
 

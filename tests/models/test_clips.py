@@ -148,7 +148,7 @@ def test_unusable_files_are_named(tmp_path):
     whole = encode(tmp_path / "whole.mp4", [i / 10 for i in range(21)]).read_bytes()
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mp4").write_bytes(b"")
-    (tmp_path / "page.mp4").write_text("<!DOCTYPE html>")
+    (tmp_path / "page.mp4").write_text("<!DOCTYPE html>", encoding="utf-8")
     encode(tmp_path / "single.mp4", [0.0])
     for name, reason in (
         ("half", "unreadable"),
@@ -194,7 +194,7 @@ def test_a_folder_of_clips_becomes_records_and_every_file_is_counted(tmp_path):
     encode(clips / "deep" / "ü clip.mp4", [i / 10 for i in range(21)], picture=corner)
     encode(clips / "b.mkv", [i / 10 for i in range(21)], picture=corner)
     (clips / "broken.webm").write_bytes(b"\0nothing")
-    (clips / "notes.txt").write_text("no clip")
+    (clips / "notes.txt").write_text("no clip", encoding="utf-8")
     assert len(clip_files(clips)) == 4
     run(clips, tmp_path / "a", PARAMS)
     run(clips, tmp_path / "b", PARAMS)

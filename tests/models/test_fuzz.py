@@ -87,9 +87,9 @@ def corpus(tmp_path_factory):
         (folder / f"flipped {i}.mp4").write_bytes(flipped)
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "noise.webm").write_bytes(random.bytes(5000))
-    (folder / "text.mkv").write_text("version https://git-lfs.github.com/spec/v1")
+    (folder / "text.mkv").write_text("version https://git-lfs.github.com/spec/v1", encoding="utf-8")
     (folder / "really an mp4.avi").write_bytes(whole)
-    (folder / "notes.txt").write_text("not a clip")
+    (folder / "notes.txt").write_text("not a clip", encoding="utf-8")
     (folder / "UPPER.MP4").write_bytes(whole)
     film(folder / "one pixel.mkv", 12, 1, 1, container=4)
     film(folder / "odd.avi", 24, 67, 51, container=4)
@@ -130,7 +130,7 @@ def rows(corpus, tmp_path_factory):
             read_settings(ROOT / "params.yaml", ["frames.min_side_px=32", "frames.max_softness=1.0"]),
             NOBODY,
         )
-    return {row["clip"]: row for row in json.loads((out / "funnel.json").read_text())}
+    return {row["clip"]: row for row in json.loads((out / "funnel.json").read_text(encoding="utf-8"))}
 
 
 def test_every_file_is_accounted_for_by_name(rows, corpus):
@@ -200,17 +200,17 @@ def test_curation_replaces_nothing_that_is_not_its_own(tmp_path, name, text):
     clips, out = tmp_path / "clips", tmp_path / "out"
     for file, content in ((clips / "notes.txt", "none"), (out / name, text)):
         file.parent.mkdir(parents=True)
-        file.write_text(content)
+        file.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=f"out/{name.split('/')[0]} was not written by mcpipe curate"):
         curate(clips, out, read_settings(ROOT / "params.yaml", []), NOBODY)
     assert [file for file in out.rglob("*") if file.is_file()] == [out / name]
-    assert (out / name).read_text() == text
+    assert (out / name).read_text(encoding="utf-8") == text
 
 
 def test_curation_replaces_what_it_wrote_whole_or_not(tmp_path):
     clips, out = tmp_path / "clips", tmp_path / "out"
     clips.mkdir()
-    (clips / "notes.txt").write_text("none")
+    (clips / "notes.txt").write_text("none", encoding="utf-8")
     settings = read_settings(ROOT / "params.yaml", [])
     (out / "frames").mkdir(parents=True)
     first = curate(clips, out, settings, NOBODY)
@@ -231,7 +231,7 @@ def test_an_output_over_the_clips_is_told(tmp_path):
 def test_an_output_among_the_clips_does_not_eat_itself_however_it_is_named(tmp_path):
     clips, settings = tmp_path / "clips", read_settings(ROOT / "params.yaml", [])
     (clips / "sub").mkdir(parents=True)
-    (clips / "notes.txt").write_text("none")
+    (clips / "notes.txt").write_text("none", encoding="utf-8")
     (tmp_path / "link").symlink_to(clips)
     (clips / "again").symlink_to(clips / "sub")
     seen = []

@@ -44,7 +44,7 @@ def outputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def html(outputs):
-    return (outputs / "report" / "index.html").read_text()
+    return (outputs / "report" / "index.html").read_text(encoding="utf-8")
 
 
 class Checker(HTMLParser):
@@ -127,7 +127,7 @@ def test_the_ablation_tells_its_orderings_with_their_reasons_beside_the_papers_t
 def test_page_tells_no_paths_and_is_the_same_every_time(outputs, html):
     assert str(outputs) not in html
     run(*[outputs / name for name in FOLDERS], outputs / "again", REPORT)
-    assert (outputs / "again" / "index.html").read_text() == html
+    assert (outputs / "again" / "index.html").read_text(encoding="utf-8") == html
     assert (outputs / "again" / "report.json").read_bytes() == (outputs / "report" / "report.json").read_bytes()
     assert len(html.encode()) < 5e6
     assert read_report(outputs / "report")["kept"] == len(ARMS)
@@ -146,7 +146,7 @@ def test_page_does_without_what_a_run_lacks(outputs, tmp_path):
     (tmp_path / "clips").mkdir()
     (tmp_path / "ablation" / "ablation.json").unlink()
     run(*[tmp_path / name for name in FOLDERS], tmp_path / "report", REPORT)
-    html = (tmp_path / "report" / "index.html").read_text()
+    html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "No sample came through" in html
     assert 'id="attention"' not in html
     assert 'id="training"' not in html
@@ -191,12 +191,14 @@ def test_figures_lie_beside_the_page_as_files_and_as_tables(outputs):
         *(f"{arm}_reward_identity.svg" for arm in ARMS[1:]),
     }
     for file in (outputs / "report" / "plots").glob("*.svg"):
-        assert "var(--" not in file.read_text()
-        assert not re.search("#0[1-9a-c]0[1-9a-c]0[1-9a-c]", file.read_text())
-    experts = (outputs / "report" / "plots" / "experts_train_multi.svg").read_text()
+        assert "var(--" not in file.read_text(encoding="utf-8")
+        assert not re.search("#0[1-9a-c]0[1-9a-c]0[1-9a-c]", file.read_text(encoding="utf-8"))
+    experts = (outputs / "report" / "plots" / "experts_train_multi.svg").read_text(encoding="utf-8")
     for line in ("blocks.0: text", "blocks.0: picture", "blocks.0: references", "blocks.1"):
         assert f">{line}<" in experts
-    series = {file.stem: file.read_text().splitlines() for file in (outputs / "report" / "series").iterdir()}
+    series = {
+        file.stem: file.read_text(encoding="utf-8").splitlines() for file in (outputs / "report" / "series").iterdir()
+    }
     assert series["funnel"][:2] == ["stage,seen,kept", "frames,20,17"]
     assert series["face_sim"][1].startswith("train_single,0.05")
     assert f"{ARMS[2]},face_sim_heldout," in "\n".join(series["scores"])
@@ -214,7 +216,7 @@ def test_other_systems_stand_in_the_table_and_those_of_other_prompts_or_judges_d
     write_results_of(tmp_path / "results" / "stale", older, scores, "score")
     write_results_of(tmp_path / "results" / "lenient", prompts, scores, "score", judge="another")
     run(*[tmp_path / name for name in FOLDERS], tmp_path / "report", REPORT)
-    html = (tmp_path / "report" / "index.html").read_text()
+    html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     table = html[html.index('id="scores"') : html.index('id="ablation"')]
     assert "theirs<small>another system" in table
     assert "stale" not in html

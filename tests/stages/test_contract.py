@@ -14,8 +14,8 @@ from mcpipe.core.params import read_params, taken_from
 from mcpipe.steps.settings import SECTIONS
 from stages import STAGES
 
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 CODE = ("mcpipe/", "stages/")
@@ -122,11 +122,11 @@ def test_no_stage_reads_the_ground_truth():
 
 def test_what_dvc_draws_is_no_part_of_the_repository():
     """``dvc plots show`` writes there, unless it is told otherwise."""
-    assert "dvc_plots/" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "dvc_plots/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_every_number_says_where_it_comes_from():
-    lines = (ROOT / "params.yaml").read_text().splitlines()
+    lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines):
         if line.startswith("  ") and ":" in line and not line.strip().startswith("#") and line.rstrip()[-1] != ":":
             assert "#" in line or lines[number - 1].strip().startswith("#"), f"params.yaml:{number + 1} has no comment"
@@ -165,14 +165,14 @@ def sandbox(tmp_path_factory):
             if is_code(dep):
                 file = folder / dep if dep.endswith(".py") else folder / dep / "module.py"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text("")
+                file.write_text("", encoding="utf-8")
     for path in (*SETTINGS["models"].values(), TRACKED_BY_GIT):
         (folder / path).mkdir(parents=True)
-        (folder / path / "weights").write_text("weights")
+        (folder / path / "weights").write_text("weights", encoding="utf-8")
     (folder / SETTINGS["models"]["generator"] / "tokenizer_2").mkdir()
     outs = {name: len(stage["outs"]) for name, stage in PIPELINE["stages"].items()}
-    (folder / "stages" / "__init__.py").write_text("")
-    (folder / "stages" / "__main__.py").write_text(STAND_IN.replace("{outs}", repr(outs)))
+    (folder / "stages" / "__init__.py").write_text("", encoding="utf-8")
+    (folder / "stages" / "__main__.py").write_text(STAND_IN.replace("{outs}", repr(outs)), encoding="utf-8")
     dvc(folder, "init", "--no-scm", "-q")
     return folder
 
@@ -180,13 +180,15 @@ def sandbox(tmp_path_factory):
 def dvc(folder, *arguments):
     environment = {"PATH": f"{ROOT}/.venv/bin:/usr/bin:/bin", "DVC_NO_ANALYTICS": "true", "HOME": str(folder)}
     command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        command, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8"
+    ).stdout
 
 
 def ran(folder):
     """Names of the stages that ran since the last look; matrix stages count once per arm."""
     log = folder / "ran.log"
-    names = log.read_text().split() if log.exists() else []
+    names = log.read_text(encoding="utf-8").split() if log.exists() else []
     log.unlink(missing_ok=True)
     return names
 
@@ -221,10 +223,10 @@ def test_second_repro_does_nothing_and_a_parameter_reruns_exactly_its_dependants
     dvc(sandbox, "repro", "-q")
     assert ran(sandbox) == []
     for section, key in (("samples", "val_fraction"), ("pairs", "captioner_size")):
-        text = (sandbox / "params.yaml").read_text()
+        text = (sandbox / "params.yaml").read_text(encoding="utf-8")
         settings = yaml.safe_load(text)
         settings[section][key] = settings[section][key] + 1
-        (sandbox / "params.yaml").write_text(yaml.safe_dump(settings))
+        (sandbox / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         dvc(sandbox, "repro", "-q")
         assert set(ran(sandbox)) == downstream(section)
 
@@ -232,7 +234,7 @@ def test_second_repro_does_nothing_and_a_parameter_reruns_exactly_its_dependants
 def test_a_changed_checkpoint_reruns_what_depends_on_it(sandbox):
     dvc(sandbox, "repro", "-q")
     ran(sandbox)
-    (sandbox / SETTINGS["models"]["hps"] / "weights").write_text("other weights")
+    (sandbox / SETTINGS["models"]["hps"] / "weights").write_text("other weights", encoding="utf-8")
     dvc(sandbox, "repro", "-q")
     direct = {name for name in STAGES if "${models.hps}" in paths_of(name, "deps")}
     assert direct

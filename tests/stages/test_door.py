@@ -10,7 +10,7 @@ from imports import ROOT
 
 from stages.__main__ import main
 
-SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text())
+SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -18,9 +18,9 @@ def door(tmp_path):
     """Runs a stage in an empty folder with settings of its own; returns what it says."""
 
     def run(*arguments, settings=SETTINGS):
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         command = [sys.executable, "-m", "stages", *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
         assert done.returncode == 1, done.stderr
         lines = done.stderr.strip().splitlines()
         assert len(lines) == 1, done.stderr
@@ -71,7 +71,7 @@ def test_missing_and_broken_checkpoints(door, tmp_path):
     (tmp_path / "frames").mkdir()
     assert "no pose checkpoint nowhere.pt" in door("subjects", "frames", "nowhere.pt", ROOT / "zoo/segmenter", "out")
     broken = tmp_path / "broken.pt"
-    broken.write_text("version https://git-lfs.github.com/spec/v1")
+    broken.write_text("version https://git-lfs.github.com/spec/v1", encoding="utf-8")
     said = door("subjects", "frames", broken, ROOT / "zoo/segmenter", "out")
     assert f"{broken} is no usable ultralytics checkpoint" in said
     assert not (tmp_path / "out").exists()
@@ -88,7 +88,7 @@ def test_broken_face_packs(door, tmp_path):
     pack = tmp_path / "models" / "pack"
     pack.mkdir(parents=True)
     assert f"no *.onnx in the face pack {pack}" in door("identity", "a", "b", pack, "out")
-    (pack / "detector.onnx").write_text("<!DOCTYPE html><html></html>")
+    (pack / "detector.onnx").write_text("<!DOCTYPE html><html></html>", encoding="utf-8")
     assert f"{pack / 'detector.onnx'} is no ONNX model" in door("identity", "a", "b", pack, "out")
 
 

@@ -28,7 +28,7 @@ MODELS = {
     "train_rl": TrainRLParams,
     "generate": GenerateParams,
 }
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 def plan_of(study):
@@ -127,8 +127,8 @@ def test_intervals_cover_trainings_prompts_and_people():
 def test_recorded_means_and_changes_follow_from_recorded_scores():
     for study in ("ablation", "alignment"):
         folder = ROOT / "data" / study
-        rows = list(csv.DictReader((folder / "scores.csv").open()))
-        recorded = json.loads((folder / f"{study}.json").read_text())
+        rows = list(csv.DictReader((folder / "scores.csv").open(encoding="utf-8")))
+        recorded = json.loads((folder / f"{study}.json").read_text(encoding="utf-8"))
         prompts = list(dict.fromkeys(row["prompt"] for row in rows))
         units, interval = sampled_units(prompts, "prompt"), IntervalParams(resamples=2000, seed=0)
         for change in recorded["changes"][:10]:
@@ -139,7 +139,7 @@ def test_recorded_means_and_changes_follow_from_recorded_scores():
             found = block_interval((after - before).reshape(-1, len(prompts)), units, interval)
             for end, value in change["change"].items():
                 assert getattr(found, end) == pytest.approx(value, abs=2e-6)
-    Ablation.model_validate_json((ROOT / "data" / "ablation" / "ablation.json").read_text())
+    Ablation.model_validate_json((ROOT / "data" / "ablation" / "ablation.json").read_text(encoding="utf-8"))
 
 
 def test_an_ordering_comes_out_only_beyond_doubt_and_says_why_not():

@@ -23,7 +23,7 @@ LIFTS = {"start": 0.0, "ippo": 0.1, "grpo": -0.1}
 @pytest.fixture
 def plan():
     """The study's own plan, smaller."""
-    content = yaml.safe_load((ROOT / "studies" / "alignment" / "plan.yaml").read_text())
+    content = yaml.safe_load((ROOT / "studies" / "alignment" / "plan.yaml").read_text(encoding="utf-8"))
     content |= {"seeds": [0, 1], "drawings": 2, "interval": INTERVAL.model_dump()}
     content["controls"][0]["settings"] = {"rl_update.learning_rate": 1e-12}
     return check_params(content, AlignmentPlan)
@@ -32,7 +32,7 @@ def plan():
 @pytest.fixture
 def trials(plan, tmp_path):
     """Finished experiments whose scores and rewards lie above those of the start, by arm and seed."""
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["train_rl"]["rewards"] |= {"text": 3.0, "aesthetic": 0.0, "identity": 1.0}
     found = []
     for experiment in experiments(plan):
@@ -43,7 +43,7 @@ def trials(plan, tmp_path):
         shift = 0.1 * experiment.seed + (-0.2, 0.2)[experiment.drawing]
         scores = [{"key": key, **dict.fromkeys(METRICS, 0.5 + lift + 0.01 * i + shift)} for i, key in enumerate("abcd")]
         pq.write_table(pa.Table.from_pylist(scores), results / "rows.parquet")
-        (trial.folder / "params.yaml").write_text(yaml.safe_dump(settings))
+        (trial.folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         write_training(trial.model("train_rl"), lift)
         found.append(trial)
     return found
@@ -58,7 +58,7 @@ def write_training(folder, lift):
         "clip_share": [0, abs(lift)],
     }.items():
         lines = [f"{i}\t{value}\n" for i, value in enumerate(values)]
-        (curves / f"{name}.tsv").write_text("".join([f"step\t{name}\n", *lines]))
+        (curves / f"{name}.tsv").write_text("".join([f"step\t{name}\n", *lines]), encoding="utf-8")
     rows = [
         {"iteration": i, "place": place, "prompt": "p", "picture": k, "text": 0.1 * k + 0.4 * place + i * lift}
         | {"aesthetic": 0.1, "identity": 0.5, "heldout": 0.2}
@@ -66,8 +66,8 @@ def write_training(folder, lift):
         for place in range(2)
         for k in range(2)
     ]
-    (folder / "rewards.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "report.json").write_text(json.dumps({"stage": "train_rl", "facts": {"stopped": None}}))
+    (folder / "rewards.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps({"stage": "train_rl", "facts": {"stopped": None}}), encoding="utf-8")
 
 
 def some_payments(folder):
@@ -92,7 +92,7 @@ def test_changes_are_paired_and_claims_follow_them(plan, trials, tmp_path, monke
         "alignment.md", "alignment.json", "alignment.png", "average_face.png", "average_face.csv", "scores.csv"
     }  # fmt: skip
     assert "HPS rises: comes out" in text
-    content = json.loads((out / "alignment.json").read_text())
+    content = json.loads((out / "alignment.json").read_text(encoding="utf-8"))
     changes = {(each["before"], each["after"], each["metric"]): each for each in content["changes"]}
     own = changes["start", "ippo", "clip_t"]["change"]
     assert own["value"] == pytest.approx(0.15)
@@ -102,7 +102,7 @@ def test_changes_are_paired_and_claims_follow_them(plan, trials, tmp_path, monke
     assert set(content["claims"].values()) == {"comes out"}
     assert content["average_face_leads"]["one_average"]["row_max - hungarian"]["value"] == pytest.approx(0.2)
     assert content["stopped"] == {}
-    recorded = json.loads((ROOT / "data" / "alignment" / "alignment.json").read_text())
+    recorded = json.loads((ROOT / "data" / "alignment" / "alignment.json").read_text(encoding="utf-8"))
     assert recorded.keys() - content.keys() == {"adapter", "arms"}
 
 

@@ -82,11 +82,11 @@ def project(tmp_path, monkeypatch):
     """A repository with a pipeline whose trainings wait while ``hold`` exists and fail while ``fail`` does."""
     folder = tmp_path / "project"
     folder.mkdir()
-    (folder / "stage.py").write_text(STAGE.replace("METRIC", METRICS[0]))
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / "params.yaml").write_text(PARAMS)
-    (folder / "plan.yaml").write_text(PLAN)
-    (folder / ".gitignore").write_text("/.mcpipe/\n")
+    (folder / "stage.py").write_text(STAGE.replace("METRIC", METRICS[0]), encoding="utf-8")
+    (folder / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
+    (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
+    (folder / "plan.yaml").write_text(PLAN, encoding="utf-8")
+    (folder / ".gitignore").write_text("/.mcpipe/\n", encoding="utf-8")
     commands = ["git init -q", "git config user.name n", "git config user.email n@example.org"]
     commands += [f"{sys.executable} -m dvc init -q", "git add .", "git commit -qm start"]
     for command in commands:
@@ -94,7 +94,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("STUDY_TEST", str(tmp_path))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    lines = logging.FileHandler(tmp_path / "study.log")
+    lines = logging.FileHandler(tmp_path / "study.log", encoding="utf-8")
     logger = logging.getLogger("studies")
     logger.addHandler(lines)
     yield folder
@@ -107,7 +107,7 @@ def study(*arguments):
 
 def ran(project):
     log = project.parent / "ran.log"
-    names = log.read_text().split() if log.exists() else []
+    names = log.read_text(encoding="utf-8").split() if log.exists() else []
     log.unlink(missing_ok=True)
     return names
 
@@ -115,8 +115,8 @@ def ran(project):
 def said(project):
     """The runner's lines since the last look."""
     log = project.parent / "study.log"
-    lines = log.read_text().splitlines()
-    log.write_text("")
+    lines = log.read_text(encoding="utf-8").splitlines()
+    log.write_text("", encoding="utf-8")
     return lines
 
 
@@ -130,7 +130,7 @@ def started(*arguments):
 def wait_for(stage, project, process):
     log = project.parent / "ran.log"
     deadline = time.monotonic() + PATIENCE_S
-    while not (log.exists() and stage in log.read_text().split()):
+    while not (log.exists() and stage in log.read_text(encoding="utf-8").split()):
         assert time.monotonic() < deadline
         assert process.is_alive()
         time.sleep(0.05)
@@ -157,10 +157,12 @@ def test_a_study_survives_kills_and_failures_and_takes_more_seeds(project, capfd
     ]
     log = ".mcpipe/studies/ablation-idar-s1.log"
     assert capfd.readouterr().err == f"error: 1 of 2 experiments failed: ablation-idar-s1 (see {log})\n"
-    assert "the stage was told to fail" in (project / log).read_text()
+    assert "the stage was told to fail" in (project / log).read_text(encoding="utf-8")
 
     progress = project / ".mcpipe" / "studies" / "progress"
-    assert (project.parent / "progress").read_text() == str(progress), "checkpoints outlive the copy of the checkout"
+    assert (project.parent / "progress").read_text(encoding="utf-8") == str(progress), (
+        "checkpoints outlive the copy of the checkout"
+    )
     monkeypatch.setenv("MCPIPE_PROGRESS", str(progress))
     assert progress_of(Path("data/models/train_rl")) == progress / "models" / "train_rl"
     monkeypatch.delenv("MCPIPE_PROGRESS")
@@ -191,7 +193,7 @@ def test_a_study_survives_kills_and_failures_and_takes_more_seeds(project, capfd
 
 def check_outcome(folder):
     """The analysis of both experiments."""
-    outcome = json.loads((folder / "ablation.json").read_text())
+    outcome = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
     assert outcome["means"]["idar"][METRICS[0]]["value"] == pytest.approx(1.51)
     recorded = Ablation.model_validate(outcome)
     inside = {arm: values.value for arm, values in recorded.diagnosis["attention inside"].items()}
@@ -204,11 +206,11 @@ def check_outcome(folder):
 def check_refusals(project, capfd):
     """A plan other than that of the results, and a checkout other than its commit, run nothing."""
     assert Repository(project).uncommitted([]) == []
-    (project / "plan.yaml").write_text(PLAN.replace("weight: 1.0", "weight: 0.9"))
+    (project / "plan.yaml").write_text(PLAN.replace("weight: 1.0", "weight: 0.9"), encoding="utf-8")
     assert study() == 1
     error = capfd.readouterr().err
     assert "ablation-idar-s1 was run with train_multi.idar.weight 1.0, not 0.9; `dvc exp remove" in error
-    (project / "params.yaml").write_text(PARAMS.replace("good_clips: 3", "good_clips: 4"))
+    (project / "params.yaml").write_text(PARAMS.replace("good_clips: 3", "good_clips: 4"), encoding="utf-8")
     assert study() == 1
     assert "commit or stash first" in capfd.readouterr().err
     assert ran(project) == []

@@ -70,14 +70,14 @@ def test_two_processes_learn_what_one_learns(encoded, generator_folder, tmp_path
     s07_train_single.run(encoded, generator_folder, tmp_path / "alone", params)
     flow = {name: getattr(params, name) for name in ("shift", "guidance", "text_dropout")}
     own = params.model_dump(exclude=set(flow))
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train_single": own, "flow": flow}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train_single": own, "flow": flow}), encoding="utf-8")
     options = ["--nproc_per_node=2", "--standalone", f"--log-dir={tmp_path / 'logs'}", "--redirects=3"]
     launch = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "stages", "train_single"]
     subprocess.run(
         [*launch, *map(str, (encoded, generator_folder, tmp_path / "together"))],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}, check=True,
     )  # fmt: skip
-    logs = {file.parent.name: file.read_text() for file in (tmp_path / "logs").rglob("stderr.log")}
+    logs = {file.parent.name: file.read_text(encoding="utf-8") for file in (tmp_path / "logs").rglob("stderr.log")}
     assert {rank: "training steps: 3/3" in log for rank, log in logs.items()} == {"0": True, "1": False}
     assert_same(tmp_path / "alone", tmp_path / "together")
 

@@ -114,8 +114,8 @@ def test_an_adapter_of_another_size_is_refused(encoded, generator_folder, stage_
     for name, content in files_of(stage_one).items():
         (other / name).parent.mkdir(parents=True, exist_ok=True)
         (other / name).write_bytes(content)
-    spec = json.loads((other / "adapter.json").read_text())
-    (other / "adapter.json").write_text(json.dumps(spec | {"image_size": 64}))
+    spec = json.loads((other / "adapter.json").read_text(encoding="utf-8"))
+    (other / "adapter.json").write_text(json.dumps(spec | {"image_size": 64}), encoding="utf-8")
     with pytest.raises(ValueError, match="trained for images of 64 px"):
         s08_train_multi.run(encoded, other, generator_folder, tmp_path / "out", MULTI)
 

@@ -85,13 +85,13 @@ def survey():
 def survey_with(tmp_path, **modules):
     """The same in a process whose folder of attributes has more modules."""
     for name, text in modules.items():
-        (tmp_path / f"{name}.py").write_text(text)
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     code = (
         "import json, sys; from mcpipe.world import attributes; attributes.__path__.append(sys.argv[1]);"
         "from test_world_attributes import survey; print(json.dumps(survey()))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    run = subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True)
+    run = subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, encoding="utf-8")
     return json.loads(run.stdout)
 
 
@@ -142,7 +142,9 @@ def test_a_new_lasting_trait_belongs_to_the_identity_and_does_not_touch_other_ne
 def test_attributes_that_would_be_lost_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="nostril"):
         Attribute(order=1, part="trait", draws={}, paints={"nostril": print})  # pyright: ignore
-    (tmp_path / "second_glasses.py").write_text(HAT.replace('"hat": lambda rng', '"glasses": lambda rng'))
+    (tmp_path / "second_glasses.py").write_text(
+        HAT.replace('"hat": lambda rng', '"glasses": lambda rng'), encoding="utf-8"
+    )
     monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
     try:
         with pytest.raises(ValueError, match="glasses is taken"):

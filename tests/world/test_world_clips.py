@@ -79,7 +79,7 @@ def test_every_format_holds_the_pictures(tmp_path, place):
 
 
 def test_all_kinds_are_there_and_names_tell_nothing(world):
-    told = [json.loads(file.read_text()) for file in sorted((world / "truth").glob("*.json"))]
+    told = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((world / "truth").glob("*.json"))]
     assert Counter(clip["kind"] for clip in told) == {kind: 2 if kind == "good" else 1 for kind in KINDS}
     assert sorted(clip["clip"] for clip in told) == sorted(file.name for file in (world / "clips").iterdir())
     assert not any(kind in clip["clip"] for clip in told for kind in KINDS)
@@ -130,7 +130,7 @@ def test_truncated_file_is_unreadable_or_ends_before_the_middle(tmp_path, number
 
 def test_truth_on_disk_matches_the_label_pictures(world):
     for file in (world / "truth").glob("*.json"):
-        told = json.loads(file.read_text())
+        told = json.loads(file.read_text(encoding="utf-8"))
         for moment in ("initial", "middle"):
             labels = np.asarray(Image.open(file.with_suffix(f".{moment}.png")))
             for index, person in enumerate(told[moment]):
@@ -139,7 +139,7 @@ def test_truth_on_disk_matches_the_label_pictures(world):
 
 
 def test_face_pool_lists_every_portrait_with_its_description(world):
-    with (world / "faces" / "faces.csv").open(newline="") as lines:
+    with (world / "faces" / "faces.csv").open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     assert [row["file"] for row in rows] == ["face_000.png", "face_001.png", "face_002.png"]
     for row in rows:

@@ -37,7 +37,7 @@ def settings_of(node):
 
 @cache
 def tree_of(module):
-    return ast.parse(module_file(module).read_text())
+    return ast.parse(module_file(module).read_text(encoding="utf-8"))
 
 
 @cache
@@ -114,7 +114,7 @@ def test_every_range_says_what_it_is(module):
 
 def test_the_page_tells_the_ranges_as_they_are():
     """A new attribute may be missing; what is told must be true and, module by module, whole."""
-    lines = (ROOT / "docs" / "world.md").read_text().splitlines()
+    lines = (ROOT / "docs" / "world.md").read_text(encoding="utf-8").splitlines()
     rows = table()
     known = [row for module in rows.values() for row in module]
     told = [line for line in lines if line.startswith("| `") and line[3:].split("`")[0].isupper()]

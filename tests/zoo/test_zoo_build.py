@@ -27,7 +27,7 @@ from zoo.build.publish import CHECKPOINTS
 from zoo.build.publish import build as publish
 
 BUILD = ROOT / "zoo" / "build"
-GRAPH = yaml.safe_load((BUILD / "dvc.yaml").read_text())
+GRAPH = yaml.safe_load((BUILD / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = GRAPH["stages"]
 LEARNED_FROM = ("mcpipe.world.", "mcpipe.curate.")
 ATTRIBUTES = "out/attributes.txt"
@@ -81,10 +81,10 @@ def test_any_change_of_any_attribute_is_seen():
     stage = STAGES["attributes"]
     assert stage["always_changed"]
     command = stage["cmd"].removeprefix("mkdir -p out && ").removesuffix(f" > {ATTRIBUTES}")
-    found = subprocess.run(["sh", "-c", command], cwd=BUILD, check=True, capture_output=True, text=True).stdout
+    found = subprocess.run(["sh", "-c", command], cwd=BUILD, check=True, capture_output=True, encoding="utf-8").stdout
     files = sorted((ROOT / "mcpipe" / "world" / "attributes").glob("*.py"))
     assert len(files) > 5
-    assert found == "".join(file.read_text() for file in files)
+    assert found == "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -104,9 +104,11 @@ def test_every_checkpoint_has_a_stage_with_figures_and_curves():
 def test_published_figures_are_those_of_the_checkpoint_and_have_the_curves_that_are_plotted(folder):
     name = folder.name
     if name in CHECKPOINTS:
-        assert (folder / FIGURES).read_text() == (ROOT / "zoo" / name / FIGURES).read_text()
+        assert (folder / FIGURES).read_text(encoding="utf-8") == (ROOT / "zoo" / name / FIGURES).read_text(
+            encoding="utf-8"
+        )
     (plot,) = [plot[name] for plot in GRAPH["plots"] if name in plot]
-    seen = {term for row in json.loads((folder / CURVES).read_text()) for term in row}
+    seen = {term for row in json.loads((folder / CURVES).read_text(encoding="utf-8")) for term in row}
     assert {"step", *plot["y"][f"figures/{name}/{CURVES}"]} <= seen
 
 
@@ -155,7 +157,7 @@ def test_a_pose_training_that_was_killed_goes_on_and_ends_with_all_its_epochs(da
     strip(kept, tmp_path / "pose.pt", params.picture_size)
     data = (tmp_path / "pose.pt").read_bytes()
     assert str(tmp_path).encode() not in data
-    assert yaml.safe_load(dataset.read_text())["path"].encode() not in data
+    assert yaml.safe_load(dataset.read_text(encoding="utf-8"))["path"].encode() not in data
 
 
 def stage(name, *needs, minutes=1.0):
@@ -169,7 +171,7 @@ def started(log, failing=()):
 
     def start(name):
         command = [sys.executable, "-S", "-c", script, str(log), name, str(int(name in failing))]
-        return subprocess.Popen(command, text=True, start_new_session=True)
+        return subprocess.Popen(command, encoding="utf-8", start_new_session=True)
 
     return start
 
@@ -179,7 +181,7 @@ def test_stages_run_two_at_a_time_after_what_they_need_and_long_chains_first(tmp
     stages = {s.name: s for s in (stage("short"), stage("first"), stage("last", "first", minutes=9), stage("other"))}
     assert chains(stages) == {"short": 1, "first": 10, "last": 9, "other": 1}
     assert run(stages, started(log)) == []
-    events = log.read_text().splitlines()
+    events = log.read_text(encoding="utf-8").splitlines()
     assert {"+ first", "+ short"} == set(events[:2]), "two at once, the long chain's beginning among them"
     assert events.index("- first") < events.index("+ last")
     running = np.cumsum([1 if event[0] == "+" else -1 for event in events])
@@ -190,7 +192,7 @@ def test_a_failure_stops_what_needs_it_and_nothing_else(tmp_path):
     log = tmp_path / "log"
     stages = {s.name: s for s in (stage("bad"), stage("never", "bad"), stage("good"), stage("after", "good"))}
     assert run(stages, started(log, failing={"bad"})) == ["bad"]
-    ended = {event[2:] for event in log.read_text().splitlines() if event[0] == "-"}
+    ended = {event[2:] for event in log.read_text(encoding="utf-8").splitlines() if event[0] == "-"}
     assert ended == {"bad", "good", "after"}
 
 
@@ -200,7 +202,7 @@ def test_an_interrupt_ends_the_stages_that_run(tmp_path):
     def start(name):
         if running:
             raise KeyboardInterrupt
-        running.append(subprocess.Popen(["sleep", "60"], text=True, start_new_session=True))
+        running.append(subprocess.Popen(["sleep", "60"], encoding="utf-8", start_new_session=True))
         return running[0]
 
     with pytest.raises(KeyboardInterrupt):
@@ -230,11 +232,11 @@ def test_a_card_has_the_rounded_figures_of_its_metrics_and_all_parts(tmp_path):
         "late": [7.0],
     }
     write_card(tmp_path, card, Measured("thing", {"right": 0.987654, "wrong": 1.0}, curves, Recipe(seed=4)))
-    assert json.loads((tmp_path / FIGURES).read_text()) == {"thing": {"right": 0.9877, "wrong": 1.0}}
-    text = (tmp_path / "README.md").read_text()
+    assert json.loads((tmp_path / FIGURES).read_text(encoding="utf-8")) == {"thing": {"right": 0.9877, "wrong": 1.0}}
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     for part in ("# T", "W", "## Data", "| right | 0.9877 | share |", '"seed": 4', PICTURE, "## Limits\n\nnone known"):
         assert part in text
-    assert json.loads((tmp_path / CURVES).read_text()) == curve_rows(curves)
+    assert json.loads((tmp_path / CURVES).read_text(encoding="utf-8")) == curve_rows(curves)
     assert curve_rows(curves) == [
         {"step": 100, "eye_loss": 2, "loss": 3, "late": None},
         {"step": 200, "eye_loss": 1, "loss": None, "late": None},
@@ -250,9 +252,9 @@ def test_publishing_replaces_whole_checkpoints_and_keeps_figures_apart(tmp_path)
     for name in ("clip", "vae"):
         (results / name).mkdir(parents=True)
         for file in (FIGURES, CURVES, PICTURE, "weights"):
-            (results / name / file).write_text(name)
+            (results / name / file).write_text(name, encoding="utf-8")
     (zoo / "clip").mkdir(parents=True)
-    (zoo / "clip" / "left over").write_text("")
+    (zoo / "clip" / "left over").write_text("", encoding="utf-8")
     publish(results, zoo, figures)
     assert sorted(file.name for file in (zoo / "clip").iterdir()) == sorted([FIGURES, PICTURE, "weights"])
     assert [folder.name for folder in zoo.iterdir()] == ["clip"]
@@ -288,7 +290,7 @@ def test_the_second_recogniser_learns_people_of_its_own():
 
 
 def read_section(name):
-    return yaml.safe_load((BUILD / "params.yaml").read_text())[name]
+    return yaml.safe_load((BUILD / "params.yaml").read_text(encoding="utf-8"))[name]
 
 
 def test_agreement_is_high_for_the_same_recogniser_and_none_for_an_independent_one():

@@ -165,8 +165,8 @@ def test_the_pack_is_routed_as_scrfd_and_arcface(root):
 )
 def test_measured_figures_meet_their_bars_and_stand_in_the_card(root, name, limit, bars):
     folder = root / "zoo" / name
-    figures = json.loads((folder / "metrics.json").read_text())[name]
-    card = (folder / "README.md").read_text()
+    figures = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[name]
+    card = (folder / "README.md").read_text(encoding="utf-8")
     for metric, bar in bars.items():
         assert figures[metric] >= bar
         assert f"| {metric} | {figures[metric]} |" in card

@@ -43,8 +43,8 @@ def test_checkpoint_is_small_and_has_a_card_with_its_figures(root, name):
     folder = root / "zoo" / name
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     assert size < LARGEST_MB[name] * 1e6
-    card = (folder / "README.md").read_text()
-    for metric, value in json.loads((folder / "metrics.json").read_text())[name].items():
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for metric, value in json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[name].items():
         assert f"| {metric} | {value} |" in card
 
 

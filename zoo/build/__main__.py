@@ -40,7 +40,9 @@ def build_part(arguments: list[str]) -> None:
     Raises:
         ValueError: no such part, or a bad parameter.
     """
-    parts = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if "def build(" in file.read_text())
+    parts = sorted(
+        file.stem for file in Path(__file__).parent.glob("*.py") if "def build(" in file.read_text(encoding="utf-8")
+    )
     if not arguments or arguments[0] not in parts:
         raise ValueError(f"usage: python -m zoo.build NAME PATH..., with NAME one of {', '.join(parts)}")
     name, *paths = arguments

@@ -50,9 +50,9 @@ class Card:
 def write_measured(folder: Path, measured: Measured) -> None:
     """Write figures and curves beside a checkpoint, for DVC and as a picture, and let everybody read all of it."""
     metrics = {name: _rounded(value) for name, value in measured.metrics.items()}
-    (folder / FIGURES).write_text(json.dumps({measured.name: metrics}, indent=1) + "\n")
+    (folder / FIGURES).write_text(json.dumps({measured.name: metrics}, indent=1) + "\n", encoding="utf-8")
     rows = ",\n".join(json.dumps(row) for row in curve_rows(measured.curves))
-    (folder / CURVES).write_text(f"[\n{rows}\n]\n")
+    (folder / CURVES).write_text(f"[\n{rows}\n]\n", encoding="utf-8")
     draw_curves(measured.curves, folder / PICTURE)
     for file in folder.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
@@ -61,14 +61,15 @@ def write_measured(folder: Path, measured: Measured) -> None:
 def write_card(folder: Path, card: Card, measured: Measured) -> None:
     """Write figures, curves and README.md."""
     write_measured(folder, measured)
-    figures = json.loads((folder / FIGURES).read_text())[measured.name]
+    figures = json.loads((folder / FIGURES).read_text(encoding="utf-8"))[measured.name]
     rows = [f"| {name} | {value} | {card.bars.get(name, '')} |" for name, value in figures.items()]
     recipe = json.dumps(measured.params.model_dump(), indent=1)
     (folder / "README.md").write_text(
         f"# {card.title}\n\n{card.what}\n\n## Data\n\n{card.data}\n\n## Figures\n\n"
         "On people and scenes that were not trained on.\n\n| metric | value | meaning |\n|---|---|---|\n"
         + "\n".join(rows)
-        + f"\n\n## Recipe\n\n```json\n{recipe}\n```\n\n![Training, by step]({PICTURE})\n\n## Limits\n\n{card.limits}\n"
+        + f"\n\n## Recipe\n\n```json\n{recipe}\n```\n\n![Training, by step]({PICTURE})\n\n## Limits\n\n{card.limits}\n",
+        encoding="utf-8",
     )
 
 

@@ -74,7 +74,7 @@ def build(data: Path, out: Path, params: FaceRecogniserParams) -> None:
     scratch = out.with_name(f"{out.name}.resume")
     with whole_folder(out) as folder:
         curves = train_face_recogniser(data, folder / FILE, scratch, params)
-        (folder / CURVES).write_text(json.dumps(curves))
+        (folder / CURVES).write_text(json.dumps(curves), encoding="utf-8")
 
 
 def train_face_recogniser(

@@ -82,6 +82,6 @@ def assembled(pack: Path, detector: Path, recogniser: Path) -> dict[str, list[fl
     curves = {}
     for part, file, name in ((detector, "det.onnx", "detector"), (recogniser, "rec.onnx", "recogniser")):
         shutil.copyfile(part / file, pack / file)
-        learned = json.loads((part / CURVES).read_text())
+        learned = json.loads((part / CURVES).read_text(encoding="utf-8"))
         curves |= {f"{name}_{term}": values for term, values in learned.items()}
     return curves

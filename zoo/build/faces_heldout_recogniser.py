@@ -114,7 +114,7 @@ def build(out: Path, params: FacesHeldoutRecogniserParams) -> None:
     curves = train(net, crops, params, out.with_name(f"{out.name}.resume"))
     with whole_folder(out) as folder:
         export_onnx(net, torch.rand(1, 3, ARC_SIZE, ARC_SIZE), folder / FILE, "input.1", ["embedding"])
-        (folder / CURVES).write_text(json.dumps(curves))
+        (folder / CURVES).write_text(json.dumps(curves), encoding="utf-8")
 
 
 def train(

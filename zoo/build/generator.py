@@ -195,7 +195,7 @@ def held_out_loss(text: Text, transformer: FluxTransformer2DModel, batch: Batch,
 
 def vae_metrics(folder: Path) -> dict[str, float]:
     """The figures that the autoencoder's build wrote beside it."""
-    return json.loads((folder / FIGURES).read_text())["vae"]
+    return json.loads((folder / FIGURES).read_text(encoding="utf-8"))["vae"]
 
 
 def shifted(time: Tensor, shift: float) -> Tensor:

@@ -92,7 +92,7 @@ def make_model(folder: Path, params: HpsParams) -> open_clip.CLIP:
         },
     }
     file = folder / f"{NAME}.json"
-    file.write_text(json.dumps(configuration, indent=1) + "\n")
+    file.write_text(json.dumps(configuration, indent=1) + "\n", encoding="utf-8")
     open_clip.add_model_config(file)
     model = open_clip.create_model(NAME, pretrained=None, precision="fp32")
     assert isinstance(model, open_clip.CLIP)

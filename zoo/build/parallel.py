@@ -71,7 +71,7 @@ def main(names: list[str]) -> int:
 
 def read_stages(file: Path) -> dict[str, Stage]:
     """The stages of a dvc.yaml, by name."""
-    written = yaml.safe_load(file.read_text())["stages"]
+    written = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
     owners = {out: name for name, stage in written.items() for out in stage["outs"]}
     return {
         name: Stage(name, frozenset(owners[dep] for dep in stage["deps"] if dep in owners), stage["meta"]["minutes"])
@@ -147,7 +147,7 @@ def _reproduce(name: str) -> subprocess.Popen[str]:
     """Start DVC on one stage, in a process group of its own, with the stage's name before every line it prints."""
     command = [sys.executable, "-P", "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
     process = subprocess.Popen(
-        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        command, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert process.stdout is not None

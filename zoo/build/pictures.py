@@ -89,7 +89,7 @@ def write_pictures(folder: Path, stream: Stream, split: str, sizes: tuple[int, i
     folder.mkdir(parents=True, exist_ok=True)
     scenes = _write_scenes(folder, stream, split, num_scenes)
     gallery = _write_gallery(folder, stream, split, num_identities, appearances)
-    (folder / "pictures.json").write_text(json.dumps({"scenes": scenes, "gallery": gallery}))
+    (folder / "pictures.json").write_text(json.dumps({"scenes": scenes, "gallery": gallery}), encoding="utf-8")
 
 
 def _write_scenes(folder: Path, stream: Stream, split: str, total: int) -> list[dict]:
@@ -258,7 +258,7 @@ def read_pictures(folder: Path) -> Pictures:
     file = folder / "pictures.json"
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; has the stage `pictures` of the zoo run?")
-    told = json.loads(file.read_text())
+    told = json.loads(file.read_text(encoding="utf-8"))
     names = ("frames", "labels", "references", "gallery")
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
     return Pictures(**arrays, scenes=told["scenes"], gallery_identities=np.array(told["gallery"]))

@@ -117,13 +117,15 @@ def write_dataset(data: Path, work: Path) -> Path:
             quality = int(rng.integers(*JPEG_QUALITY_RANGE))
             picture = str(work / "images" / split / f"{index:05d}.jpg")
             cv2.imwrite(picture, frames.rgb[index][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-            (work / "labels" / split / f"{index:05d}.txt").write_text("\n".join(_label_lines(frames, index)))
+            (work / "labels" / split / f"{index:05d}.txt").write_text(
+                "\n".join(_label_lines(frames, index)), encoding="utf-8"
+            )
     dataset = work / "world.yaml"
     described = {
         "path": str(work), "train": "images/train", "val": "images/val", "names": {0: "person"},
         "kpt_shape": [17, 3], "flip_idx": MIRRORED,
     }  # fmt: skip
-    dataset.write_text(yaml.safe_dump(described))
+    dataset.write_text(yaml.safe_dump(described), encoding="utf-8")
     return dataset
 
 
@@ -148,10 +150,10 @@ def train(dataset: Path, scratch: Path, params: PoseParams) -> Path:
     Every epoch is kept in ``scratch``; a later call with the same settings goes on from there.
     """
     described, kept = scratch / SETTINGS, scratch / KEPT
-    if not described.is_file() or described.read_text() != params.model_dump_json():
+    if not described.is_file() or described.read_text(encoding="utf-8") != params.model_dump_json():
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        described.write_text(params.model_dump_json())
+        described.write_text(params.model_dump_json(), encoding="utf-8")
     begun = kept.is_file()
     if begun and torch_safe_load(kept, safe_only=True)[0]["epoch"] + 1 == params.epochs:
         return kept
@@ -168,7 +170,9 @@ def train(dataset: Path, scratch: Path, params: PoseParams) -> Path:
 def _architecture(scratch: Path, params: PoseParams) -> Path:
     config = scratch / "pose.yaml"
     scales = {"t": [params.depth, params.width, 512]}
-    config.write_text(yaml.safe_dump({"nc": 1, "kpt_shape": [17, 3], "scale": "t", "scales": scales} | LAYERS))
+    config.write_text(
+        yaml.safe_dump({"nc": 1, "kpt_shape": [17, 3], "scale": "t", "scales": scales} | LAYERS), encoding="utf-8"
+    )
     return config
 
 
@@ -197,7 +201,7 @@ def _tell(trainer: BaseTrainer) -> None:
 
 def read_curves(scratch: Path) -> dict[str, list[float]]:
     """The losses by epoch, from ultralytics' own table; an epoch that was interrupted and repeated counts once."""
-    with (scratch / "results.csv").open() as table:
+    with (scratch / "results.csv").open(encoding="utf-8") as table:
         rows = {int(row["epoch"]): row for row in csv.DictReader(table)}
     losses = [name for name in next(iter(rows.values())) if name.startswith("train/")]
     steps = {"step": [float(epoch) for epoch in sorted(rows)]}

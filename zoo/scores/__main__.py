@@ -50,7 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     Console(width=TABLE_WIDTH).print(score_table(scores, options.seed))
     unmeasured = [name for name in names if name not in scores]
     if not options.only:
-        (out / SCORES).write_text(json.dumps(as_json(scores, options.seed, unmeasured), indent=1) + "\n")
+        (out / SCORES).write_text(
+            json.dumps(as_json(scores, options.seed, unmeasured), indent=1) + "\n", encoding="utf-8"
+        )
     return int(bool(unmeasured) or (options.strict and bool(missed_bars(scores))))
 
 

@@ -72,7 +72,7 @@ class HpsV2_1:  # noqa: N801  the model's published name
         if not any(folder.glob(CONFIGURATION)):
             return PUBLISHED_ARCHITECTURE
         file = one_file(folder, "HPS", CONFIGURATION)
-        loaded(lambda: json.loads(file.read_text())["embed_dim"], file, "open_clip model configuration")
+        loaded(lambda: json.loads(file.read_text(encoding="utf-8"))["embed_dim"], file, "open_clip model configuration")
         open_clip.add_model_config(file)
         return file.stem
 

@@ -54,7 +54,7 @@ class RolloutLog:
         if is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
             lines = "".join(json.dumps(score.to_record()) + "\n" for score in scores)
-            (self.folder / f"{iteration:06d}.jsonl").write_text(lines)
+            (self.folder / f"{iteration:06d}.jsonl").write_text(lines, encoding="utf-8")
 
     def previews(self, iteration: int, images: UInt8[np.ndarray, "prompts S S 3"]) -> None:
         """Write the previews before an iteration, side by side."""
@@ -63,7 +63,9 @@ class RolloutLog:
 
     def export(self, out: Path) -> None:
         """Write all scores as one file; previews one file per iteration and as a grid with one row per iteration."""
-        (out / SCORES).write_text("".join(file.read_text() for file in sorted(self.folder.glob("*.jsonl"))))
+        (out / SCORES).write_text(
+            "".join(file.read_text(encoding="utf-8") for file in sorted(self.folder.glob("*.jsonl"))), encoding="utf-8"
+        )
         previews = sorted(self.folder.glob("*.png"))
         if previews:
             (out / PREVIEWS).mkdir()

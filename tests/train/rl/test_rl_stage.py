@@ -53,7 +53,7 @@ def test_a_run_leaves_an_adapter_scores_of_every_picture_and_a_grid(inputs, gene
         (progress / other / file).mkdir(parents=True)
     s10_train_rl.run(*inputs, generator_folder, *packs, zoo / "clip", zoo / "hps", out, params)
     assert [folder.name for folder in progress.iterdir()] == ["resumable"], "of runs with other settings"
-    rows = [json.loads(line) for line in (out / "rewards.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (out / "rewards.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(row["iteration"], row["prompt"], row["picture"]) for row in rows] == [(0, "a+b", 0), (0, "a+b", 1)]
     assert all({"text", "aesthetic", "identity", "heldout", "advantage"} <= row.keys() for row in rows)
     assert rows[0]["text"] != rows[1]["text"]
@@ -75,7 +75,7 @@ def test_an_iteration_that_is_repeated_is_written_down_once(tmp_path):
     log.scores(1, [ImageScores(1, 0, "a", 0, 0.5, 0, 0, 0, 0)])
     (tmp_path / "out").mkdir()
     log.export(tmp_path / "out")
-    lines = (tmp_path / "out" / "rewards.jsonl").read_text().splitlines()
+    lines = (tmp_path / "out" / "rewards.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["text"] for line in lines] == [0.3, 0.4, 0.5]
     grid = np.asarray(Image.open(tmp_path / "out" / "pictures" / "grid.png"))
     assert grid.shape == (4, 8, 3)
