@@ -11,6 +11,7 @@ from record_fixtures import reason_of
 from mcpipe.bench.balance import balanced_faces, counts, evenness, largest_gap
 from mcpipe.bench.pairs import Split, SplitParams, all_pairs, num_held_out, split_pairs
 from mcpipe.bench.portraits import Portrait
+from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report, read_report
 from mcpipe.core.schemas.benchmark import PoolFace
 from mcpipe.core.shards import read_shards
