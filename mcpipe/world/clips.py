@@ -17,7 +17,7 @@ from mcpipe.core.params import Params
 from mcpipe.world.attributes.skin import skin_tone
 from mcpipe.world.backgrounds import PLACES
 from mcpipe.world.identities import Identity, sample_identity, world_rng
-from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, Sway, render, sample_scene
+from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, Sway, render, render_rgb, sample_scene
 from mcpipe.world.traits import SEEDS
 
 NAMESPACE = "clips"
@@ -104,8 +104,8 @@ class ClipTruth:
     middle: RenderedFrame
 
 
-Camera = Callable[[float], RenderedFrame]
-"""The picture at a time in seconds."""
+Script = Callable[[float], list[tuple[float, Scene]]]
+"""What is filmed at a time in seconds: a scene with the share 1, or two with shares that sum to 1, blended."""
 
 
 def clip_specs(params: WorldParams) -> list[ClipSpec]:
@@ -120,16 +120,35 @@ def clip_specs(params: WorldParams) -> list[ClipSpec]:
 def write_clip(folder: Path, spec: ClipSpec, params: WorldParams) -> ClipTruth:
     """Render and encode one clip into ``folder``; returns its truth."""
     rng = world_rng(NAMESPACE, params.seed, 1, list(KINDS).index(spec.kind), spec.number)
-    camera = KINDS[spec.kind](rng, spec.number, params)
+    script = KINDS[spec.kind](rng, spec.number, params)
     total = round(params.seconds * params.fps)
-    frames = [camera(index / params.fps) for index in range(total)]
     place = TRUNCATED_FORMATS[spec.number % 2] if spec.kind == "truncated" else spec.number % len(FORMATS)
     file = folder / f"{spec.name}.{FORMATS[place][0]}"
-    encode(file, (frame.rgb for frame in frames), place, params)
+    truths = {index: film_with_truth(script, index / params.fps, params) for index in (0, total // 2)}
+    pictures = (
+        truths[index].rgb if index in truths else film(script, index / params.fps, params) for index in range(total)
+    )
+    encode(file, pictures, place, params)
     if spec.kind == "truncated":
         data = file.read_bytes()
         file.write_bytes(data[: int(len(data) * rng.uniform(*TRUNCATED_RANGE))])
-    return ClipTruth(spec, file.name, frames[0], frames[total // 2])
+    return ClipTruth(spec, file.name, truths[0], truths[total // 2])
+
+
+def film(script: Script, time_s: float, params: WorldParams) -> np.ndarray:
+    """The picture (H, W, 3) uint8 of a clip at a time."""
+    shots = [(share, render_rgb(scene, time_s, params.width, params.height)) for share, scene in script(time_s)]
+    if len(shots) == 1:
+        return shots[0][1]
+    return np.rint(sum(share * rgb for share, rgb in shots)).astype(np.uint8)
+
+
+def film_with_truth(script: Script, time_s: float, params: WorldParams) -> RenderedFrame:
+    """The same picture with its truth; of two blended scenes the one with the larger share is true."""
+    shots = script(time_s)
+    _, scene = max(reversed(shots), key=lambda shot: shot[0])
+    frame = render(scene, time_s, params.width, params.height)
+    return frame if len(shots) == 1 else replace(frame, rgb=film(script, time_s, params))
 
 
 def encode(file: Path, pictures: Iterator[np.ndarray], place: int, params: WorldParams) -> None:
@@ -166,28 +185,28 @@ def _cast(rng: np.random.Generator, count: int, params: WorldParams) -> list[Ide
     ]
 
 
-def _filmed(scene: Scene, params: WorldParams) -> Camera:
-    return lambda time_s: render(scene, time_s, params.width, params.height)
+def _filmed(scene: Scene) -> Script:
+    return lambda _time_s: [(1.0, scene)]
 
 
-def _people(count: int) -> Callable[[np.random.Generator, int, WorldParams], Camera]:
-    def kind(rng: np.random.Generator, _number: int, params: WorldParams) -> Camera:
-        return _filmed(sample_scene(rng, _cast(rng, count, params)), params)
+def _people(count: int) -> Callable[[np.random.Generator, int, WorldParams], Script]:
+    def kind(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
+        return _filmed(sample_scene(rng, _cast(rng, count, params)))
 
     return kind
 
 
-def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Camera:
+def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
     """Another scene with other people from some time before the middle."""
     cast = _cast(rng, 4, params)
     before, after = sample_scene(rng, cast[:2]), sample_scene(rng, cast[2:])
     place = next(place for place in PLACES if place not in (before.background.place, "studio"))
     after = replace(after, background=replace(after.background, place=place))
     cut_s = 0.5 * params.seconds * float(rng.uniform(*CUT_SPAN))
-    return lambda time_s: _filmed(after if time_s >= cut_s else before, params)(time_s)
+    return lambda time_s: [(1.0, after if time_s >= cut_s else before)]
 
 
-def _identity_change(rng: np.random.Generator, number: int, params: WorldParams) -> Camera:
+def _identity_change(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
     """One of two people turns into somebody else, too slowly for a cut."""
     before = sample_scene(rng, _cast(rng, 2, params))
     changed = number % 2
@@ -201,31 +220,27 @@ def _identity_change(rng: np.random.Generator, number: int, params: WorldParams)
     )
     people = list(before.people)
     people[changed] = replace(people[changed], identity=new)
-    first, second = _filmed(before, params), _filmed(replace(before, people=tuple(people)), params)
+    after = replace(before, people=tuple(people))
     start, end = (0.5 * params.seconds * part for part in CHANGE_SPAN)
 
-    def blended(time_s: float) -> RenderedFrame:
+    def blended(time_s: float) -> list[tuple[float, Scene]]:
         share = float(np.clip((time_s - start) / (end - start), 0.0, 1.0))
-        if share in (0.0, 1.0):
-            return (first if share == 0.0 else second)(time_s)
-        old_frame, new_frame = first(time_s), second(time_s)
-        mixed = (1.0 - share) * old_frame.rgb + share * new_frame.rgb
-        return replace(new_frame if share >= 0.5 else old_frame, rgb=mixed.round().astype(np.uint8))
+        return [shot for shot in ((1.0 - share, before), (share, after)) if shot[0] > 0.0]
 
     return blended
 
 
-def _face_away(rng: np.random.Generator, number: int, params: WorldParams) -> Camera:
+def _face_away(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
     """One of two people shows the back of the head."""
     scene = sample_scene(rng, _cast(rng, 2, params))
     people = list(scene.people)
     turned = people[number % 2]
     yaw = Sway(float(rng.uniform(*AWAY_YAW_RANGE)), 0.1, 0.3, 0.0)
     people[number % 2] = replace(turned, sways=turned.sways | {"yaw": yaw})
-    return _filmed(replace(scene, people=tuple(people)), params)
+    return _filmed(replace(scene, people=tuple(people)))
 
 
-KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Camera]] = {
+KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Script]] = {
     "good": _people(2),
     "one_person": _people(1),
     "three_people": _people(3),
