@@ -21,19 +21,26 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-repro: setup ## run every stage that is not up to date, then print the benchmark table
+repository:
+	@command -v git >/dev/null || { echo "error: git is not installed, and DVC needs it; install git" >&2; exit 1; }
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: $(CURDIR) is no git repository, as an export is none, and DVC needs one; clone the project, or run: git init && git add --all && git commit --message start" >&2; exit 1; }
+
+repro: repository setup ## run every stage that is not up to date, then print the benchmark table
 	dvc repro
 	@python -m mcpipe.cli table data/results
 
-test: setup ## run the tests
+test: repository setup ## run the tests
 	python -m pytest --numprocesses 2 --dist loadfile
 
-test-remotes: setup ## install DVC's remotes and test them against an S3 and a WebDAV server on this machine
+test-remotes: repository setup ## install DVC's remotes and test them against an S3 and a WebDAV server on this machine
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[remotes-test]'
 	python -m pytest tests/test_remotes.py
 
-ablation: setup ## the paper's ablation on the tiny zoo, through DVC's queue; goes on where it was interrupted
+ablation: repository setup ## the paper's ablation on the tiny zoo, as DVC experiments; goes on where it was interrupted
 	python -m studies.ablation
+
+alignment: repository setup ## stage 3 and its variants on the tiny zoo, as DVC experiments; goes on where it was interrupted
+	python -m studies.alignment
 
 lint: setup ## style, types and how documents read
 	ruff check .
@@ -41,18 +48,18 @@ lint: setup ## style, types and how documents read
 	basedpyright
 	python tests/prose.py
 
-zoo: setup ## rebuild the tiny zoo into zoo/, on two cores in hours; ONLY="clip hps" rebuilds these alone, and what they need
+zoo: repository setup ## rebuild the tiny zoo into zoo/, on two cores in hours; ONLY="clip hps" rebuilds these alone, and what they need
 	cd zoo/build && python -m zoo.build.parallel $(ONLY) && python -m zoo.build publish out .. figures
 
 zoo-scores: setup ## measure every checkpoint on the world of SEED=n, which nobody has seen; table and zoo/scores.json
 	@test -n "$(SEED)" || { echo "usage: make zoo-scores SEED=n" >&2; exit 2; }
 	python -m zoo.scores --seed $(SEED)
 
-walkthrough: setup ## the README's way with clips of one's own, executed in a clone
+walkthrough: repository setup ## the README's way with clips of one's own, executed in a clone
 	python -m benchmarks.walkthrough
 
 lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup repro test ablation lint zoo zoo-scores lock test-remotes walkthrough
+.PHONY: help setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes walkthrough

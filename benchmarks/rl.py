@@ -50,9 +50,9 @@ from mcpipe.objectives.flow import schedule
 from mcpipe.objectives.gspo import clipped_objective
 from mcpipe.train.rl.learner import Learner
 from mcpipe.train.rl.params import TrainRLParams
-from mcpipe.train.rl.rewards import FaceJudge, Judges, Prompt, rewards
+from mcpipe.train.rl.prompts import read_prompts
+from mcpipe.train.rl.rewards import FaceScorer, Prompt, Scorers, rewards
 from mcpipe.train.rl.rollout import Noise
-from stages.s10_train_rl import read_prompts
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKWARD = 1.26
@@ -91,7 +91,9 @@ def main() -> None:
     stay_offline()
     learner, prompts = made(options)
     few = shortened(learner, options.after_window)
-    conditions = {prompt.key: encode_conditions(learner.pipeline, [prompt.text], [prompt.faces]) for prompt in prompts}
+    conditions = {
+        prompt.key: encode_conditions(learner.pipeline, [prompt.text], [prompt.references]) for prompt in prompts
+    }
     prompt = prompts[0]
     figures: dict[str, object] = {"settings": {name: v for name, v in vars(options).items() if name != "json"}}
     reached = {}
@@ -133,8 +135,8 @@ def made(options: argparse.Namespace) -> tuple[Learner, list[Prompt]]:
     spec = load_adapter(pipeline, ROOT / "data" / "models" / "train_multi")
     grids = layout(pipeline, spec.image_size, spec.reference_size)
     network = ReferenceFlux(pipeline.transformer, grids, params.sampling.guidance)
-    judges = Judges(FaceJudge(recogniser), Clip(zoo / "clip"), HpsV2_1(zoo / "hps"), FaceJudge(heldout))
-    learner = Learner(pipeline, network, judges, params, Report("train_rl"))
+    scorers = Scorers(FaceScorer(recogniser), Clip(zoo / "clip"), HpsV2_1(zoo / "hps"), FaceScorer(heldout))
+    learner = Learner(pipeline, network, scorers, params, Report("train_rl"))
     return learner, read_prompts(ROOT / "data" / "pairs", spec, heldout)[:NUM_COMPARED]
 
 
@@ -142,7 +144,7 @@ def shortened(learner: Learner, after_window: float) -> Learner:
     """The same network and judges with fewer steps behind the window."""
     sampling = learner.params.sampling.model_copy(update={"after_window": after_window})
     params = learner.params.model_copy(update={"sampling": sampling})
-    return Learner(learner.pipeline, learner.network, learner.judges, params, Report("train_rl"))
+    return Learner(learner.pipeline, learner.network, learner.scorers, params, Report("train_rl"))
 
 
 def compared(  # noqa: PLR0913  both learners and what an iteration needs
@@ -214,7 +216,7 @@ def shared(learner: Learner, prompt: Prompt, conditions: Conditions, start: int,
     learner.forwards.clear()
     drawn = learner.iteration(start, [prompt], {prompt.key: conditions}, range(1))
     for update in drawn.updates:
-        learner.losses(update).terms["gspo"].backward()
+        learner.accumulate(update)
         first = first or [-weight.grad.clone() for weight in learner.weights]
         taken(learner, optimizer)
     counts.update(learner.forwards)
@@ -242,7 +244,7 @@ def looped(  # noqa: PLR0913  shared's arguments and one more
                 own.append((index, step, before, x, sde.log_prob(x, mean, step.std)))
         moves.append(own)
         drawn = list(decode_latents(learner.pipeline, unpack(x, network.layout.image)))
-        for name, score in rewards(learner.judges, drawn, prompt, params.rewards.matching).items():
+        for name, score in rewards(learner.scorers, drawn, prompt, params.rewards.matching).items():
             scores.setdefault(name, []).append(score)
     advantages = combined_advantage(
         {name: torch.cat(each) for name, each in scores.items()}, params.rewards.weights, update.aggregate,
@@ -292,8 +294,9 @@ def taken(learner: Learner, optimizer: torch.optim.Optimizer) -> None:
 
 @contextmanager
 def undone(learner: Learner) -> Iterator[None]:
-    """Put the weights back at the end."""
+    """Begin without a gradient, and put the weights back at the end."""
     before = [weight.detach().clone() for weight in learner.weights]
+    learner.network.zero_grad(set_to_none=True)
     yield
     with torch.no_grad():
         for weight, value in zip(learner.weights, before, strict=True):

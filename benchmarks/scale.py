@@ -26,7 +26,7 @@ import numpy as np
 
 from mcpipe.core.packing import pack
 from mcpipe.core.records import Record
-from mcpipe.core.shards import Rows, read_shards, write_shards
+from mcpipe.core.shards import StoredItems, read_shards, write_shards
 
 PER_SHARD = 1000
 SIDE_PX = 16
@@ -174,7 +174,7 @@ def read(folder: Path, number: int) -> None:
 
 def shuffle(folder: Path, number: int) -> None:
     """All of it in a random order, by the places of the records."""
-    rows = list(Rows((folder,)))
+    rows = list(StoredItems((folder, Record)))
     random.Random(0).shuffle(rows)
     assert sum(len(row.inputs()) for row in rows) == number
 

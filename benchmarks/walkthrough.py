@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from mcpipe.cli.repository import check_repository
+
 ROOT = Path(__file__).parent.parent
 SECTION = "## Your own clips and weights"
 CLIPS, FACES = "/path/to/clips", "/path/to/portraits"
@@ -31,6 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="walkthrough", description="the README's way with clips of one's own")
     parser.add_argument("--all", action="store_true", help="also what the last command does")
     options = parser.parse_args(arguments)
+    try:
+        check_repository(ROOT)
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     commands = readme_commands()
     with TemporaryDirectory(prefix="walkthrough-") as place:
         folder = Path(place)

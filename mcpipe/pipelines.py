@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,17 +20,25 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from mcpipe.flux.adapters import AdapterSpec, load_adapter
+from mcpipe.flux.adapters import AdapterSpec, load_adapter, save_adapter
 from mcpipe.flux.attention import AttentionCapture
 from mcpipe.flux.backbone import FluxPipeline, load_generator
+from mcpipe.flux.bare import bare_transformer
 from mcpipe.flux.encoders import decode_latents
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.sampler import SampleParams, encode_conditions, latents
 from mcpipe.flux.tokens import layout
+from mcpipe.models.images import ACCEPTED, ImageInput, read_image
+
+ADAPTER = "adapter"
+"""Folder of the adapter in a folder that `MultiCrafterPipeline.save_pretrained` wrote."""
+
+IMAGE_DIMENSIONS = 3
+"""Height, width and channels."""
 
 OutputType = Literal["pil", "np", "latent"]
-Picture = Image.Image | np.ndarray
-"""A square RGB picture; arrays hold 0-255."""
+References = Sequence[ImageInput] | np.ndarray | Tensor
+"""Square images of one person each: a sequence, or an array or a tensor of four dimensions."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,10 @@ class MultiCrafterPipeline(FluxPipeline):
     """What the adapter is made of, and the sizes it was trained for."""
 
     @classmethod
-    def from_pretrained(cls, generator: str | Path, *, adapter: str | Path) -> "MultiCrafterPipeline":
+    def from_pretrained(cls, generator: str | Path, *, adapter: str | Path | None = None) -> "MultiCrafterPipeline":
         """The FLUX pipeline of a folder with the adapter of another one, frozen, on the best device there is.
+
+        Without ``adapter``, the one that `save_pretrained` wrote into the folder.
 
         Raises:
             FileNotFoundError: a folder, or a file of the adapter, is missing.
@@ -59,15 +69,32 @@ class MultiCrafterPipeline(FluxPipeline):
         """
         pipeline = cls(**load_generator(Path(generator)).components)
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.spec = load_adapter(pipeline, Path(adapter))
+        pipeline.spec = load_adapter(pipeline, Path(generator) / ADAPTER if adapter is None else Path(adapter))
         pipeline.transformer.requires_grad_(False)
         return pipeline
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # noqa: ANN401  as diffusers does
+        """Write the generator as stock diffusers writes it, and the adapter beside it in ``adapter``.
+
+        `from_pretrained` of the folder gives the same pictures. Stock diffusers loads the generator from it and, with
+        ``load_lora_weights`` of its folder ``adapter``, the plain LoRA; it knows nothing of the experts.
+
+        Raises:
+            ValueError: the adapter cannot be written apart from the generator, such as after offloading to the disk.
+            OSError: the folder cannot be written.
+        """
+        folder = Path(save_directory)
+        bare = bare_transformer(self.transformer)
+        parts: dict[str, Any] = {**self.components, "transformer": bare}
+        FluxPipeline(**parts).save_pretrained(folder, **options)
+        (folder / ADAPTER).mkdir(exist_ok=True)
+        save_adapter(self.transformer, self.spec, folder / ADAPTER)
 
     @torch.no_grad()
     def __call__(  # noqa: PLR0913  as diffusers does
         self,
         prompt: str | Sequence[str],
-        references: Sequence[Picture] | Sequence[Sequence[Picture]],
+        references: References | Sequence[References],
         *,
         num_inference_steps: int = 20,
         guidance_scale: float = 4.0,
@@ -78,19 +105,24 @@ class MultiCrafterPipeline(FluxPipeline):
     ) -> MultiCrafterOutput:
         """Draw one picture per prompt, of the people in its references.
 
-        One prompt takes a sequence of pictures, several prompts take one such sequence each; these may differ in
-        length. A reference is a square around a face, as training saw it; other sizes are resized. ``shift`` is that of
-        the noise schedule; without it, the one that the adapter was trained at.
+        One prompt takes a sequence of images, several prompts take one such sequence each; these may differ in
+        length. A reference is a square around a face, as training saw it; other sizes are resized. It is a path, a PIL
+        image, a numpy array or a tensor, as `mcpipe.models.images.read_image` reads them. ``shift`` is that of the
+        noise schedule; without it, the one that the adapter was trained at.
 
         Raises:
+            FileNotFoundError: the path of a reference leads to no file.
             ValueError: nobody tells the shift; prompts, references and generators differ in number; a prompt has no
-                reference; one is not square; or maps are asked for where prompts have different numbers of references.
+                reference; one cannot be read or is not square; or maps are asked for where prompts have different
+                numbers of references.
         """
         if (shift := self.spec.shift if shift is None else shift) is None:
             raise ValueError("the adapter does not tell the shift of its training (adapter.json); give shift=...")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        people = _per_prompt(prompts, [references] if isinstance(prompt, str) else references)
-        pictures = [self._prepared(each) for each in people]
+        single = isinstance(prompt, str)
+        people = _per_prompt(prompts, [references] if single else _members(references, IMAGE_DIMENSIONS + 2))
+        names = ["references"] if single else [f"references[{i}]" for i in range(len(prompts))]
+        pictures = [self._prepared(each, name) for each, name in zip(people, names, strict=True)]
         if output_attention and len({len(each) for each in pictures}) > 1:
             raise ValueError("attention maps need as many references for every prompt; draw the pictures one by one")
         grids = layout(self, self.spec.image_size, self.spec.reference_size)
@@ -105,11 +137,10 @@ class MultiCrafterPipeline(FluxPipeline):
         mean = torch.stack(maps).mean(0).unflatten(-1, grids.image)
         return MultiCrafterOutput(_finished(self, drawn, output_type), mean)
 
-    def _prepared(self, references: Sequence[Picture]) -> UInt8[np.ndarray, "N R R 3"]:
-        """References at the size that the adapter was trained with."""
-        return np.stack(
-            [_square(picture, number, self.spec.reference_size) for number, picture in enumerate(references)]
-        )
+    def _prepared(self, references: Sequence[ImageInput], name: str) -> UInt8[np.ndarray, "N R R 3"]:
+        """References at the size that the adapter was trained with; ``name`` is what the caller calls them."""
+        size = self.spec.reference_size
+        return np.stack([_square(image, f"{name}[{number}]", size) for number, image in enumerate(references)])
 
 
 @contextmanager
@@ -124,32 +155,44 @@ def watched(network: ReferenceFlux) -> Iterator[list[Float[Tensor, "batch subjec
             handle.remove()
 
 
-def _per_prompt(prompts: list[str], references: Sequence[object]) -> list[list[Picture]]:
+def _per_prompt(prompts: list[str], sets: list[object]) -> list[list[ImageInput]]:
     """The references of every prompt.
 
     Raises:
-        ValueError: there are more or fewer sets than prompts, or a set is empty.
+        ValueError: there are more or fewer sets than prompts, or a set is empty or no list of images.
     """
-    if len(prompts) != len(references):
-        raise ValueError(f"{len(prompts)} prompts, but {len(references)} sets of references")
+    if len(prompts) != len(sets):
+        raise ValueError(
+            f"{len(prompts)} prompts, but {len(sets)} sets of references; give a list of images per prompt"
+        )
     people = []
-    for prompt, given in zip(prompts, references, strict=True):
-        pictures = list(given) if isinstance(given, list | tuple | np.ndarray) else []
-        if not pictures:
-            raise ValueError(f"no references for the prompt {prompt!r}; give a list of pictures, one per person")
-        people.append(pictures)
+    for prompt, given in zip(prompts, sets, strict=True):
+        images = _members(given, IMAGE_DIMENSIONS + 1)
+        if not images:
+            raise ValueError(
+                f"no references for the prompt {prompt!r}; give a list of images, one per person, each {ACCEPTED}"
+            )
+        people.append(images)
     return people
 
 
-def _square(picture: Picture, number: int, size: int) -> UInt8[np.ndarray, "R R 3"]:
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    if image.width != image.height:
+def _members(given: object, dimensions: int) -> list:
+    """What a list holds, or an array or a tensor of so many dimensions along the first; nothing of anything else."""
+    if isinstance(given, list | tuple):
+        return list(given)
+    return list(given) if isinstance(given, np.ndarray | Tensor) and given.ndim == dimensions else []
+
+
+def _square(source: ImageInput, name: str, size: int) -> UInt8[np.ndarray, "R R 3"]:
+    picture = read_image(source, name)
+    height, width = picture.shape[:2]
+    if width != height:
         raise ValueError(
-            f"reference {number + 1} measures {image.width} x {image.height} px; it should be a square around a face, "
-            "as `mcpipe generate` cuts it"
+            f"{name} measures {width} x {height} px; it should be a square around a face, as `mcpipe generate` cuts it"
         )
-    image = image.convert("RGB")
-    return np.asarray(image if image.width == size else image.resize((size, size), Image.Resampling.LANCZOS))
+    if width == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS))
 
 
 def _noise(

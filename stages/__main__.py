@@ -12,6 +12,7 @@ import sys
 import typing
 from pathlib import Path
 
+from mcpipe.core.errors import one_line
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import Params, read_params
 from mcpipe.core.threads import one_thread
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
         run_stage(arguments)
     except (ValueError, OSError, FloatingPointError) as error:
         name = arguments[0] if arguments else ""
-        logger.log(logging.ERROR, "error: %s", _one_line(name, error), exc_info="MCPIPE_DEBUG" in os.environ)
+        logger.log(logging.ERROR, "error: %s", one_line(error, name), exc_info="MCPIPE_DEBUG" in os.environ)
         return 1
     return 0
 
@@ -57,13 +58,6 @@ def run_stage(arguments: list[str]) -> None:
     if not issubclass(model, Params):
         raise TypeError(f"stages.{STAGES[name]}.run should take params: a subclass of Params")
     run(*map(Path, paths), params=read_params(SETTINGS, name, model))
-
-
-def _one_line(stage: str, error: BaseException) -> str:
-    """Where and what, without line breaks."""
-    if isinstance(error, OSError) and error.strerror:
-        error = OSError(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
-    return " ".join(f"{stage}: {error}".split())
 
 
 if __name__ == "__main__":

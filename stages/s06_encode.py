@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from mcpipe.core.records import Record
 from mcpipe.core.report import Report
-from mcpipe.core.shards import Row, Rows, whole_folder, write_shards
+from mcpipe.core.schemas.curation import Sample
+from mcpipe.core.schemas.training import EncodedSample
+from mcpipe.core.shards import StoredItem, StoredItems, whole_folder, write_shards
 from mcpipe.execution.engine import kept
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.encode import EncodeParams, encoded_empty, encoded_sample
@@ -13,25 +14,25 @@ from mcpipe.flux.encode import EncodeParams, encoded_empty, encoded_sample
 def run(samples: Path, generator: Path, encode: Path, params: EncodeParams) -> None:
     """Encode every sample, and the empty text beside them in ``empty``."""
     report = Report("encode", ("torch", "diffusers", "transformers"))
-    rows = Rows((samples,))
-    total = len(rows)
+    stored = StoredItems((samples, Sample))
+    total = len(stored)
     pipeline = load_generator(generator)
-    items = ((row.key, row) for row in rows)
+    items = ((item.key, item) for item in stored)
     with whole_folder(encode) as folder:
-        records = kept(items, total, lambda row: encoded(pipeline, row, params), report)
+        records = kept(items, total, lambda item: encoded(pipeline, item, params), report)
         write_shards(records, folder, params.records_per_shard)
         write_shards([encoded_empty(pipeline)], folder / "empty", 1)
         report.write(folder)
 
 
-def encoded(pipeline: FluxPipeline, row: Row, params: EncodeParams) -> Record:
-    """What training needs of the sample in a place.
+def encoded(pipeline: FluxPipeline, item: StoredItem, params: EncodeParams) -> EncodedSample:
+    """What training needs of a stored sample.
 
     Raises:
         ValueError: the sample is damaged or does not fit the generator; the message names its file.
     """
-    (sample,) = row.inputs()
+    sample = item.read(Sample)
     try:
         return encoded_sample(pipeline, sample, params)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{row.places[0][0]}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{item.shard}: sample {sample.key}: {error}") from error

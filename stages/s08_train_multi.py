@@ -1,4 +1,4 @@
-"""Stage 8: training stage 2: experts and attention regularisation on several people per picture."""
+"""Stage 8: training stage 2: experts and attention regularisation on several people per image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from mcpipe.flux.backbone import load_generator
 from mcpipe.train import multi
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import read_encoded
-from mcpipe.train.loop.outputs import output, save_whole_adapter, watched, with_encoder
-from mcpipe.train.loop.previews import Painter
-from mcpipe.train.loop.runtime import join
+from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
+from mcpipe.train.loop.previews import PreviewSampler
+from mcpipe.train.loop.runtime import process_state
 
 
 @dataclass(frozen=True)
-class Training:
-    """What decides how this training ends."""
+class MultiTraining:
+    """Everything that the result of this training depends on."""
 
     encode: Path
     train_single: Path
@@ -29,8 +29,8 @@ class Training:
 
 
 def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, params: multi.TrainMultiParams) -> None:
-    """Write the adapter that went on from stage 1, its curves, attention maps before and after, and a report."""
-    join()
+    """Write the adapter that continues stage 1, its curves, attention maps before and after, and a report."""
+    process_state()
     report = Report("train_multi", ("torch", "diffusers", "peft", "accelerate"))
     data = read_encoded(encode)
     spec = multi.multi_spec(read_spec(train_single), data, params)
@@ -38,12 +38,12 @@ def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, pa
     data = with_encoder(data, pipeline)
     start_adapter(pipeline, train_single, spec, params.seed)
     network = multi.multi_network(pipeline, data, params)
-    training = Training(encode, train_single, generator, params)
+    training = MultiTraining(encode, train_single, generator, params)
     checkpoint = Checkpoint(progress_of(train_multi) / fingerprint(training, report.packages))
-    painter = Painter(pipeline, network, data, params.shift, one_reference=False)
-    with output(train_multi) as folder:
+    sampler = PreviewSampler(pipeline, network, data, params.shift, one_reference=False)
+    with output_folder(train_multi) as folder:
         before = multi.held_out_maps(network, data, params.seed)
-        with watched(painter, params.pictures_every, checkpoint, folder) as on_step:
+        with training_log(sampler, params.pictures_every, checkpoint, folder) as on_step:
             report.facts = multi.train_multi(network, data, params, on_step, checkpoint)
         after = multi.held_out_maps(network, data, params.seed)
         places = {key: place for place, key in enumerate(data.val.keys)}
@@ -52,7 +52,7 @@ def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, pa
             masks = data.val[places[key]].masks.unflatten(-1, network.layout.image)
             arrays = {"before": before[key].numpy(), "after": after[key].numpy(), "masks": masks.numpy()}
             save_file(arrays, folder / "attention" / f"{key}.safetensors")
-        save_whole_adapter(pipeline, spec, folder)
+        save_gathered_adapter(pipeline, spec, folder)
         for key in data.train.keys:
             report.keep(key)
         report.write(folder)

@@ -11,8 +11,8 @@ def run(faces: Path, analyser: Path, captioner: Path, pairs: Path, params: Pairs
     """Write the usable faces, the benchmark's prompts and the prompts for reinforcement learning.
 
     Raises:
-        FileNotFoundError: the folder of faces is missing or holds no picture.
-        ValueError: there are too few usable faces, or no pair has a usable prompt.
+        FileNotFoundError: the folder of faces is missing or holds no file.
+        ValueError: there are too few usable faces, its table is damaged, or no pair has a usable prompt.
     """
     finder = InsightFaces(analyser, params.min_face_score, params.detection_size)
     write_pairs(faces, finder, Qwen2_5VL(captioner), pairs, params)

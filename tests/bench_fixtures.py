@@ -5,12 +5,14 @@ from pathlib import Path
 
 import av
 import numpy as np
+from record_fixtures import frame_pair, generated, pair_prompt, pool_face, sample_of_two
 from safetensors.numpy import save_file
 
 from mcpipe.bench.intervals import IntervalParams
 from mcpipe.bench.metrics import Score
-from mcpipe.core.records import Record
 from mcpipe.core.report import Report
+from mcpipe.core.schemas.benchmark import PairPrompt
+from mcpipe.core.schemas.curation import FramePair, Sample
 from mcpipe.core.shards import write_shards
 from mcpipe.execution.fingerprint import content_digest
 from mcpipe.report.gallery import ReportParams
@@ -112,21 +114,16 @@ def write_clips(clips: Path) -> None:
         container.mux(stream.encode())
 
 
-def clip(key: str, seed: int) -> Record:
-    picture = scene(seed, 120, 160)[0]
-    return Record(key, {"clip": f"{key}.mp4"}, {"initial": picture, "middle": picture})
+def clip(key: str, seed: int) -> FramePair:
+    return frame_pair(key, scene(seed, 120, 160)[0])
 
 
-def sample(key: str, seed: int) -> Record:
+def sample(key: str, seed: int) -> Sample:
     picture, bodies, faces = scene(seed, 96, 96)
     crops = np.stack([picture[24:56, 12:44], picture[24:56, 52:84]])
-    meta = {
-        "caption": f"two people in a park: {HOSTILE}" if seed == 0 else "two people in a park: a person, a person",
-        "split": "train",
-        "identities": [f"person-{2 * seed:05d}", f"person-{2 * seed + 1:05d}"],
-        "provenance": {"clip": f"{key}.mp4"},
-    }
-    return Record(key, meta, {"target": picture, "body_masks": bodies, "face_masks": faces, "faces": crops})
+    caption = f"two people in a park: {HOSTILE}" if seed == 0 else "two people in a park: a person, a person"
+    names = (f"person-{2 * seed:05d}", f"person-{2 * seed + 1:05d}")
+    return sample_of_two(key, picture, faces, crops, caption=caption, identities=names, body_masks=bodies)
 
 
 def write_ablation(folder: Path) -> None:
@@ -181,8 +178,7 @@ def write_suite(root: Path) -> None:
     pairs = root / "pairs"
     faces = [f"face-{i}" for i in range(4)]
     pictures = [
-        Record(key, {}, {"reference": scene(i, 48, 48)[0], "embedding": np.eye(4)[i], "landmarks": LANDMARKS})
-        for i, key in enumerate(faces)
+        pool_face(key, scene(i, 48, 48)[0], embedding=np.eye(4)[i], landmarks=LANDMARKS) for i, key in enumerate(faces)
     ]
     write_shards(pictures, pairs / "faces", 8)
     report = Report("faces", ("numpy",))
@@ -190,10 +186,7 @@ def write_suite(root: Path) -> None:
     for key in faces:
         report.keep(key)
     report.write(pairs / "faces")
-    prompts = [
-        Record(f"{a}+{b}", {"prompt": f"a person and a person {HOSTILE}", "faces": [a, b]})
-        for a, b in zip(faces, faces[1:], strict=False)
-    ]
+    prompts = [pair_prompt(f"a person and a person {HOSTILE}", a, b) for a, b in zip(faces, faces[1:], strict=False)]
     write_shards(prompts, pairs / "bench", 8)
     report = Report("pairs", ("numpy",))
     report.drop("face-0+face-3", "caption_refusal")
@@ -211,8 +204,8 @@ def write_suite(root: Path) -> None:
         write_arm(root, arm, prompts, seed)
 
 
-def write_arm(root: Path, arm: str, prompts: list[Record], seed: int) -> None:
-    drawn = [Record(p.key, p.meta, {"image": scene(10 * seed + i, 96, 96)[0]}) for i, p in enumerate(prompts)]
+def write_arm(root: Path, arm: str, prompts: list[PairPrompt], seed: int) -> None:
+    drawn = [generated(prompt, scene(10 * seed + i, 96, 96)[0], seed=i) for i, prompt in enumerate(prompts)]
     write_shards(drawn, root / "images" / arm, 8)
     write_results_of(root / "results" / arm, prompts, [some_score(seed, i) for i in range(len(prompts))], "evaluate")
     report = Report("generate", ("numpy",))
@@ -232,16 +225,16 @@ def some_score(seed: int, i: int) -> Score:
 
 
 def write_results_of(
-    folder: Path, prompts: list[Record], scores: list[Score], stage: str, judge: str = "puppet"
+    folder: Path, prompts: list[PairPrompt], scores: list[Score], stage: str, judge: str = "puppet"
 ) -> None:
     report = Report(stage, ("numpy",))
     for prompt in prompts:
         report.keep(prompt.key)
     report.facts = {"suite": "mcpipe", "num_steps": 8}
     judged = [
-        ScoredImage(prompt.key, prompt.text("prompt"), prompt.key, SCORED, score)
+        ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, score)
         for prompt, score in zip(prompts, scores, strict=True)
     ]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    footing = {"prompts": content_digest({p.key: p.text("prompt") for p in prompts}), "models.faces": judge}
+    footing = {"prompts": content_digest({p.key: p.prompt for p in prompts}), "models.faces": judge}
     write_results(folder, judged, report, INTERVAL, footing)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from mcpipe.core.params import Params
-from mcpipe.core.records import Record, Rejection
+from mcpipe.core.records import Record, RejectionError
 from mcpipe.core.report import Report
-from mcpipe.core.shards import Rows, whole_folder, write_shards
+from mcpipe.core.shards import StoredItems, whole_folder, write_shards
 from mcpipe.execution.engine import decided
 from mcpipe.execution.store import progress_of
 
@@ -70,7 +70,7 @@ def product(item, work):
             time.sleep(0.01)
     value = item.value if isinstance(item, Number) else int(item.arrays["numbers"][0])
     if value % 5 == 0:
-        return Rejection("fifth", f"{value}", {"value": value})
+        raise RejectionError("fifth", f"{value}", {"value": value})
     numbers = np.random.default_rng(value).integers(0, 99, 2000) * work.params.factor
     return Record(item.key, {"value": value}, {"numbers": np.concatenate([[value], numbers])})
 
@@ -96,7 +96,7 @@ def two_stages(folder, number):
     params = CheapParams(factor=3, records_per_shard=7)
     work = Cheap(params, model, str(folder / "log"), seconds=0.02)
     write(work, [Number(f"n{i:03d}", i) for i in range(number)], folder / "one")
-    write(work, Rows((folder / "one",)), folder / "two")
+    write(work, StoredItems((folder / "one", Record)), folder / "two")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from record_fixtures import sample_of_two
 
-from mcpipe.core.records import Record
+from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import write_shards
 
 IMAGE_SIZE, REFERENCE_SIZE = 32, 16
@@ -137,16 +138,12 @@ def make_samples(folder: Path, num: int = 6) -> None:
     write_shards(records, folder, 4)
 
 
-def _sample(rng: np.random.Generator, key: str, split: str) -> Record:
+def _sample(rng: np.random.Generator, key: str, split: str) -> Sample:
     masks = np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), bool)
     masks[0, 4:20, 2:14] = masks[1, 6:22, 17:30] = True
-    arrays = {
-        "target": rng.integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8),
-        "face_masks": masks,
-        "body_masks": masks,
-        "faces": rng.integers(0, 256, (2, REFERENCE_SIZE, REFERENCE_SIZE, 3), dtype=np.uint8),
-    }
-    return Record(key, {"caption": TEXTS[0], "split": split}, arrays)
+    target = rng.integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+    faces = rng.integers(0, 256, (2, REFERENCE_SIZE, REFERENCE_SIZE, 3), dtype=np.uint8)
+    return sample_of_two(key, target, masks, faces, caption=TEXTS[0], split=split)
 
 
 def uno_weights(num_double=2, num_single=2, width=64, rank=4):
@@ -167,3 +164,21 @@ def uno_weights(num_double=2, num_single=2, width=64, rank=4):
         weights[f"{name}.down.weight"] = torch.randn(rank, inputs, generator=random) * 0.1
         weights[f"{name}.up.weight"] = torch.randn(outputs, rank, generator=random) * 0.1
     return weights
+
+
+def outputs(transformer):
+    """What a transformer makes of fixed inputs."""
+    import torch
+
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        return transformer(
+            hidden_states=torch.randn(1, 16, 16, generator=random),
+            encoder_hidden_states=torch.randn(1, 12, 24, generator=random),
+            pooled_projections=torch.randn(1, 16, generator=random),
+            timestep=torch.tensor([0.5]),
+            guidance=torch.tensor([1.0]),
+            img_ids=torch.zeros(16, 3),
+            txt_ids=torch.zeros(12, 3),
+            return_dict=False,
+        )[0]

@@ -15,6 +15,7 @@ from stand_ins import KeypointSegmenter, TemplateCaptioner
 
 from mcpipe.cli.__main__ import curation_arguments
 from mcpipe.cli.curate import Adapters, command
+from mcpipe.core.errors import one_line
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "real"
 POSE = REAL / "ckpt" / "yolov8n-pose.pt"
@@ -36,7 +37,7 @@ def main(arguments=None):
     try:
         shown = command(options, STAND_INS)
     except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        Console(stderr=True).print(f"error: {one_line(error)}", style="red", markup=False, soft_wrap=True)
         return 1
     Console(soft_wrap=True).print(shown)
     return 0

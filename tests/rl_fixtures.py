@@ -1,4 +1,4 @@
-"""A learner on a random tiny generator, with a judge whose taste is known."""
+"""A learner on a random tiny generator, with a scorer whose preference is known."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.train.rl.learner import Learner
 from mcpipe.train.rl.params import TrainRLParams
-from mcpipe.train.rl.rewards import Judges, Prompt
+from mcpipe.train.rl.rewards import Prompt, Scorers
 
 RL = {
     "seed": 0,
@@ -38,8 +38,8 @@ def settings(**changes):
     return TrainRLParams.model_validate(RL | merged)
 
 
-class Judge:
-    """Likes pictures by their mean brightness; sees one face, of a fixed direction."""
+class BrightnessScorer:
+    """Scores images by their mean brightness; embeds one face, of a fixed direction."""
 
     def __init__(self, fault=None):
         self.fault = fault
@@ -60,17 +60,17 @@ class Judge:
         return np.full(len(pictures), np.nan) if self.fault == "nan" else scores
 
 
-class Diary:
-    """Keeps in memory what it is told."""
+class MemoryLog:
+    """A rollout log in memory."""
 
     def __init__(self):
-        self.told, self.drawn = {}, {}
+        self.logged, self.previewed = {}, {}
 
-    def rows(self, iteration, rows):
-        self.told[iteration] = list(rows)
+    def scores(self, iteration, scores):
+        self.logged[iteration] = list(scores)
 
-    def pictures(self, iteration, pictures):
-        self.drawn[iteration] = pictures
+    def previews(self, iteration, images):
+        self.previewed[iteration] = images
 
 
 def network_of(generator):
@@ -84,9 +84,9 @@ def network_of(generator):
     return ReferenceFlux(generator.transformer, layout(generator, 32, 16), 3.5)
 
 
-def learner_of(generator, network, judge, **changes):
+def learner_of(generator, network, scorer, **changes):
     report = Report("train_rl")
-    return Learner(generator, network, Judges(judge, judge, judge, judge), settings(**changes), report), report
+    return Learner(generator, network, Scorers(scorer, scorer, scorer, scorer), settings(**changes), report), report
 
 
 def prompts_of(people):

@@ -1,6 +1,7 @@
 """Short trainings on a random tiny generator."""
 
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from mcpipe.flux.adapters import ExpertParams
@@ -62,6 +63,25 @@ def outcome(folder):
     return curves, weights
 
 
+class Ones:
+    """Batches of a single 1; without a checkpoint to go on from."""
+
+    can_resume = True
+
+    def __init__(self, num):
+        self.num = num
+
+    def __iter__(self):
+        for _ in range(self.num):
+            yield torch.ones(1, 1)
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state_dict):
+        raise AssertionError(f"there is no checkpoint, but {state_dict} was loaded")
+
+
 class Killed(BaseException):
     """Ends a run as a signal does: nothing that is meant to handle errors sees it."""
 
@@ -74,8 +94,8 @@ def killed_at(monkeypatch):
     write = Checkpoint.after
 
     def kill_at(last):
-        def after(self, model, optimizer, course, curves):
-            write(self, model, optimizer, course, curves)
+        def after(self, model, optimizer, batches, curves):
+            write(self, model, optimizer, batches, curves)
             if last is not None and len(curves) == last:
                 raise Killed
 

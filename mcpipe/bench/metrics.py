@@ -23,7 +23,7 @@ from mcpipe.bench.copying import background, background_distance, copied, pose_d
 from mcpipe.bench.intervals import Interval, IntervalParams, mean_interval
 from mcpipe.bench.landmarks import face_landmarks
 from mcpipe.bench.tables import AVERAGED, COLUMNS
-from mcpipe.core.records import Record
+from mcpipe.core.schemas.benchmark import PoolFace
 from mcpipe.models.protocols import FaceAnalyser, Faces, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 from mcpipe.objectives.reward import identity_reward, match
 
@@ -87,16 +87,16 @@ class Score:
     """Cosines of located faces and the other references that are wanted."""
 
 
-def references(faces: Iterable[Record], scorers: MetricScorers) -> dict[str, Reference]:
+def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, Reference]:
     """Every face of the pool as the scorers see it, by its key."""
     return {
         face.key: Reference(
-            identity=face.arrays["embedding"],
-            heldout=sole_identity(scorers.heldout.faces(face.arrays["reference"])),
-            clip=scorers.clip.pictures([face.arrays["reference"]])[0],
-            dino=scorers.dino.pictures([face.arrays["reference"]])[0],
-            landmarks=face.arrays["landmarks"],
-            background=background(face.arrays["reference"]),
+            identity=face.embedding,
+            heldout=sole_identity(scorers.heldout.faces(face.reference)),
+            clip=scorers.clip.pictures([face.reference])[0],
+            dino=scorers.dino.pictures([face.reference])[0],
+            landmarks=face.landmarks,
+            background=background(face.reference),
         )
         for face in faces
     }

@@ -1,10 +1,13 @@
 """The command ``mcpipe``: what people want outside of ``dvc repro``."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from mcpipe.core.errors import one_line
 
 FAULTS = (ValueError, OSError)
 """What a person can mend: said in one line; anything else is a fault of ours and keeps its traceback."""
@@ -43,8 +46,12 @@ class Verb(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold bytes that no encoding knows
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = parser().parse_args(arguments)
+        check_text(options)
         _prepare()
         say(options.run(options))
     except FAULTS as error:
@@ -54,6 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
         say("interrupted", stderr=True)
         return INTERRUPTED
     return 0
+
+
+def check_text(options: argparse.Namespace) -> None:
+    """Make sure that arguments which are text, and no paths, are text.
+
+    Raises:
+        ValueError: one of them holds bytes that are not UTF-8, which Python hands on as lone surrogates.
+    """
+    for name, value in vars(options).items():
+        for text in value if isinstance(value, list) else [value]:
+            shown = text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
+            if shown != text:
+                option = "-S" if name == "changes" else f"--{name}"
+                raise ValueError(
+                    f"{option} {shown} is not UTF-8; write it in UTF-8, or rename the file if it names one"
+                )
 
 
 def _prepare() -> None:
@@ -75,13 +98,6 @@ def say(said: object, *, stderr: bool = False) -> None:
         console.print(said, markup=False, style="red" if stderr else None)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains on its way out
-
-
-def one_line(error: BaseException) -> str:
-    """What is wrong, without line breaks and without an error number."""
-    if isinstance(error, OSError) and error.strerror:
-        return " ".join(f"{error.filename}: {error.strerror}".split()) if error.filename else error.strerror
-    return " ".join(str(error).split())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from mcpipe.cli.outputs import Output, check_outputs, lying_in
 from mcpipe.cli.settings import SETTINGS, located, read_content, settings_file
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import Params, check_params, section_content
@@ -27,6 +28,7 @@ from mcpipe.curate.frames import FramesParams
 from mcpipe.curate.identity import IdentityParams
 from mcpipe.curate.samples import SamplesParams
 from mcpipe.curate.subjects import SubjectsParams
+from mcpipe.execution.store import progress_of
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
@@ -46,10 +48,15 @@ SAMPLE_SCORES = ("split", "identities")
 FUNNEL = "funnel.json"
 STORAGE = "storage"
 """Section of a value that all stages share."""
+CLIPS = "the clips in"
+"""How messages name the folder of clips."""
+SHARD, VERDICT = "shard-00000.tar", f"captions/{'0' * 32}/.{'0' * 64}.1234567"
+"""Names as long as the longest that curation writes in a stage's folder and in the folder of its progress."""
 
-Row = dict[str, JSON]
+FunnelRow = dict[str, JSON]
+"""What became of one file, as it is written."""
 
-ACCEPTED: Row = {"accepted": True, "reason": None, "stage": None, "detail": ""}
+ACCEPTED: FunnelRow = {"accepted": True, "reason": None, "stage": None, "detail": ""}
 
 
 class Models(Params):
@@ -96,9 +103,7 @@ def command(options: argparse.Namespace, make: Adapters = Adapters()) -> Table: 
 
 
 def read_settings(file: Path, changes: Sequence[str]) -> CurationSettings:
-    """The settings of a file with changes ``section.key=value``.
-
-    Checkpoints that the file names are looked for beside it, those that a change names in the current folder.
+    """The settings of a file with changes ``section.key=value``; `read_content` says where paths are seen from.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -110,24 +115,19 @@ def read_settings(file: Path, changes: Sequence[str]) -> CurationSettings:
         ):
             known = ", ".join(known_sections)
             raise ValueError(f"-S {change}: should be SECTION.KEY=VALUE, a setting of {SETTINGS} in one of {known}")
-    content = read_content(file, None, [_from_here(change) for change in changes])
+    content = read_content(file, None, changes)
     models = {name: str(path) for name, path in located(content, file.parent).items() if name in Models.model_fields}
     sections: dict[str, object] = {name: section_content(content, name, SECTIONS[name]) for name in STAGES}
     return check_params(sections | {"models": models}, CurationSettings)
 
 
-def _from_here(change: str) -> str:
-    """A change whose checkpoint, if it names one, is an absolute path."""
-    name, sign, text = change.partition("=")
-    return f"{name}={json.dumps(str(Path(text).absolute()))}" if sign and name.startswith("models.") else change
-
-
-def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = Adapters()) -> list[Row]:  # noqa: B008  frozen
+def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = Adapters()) -> list[FunnelRow]:  # noqa: B008  frozen
     """Run the data stages on a folder of clips; writes and returns the funnel, one row per file.
 
     Raises:
         FileNotFoundError: the folder of clips or a checkpoint is missing, or the folder holds no file.
-        ValueError: a checkpoint is damaged, or ``out`` holds what is not curation's or all of the clips.
+        ValueError: a checkpoint is damaged, or ``out`` holds what is not curation's, clips or checkpoints.
+        OSError: ``out`` cannot be written.
 
     """
     if not clips.is_dir():
@@ -137,6 +137,7 @@ def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = 
     for name, path in models.items():
         if not path.exists():
             raise FileNotFoundError(f"no checkpoint {path}; set models.{name}")
+    check_outputs(outputs(out), {CLIPS: clips} | {f"models.{name}": path for name, path in models.items()})
     files = clip_files(clips, out)
     frames, subjects, identity, captions, samples = (out / stage for stage in STAGES)
     write_frames(FramesWork(settings.frames), files, frames)
@@ -151,6 +152,16 @@ def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = 
     unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     unfinished.replace(out / FUNNEL)
     return rows
+
+
+def outputs(out: Path) -> list[Output]:
+    """Everything that curation writes; it may lie among the clips, since `clip_files` leaves it out."""
+    among = frozenset({CLIPS})
+    return [
+        *(Output("--out", out / stage, "folder", SHARD, among) for stage in STAGES),
+        Output("--out", progress_of(out / STAGES[0]).parent, "store", VERDICT, among),
+        Output("--out", out / FUNNEL, "file", may_lie_in=among),
+    ]
 
 
 def check_out(out: Path) -> None:
@@ -192,25 +203,27 @@ def _is_funnel(file: Path) -> bool:
 
 
 def clip_files(clips: Path, out: Path) -> list[ClipFile]:
-    """Every file of a folder but what lies in ``out``.
+    """Every file of a folder but what curation itself writes to ``out``.
 
     Raises:
         FileNotFoundError: the folder is empty.
-        ValueError: ``out`` lies over it.
+        ValueError: ``out`` holds others of these files.
     """
     found = [ClipFile(clips, name) for name in file_names(clips)]
     if not found:
         raise FileNotFoundError(f"no file in {clips}")
-    files = [file for file in found if not file.file.absolute().is_relative_to(out.absolute())]
-    if not files:
-        raise ValueError(f"--out {out} lies over the clips in {clips}; choose a folder that holds none of them")
+    own = lying_in([clip.file for clip in found], [place for output in outputs(out) for place in output.written()])
+    files = [clip for clip in found if clip.file not in own]
+    over = lying_in([clip.file for clip in files], [out])
+    if over:
+        raise ValueError(f"--out {out} lies over the clips in {clips}, such as {min(over)}; choose another folder")
     return files
 
 
-def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:
+def funnel(files: Sequence[ClipFile], out: Path) -> list[FunnelRow]:
     """What became of every file, from the outputs of all stages."""
-    fates: dict[str, Row] = {}
-    scores: dict[str, Row] = {}
+    fates: dict[str, FunnelRow] = {}
+    scores: dict[str, FunnelRow] = {}
     for stage in STAGES:
         for packed in read_packed(out / stage):
             told = {name: value for name, value in packed.meta.items() if stage != "samples" or name in SAMPLE_SCORES}
@@ -229,7 +242,7 @@ def funnel(files: Sequence[ClipFile], out: Path) -> list[Row]:
     return rows
 
 
-def table(rows: Sequence[Row], out: Path) -> Table:
+def table(rows: Sequence[FunnelRow], out: Path) -> Table:
     """The funnel for people."""
     shown = Table(
         "stage", "seen", "kept", "dropped", title=f"{out}: {sum(bool(row['accepted']) for row in rows)} samples"

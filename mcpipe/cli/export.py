@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards, whole_folder
 
 TABLE = "prompts.csv"
@@ -22,15 +23,15 @@ def write_handout(pairs: Path, out: Path) -> str:
     """
     if out.exists():
         raise ValueError(f"{out} exists; name a new folder")
-    prompts = list(read_shards(pairs / "bench"))
+    prompts = list(read_shards(pairs / "bench", PairPrompt))
     with whole_folder(out) as folder:
         (folder / "faces").mkdir()
-        for face in read_shards(pairs / "faces"):
-            Image.fromarray(face.arrays["reference"]).save(folder / "faces" / f"{face.key}.png")
+        for face in read_shards(pairs / "faces", PoolFace):
+            Image.fromarray(face.reference).save(folder / "faces" / f"{face.key}.png")
         with (folder / TABLE).open("w", encoding="utf-8", newline="") as lines:
             table = csv.writer(lines, lineterminator="\n")
             table.writerow(("key", "prompt", "faces"))
             for prompt in prompts:
-                files = " ".join(f"faces/{face}.png" for face in prompt.texts("faces"))
-                table.writerow((prompt.key, prompt.text("prompt"), files))
+                files = " ".join(f"faces/{face}.png" for face in prompt.faces)
+                table.writerow((prompt.key, prompt.prompt, files))
     return f"{out / TABLE}: {len(prompts)} prompts; answer each with a picture called KEY.png"

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from pydantic import Field
 
-from mcpipe.cli.outputs import check_picture_file, write_pictures
+from mcpipe.bench.portraits import Portrait
+from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
 from mcpipe.core.params import Params, check_params, section_content
-from mcpipe.core.records import Rejection
+from mcpipe.core.records import RejectionError
 from mcpipe.flux.adapters import read_spec
 from mcpipe.flux.sampler import SampleParams
 from mcpipe.models.faces import InsightFaces
@@ -60,16 +61,18 @@ def command(options: argparse.Namespace) -> str:
     settings = check_params({**sections, "subjects": {"num_people": people}}, GenerationSettings)
     models = located(content, file.parent)
     check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
-    files = picture_files(options.out, options.attention, len(options.references))
-    for picture in files:
-        check_picture_file(picture)
+    outputs = picture_files(options.out, options.attention, len(options.references))
+    read = {f"reference {number}": picture for number, picture in enumerate(options.references, 1)}
+    read |= {"--adapter": options.adapter, "the settings": file}
+    read |= {f"models.{name}": models[name] for name in ("faces", "generator")}
+    check_outputs(outputs, read)
     size = read_spec(options.adapter).reference_size
     finder = InsightFaces(models["faces"], settings.pairs.min_face_score, settings.pairs.detection_size)
     references = [reference(picture, finder, settings.pairs, size) for picture in options.references]
     pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter)
     watch = options.attention is not None
     drawn = draw(pipeline, options.prompt, references, options.seed, settings.generate.sample, watch=watch)
-    return "\n".join(write(drawn, files))
+    return "\n".join(write(drawn, [output.path for output in outputs]))
 
 
 def check_request(prompt: str, references: Sequence[Path], seed: int, most: int) -> None:
@@ -99,13 +102,14 @@ def reference(file: Path, finder: FaceAnalyser, params: PairsParams, size: int) 
     Raises:
         ValueError: the file is no picture, or shows no face or several.
     """
-    found = face_of(file, {}, finder, params.model_copy(update={"reference_size": size}))
-    if isinstance(found, Rejection):
-        reason = found.reason.replace("_", " ")
-        raise ValueError(  # noqa: TRY004  not a type that a caller passed
-            f"reference {file}: {reason} ({found.detail}); give a picture of exactly one face"
-        )
-    return found.arrays["reference"]
+    portrait = Portrait(file, file.name, "reference")
+    try:
+        return face_of(portrait, finder, params.model_copy(update={"reference_size": size})).reference
+    except RejectionError as error:
+        reason = error.reason.replace("_", " ")
+        raise ValueError(
+            f"reference {file}: {reason} ({error.detail}); give a picture of exactly one face, not cut too tightly"
+        ) from error
 
 
 def draw(
@@ -129,18 +133,11 @@ def draw(
     )
 
 
-def picture_files(out: Path, attention: Path | None, num_references: int) -> list[Path]:
-    """Where the picture goes and, if a folder is named for them, its attention maps, in the order of references.
-
-    Raises:
-        ValueError: the picture would be replaced by a map.
-    """
-    if attention is None:
-        return [out]
-    maps = [attention / f"reference_{number}.png" for number in range(1, num_references + 1)]
-    if out.absolute() in [file.absolute() for file in maps]:
-        raise ValueError(f"{out} is where an attention map goes; choose another --out or --attention")
-    return [out, *maps]
+def picture_files(out: Path, attention: Path | None, num_references: int) -> list[Output]:
+    """Where the picture goes and, if a folder is named for them, its attention maps, in the order of references."""
+    numbers = range(1, num_references + 1) if attention is not None else ()
+    maps = [Output("--attention", attention / f"reference_{number}.png", "picture") for number in numbers if attention]
+    return [Output("--out", out, "picture"), *maps]
 
 
 def write(drawn: MultiCrafterOutput, files: Sequence[Path]) -> list[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mcpipe.cli.outputs import check_picture_file
+from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.table import evaluated_arms
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.report.images import contact_sheet
 
@@ -19,18 +20,21 @@ def command(options: argparse.Namespace) -> str:
 
     Raises:
         FileNotFoundError: the pipeline has not run.
-        ValueError: no prompt is wanted, or the file's ending names no picture format.
+        ValueError: no prompt is wanted, the file's ending names no picture format, or the file lies in what is read.
         OSError: the file cannot be written.
     """
-    check_picture_file(options.file)
     data: Path = options.data
-    faces = {record.key: record.arrays["reference"] for record in read_shards(data / "pairs" / "faces")}
+    read = {f"{part} of --data": data / part for part in ("pairs", "results", "images")}
+    check_outputs([Output("FILE", options.file, "picture")], read)
+    faces = {face.key: face.reference for face in read_shards(data / "pairs" / "faces", PoolFace)}
     folders = [folder for folder in evaluated_arms(data / "results") if (data / "images" / folder.name).is_dir()]
-    pictures = [{r.key: r.arrays["image"] for r in read_shards(data / "images" / folder.name)} for folder in folders]
-    prompts = islice(read_shards(data / "pairs" / "bench"), max(options.prompts, 0))
-    rows: list[list[np.ndarray]] = [
-        [faces[face] for face in prompt.texts("faces")] + [arm[prompt.key] for arm in pictures] for prompt in prompts
+    pictures = [
+        {drawn.key: drawn.image for drawn in read_shards(data / "images" / folder.name, GeneratedImage)}
+        for folder in folders
     ]
-    options.file.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(rows, TILE_PX, GAP_PX).save(options.file, optimize=True)
+    prompts = islice(read_shards(data / "pairs" / "bench", PairPrompt), max(options.prompts, 0))
+    rows: list[list[np.ndarray]] = [
+        [faces[face] for face in prompt.faces] + [arm[prompt.key] for arm in pictures] for prompt in prompts
+    ]
+    write_pictures({options.file: contact_sheet(rows, TILE_PX, GAP_PX)}, optimize=True)
     return f"{options.file}: columns are the given faces, then {', '.join(folder.name for folder in folders)}"

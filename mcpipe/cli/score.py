@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
@@ -20,15 +20,17 @@ from mcpipe.bench.public_metrics import Given, PublicScorers, given, missing_who
 from mcpipe.bench.suites import PUBLIC, Subject, Task
 from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_WHOLE, text_table
 from mcpipe.cli.export import write_handout
+from mcpipe.cli.outputs import Output, check_outputs
 from mcpipe.cli.settings import located, read_content, settings_file
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import params_of
 from mcpipe.core.progress import track
 from mcpipe.core.records import JSON
 from mcpipe.core.report import Report, read_report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.images import read_picture
+from mcpipe.models.images import is_image, read_image
 from mcpipe.models.protocols import Picture
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
@@ -47,7 +49,6 @@ from mcpipe.steps.evaluate import (
 )
 
 STAGE = "score"
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 NUM_NAMED = 10
 """Missing pictures that are named on the terminal; the report names all."""
 
@@ -62,11 +63,14 @@ def command(options: argparse.Namespace) -> str:
 
     Raises:
         FileNotFoundError: a folder, a prompt file or a checkpoint is missing.
-        ValueError: the name is that of an arm or no name, a setting is wrong, or a file is damaged.
+        ValueError: the name is that of an arm or no name, a setting is wrong, a file is damaged, or what is written
+            would replace what is read.
+        OSError: results cannot be written.
     """
     if options.handout:
         if options.suite != PEOPLE:
             raise ValueError(f"--handout is for --suite {PEOPLE}; the prompts of {options.suite} are published")
+        check_outputs([Output("--handout", options.handout, "folder", "prompts.csv")], {"--pairs": options.pairs})
         return write_handout(options.pairs, options.handout)
     if not options.images or not options.name:
         raise ValueError("score takes --images DIR and --name NAME")
@@ -74,7 +78,7 @@ def command(options: argparse.Namespace) -> str:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     # A line for every picture that is missing would hide what is said at the end.
     logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "WARNING"))
-    check_name(options.out, options.name)
+    check_name(options.name)
     file = settings_file()
     content = read_content(file, options.conf, options.changes)
     params = params_of(content, "evaluate", EvaluateParams, f"{file}: ")
@@ -82,6 +86,8 @@ def command(options: argparse.Namespace) -> str:
     lacking = [name for name in MODELS if name not in models]
     if lacking:
         raise ValueError(f"{file} lacks models.{lacking[0]}")
+    check_place(options, models, file)
+    check_results(options.out / options.name)
     report = Report(STAGE, PACKAGES)
     if options.suite == PEOPLE:
         tasks, footing = people_tasks(options.pairs, models, params, report)
@@ -92,15 +98,22 @@ def command(options: argparse.Namespace) -> str:
     return "\n".join([text_table([scores]), *told(report), f"written to {options.out / options.name}"])
 
 
-def check_name(out: Path, name: str) -> None:
-    """Make sure that a system's results overwrite nothing but its own.
+def check_name(name: str) -> None:
+    """Make sure that a system's name can be that of a folder.
 
     Raises:
-        ValueError: they would, nothing tells, or the name is no folder's name.
+        ValueError: it cannot.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"--name {name!r}: should be of letters, digits, dots, dashes and underscores")
-    folder = out / name
+
+
+def check_results(folder: Path) -> None:
+    """Make sure that a system's results replace nothing but its own.
+
+    Raises:
+        ValueError: they would replace those of an arm, or what is there does not say whose it is.
+    """
     if not folder.exists():
         return
     try:
@@ -111,21 +124,33 @@ def check_name(out: Path, name: str) -> None:
         raise ValueError(f"{folder} is an arm of the pipeline; choose another --name")
 
 
+def check_place(options: argparse.Namespace, models: dict[str, Path], settings: Path) -> None:
+    """Make sure that results can be written, and replace nothing that is read.
+
+    Raises:
+        ValueError: they would replace it.
+        OSError: they cannot be written.
+    """
+    given = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
+    given |= {"--pairs": options.pairs if options.suite == PEOPLE else None, "the settings": settings}
+    read = {name: path for name, path in given.items() if path is not None}
+    read |= {f"models.{name}": models[name] for name in MODELS}
+    check_outputs([Output("--out", options.out / options.name, "folder", "rows.parquet")], read)
+
+
 def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
     """The prompts of the pipeline's own benchmark."""
-    pool = list(read_shards(pairs / "faces"))
+    pool = list(read_shards(pairs / "faces", PoolFace))
     models = {name: models[name] for name in MODELS}
     scorers = load_scorers(*models.values(), pool=pool, params=params)
     people = references(pool, scorers)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
-    def answer(prompt: str, wanted: list[str]) -> Answer:
+    def answer(prompt: str, wanted: Sequence[str]) -> Answer:
         return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, scorers)
 
-    prompts = list(read_shards(pairs / "bench"))
-    tasks = {
-        record.key: (record.text("prompt"), answer(record.text("prompt"), record.texts("faces"))) for record in prompts
-    }
+    prompts = list(read_shards(pairs / "bench", PairPrompt))
+    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces)) for prompt in prompts}
     return tasks, people_footing(prompts, pool, models, params)
 
 
@@ -180,7 +205,7 @@ def known_references(subjects: dict[str, Subject], folder: Path | None, scorers:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of references {folder}")
     files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    return {path: given(subjects[path], read_picture(file), scorers) for path, file in files.items()}
+    return {path: given(subjects[path], read_image(file), scorers) for path, file in files.items()}
 
 
 def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[ScoredImage]:
@@ -194,28 +219,27 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
     if not files:
         example = f"{min(tasks)}.png" if tasks else "KEY.png"
         raise ValueError(
-            f"no file in {images} answers a prompt; a picture is called after the prompt's key, such as {example}, "
-            f"with one of the endings {' '.join(SUFFIXES)}"
+            f"no file in {images} answers a prompt; a picture is called after the prompt's key, such as {example}"
         )
-    unlisted: list[JSON] = [file.name for file in unknown]
+    unlisted: list[JSON] = [file.name.encode(errors="backslashreplace").decode() for file in unknown]
     report.facts["files_without_prompt"] = unlisted
     judged = []
     for key, (prompt, answer) in track(tasks.items(), len(tasks), f"score {images.name}"):
         if key not in files:
-            report.drop(key, "missing", f"no {key} with one of the endings {' '.join(SUFFIXES)}")
+            report.drop(key, "missing", f"no image is called {key}")
             judged.append(ScoredImage(key, prompt, "", "missing", answer(None)))
         for file in files.get(key, []):
             try:
-                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_picture(file))))
+                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_image(file))))
                 report.keep(file.name)
-            except ValueError as error:
+            except (FileNotFoundError, ValueError) as error:
                 report.drop(file.name, "unreadable", str(error))
                 judged.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None)))
     return judged
 
 
 def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The pictures of every prompt, and the files that answer none, whatever their ending.
+    """The pictures of every prompt, of any ending, and the files that answer none or are no images.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -227,7 +251,7 @@ def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]]
     unknown = []
     for file in sorted(file for file in images.iterdir() if not file.is_dir()):
         key = next((key for key in (file.stem, _without_number(file.stem)) if key in keys), None)
-        if key is None or file.suffix.lower() not in SUFFIXES:
+        if key is None or not is_image(file):
             unknown.append(file)
         else:
             files.setdefault(key, []).append(file)

@@ -15,6 +15,9 @@ CONFIGURATIONS = Path("conf") / "scale"
 DEFAULTS = "defaults"
 """Folder of an installed package with copies of params.yaml and conf/; see setup.py."""
 
+PATHS = ("models", "source", "train_single.start")
+"""Settings that are paths: whole sections and single keys."""
+
 Content = dict[str, JSON]
 
 
@@ -27,6 +30,9 @@ def settings_file() -> Path:
 
 def read_content(file: Path, configuration: str | None, changes: Sequence[str]) -> Content:
     """What a settings file says, then a configuration, then changes ``section.key=value``.
+
+    A relative path in a file stays as it is and is seen from the folder of the settings file (see `located`); one in a
+    change is made absolute, since whoever types it sees it from the current folder.
 
     Raises:
         FileNotFoundError: there is no such file or configuration.
@@ -79,8 +85,24 @@ def section(content: Content, name: str) -> Content:
 
 
 def located(content: Content, folder: Path) -> dict[str, Path]:
-    """Where the checkpoints lie: relative paths are seen from the folder of the settings."""
-    return {name: folder / str(path) for name, path in section(content, "models").items()}
+    """Where the checkpoints lie; relative paths are seen from the folder of the settings.
+
+    Raises:
+        ValueError: a setting of ``models`` is no path.
+    """
+    places: dict[str, Path] = {}
+    for name, path in section(content, "models").items():
+        if not isinstance(path, str) or not path:
+            raise ValueError(f"models.{name} should be a path (got {path!r})")
+        places[name] = folder / path
+    return places
+
+
+def name_in(folder: Path, path: JSON) -> str:
+    """A path as a settings file in that folder would name it: relative if it lies inside, else as it is."""
+    place = Path(str(path))
+    root = folder.absolute()
+    return str(place.relative_to(root) if place.is_relative_to(root) else place)
 
 
 def _mapping(file: Path) -> Content:
@@ -101,7 +123,18 @@ def _nested(change: str) -> Content:
         value: JSON = cast(JSON, parse_yaml(text))
     except yaml.YAMLError as error:
         raise ValueError(f"-S {change}: {' '.join(str(error).split())}") from error
+    value = _typed(name, value, text.strip())
     for key in reversed(name.split(".")):
         value = {key: value}
     assert isinstance(value, dict), "a name has at least one part"
     return value
+
+
+def _typed(name: str, value: JSON, text: str) -> JSON:
+    """The value of a change; a path in it becomes absolute, also one that reads as a number, such as ``2024``."""
+    if isinstance(value, dict):
+        return {key: _typed(f"{name}.{key}", inner, str(inner)) for key, inner in value.items()}
+    is_path = name in PATHS or ("." in name and name.partition(".")[0] in PATHS)
+    if not is_path or value is None or isinstance(value, list):
+        return value
+    return str(Path(value if isinstance(value, str) else text).absolute())

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mcpipe.cli.outputs import check_picture_file
+from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.world.preview import preview_sheet
 
 
@@ -11,14 +11,13 @@ def command(options: argparse.Namespace) -> str:
     """Write a contact sheet of the puppet world; returns what was written.
 
     Raises:
-        ValueError: the file's ending names no picture format, or the seed is negative.
+        ValueError: the file's ending names no picture format, the file is a folder, or the seed is negative.
         OSError: the file cannot be written.
     """
     file: Path = options.preview
-    check_picture_file(file)
+    check_outputs([Output("--preview", file, "picture")], {})
     if options.seed < 0:
         raise ValueError(f"a seed should be 0 or more, not {options.seed}")
-    file.parent.mkdir(parents=True, exist_ok=True)
     sheet = preview_sheet(options.seed)
-    sheet.save(file, optimize=True)
+    write_pictures({file: sheet}, optimize=True)
     return f"{file}: the puppet world of seed {options.seed}, {sheet.width} x {sheet.height} pixels"

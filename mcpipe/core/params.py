@@ -14,6 +14,8 @@ from typing import Annotated, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mcpipe.core.errors import one_line
+
 
 class Params(BaseModel):
     """Settings of one stage or of one part of it."""
@@ -68,7 +70,7 @@ def read_params(file: Path, section: str, model: type[P]) -> P:
     try:
         content = parse_yaml(file.read_text())
     except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{file} is not valid YAML: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} has no section {section!r}")  # noqa: TRY004  not a type that a caller passed
     return params_of(content, section, model, f"{file}: ")

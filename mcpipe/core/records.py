@@ -1,7 +1,12 @@
-"""What is stored between stages: a key, a small JSON description and named arrays."""
+"""What is stored between stages: a key, a small JSON description and named arrays; and why an item is refused.
 
+Stages exchange the typed records of `mcpipe.core.schemas`; a `Record` is the form that all of them have in a shard.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -25,43 +30,77 @@ class Record:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     """uint8 pictures ``(..., H, W, 3)`` in RGB, bool masks ``(..., H, W)``, numbers of any shape."""
 
-    def text(self, name: str) -> str:
-        """A description that is a string.
+    def to_record(self) -> "Record":
+        """Return the record itself, as every `Storable` does."""
+        return self
+
+    @classmethod
+    def from_record(cls, record: "Record") -> "Record":
+        """Return the record itself, whatever it holds."""
+        return record
+
+
+class Storable(Protocol):
+    """What shards hold: a record, or a typed record of `mcpipe.core.schemas`."""
+
+    @property
+    def key(self) -> str:
+        """Identifier of the item; see `Record.key`."""
+        ...
+
+    def to_record(self) -> Record:
+        """Return the stored form."""
+        ...
+
+    @classmethod
+    def from_record(cls, record: Record) -> Self:
+        """Read the stored form.
 
         Raises:
-            TypeError: it is absent or something else.
+            RecordError: a field is absent, unknown or of another kind.
 
         """
-        value = self.meta.get(name)
-        if not isinstance(value, str):
-            raise TypeError(f"record {self.key}: {name!r} should be a text, found {value!r}")
-        return value
+        ...
 
-    def texts(self, name: str) -> list[str]:
-        """A description that is a list of strings.
 
-        Raises:
-            TypeError: it is absent or something else.
-
-        """
-        value = self.meta.get(name)
-        if not isinstance(value, list):
-            raise TypeError(f"record {self.key}: {name!r} should be a list, found {value!r}")
-        return [str(item) for item in value]
+class RecordError(ValueError):
+    """A stored record that is not what its reader expects; the message names record, field and remedy."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why an item goes no further."""
+    """Why an item goes no further, as it is stored and counted."""
 
     reason: str
-    """A name to count by."""
+    """A snake_case name to count by."""
 
     detail: str = ""
-    """What was seen in this one."""
+    """What was seen in this item."""
 
     scores: dict[str, JSON] = field(default_factory=dict)
-    """The measurements behind the decision."""
+    """Measurements behind the decision, by name."""
+
+
+class RejectionError(ValueError):
+    """Refuses an item by name; raised by whatever decides, counted by `mcpipe.execution`."""
+
+    def __init__(self, reason: str, detail: str = "", scores: Mapping[str, JSON] | None = None) -> None:
+        super().__init__(reason, detail, scores)
+        self.rejection = Rejection(reason, detail, dict(scores or {}))
+
+    @property
+    def reason(self) -> str:
+        """The name to count by."""
+        return self.rejection.reason
+
+    @property
+    def detail(self) -> str:
+        """What was seen in this item."""
+        return self.rejection.detail
+
+    def __str__(self) -> str:
+        """Return the reason and the detail."""
+        return f"{self.reason}: {self.detail}"
 
 
 def record_key(path: str) -> str:

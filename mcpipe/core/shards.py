@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain, count, groupby, islice
 from pathlib import Path
+from typing import TypeVar
 
 from mcpipe.core.packing import Packed, add_members, pack, read_members
-from mcpipe.core.records import Record
+from mcpipe.core.records import Record, RecordError, Storable
 
 Place = tuple[Path, int, int]
 """Where a record lies: its shard, the first byte, and the one after the last."""
+Source = tuple[Path, type[Storable]]
+"""A folder of shards, and what its records are."""
+T = TypeVar("T", bound=Storable)
 
 
 @contextmanager
@@ -39,35 +43,42 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 @dataclass(frozen=True)
-class Row:
+class StoredItem:
     """Where the records of one key lie, one per folder; small, so that it can travel to where the work is done."""
 
     key: str
     places: tuple[Place, ...]
+    kinds: tuple[type[Storable], ...]
+    """What each of them is."""
 
-    def packed(self) -> list[Packed]:
-        """The records as they are stored.
+    @property
+    def shard(self) -> Path:
+        """The file of the first record."""
+        return self.places[0][0]
 
-        Raises:
-            ValueError: a shard is damaged.
-
-        """
-        return [_read(self.key, place) for place in self.places]
-
-    def inputs(self) -> list[Record]:
-        """The records, decoded, in the order of the folders.
+    def read(self, kind: type[T], number: int = 0) -> T:
+        """The record of a folder, decoded and checked.
 
         Raises:
-            ValueError: a shard is damaged.
+            ValueError: the shard is damaged, or the record is of another kind; the message names the shard.
 
         """
-        records = []
-        for place in self.places:
-            try:
-                records.append(_read(self.key, place).record())
-            except (json.JSONDecodeError, OSError, EOFError) as error:
-                raise _damaged(place[0], error) from error
-        return records
+        place = self.places[number]
+        try:
+            return kind.from_record(_read(self.key, place).record())
+        except RecordError as error:
+            raise RecordError(f"{place[0]}: {error}") from error
+        except (json.JSONDecodeError, OSError, EOFError) as error:
+            raise _damaged(place[0], error) from error
+
+    def inputs(self) -> list[Storable]:
+        """The records, decoded and checked, in the order of the folders.
+
+        Raises:
+            ValueError: a shard is damaged, or a record is of another kind.
+
+        """
+        return [self.read(kind, number) for number, kind in enumerate(self.kinds)]
 
     def digest(self) -> str:
         """Digest of what is stored."""
@@ -77,17 +88,17 @@ class Row:
         return content.hexdigest()
 
 
-@dataclass(frozen=True)
-class Rows:
+class StoredItems:
     """The keys that all folders have, in order; folders must be sorted by key."""
 
-    folders: tuple[Path, ...]
+    def __init__(self, *sources: Source) -> None:
+        self._folders, self._kinds = zip(*sources, strict=True)
 
     def __len__(self) -> int:
         """How many there are."""
         return sum(1 for _ in self)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[StoredItem]:
         """Every key with the places of its records.
 
         Raises:
@@ -95,11 +106,11 @@ class Rows:
             ValueError: a shard is damaged, or a folder is not sorted by key.
 
         """
-        for places in _joined([_sorted_places(folder) for folder in self.folders]):
-            yield Row(places[0][0], tuple(place for _, place in places))
+        for places in _joined([_sorted_places(folder) for folder in self._folders]):
+            yield StoredItem(places[0][0], tuple(place for _, place in places), self._kinds)
 
 
-def write_shards(records: Iterable[Record | Packed], folder: Path, per_shard: int) -> int:
+def write_shards(records: Iterable[Storable | Packed], folder: Path, per_shard: int) -> int:
     """Pack records, in the order given, into ``folder/shard-00000.tar`` and so on; returns how many there were."""
     folder.mkdir(parents=True, exist_ok=True)
     stream = iter(records)
@@ -110,21 +121,21 @@ def write_shards(records: Iterable[Record | Packed], folder: Path, per_shard: in
             break
         with tarfile.open(folder / f"shard-{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as shard:
             for record in chain([first], islice(stream, per_shard - 1)):
-                add_members(shard, record if isinstance(record, Packed) else pack(record))
+                add_members(shard, record if isinstance(record, Packed) else pack(record.to_record()))
                 num_records += 1
     return num_records
 
 
-def read_shards(folder: Path) -> Iterator[Record]:
-    """The records of a folder, in the order in which they were written; an empty folder has none.
+def read_shards(folder: Path, kind: type[T] = Record) -> Iterator[T]:
+    """The records of a folder, checked, in the order in which they were written; an empty folder has none.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a shard is damaged.
+        ValueError: a shard is damaged, or a record is of another kind.
 
     """
     for key, place in _places(folder):
-        yield from Row(key, (place,)).inputs()
+        yield StoredItem(key, (place,), (kind,)).read(kind)
 
 
 def read_packed(folder: Path) -> Iterator[Packed]:
@@ -137,16 +148,6 @@ def read_packed(folder: Path) -> Iterator[Packed]:
     """
     for key, place in _places(folder):
         yield _read(key, place)
-
-
-def join_shards(*folders: Path) -> Iterator[tuple[Record, ...]]:
-    """Records that share a key, one per folder, for the keys that all folders have; folders must be sorted by key.
-
-    Raises:
-        ValueError: a folder is not sorted by key.
-
-    """
-    return (tuple(row.inputs()) for row in Rows(folders))
 
 
 def _joined(streams: list[Iterator[tuple[str, Place]]]) -> Iterator[list[tuple[str, Place]]]:

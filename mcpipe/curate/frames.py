@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from pydantic import Field
 
 from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.core.records import RejectionError
 from mcpipe.curate.sharpness import softness
 
 SOFTNESS_HEIGHT_PX = 256
@@ -55,7 +56,7 @@ class FramesParams(Params):
 def frame_scores(
     initial: UInt8[np.ndarray, "H W 3"], middle: UInt8[np.ndarray, "H W 3"], thumbnails: UInt8[np.ndarray, "T S S 3"]
 ) -> dict[str, float]:
-    """What `frame_fault` decides by; the worse of the two frames, the worst moment between them."""
+    """Measurements for `check_frames`: the worse of the two frames, the worst moment between them."""
     x0, y0, x1, y1 = picture_window(thumbnails[0], thumbnails[-1])
     thumbnails = thumbnails[:, y0:y1, x0:x1]
     lasting = lasting_jumps(thumbnails)
@@ -69,8 +70,13 @@ def frame_scores(
     }
 
 
-def frame_fault(scores: dict[str, float], duration_s: float, params: FramesParams) -> tuple[str, str] | None:
-    """Why a clip is refused by its frames, as a reason and a detail, or ``None`` if it is not."""
+def check_frames(scores: dict[str, float], duration_s: float, params: FramesParams) -> None:
+    """Refuse a clip whose frames are not what the settings ask for.
+
+    Raises:
+        RejectionError: by the first fault, named after it.
+
+    """
     faults = (
         (duration_s < params.min_duration_s, "too_short", f"{duration_s:.2f} s"),
         (scores["side_px"] < params.min_side_px, "too_small", f"shorter side of {scores['side_px']:.0f} px"),
@@ -80,7 +86,9 @@ def frame_fault(scores: dict[str, float], duration_s: float, params: FramesParam
         (scores["jump"] >= params.max_jump, "cut", f"neighbouring frames differ by {scores['jump']:.1f}"),
         (scores["contrast"] < EMPTY_CONTRAST, "cut", "the picture fades away between the two frames"),
     )
-    return next(((reason, detail) for fault, reason, detail in faults if fault), None)
+    for is_fault, reason, detail in faults:
+        if is_fault:
+            raise RejectionError(reason, detail)
 
 
 def picture_window(

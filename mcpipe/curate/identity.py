@@ -8,6 +8,7 @@ from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
 from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.core.records import RejectionError
 from mcpipe.curate.recognisers import PerRecogniser
 from mcpipe.curate.samples import padded_square
 from mcpipe.curate.sharpness import blockiness, softness
@@ -58,27 +59,31 @@ class Match:
     """Least lead of a person's own similarity over the cross ones of its row and column; 2, the most, for one alone."""
 
 
-def face_of(
+def own_face(
     boxes: Float[np.ndarray, "F 4"],
     mask: Bool[np.ndarray, "H W"],
     joints: Float[np.ndarray, "17 3"],
     params: IdentityParams,
-) -> int | tuple[str, str]:
-    """Index of the one face that lies in a person's mask; or why there is none, as a reason and a detail.
+) -> int:
+    """Index of the one face that lies in a person's mask.
 
     Of several, the one at the person's own eyes and nose counts: others are printed on clothes, or found where none is.
+
+    Raises:
+        RejectionError: ``no_face`` or ``several_faces``.
+
     """
     inside = [i for i, box in enumerate(boxes) if _part_inside(box, mask) >= params.min_face_inside]
     if not inside:
-        return "no_face", f"{len(boxes)} face(s), none in the mask"
+        raise RejectionError("no_face", f"{len(boxes)} face(s), none in the mask")
     own = [i for i in inside if _holds_features(boxes[i], joints)] if len(inside) > 1 else inside
     if len(own) != 1:
-        return "several_faces", f"{len(inside)} faces in one mask"
+        raise RejectionError("several_faces", f"{len(inside)} faces in one mask")
     return own[0]
 
 
 def face_scores(picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"]) -> dict[str, float]:
-    """What `face_fault` decides by."""
+    """Measurements for `check_face`."""
     longer = float((box[2:] - box[:2]).max())
     context = padded_square(picture, box, TEXTURE_CONTEXT * longer, round(TEXTURE_CONTEXT * FACE_PX))
     grid = padded_square(picture, box, GRID_CONTEXT * longer, round(GRID_CONTEXT * FACE_PX))
@@ -89,15 +94,19 @@ def face_scores(picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"
     }
 
 
-def face_fault(scores: dict[str, float], params: IdentityParams) -> tuple[str, str] | None:
-    """Why a face tells not who it is, as a reason and a detail, or ``None`` if it may."""
+def check_face(scores: dict[str, float], params: IdentityParams) -> None:
+    """Refuse a face that cannot be recognised, by the measurements of `face_scores`.
+
+    Raises:
+        RejectionError: ``face_too_small``, ``face_blurred`` or ``face_pixelated``.
+
+    """
     if scores["face_px"] < params.min_face_px:
-        return "face_too_small", f"{scores['face_px']:.0f} px"
+        raise RejectionError("face_too_small", f"{scores['face_px']:.0f} px")
     if scores["face_softness"] > params.max_face_softness:
-        return "face_blurred", f"softness {scores['face_softness']:.2f}"
+        raise RejectionError("face_blurred", f"softness {scores['face_softness']:.2f}")
     if scores["face_blockiness"] > params.max_face_blockiness:
-        return "face_pixelated", f"blockiness {scores['face_blockiness']:.1f}"
-    return None
+        raise RejectionError("face_pixelated", f"blockiness {scores['face_blockiness']:.1f}")
 
 
 def match_people(initial: Float[np.ndarray, "N D"], middle: Float[np.ndarray, "N D"]) -> Match:
@@ -112,13 +121,17 @@ def match_people(initial: Float[np.ndarray, "N D"], middle: Float[np.ndarray, "N
     return Match(order=order, similarity=own, margin=margin)
 
 
-def match_fault(match: Match, min_similarity: float, min_margin: float) -> tuple[str, str] | None:
-    """Why people are not surely the same, as a reason and a detail, or ``None`` if they are."""
+def check_match(match: Match, min_similarity: float, min_margin: float) -> None:
+    """Refuse people who are not surely the same in both frames.
+
+    Raises:
+        RejectionError: ``different_person`` or ``ambiguous_identity``.
+
+    """
     if (least := float(match.similarity.min())) < min_similarity:
-        return "different_person", f"similarity {least:.2f} is under {min_similarity}"
+        raise RejectionError("different_person", f"similarity {least:.2f} is under {min_similarity}")
     if match.margin < min_margin:
-        return "ambiguous_identity", f"leads by {match.margin:.2f} only, {min_margin} wanted"
-    return None
+        raise RejectionError("ambiguous_identity", f"leads by {match.margin:.2f} only, {min_margin} wanted")
 
 
 def _holds_features(box: Float[np.ndarray, " 4"], joints: Float[np.ndarray, "17 3"]) -> bool:

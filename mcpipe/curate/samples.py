@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.core.schemas.curation import SplitName
 from mcpipe.curate.recognisers import PerRecogniser
 
 FACE_MARGIN = 1.5
@@ -164,7 +165,7 @@ def clip_groups(people: Mapping[str, Sequence[Hashable]]) -> Int[np.ndarray, " c
     return connected_components(links, directed=False)[1]
 
 
-def split_by_identity(people: Mapping[str, Sequence[Hashable]], val_fraction: float, seed: int) -> dict[str, str]:
+def split_by_identity(people: Mapping[str, Sequence[Hashable]], val_fraction: float, seed: int) -> dict[str, SplitName]:
     """``train`` or ``val`` for each clip, given who is in it, so that no identity is in both.
 
     Clips that share an identity, also through others, stay together. Such a group draws its lot by the first of its

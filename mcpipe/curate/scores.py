@@ -1,32 +1,40 @@
-"""The measurements behind a decision, gathered while it is made and told whether it falls one way or the other."""
+"""Measurements of a clip, gathered while it is decided on and stored whichever way the decision falls."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from mcpipe.core.records import JSON, Rejection
+from mcpipe.core.records import JSON, RejectionError
+from mcpipe.core.schemas.curation import Measurement
 
 DIGITS = 4
 
 
 @dataclass
 class Scores:
-    """What was measured of a clip, by name."""
+    """Measurements of a clip, by name."""
 
-    told: dict[str, JSON] = field(default_factory=dict)
-    """Rounded numbers: one, or a list with one per frame, or per person of the initial and of the middle frame."""
+    measured: dict[str, Measurement] = field(default_factory=dict)
+    """Rounded."""
 
     def note(self, **scores: float | int) -> None:
-        """Remember measurements of the clip."""
-        self.told |= {name: round(float(score), DIGITS) for name, score in scores.items()}
+        """Set measurements of the whole clip."""
+        self.measured |= {name: round(float(score), DIGITS) for name, score in scores.items()}
 
     def add(self, scores: Mapping[str, float | int]) -> None:
         """Append measurements of one frame or of one person in it."""
         for name, score in scores.items():
-            series = self.told.setdefault(name, [])
+            series = self.measured.setdefault(name, [])
             assert isinstance(series, list), f"{name} was noted and cannot be added to"
             series.append(round(float(score), DIGITS))
 
-    def rejection(self, fault: tuple[str, str], where: str = "") -> Rejection:
-        """The refusal for a fault, a reason and a detail, with the measurements up to it."""
-        reason, detail = fault
-        return Rejection(reason, where + detail, self.told)
+    @contextmanager
+    def kept(self, where: str = "") -> Iterator[None]:
+        """Give a rejection that the block raises the measurements so far, and a detail that begins with ``where``."""
+        try:
+            yield
+        except RejectionError as error:
+            scores: dict[str, JSON] = {
+                name: [*value] if isinstance(value, list) else value for name, value in self.measured.items()
+            }
+            raise RejectionError(error.reason, where + error.detail, scores) from None

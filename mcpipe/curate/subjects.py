@@ -12,6 +12,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.core.records import RejectionError
 
 OKS_SIGMAS = np.array(
     [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
@@ -107,15 +108,19 @@ def containment(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> float
     return float(shared) / max(smaller, 1e-9)
 
 
-def people_fault(boxes: Float[np.ndarray, "N 4"], height_px: int, params: SubjectsParams) -> tuple[str, str] | None:
-    """Why a picture is refused by the people in it, as a reason and a detail, or ``None`` if it is not."""
+def check_people(boxes: Float[np.ndarray, "N 4"], height_px: int, params: SubjectsParams) -> None:
+    """Refuse a picture by the boxes of the people in it.
+
+    Raises:
+        RejectionError: ``too_few_people``, ``too_many_people`` or ``person_too_small``.
+
+    """
     if len(boxes) != params.num_people:
         reason = "too_few_people" if len(boxes) < params.num_people else "too_many_people"
-        return reason, f"{len(boxes)} people"
+        raise RejectionError(reason, f"{len(boxes)} people")
     tallness = float((boxes[:, 3] - boxes[:, 1]).min()) / height_px
     if tallness < params.min_height:
-        return "person_too_small", f"{tallness:.2f} of the frame height"
-    return None
+        raise RejectionError("person_too_small", f"{tallness:.2f} of the frame height")
 
 
 def clean_masks(masks: Bool[np.ndarray, "N H W"]) -> Bool[np.ndarray, "N H W"]:
@@ -134,7 +139,7 @@ def clean_masks(masks: Bool[np.ndarray, "N H W"]) -> Bool[np.ndarray, "N H W"]:
 def mask_scores(
     masks: Bool[np.ndarray, "N H W"], cleaned: Bool[np.ndarray, "N H W"], boxes: Float[np.ndarray, "N 4"]
 ) -> dict[str, float]:
-    """What `mask_fault` decides by: the worst person's share of their box, the worst pair's overlap before cleaning."""
+    """For `check_masks`: the worst person's share of their box, the worst pair's overlap before cleaning."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     overlaps = [
         float((masks[i] & masks[j]).sum() / max(min(masks[i].sum(), masks[j].sum()), 1))
@@ -147,13 +152,17 @@ def mask_scores(
     }
 
 
-def mask_fault(scores: dict[str, float], params: SubjectsParams) -> tuple[str, str] | None:
-    """Why masks are refused, as a reason and a detail, or ``None`` if they are not."""
+def check_masks(scores: dict[str, float], params: SubjectsParams) -> None:
+    """Refuse masks by the measurements of `mask_scores`.
+
+    Raises:
+        RejectionError: ``masks_overlap`` or ``mask_too_small``.
+
+    """
     if scores["mask_overlap"] > params.max_mask_overlap:
-        return "masks_overlap", f"{scores['mask_overlap']:.2f} of the smaller mask is claimed twice"
+        raise RejectionError("masks_overlap", f"{scores['mask_overlap']:.2f} of the smaller mask is claimed twice")
     if scores["mask_fill"] < params.min_mask_fill:
-        return "mask_too_small", f"fills {scores['mask_fill']:.2f} of its box"
-    return None
+        raise RejectionError("mask_too_small", f"fills {scores['mask_fill']:.2f} of its box")
 
 
 def largest_component(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:

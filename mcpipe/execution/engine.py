@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from mcpipe.core.packing import Packed
 from mcpipe.core.progress import track
-from mcpipe.core.records import Record, Rejection
+from mcpipe.core.records import Rejection, RejectionError, Storable
 from mcpipe.core.report import Report
 from mcpipe.core.shards import whole_folder, write_shards
 from mcpipe.execution.fingerprint import fingerprint
@@ -22,6 +22,7 @@ from mcpipe.execution.store import Store, holds, load, progress_of
 from mcpipe.execution.workers import Item, Job, Work, inline, pooled
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Storable)
 
 ENGINES = {"inline": inline, "pool": pooled, "ray": on_ray}
 
@@ -117,17 +118,19 @@ def write_decided(  # noqa: PLR0913  one argument per part of a stage
         report.write(folder)
 
 
-def kept(
-    items: Iterable[tuple[str, T]], total: int, decide: Callable[[T], Record | Rejection], report: Report
-) -> Iterator[Record]:
-    """The records that ``decide`` makes of keyed items here and now, in order; for work that is no matter of clips."""
+def kept(items: Iterable[tuple[str, T]], total: int, decide: Callable[[T], R], report: Report) -> Iterator[R]:
+    """The records that ``decide`` makes of keyed items here and now, in order; for work that is no matter of clips.
+
+    ``decide`` refuses an item by a `RejectionError`.
+    """
     for key, item in track(items, total, report.stage):
-        verdict = decide(item)
-        if isinstance(verdict, Rejection):
-            report.drop(key, verdict.reason, verdict.detail, verdict.scores)
-        else:
-            report.keep(key)
-            yield verdict
+        try:
+            record = decide(item)
+        except RejectionError as error:
+            report.drop(key, error.reason, error.detail, error.rejection.scores)
+            continue
+        report.keep(key)
+        yield record
 
 
 def _missing(items: Items, store: Store, places: dict[str, Path]) -> Iterator[Job]:

@@ -1,16 +1,13 @@
 """A digest of everything that decides how a piece of work turns out, but for the item: settings, models, code."""
 
-import ast
-import inspect
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from hashlib import file_digest, sha256
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
+from mcpipe.core.imports import closure, module_file
 from mcpipe.core.params import Params
 from mcpipe.core.records import JSON
 
@@ -22,10 +19,10 @@ OWN = ("mcpipe", "stages")
 
 def fingerprint(work: object, packages: Iterable[str]) -> str:
     """Digest of a dataclass: its values, the content of its paths, its code and the versions of some packages."""
-    modules = {module for value in _parts(work) if callable(value) for module in _closure(value.__module__)}
+    modules = {module for value in _parts(work) if callable(value) for module in closure(value.__module__, OWN)}
     told: JSON = {
         "values": _told(work),
-        "code": {module: _digest(file) for module in modules if (file := _source(module))},
+        "code": {module: _digest(file) for module in modules if (file := module_file(module))},
         "versions": {package: version(package) for package in packages},
     }
     return _digest_of(told)
@@ -75,37 +72,3 @@ def _name(function: Callable) -> str:
 def _digest(file: Path) -> str:
     with file.open("rb") as content:
         return file_digest(content, "sha256").hexdigest()
-
-
-def _closure(module: str) -> set[str]:
-    """A module and the modules of this project that it imports, wherever the statements stand."""
-    seen: set[str] = set()
-    waiting = [module]
-    while waiting:
-        current = waiting.pop()
-        file = None if current in seen else _source(current)
-        if file is not None:
-            seen.add(current)
-            waiting += [name for name in _imports(file) if name.split(".")[0] in OWN]
-    return seen
-
-
-def _imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _source(module: str) -> Path | None:
-    """The Python file of a module; ``None`` if it has none or is no module."""
-    if module in sys.modules:
-        file = inspect.getsourcefile(sys.modules[module])
-        return Path(file) if file else None
-    try:
-        spec = find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.has_location else None

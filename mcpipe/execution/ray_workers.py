@@ -15,6 +15,8 @@ from mcpipe.execution.workers import Job, Outcome, Pool, Work
 
 JOBS_PER_BLOCK = 16
 """Jobs that an actor takes at a time."""
+NOWHERE = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "localhost"}
+"""Sends plain HTTP to a port of this machine where nobody listens, whatever the environment excepts from its proxy."""
 
 
 @contextmanager
@@ -25,13 +27,13 @@ def on_ray(work: Work, workers: int, clip_seconds: float) -> Iterator[Callable[[
         ValueError: Ray is not installed.
 
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("MCPIPE_ENGINE=ray needs Ray; docs/cluster.md has the command") from error
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        with _no_cloud_lookup():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
@@ -55,6 +57,24 @@ def on_ray(work: Work, workers: int, clip_seconds: float) -> Iterator[Callable[[
             yield row["key"], Rejection(row["reason"], row["detail"]) if row["reason"] else None
 
     yield run
+
+
+@contextmanager
+def _no_cloud_lookup() -> Iterator[None]:
+    """Keep a Ray that starts here from asking the network in which cloud it runs, which no switch of Ray's stops.
+
+    Its processes inherit a proxy that does not exist; no work of mcpipe goes over HTTP.
+    """
+    before = {name: os.environ.get(name) for name in NOWHERE}
+    os.environ.update(NOWHERE)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class _Actor:

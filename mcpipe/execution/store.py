@@ -19,12 +19,15 @@ from mcpipe.core.records import Record, Rejection
 
 PROGRESS = ".progress"
 """Folder beside a stage's output; no part of it."""
+PROGRESS_VARIABLE = "MCPIPE_PROGRESS"
+"""Environment variable that names a folder to use instead, for outputs whose own folder is deleted when a run ends."""
 DIGEST_BYTES = 32
 
 
 def progress_of(out: Path) -> Path:
     """Where the verdicts of the stage that writes ``out`` are kept."""
-    return out.parent / PROGRESS / out.name
+    folder = os.environ.get(PROGRESS_VARIABLE)
+    return Path(folder) / out.parent.name / out.name if folder else out.parent / PROGRESS / out.name
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mcpipe.core.records import Record, Rejection
+from mcpipe.core.records import Rejection, RejectionError, Storable
 from mcpipe.execution.store import save
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture
 
-Decide = Callable[..., Record | Rejection]
-"""Takes the inputs of one item."""
+Decide = Callable[..., Storable]
+"""Takes the inputs of one item; returns its record or raises `RejectionError`."""
 Outcome = tuple[str, Rejection | None]
 """The key of a job that is done, and what went wrong."""
 JOBS_AHEAD = 16
@@ -75,7 +75,9 @@ def settle(decide: Decide, job: Job) -> Rejection | None:
     """
     inputs = job.item.inputs()
     try:
-        verdict = decide(*inputs)
+        verdict = decide(*inputs).to_record()
+    except RejectionError as error:
+        verdict = error.rejection
     except Exception as error:  # noqa: BLE001  whatever a broken file does to a library refuses that file alone
         return Rejection("failed", " ".join(f"{type(error).__name__}: {error}".split())[:DETAIL_LENGTH])
     save(job.place, verdict)

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from mcpipe.core.params import Params
 from mcpipe.flux.backbone import FluxPipeline, FluxTransformer2DModel
+from mcpipe.flux.lora_files import layout_of, plain_lora
 from mcpipe.flux.mismatch import generator_mark, mismatch
 from mcpipe.flux.moe_lora import MoELoraConfig, expert_layers
 from mcpipe.flux.tokens import Positions
-from mcpipe.flux.uno import from_uno, is_uno
 from mcpipe.objectives.moe import Router
 
 PLAIN_FILE = "pytorch_lora_weights.safetensors"
@@ -204,7 +204,7 @@ def _fill(transformer: FluxTransformer2DModel, stored: Weights, grown: ExpertPar
         fresh = [key for key in own if grown is not None and key.startswith(layers)]
         fault = mismatch({key: weight.shape for key, weight in weights.items()}, own, optional=fresh)
         if fault:
-            raise ValueError(f"{file} does not fit: {fault}")
+            raise ValueError(f"{file} does not fit: {fault}; it has {layout_of(file)}")
         for key, weight in weights.items():
             parameters[key].data.copy_(weight)
 
@@ -232,7 +232,7 @@ def import_uno(file: Path, folder: Path, image_size: int, reference_size: int) -
 def _rank(file: Path, weights: dict[str, Tensor]) -> int:
     ranks = {len(weight) for key, weight in weights.items() if ".lora_A." in key}
     if len(ranks) != 1:
-        raise ValueError(f"{file} should hold a LoRA of one rank, found {sorted(ranks) or 'none'}")
+        raise ValueError(f"{file} should hold a LoRA of one rank, found ranks {sorted(ranks) or 'none'}")
     return ranks.pop()
 
 
@@ -247,7 +247,7 @@ def _weights(transformer: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tenso
     """Plain and expert weights by their names without the adapter's name."""
     layers = _expert_prefixes(transformer)
     plain, experts = {}, {}
-    for name, parameter in trainable(transformer).items():
+    for name, parameter in ((n, p) for n, p in transformer.named_parameters() if f".{NAME}." in n):
         place = experts if name.startswith(layers) else plain
         place[_bare(name)] = parameter.detach().cpu().contiguous()
     return plain, experts
@@ -277,13 +277,13 @@ def _read(file: Path, generator: str) -> dict[str, Tensor]:
         raise FileNotFoundError(f"no {file}; has the stage that trains this adapter run?")
     try:
         with safe_open(file, "pt") as content:
-            mark = (content.metadata() or {}).get(GENERATOR, "")
+            metadata = content.metadata() or {}
             stored = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 - no mapping
-        if is_uno(stored):
-            return from_uno(stored)
-        weights = {_in_memory(key.removeprefix("transformer.")): weight for key, weight in stored.items()}
+        experts = {key: weight for key, weight in stored.items() if ".lora_moe_" in key}
+        weights = {_in_memory(key): weight for key, weight in experts.items()} or plain_lora(stored, metadata)
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{file} is damaged or no adapter: {error}") from error
+    mark = metadata.get(GENERATOR, "")
     if generator and mark and mark != generator:
         raise ValueError(f"{file} was trained on another generator (mark {mark}) than this one (mark {generator})")
     return weights

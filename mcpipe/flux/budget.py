@@ -1,7 +1,7 @@
-"""What a training needs of a GPU and of a disk, counted from the real network without any of its weights.
+"""Memory and disk space of a training, counted on the real network without its weights.
 
-The network is built on torch's meta device, where tensors have shapes and no memory. What stays in memory all the time
-(weights, gradients, optimiser) is counted exactly; what a forward pass leaves behind is an estimate.
+The network is built on torch's meta device, where tensors have shapes and no memory. Weights, gradients and optimiser
+state are counted exactly; the activations of a forward pass are estimated.
 """
 
 from collections.abc import Mapping
@@ -16,25 +16,25 @@ from mcpipe.flux.backbone import FluxTransformer2DModel
 from mcpipe.flux.moe_lora import expert_layers
 
 GB = 1e9
-"""Bytes; as GPUs are sold, a little less than a GiB."""
+"""Bytes of a GB, the unit in which GPUs are sold."""
 FLUX_DEV: dict[str, JSON] = {"guidance_embeds": True}
-"""FLUX.1-dev's configuration; in everything else it is diffusers' default."""
+"""FLUX.1-dev's configuration; all other values are diffusers' defaults."""
 FLUX_DEV_OTHERS: dict[str, int] = {"text_encoder": 123_060_480, "text_encoder_2": 4_762_310_656, "vae": 83_819_683}
 """Weights of CLIP-L, T5-XXL (encoder) and the VAE; 0.25, 9.5 and 0.34 GB as they are loaded."""
 
 Sharding = Literal["none", "adapter", "all"]
-"""What is spread over the GPUs: nothing; the adapter, its gradients and its optimiser; the frozen base, too."""
+"""What is sharded over the GPUs: nothing; the adapter, its gradients and its optimiser state; the frozen base, too."""
 
 MASTER, GRADIENT, ADAM = 4, 4, 8
 """Bytes per trained weight: float32 weight, float32 gradient, two float32 moments."""
 GATHERED = "blocks gathered"
 BLOCK_WIDTHS = 20
-"""What a block keeps of a token for its backward pass, in widths of the token (estimate; 0.3 GB per 2,336 tokens)."""
+"""Activations that a block keeps per token, in widths of the token (estimate; 0.3 GB per 2,336 tokens)."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of weights and tokens that decide how much memory a training takes."""
+    """Numbers of weights and tokens that determine the memory of a training."""
 
     base: int
     """Frozen weights of the transformer."""
@@ -43,28 +43,28 @@ class Sizes:
     experts: int
     """Weights of experts and their routers."""
     others: Mapping[str, int]
-    """Weights of the text encoders and the VAE, which are loaded with it."""
+    """Weights of the text encoders and the VAE, which are loaded beside the transformer."""
     blocks: int
     width: int
     tokens: int
-    """Number of tokens of one sample: text, picture and references."""
+    """Tokens of one sample: text, image and references."""
 
     @property
     def trained(self) -> int:
-        """Weights that training changes."""
+        """Number of trained weights."""
         return self.plain + self.experts
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a training is laid out on GPUs."""
+class MemoryLayout:
+    """Distribution of a training over GPUs."""
 
     gpus: int
     sharding: Sharding
     samples: int
-    """Samples that one GPU takes in one pass."""
+    """Samples of one GPU in one pass."""
     checkpointing: bool
-    """Whether blocks keep their input only and are computed again in the backward pass."""
+    """Whether blocks keep their input only and are recomputed in the backward pass."""
     averaged: bool
     """Whether a moving average of the adapter is kept."""
     weight_bytes: int = 2
@@ -72,14 +72,14 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Bytes that one GPU needs."""
+class MemoryPlan:
+    """Bytes by purpose, on one GPU or one disk."""
 
     parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
-        """All parts together."""
+        """Sum of all parts."""
         return sum(self.parts.values())
 
 
@@ -114,7 +114,7 @@ def sizes(
     layers = tuple(f"{name}." for name, _ in expert_layers(transformer))
     experts = sum(weight.numel() for name, weight in trained.items() if layers and name.startswith(layers))
     adapter = sum(weight.numel() for weight in trained.values())
-    picture, reference = (side // token_px for side in (spec.image_size, spec.reference_size))
+    image, reference = (side // token_px for side in (spec.image_size, spec.reference_size))
     return Sizes(
         base=sum(weight.numel() for weight in transformer.parameters()) - adapter,
         plain=adapter - experts,
@@ -122,23 +122,23 @@ def sizes(
         others=others,
         blocks=len(transformer.transformer_blocks) + len(transformer.single_transformer_blocks),
         width=transformer.inner_dim,
-        tokens=text_tokens + picture**2 + references * reference**2,
+        tokens=text_tokens + image**2 + references * reference**2,
     )
 
 
-def plan(counted: Sizes, layout: Layout) -> Plan:
-    """What each GPU holds in stage 2."""
+def plan(counted: Sizes, layout: MemoryLayout) -> MemoryPlan:
+    """Memory of each GPU in stage 2."""
     of_base = layout.gpus if layout.sharding == "all" else 1
     of_adapter = layout.gpus if layout.sharding != "none" else 1
     others = {name: (4 if name == "vae" else layout.weight_bytes) for name in counted.others}
     optimiser = ADAM + (MASTER if layout.averaged else 0)
     gathered = 0.0
-    if layout.gpus > 1 and layout.sharding != "none":  # the block at work and the next one
+    if layout.gpus > 1 and layout.sharding != "none":  # the current block and the next one
         whole = counted.trained + (counted.base if layout.sharding == "all" else 0)
         gathered = 2 * whole / counted.blocks * layout.weight_bytes
     block = counted.tokens * counted.width * layout.weight_bytes
     kept = counted.blocks + BLOCK_WIDTHS if layout.checkpointing else counted.blocks * BLOCK_WIDTHS
-    return Plan(
+    return MemoryPlan(
         {
             "frozen transformer": counted.base * layout.weight_bytes / of_base,
             "text encoders and VAE": float(sum(counted.others[name] * size for name, size in others.items())),
@@ -151,19 +151,20 @@ def plan(counted: Sizes, layout: Layout) -> Plan:
     )
 
 
-def reinforcement_plan(counted: Sizes, states: int, layout: Layout) -> Plan:
-    """What each GPU holds in stage 3, which spreads nothing; ``states`` keep their graph at a time, judges come on top.
+def reinforcement_plan(counted: Sizes, states: int, layout: MemoryLayout) -> MemoryPlan:
+    """Memory of each GPU in stage 3, without its scorers; ``states`` are the states with a graph at the same time.
 
-    Trained weights have their gradient twice: as it is found, and as it is applied.
+    Stage 3 shards nothing. It has one gradient, as stage 2: every pass adds its own to ``.grad``, which is summed over
+    processes and scaled in place. The reference policy is kept in main memory and takes the place of the weights when
+    it runs.
     """
     alone = replace(layout, gpus=1, sharding="none", samples=states)
-    parts = {name: size for name, size in plan(counted, alone).parts.items() if name != GATHERED}
-    return Plan(parts | {"gradients (float32)": 2 * parts["gradients (float32)"]})
+    return MemoryPlan({name: size for name, size in plan(counted, alone).parts.items() if name != GATHERED})
 
 
-def disk(counted: Sizes) -> Plan:
-    """Bytes that the trainings write, in float32: their adapters, and what an interrupted one goes on from."""
-    return Plan(
+def disk(counted: Sizes) -> MemoryPlan:
+    """Bytes that the trainings write, in float32: their adapters, and the checkpoint of a running one."""
+    return MemoryPlan(
         {
             "adapters of three stages": 4.0 * (3 * counted.plain + 2 * counted.experts),
             "progress of a training": float((MASTER + ADAM) * counted.trained),

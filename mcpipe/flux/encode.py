@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mcpipe.core.params import Params, RecordsPerShard
-from mcpipe.core.records import Record
+from mcpipe.core.schemas.curation import Sample
+from mcpipe.core.schemas.training import EmptyText, EncodedSample
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import encode_pictures, encode_texts
 from mcpipe.flux.tokens import Grid, layout
@@ -28,38 +29,34 @@ class EncodeParams(Params):
     records_per_shard: RecordsPerShard
 
 
-def encoded_sample(pipeline: FluxPipeline, sample: Record, params: EncodeParams) -> Record:
+def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams) -> EncodedSample:
     """What training needs of a sample.
 
     Raises:
-        ValueError: the sample lacks pictures or masks, or its pictures do not fit the generator.
+        ValueError: its pictures do not fit the generator.
     """
-    _check(sample)
-    target, faces = sample.arrays["target"], sample.arrays["faces"]
-    image_size, reference_size = target.shape[0], faces.shape[1]
+    image_size, reference_size = sample.target.shape[0], sample.faces.shape[1]
     grid = layout(pipeline, image_size, reference_size).image
-    caption = sample.text("caption")
-    return Record(
-        sample.key,
-        {
-            "caption": caption,
-            "split": sample.text("split"),
-            "image_size": image_size,
-            "reference_size": reference_size,
-        },
-        {
-            "latents": _array(encode_pictures(pipeline, target[None]))[0],
-            "reference_latents": _array(encode_pictures(pipeline, faces)),
-            "face_masks": token_masks(sample.arrays["face_masks"], grid, params.min_mask_fraction),
-            "body_masks": token_masks(sample.arrays["body_masks"], grid, params.min_mask_fraction),
-            **(_embeddings(pipeline, caption) if params.cache_texts else {}),
-        },
+    prompt_embeds, pooled = _embeddings(pipeline, sample.caption) if params.cache_texts else (None, None)
+    return EncodedSample(
+        key=sample.key,
+        caption=sample.caption,
+        split=sample.split,
+        image_size=image_size,
+        reference_size=reference_size,
+        latents=_array(encode_pictures(pipeline, sample.target[None]))[0],
+        reference_latents=_array(encode_pictures(pipeline, sample.faces)),
+        face_masks=token_masks(sample.face_masks, grid, params.min_mask_fraction),
+        body_masks=token_masks(sample.body_masks, grid, params.min_mask_fraction),
+        prompt_embeds=prompt_embeds,
+        pooled=pooled,
     )
 
 
-def encoded_empty(pipeline: FluxPipeline) -> Record:
+def encoded_empty(pipeline: FluxPipeline) -> EmptyText:
     """The embeddings of the empty text, which training sometimes puts in place of a caption."""
-    return Record(EMPTY, {}, _embeddings(pipeline, ""))
+    prompt_embeds, pooled = _embeddings(pipeline, "")
+    return EmptyText(key=EMPTY, prompt_embeds=prompt_embeds, pooled=pooled)
 
 
 def token_masks(
@@ -72,28 +69,12 @@ def token_masks(
     return np.where(inside.any((1, 2), keepdims=True), inside, covered > 0)
 
 
-def _check(sample: Record) -> None:
-    arrays = sample.arrays
-    missing = {"target", "faces", "face_masks", "body_masks"} - arrays.keys()
-    if missing:
-        raise ValueError(f"sample {sample.key} lacks {', '.join(sorted(missing))}; run the stage samples again")
-    faces, *masks = (len(arrays[name]) for name in ("faces", "face_masks", "body_masks"))
-    if not 0 < faces == masks[0] == masks[1]:
-        raise ValueError(
-            f"sample {sample.key} has {faces} references, {masks[0]} face masks and {masks[1]} body masks; there "
-            "should be one of each per person"
-        )
-    for name in ("face_masks", "body_masks"):
-        if arrays[name].shape[1:] != arrays["target"].shape[:2]:
-            raise ValueError(
-                f"sample {sample.key}: {name} measure {arrays[name].shape[1:]} pixels, its target "
-                f"{arrays['target'].shape[:2]}"
-            )
-
-
-def _embeddings(pipeline: FluxPipeline, text: str) -> dict[str, Float[np.ndarray, "..."]]:
+def _embeddings(
+    pipeline: FluxPipeline, text: str
+) -> tuple[Float[np.ndarray, "text_tokens text_width"], Float[np.ndarray, " pooled_width"]]:
+    """Embeddings of the tokens of a text, and of the whole."""
     texts = encode_texts(pipeline, [text])
-    return {"prompt_embeds": _array(texts.tokens)[0], "pooled": _array(texts.pooled)[0]}
+    return _array(texts.tokens)[0], _array(texts.pooled)[0]
 
 
 def _array(tensor: Tensor) -> Float[np.ndarray, "..."]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from mcpipe.core.texts import warn_if_cut
 from mcpipe.flux.backbone import FluxPipeline
 
 
@@ -47,7 +48,10 @@ def decode_latents(
 
 @torch.no_grad()
 def encode_texts(pipeline: FluxPipeline, texts: Sequence[str]) -> Texts:
-    """Prompts as the transformer reads them."""
+    """Prompts as the transformer reads them; a warning names the words that are beyond an encoder's length."""
     length = pipeline.tokenizer_2.model_max_length
+    for text in texts:
+        warn_if_cut("T5", pipeline.tokenizer_2, text, length)
+        warn_if_cut("CLIP", pipeline.tokenizer, text, pipeline.tokenizer.model_max_length)
     tokens, pooled, _ = pipeline.encode_prompt(prompt=list(texts), prompt_2=None, max_sequence_length=length)
     return Texts(tokens, pooled)

@@ -1,10 +1,13 @@
 """Faces and who they are by an InsightFace pack (a detector with five landmarks and an ArcFace recogniser).
 
 A detector that works at one size misses faces that fill the picture, and small ones. Hence every picture is looked at
-twice: with a border, in which a face can fill the picture, and as it is; what both find counts once.
+twice: with a border, in which a face can fill the picture, and as it is; what both find counts once. Of a face that
+fills the picture the view without a border sees parts only, an eye or a half, and takes them for faces: these count not
+at all.
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,11 @@ BORDER = 0.5
 """Width of the border on each side, as a fraction of the picture's longer side."""
 SAME_FACE_IOU = 0.4
 """Two boxes that overlap so much are one face."""
+FILLS = 0.6
+"""Part of the picture's longer side from which a face is so large that its parts are found as faces."""
+PART_INSIDE, PART_AREA = 0.75, 0.65
+"""A box is a part of such a face if at least so much of it lies in the face's box, and it has at most so much of its
+area."""
 NUM_LANDMARKS = 5
 EMBEDDING_WIDTH = 512
 """Width of the embeddings of every recogniser of the ArcFace family."""
@@ -43,6 +51,7 @@ class InsightFaces:
 
         """
         self.name = folder.name
+        self._detection_size = detection_size
         self._app = _load(folder)
         self._app.prepare(ctx_id=-1, det_thresh=min_score, det_size=(detection_size, detection_size))
 
@@ -56,11 +65,12 @@ class InsightFaces:
             bgr = cv2.resize(bgr, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
         border = round(BORDER * max(bgr.shape[:2]))
         bordered = cv2.copyMakeBorder(bgr, border, border, border, border, cv2.BORDER_CONSTANT)
-        views = [(bgr, 0), (bordered, border)]
+        narrow = min(bgr.shape[:2]) * self._detection_size < max(bgr.shape[:2])  # no pixel high for the detector
+        views = [(bordered, border)] if narrow else [(bgr, 0), (bordered, border)]
         found = [(face, view, shift) for view, shift in views for face in self._detected(view)]
         found.sort(key=lambda item: -float(item[0].det_score))
         boxes = np.array([face.bbox - shift for face, _, shift in found], np.float32).reshape(-1, 4)
-        chosen = distinct(boxes)
+        chosen = distinct(boxes, without_parts(boxes, FILLS * max(bgr.shape[:2])))
         kept = [found[i] for i in chosen]
         for face, view, _ in kept:  # what both views show is recognised once
             self._app.models["recognition"].get(view, face)
@@ -89,18 +99,36 @@ def lit(picture: Picture) -> Picture:
     return np.minimum(picture * (LEAST_LIGHT / max(light, 1.0)), 255).astype(np.uint8)
 
 
-def distinct(boxes: Float[np.ndarray, "F 4"]) -> list[int]:
-    """Indices of boxes that do not repeat an earlier one."""
+def without_parts(boxes: Float[np.ndarray, "F 4"], large: float) -> list[int]:
+    """Indices of boxes that are no part of a face whose longer side is at least ``large`` pixels."""
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    wholes = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).max(axis=1) >= large)
+
+    def is_part(i: int) -> bool:
+        return any(
+            areas[i] <= PART_AREA * areas[j] and _overlap(boxes[i], boxes[j]) >= PART_INSIDE * areas[i] for j in wholes
+        )
+
+    return [i for i in range(len(boxes)) if not is_part(i)]
+
+
+def distinct(boxes: Float[np.ndarray, "F 4"], candidates: Sequence[int]) -> list[int]:
+    """Those of some indices whose boxes do not repeat an earlier one."""
     kept: list[int] = []
-    for i, box in enumerate(boxes):
-        if all(_iou(box, boxes[j]) < SAME_FACE_IOU for j in kept):
+    for i in candidates:
+        if all(_iou(boxes[i], boxes[j]) < SAME_FACE_IOU for j in kept):
             kept.append(i)
     return kept
 
 
 def _iou(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> float:
-    overlap = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    overlap = _overlap(a, b)
     return float(overlap / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - overlap, 1e-9))
+
+
+def _overlap(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> float:
+    """Area in which two boxes overlap."""
+    return float(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod())
 
 
 def _load(folder: Path) -> "FaceAnalysis":

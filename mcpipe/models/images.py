@@ -1,15 +1,41 @@
-"""Picture files from anywhere, read as people see them."""
+"""One reader of images, for every verb, stage and the Python class: uint8 RGB as people see them.
 
+Accepted are files, Pillow's images, numpy arrays and tensors. What a file says of its pixels is followed: EXIF turns
+them, an ICC profile gives their colours, transparency shows white.
+"""
+
+import io
+import logging
 import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from mcpipe.models.protocols import Picture
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+ImageInput: TypeAlias = Union[str, Path, Image.Image, np.ndarray, "Tensor"]
+"""What `read_image` accepts."""
+ACCEPTED = (
+    "a path, a PIL image, a numpy array (H x W or H x W x 1, 3 or 4) or a tensor (also 1, 3 or 4 x H x W); "
+    "arrays and tensors are uint8, or floating point in [0, 1]"
+)
+CHANNELS = (1, 3, 4)
+HALF_A_LEVEL = 0.5 / 255
+"""How far a float may lie outside of [0, 1], by which rounding explains it."""
+
 GREY_16_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's modes of such pictures; its own conversion would make everything above 255 white."""
+"""Pillow's modes of such images; its own conversion would make everything above 255 white."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -19,27 +45,149 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What each orientation of EXIF asks for; ``ImageOps.exif_transpose`` stumbles over tags that do not matter here."""
+"""Transpositions by EXIF orientation; ``ImageOps.exif_transpose`` stumbles over tags that do not matter here."""
+PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+"""Pillow's mode for the colour space of an ICC profile."""
+
+NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+"""Formats that Pillow recognises, but leaves to other programs."""
+NO_SIGNATURE = frozenset({"TGA"})
+"""Formats that are recognised by hardly anything but the ending of the file's name."""
+OTHER_ENDINGS = (".heic", ".heif", ".hif", ".jxl")
+"""Images that this Pillow may be unable to read."""
+DECODING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,  # ultralytics, once imported, makes Pillow look for a HEIF plug-in when it cannot read a file
+    Image.DecompressionBombError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's decoders raise over damaged files."""
 
 
-def read_picture(file: Path) -> Picture:
-    """A picture upright, in RGB, transparent parts white, 16 bits of grey scaled to 8.
+class UnusableImageError(ValueError):
+    """A file that cannot be read as an image."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """``reason`` is a name to count by: ``unreadable`` or ``not_a_picture``."""
+        super().__init__(message)
+        self.reason = reason
+
+
+def read_image(source: ImageInput, name: str = "image") -> Picture:
+    """An image upright, in sRGB, transparent parts white, deeper pixels scaled to 8 bits; of several frames the first.
+
+    ``name`` is that of the caller's argument, for messages. Grey of 16 bits keeps its upper 8; floats of a file run to
+    1 or, if any is larger, to 255.
 
     Raises:
-        ValueError: it cannot be decoded, or is too large.
+        FileNotFoundError: there is no such file.
+        UnusableImageError: the file is no image, is damaged, or has more pixels than Pillow opens.
+        ValueError: the source is of another kind, or its shape, type or values are not among `ACCEPTED`.
     """
+    if isinstance(source, str | Path):
+        return _read_file(Path(source), name)
+    image = source if isinstance(source, Image.Image) else _from_array(_array(source, name), name)
+    if not image.width * image.height:
+        raise ValueError(f"{name} is an image without pixels")
     try:
-        with Image.open(file) as image:
-            image.load()
-            return np.asarray(_coloured(_upright(image)))
-    # ImportError: ultralytics, once imported, makes Pillow look for a HEIF plug-in when it cannot read a file.
-    # RuntimeError: what Pillow says of a broken AVIF file.
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, ImportError, RuntimeError) as error:
-        raise ValueError(f"{file.name} cannot be read: {str(error).replace(str(file), file.name)}") from error
+        with _quiet_pillow():
+            return _rgb(image)
+    except DECODING_ERRORS as error:
+        raise ValueError(f"{name} cannot be read: {error}") from error
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file is called like an image, or is one whatever it is called; it need not be whole."""
+    if _is_called_image(file) or not file.is_file():
+        return _is_called_image(file)
+    try:
+        with _quiet_pillow(), Image.open(file, formats=_formats(file)):
+            return True
+    except DECODING_ERRORS:
+        return False
+
+
+def _is_called_image(file: Path) -> bool:
+    return file.suffix.lower() in OTHER_ENDINGS or _format_of(file) in Image.OPEN.keys() - NOT_DECODED
+
+
+def _format_of(file: Path) -> str:
+    """Pillow's name for the format that goes by the ending of a file's name."""
+    return Image.registered_extensions().get(file.suffix.lower(), "")
+
+
+def _formats(file: Path) -> list[str]:
+    """Formats that a file may be in."""
+    unlikely = set() if _is_called_image(file) else NO_SIGNATURE
+    return sorted(Image.OPEN.keys() - NOT_DECODED - unlikely)
+
+
+def _read_file(file: Path, name: str) -> Picture:
+    if not file.is_file():
+        raise FileNotFoundError(f"{name}: {'a folder' if file.is_dir() else 'no such file'}: {file}")
+    try:
+        with _quiet_pillow(), Image.open(file, formats=_formats(file)) as image:
+            return _rgb(image)
+    except DECODING_ERRORS as error:
+        unknown = isinstance(error, UnidentifiedImageError | ImportError)
+        reason = "not_a_picture" if unknown and not _is_called_image(file) else "unreadable"
+        fault = _unknown_format(file) if unknown else str(error).replace(str(file), file.name) or type(error).__name__
+        raise UnusableImageError(reason, f"{file.name} cannot be read: {fault}") from error
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Keep Pillow from printing what it raises, too, and from warning of large images and odd tags that it reads."""
+    pillow = logging.getLogger("PIL")
+    level = pillow.level
+    pillow.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        pillow.setLevel(level)
+
+
+def _unknown_format(file: Path) -> str:
+    """Why Pillow knows nothing of a file."""
+    if not file.stat().st_size:
+        return "it is empty"
+    if file.suffix.lower() in OTHER_ENDINGS:
+        return f"{file.suffix.lower()[1:].upper()} is not among the formats of this Pillow; convert it to PNG or JPEG"
+    return "it is in no image format that Pillow decodes"
+
+
+def _rgb(image: Image.Image) -> Picture:
+    """Pillow's image of any mode as RGB."""
+    image.load()  # TIFF turns itself
+    if image.mode == "P" and image.palette is None:  # of ICNS
+        image = image.convert("RGBA")
+    profile = image.info.get("icc_profile")
+    upright = _upright(_eight_bits(image))
+    if not upright.has_transparency_data:
+        return np.asarray(_srgb(upright, profile))
+    if upright.mode in ("La", "RGBa"):  # colours multiplied by opacity
+        upright = upright.convert(upright.mode.upper())
+    straight = upright.convert("RGBA")
+    colours = _srgb(upright.getchannel("L") if upright.mode == "LA" else straight.convert("RGB"), profile)
+    colours.putalpha(straight.getchannel("A"))
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB"))
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its EXIF says; not at all where that is damaged, as viewers do it."""
+    """An image turned as its EXIF says; not at all where that is damaged, as viewers do it."""
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, TypeError, ValueError, struct.error):
@@ -47,11 +195,107 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _coloured(image: Image.Image) -> Image.Image:
-    """A picture of any mode in RGB."""
-    if image.mode in GREY_16_BIT:
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        page = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(page, image.convert("RGBA"))
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits or floats as grey of 8, with opacity where one value stands for transparency; others as is.
+
+    Raises:
+        ValueError: values are negative, not finite or too large.
+    """
+    if image.mode not in (*GREY_16_BIT, "F"):
+        return image
+    values = np.asarray(image)
+    least, most = values.min(), values.max()
+    if image.mode == "F":
+        largest = 1.0 if most <= 1 else 255.0
+        scaled = values * np.float32(255 / largest)
+    else:
+        bits, white_is_zero = _tiff_grey(image)
+        largest = 2**bits - 1
+        scaled = (largest - values if white_is_zero else values) >> (bits - 8)
+    if not 0 <= least <= most <= largest:  # false for NaN, too
+        raise ValueError(f"grey values from {least} to {most}; expected are 0 to {largest:g}")
+    grey = Image.fromarray(np.rint(scaled).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    if "exif" in image.info:
+        grey.info["exif"] = image.info["exif"]
+    return grey
+
+
+def _tiff_grey(image: Image.Image) -> tuple[int, bool]:
+    """Bits per pixel of deep grey, and whether 0 is white; Pillow leaves both to its callers."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 16, False
+    bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+    white_is_zero = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return min(int(bits), 16), white_is_zero
+
+
+def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """An opaque image in the colours of sRGB; a profile that does not fit is not used, as viewers do it."""
+    if image.mode == "LAB":
+        source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        return _transformed(image, source)
+    if not profile:
+        return image.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = PROFILE_MODES.get(source.profile.xcolor_space.strip())
+        if mode is not None and (mode == image.mode or (mode == "RGB" and image.mode != "CMYK")):
+            return _transformed(image.convert(mode), source)
+        fault = f"it is for {source.profile.xcolor_space.strip()}, the image is {image.mode}"
+    except (OSError, ImageCms.PyCMSError) as error:
+        fault = str(error)
+    logger.info("a colour profile is not used: %s", fault)
     return image.convert("RGB")
+
+
+def _transformed(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
+    transformed = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert transformed is not None, "it is not changed in place"
+    return transformed
+
+
+def _array(source: object, name: str) -> np.ndarray:
+    """A numpy array as it is, or a tensor as one with channels last.
+
+    Raises:
+        ValueError: the source is neither.
+    """
+    if isinstance(source, np.ndarray):
+        return source
+    import torch
+
+    if not isinstance(source, torch.Tensor):
+        raise ValueError(f"{name} is of type {type(source).__name__}; accepted are {ACCEPTED}")  # noqa: TRY004  documented
+    if source.layout != torch.strided or source.device.type == "meta":
+        raise ValueError(f"{name} is a tensor without plain values ({source.layout}, {source.device})")
+    tensor = source.detach().cpu()
+    if (
+        tensor.ndim == 3 and tensor.shape[0] in CHANNELS
+    ):  # also where both ends could be channels: torch puts them first
+        tensor = tensor.movedim(0, -1)
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _from_array(values: np.ndarray, name: str) -> Image.Image:
+    """Pillow's image of an array with channels last.
+
+    Raises:
+        ValueError: it has another shape or type, or values out of range.
+    """
+    if not values.size or values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in CHANNELS):
+        raise ValueError(f"{name} has the shape {_shape(values)}; accepted are {ACCEPTED}")
+    if np.issubdtype(values.dtype, np.floating):
+        least, most = values.min(), values.max()
+        if not -HALF_A_LEVEL <= least <= most <= 1 + HALF_A_LEVEL:  # false for NaN, too
+            raise ValueError(f"{name} holds values from {least:g} to {most:g}; accepted are {ACCEPTED}")
+        values = np.rint(values.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
+    if values.dtype != np.uint8:
+        raise ValueError(f"{name} holds values of type {values.dtype}; accepted are {ACCEPTED}")
+    return Image.fromarray(np.ascontiguousarray(values[:, :, 0] if values.shape[2:] == (1,) else values))
+
+
+def _shape(values: np.ndarray) -> str:
+    return " x ".join(map(str, values.shape)) or "of a single number"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from mcpipe.core.records import RejectionError
 from mcpipe.models.orientation import square_pixels, turned
 from mcpipe.models.protocols import Picture
 
@@ -57,13 +58,8 @@ WIDE_PRIMARIES = {9: "BT.2020"}
 """Values of ITU-T H.273 whose frames look washed out or wrongly lit if read as 8-bit pictures."""
 
 
-class UnusableClipError(Exception):
-    """A file that is no usable clip, with the name of the reason."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+class UnusableClipError(RejectionError):
+    """A file that is no usable clip."""
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,20 @@ from mcpipe.bench.intervals import Interval
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one metric did from one arm to another, the same prompts and noise."""
+class Change:
+    """The change of a metric from one arm to another on the same prompts and noise."""
 
     before: str
     after: str
     metric: str
     change: Interval
-
-
-@dataclass(frozen=True)
-class Change(Step):
-    """A step beside the paper's."""
-
     published: float | None
-    """The same step in the paper's table, if it has both rows and the metric."""
+    """The same change in the paper's table, if it has both rows and the metric."""
+
+    @property
+    def direction(self) -> str:
+        """Whether the metric rises or falls; undecided while zero lies in the interval."""
+        return "undecided" if not self.change.excludes_zero else "rises" if self.change.value > 0 else "falls"
 
     @property
     def verdict(self) -> str:
@@ -48,30 +47,30 @@ class Change(Step):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A figure over the seeds of an arm: its mean and its extremes."""
+class SeedRange:
+    """A figure over the seeds of an arm: its mean, lowest and highest value."""
 
     value: float
     low: float
     high: float
 
 
-class Arm(BaseModel):
+class RecordedArm(BaseModel):
     """A row of the table."""
 
     name: str
     title: str
 
 
-class Plan(BaseModel):
-    """What was run."""
+class RecordedPlan(BaseModel):
+    """The part of an ablation's plan that the page shows."""
 
     model_config = ConfigDict(frozen=True)
 
     seeds: list[int]
     settings: dict[str, JsonValue]
     """Settings of every arm where they differ from params.yaml."""
-    arms: list[Arm]
+    arms: list[RecordedArm]
 
 
 class Ablation(BaseModel):
@@ -80,14 +79,14 @@ class Ablation(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     commit: str
-    plan: Plan
+    plan: RecordedPlan
     prompts: int
     means: Mapping[str, Mapping[str, Interval]]
     """By arm and metric."""
     changes: Sequence[Change]
     verdicts: Mapping[str, int]
     """How often each was reached on steps that the paper publishes."""
-    diagnosis: Mapping[str, Mapping[str, Measured]] = {}
+    diagnosis: Mapping[str, Mapping[str, SeedRange]] = {}
     """What the trainings say of themselves, by title and arm."""
 
     @property

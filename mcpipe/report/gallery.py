@@ -10,7 +10,8 @@ from pydantic import Field
 
 from mcpipe.bench.intervals import IntervalParams
 from mcpipe.core.params import Params
-from mcpipe.core.records import Record
+from mcpipe.core.schemas.benchmark import PairPrompt
+from mcpipe.core.schemas.curation import Sample
 from mcpipe.report.images import contact_sheet, data_uri, heat_overlay, mask_overlay
 from mcpipe.report.page import Account, ClipTile, Figure, Look, Maps, PromptRow, Sheet
 
@@ -47,13 +48,13 @@ class Fate:
     """How many were rejected there for that reason."""
 
 
-def examples(accounts: Iterable[Account], number: int) -> dict[str, Fate]:
+def examples(reports: Iterable[Account], number: int) -> dict[str, Fate]:
     """Rejected clips to show, by key: one for every reason of every stage, then others in turn while there is room."""
     turns = []
-    for place, account in enumerate(accounts):
+    for place, report in enumerate(reports):
         seen: Counter[str] = Counter()
-        for lost in account.rejections:
-            fate = Fate(account.stage, lost.reason, account.dropped[lost.reason])
+        for lost in report.rejections:
+            fate = Fate(report.stage, lost.reason, report.dropped[lost.reason])
             turns.append((seen[lost.reason], place, lost.reason, lost.key, fate))
             seen[lost.reason] += 1
     turns.sort(key=lambda turn: turn[:4])
@@ -69,37 +70,32 @@ def clip_tile(name: str, picture: np.ndarray | None, fate: Fate | None) -> ClipT
     return ClipTile(figure, name, fate and fate.reason, fate and fate.stage, fate.alike if fate else 0)
 
 
-def sheet(record: Record, picture_px: int) -> Sheet:
+def sheet(sample: Sample, picture_px: int) -> Sheet:
     """A training sample with its masks painted."""
-    arrays = record.arrays
-    target = arrays["target"]
-    overlay = mask_overlay(target, arrays["body_masks"], arrays["face_masks"])
-    who = record.texts("identities")
-    provenance = record.meta["provenance"]
-    assert isinstance(provenance, dict), f"provenance of {record.key} is {provenance!r}"
+    overlay = mask_overlay(sample.target, sample.body_masks, sample.face_masks)
+    who = sample.identities
     return Sheet(
-        caption=record.text("caption"),
+        caption=sample.caption,
         references=[
-            Figure(data_uri(face, picture_px), f"reference face {i}") for i, face in enumerate(arrays["faces"], 1)
+            Figure(data_uri(face, picture_px), f"reference face {i}") for i, face in enumerate(sample.faces, 1)
         ],
-        target=Figure(data_uri(target, picture_px), "target picture"),
+        target=Figure(data_uri(sample.target, picture_px), "target picture"),
         overlay=Figure(data_uri(overlay, picture_px), f"masks of {len(who)} people over the target in grey"),
-        note=f"{provenance['clip']}: {', '.join(who)}; {record.text('split')} split",
+        note=f"{sample.clip}: {', '.join(who)}; {sample.split} split",
     )
 
 
 def row(
-    prompt: Record,
+    prompt: PairPrompt,
     references: Mapping[str, np.ndarray],
     pictures: Mapping[str, np.ndarray],
     scores: Mapping[str, Mapping[str, float]],
     picture_px: int,
 ) -> PromptRow:
     """A benchmark prompt with every arm's picture and its scores."""
-    faces = prompt.texts("faces")
     return PromptRow(
-        prompt=prompt.text("prompt"),
-        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in faces],
+        prompt=prompt.prompt,
+        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.faces],
         cells={
             arm: (Figure(data_uri(picture, picture_px), f"picture by {arm}"), in_short(scores[arm]))
             for arm, picture in pictures.items()
@@ -114,25 +110,24 @@ def in_short(score: Mapping[str, float]) -> str:
     return f"{faces}, Face-Sim {score['face_sim']:.2f}, CLIP-T {score['clip_t']:.2f}"
 
 
-def map_sheet(sample: Record, arrays: Mapping[str, np.ndarray]) -> Image.Image:
+def map_sheet(sample: Sample, arrays: Mapping[str, np.ndarray]) -> Image.Image:
     """The same as one picture: a row per reference, with the face and where it is looked for before and after."""
-    target = sample.arrays["target"]
     rows = [
-        [face, *(heat_overlay(target, arrays[when][i], i) for when in ("before", "after"))]
-        for i, face in enumerate(sample.arrays["faces"])
+        [face, *(heat_overlay(sample.target, arrays[when][i], i) for when in ("before", "after"))]
+        for i, face in enumerate(sample.faces)
     ]
     return contact_sheet(rows, THUMBNAIL_PX, THUMBNAIL_PX // 20)
 
 
-def maps(sample: Record, arrays: Mapping[str, np.ndarray], picture_px: int) -> Maps:
+def maps(sample: Sample, arrays: Mapping[str, np.ndarray], picture_px: int) -> Maps:
     """Attention of references over a sample's target: ``before`` and ``after`` training, ``masks``, all (N, h, w)."""
-    target, looks = sample.arrays["target"], []
-    for i, face in enumerate(sample.arrays["faces"]):
+    looks = []
+    for i, face in enumerate(sample.faces):
         views = []
         for when in ("before", "after"):
             heat, mask = arrays[when][i], arrays["masks"][i]
             inside = float(heat[mask].sum() / max(float(heat.sum()), 1e-12))
-            picture = data_uri(heat_overlay(target, heat, i), picture_px)
+            picture = data_uri(heat_overlay(sample.target, heat, i), picture_px)
             views.append(
                 (Figure(picture, f"attention of reference {i + 1} {when} training"), f"{inside:.0%} on the face")
             )

@@ -14,8 +14,10 @@ from safetensors.numpy import load_file
 
 from mcpipe.bench.results import read_scores
 from mcpipe.bench.tables import ArmScores, comparable
-from mcpipe.core.records import Record, record_key
+from mcpipe.core.records import record_key
 from mcpipe.core.report import read_report
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
+from mcpipe.core.schemas.curation import FramePair, Sample
 from mcpipe.core.shards import read_packed, read_shards
 from mcpipe.models.first_frame import first_frame
 from mcpipe.report.ablation import Ablation
@@ -36,7 +38,7 @@ PictureScores = dict[str, Any]
 """A row of ``rows.parquet``."""
 Scores = dict[str, dict[str, PictureScores]]
 """By arm, prompt and metric."""
-AttentionMaps = tuple[Record, dict[str, np.ndarray]]
+AttentionMaps = tuple[Sample, dict[str, np.ndarray]]
 """A sample with the arrays of `mcpipe.report.gallery.maps`."""
 
 
@@ -64,11 +66,12 @@ def read_clips(clips: Path, frames: Path, curation: Sequence[Account], number: i
     kept: list[ClipTile] = []
     lost: dict[str, ClipTile] = {}
     for packed in read_packed(frames):
-        name = str(packed.meta["clip"])
         if packed.key in fates:
-            lost[packed.key] = clip_tile(name, packed.record().arrays["middle"], fates[packed.key])
+            clip = FramePair.from_record(packed.record())
+            lost[packed.key] = clip_tile(clip.clip, clip.middle, fates[packed.key])
         elif packed.key not in rejected and len(kept) < number - number // 2:
-            kept.append(clip_tile(name, packed.record().arrays["middle"], None))
+            clip = FramePair.from_record(packed.record())
+            kept.append(clip_tile(clip.clip, clip.middle, None))
     unseen = {key: fate for key, fate in fates.items() if key not in lost}
     lost |= refused_at_once(clips, unseen)
     return kept + [lost[key] for key in fates]
@@ -85,9 +88,9 @@ def refused_at_once(clips: Path, fates: dict[str, Fate]) -> dict[str, ClipTile]:
     return tiles
 
 
-def read_samples(samples: Path, number: int) -> list[Record]:
+def read_samples(samples: Path, number: int) -> list[Sample]:
     """The first training samples."""
-    return list(islice(read_shards(samples), number))
+    return list(islice(read_shards(samples, Sample), number))
 
 
 def read_curves(model: Path) -> Curves:
@@ -122,7 +125,7 @@ def read_maps(model: Path, samples: Path, number: int) -> list[AttentionMaps]:
     files = {file.stem: file for file in sorted((model / "attention").glob("*.safetensors"))[:number]}
     return [
         (sample, load_file(files[sample.key]))
-        for sample in (read_shards(samples) if files else ())
+        for sample in (read_shards(samples, Sample) if files else ())
         if sample.key in files
     ]
 
@@ -167,14 +170,14 @@ def read_rows(results: Path) -> dict[str, PictureScores]:
 
 def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams) -> list[PromptRow]:
     """The first prompts of the benchmark with the pictures of all arms."""
-    prompts = list(islice(read_shards(pairs / "bench"), params.num_prompts))
+    prompts = list(islice(read_shards(pairs / "bench", PairPrompt), params.num_prompts))
     wanted = {prompt.key for prompt in prompts}
-    references = {record.key: record.arrays["reference"] for record in read_shards(pairs / "faces")}
+    references = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
     pictures: dict[str, dict[str, np.ndarray]] = {key: {} for key in wanted}
     for arm in params.arms:
-        for record in read_shards(images / arm):
-            if record.key in wanted:
-                pictures[record.key][arm] = record.arrays["image"]
+        for drawn in read_shards(images / arm, GeneratedImage):
+            if drawn.key in wanted:
+                pictures[drawn.key][arm] = drawn.image
     return [
         row(
             prompt,

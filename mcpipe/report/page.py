@@ -75,7 +75,7 @@ class Refusal(BaseModel):
 
 
 class Account(BaseModel):
-    """What a stage says of itself in its ``report.json``."""
+    """The content of a stage's ``report.json``."""
 
     model_config = ConfigDict(frozen=True)
 

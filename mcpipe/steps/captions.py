@@ -8,9 +8,10 @@ from pathlib import Path
 from pydantic import Field
 
 from mcpipe.core.params import RecordsPerShard
-from mcpipe.core.records import Record, Rejection
+from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report
-from mcpipe.core.shards import Rows
+from mcpipe.core.schemas.curation import ClipCaption, ClipPeople, FramePair, VerifiedIdentity
+from mcpipe.core.shards import StoredItems
 from mcpipe.curate.captions import CAPTION_INSTRUCTION, SentenceParams, caption_fault
 from mcpipe.curate.samples import cut_square, face_crop, square_window
 from mcpipe.execution.engine import write_decided
@@ -43,21 +44,23 @@ class CaptionsWork:
 def write_captions(work: CaptionsWork, frames: Path, subjects: Path, identity: Path, captions: Path) -> None:
     """Write the captions of the clips in ``identity``."""
     report = Report("captions", ("transformers", "qwen-vl-utils"))
-    write_decided(Rows((frames, subjects, identity)), work, report, captions, work.params.records_per_shard)
+    sources = StoredItems((frames, FramePair), (subjects, ClipPeople), (identity, VerifiedIdentity))
+    write_decided(sources, work, report, captions, work.params.records_per_shard)
 
 
 def captioned(
-    frames: Record, subjects: Record, identity: Record, writer: Captioner, params: CaptionsParams
-) -> Record | Rejection:
-    """The caption of one clip, or why it has none."""
-    middle = frames.arrays["middle"]
-    window = square_window(subjects.arrays["boxes"][1], *middle.shape[:2])
+    frames: FramePair, subjects: ClipPeople, identity: VerifiedIdentity, writer: Captioner, params: CaptionsParams
+) -> ClipCaption:
+    """The caption of one clip.
+
+    Raises:
+        RejectionError: no square holds all people, or no answer is a usable caption.
+    """
+    window = square_window(subjects.boxes[1], *frames.middle.shape[:2])
     if window is None:
-        return Rejection("no_square_holds_all", "the people stand wider than the frame is high")
-    references = [
-        face_crop(frames.arrays["initial"], box, params.reference_size) for box in identity.arrays["face_boxes"][0]
-    ]
-    pictures = [*references, cut_square(middle, window)]
+        raise RejectionError("no_square_holds_all", "the people stand wider than the frame is high")
+    references = [face_crop(frames.initial, box, params.reference_size) for box in identity.face_boxes[0]]
+    pictures = [*references, cut_square(frames.middle, window)]
     instruction = CAPTION_INSTRUCTION.format(num_subjects=len(references))
     caption, fault = "", None
     for attempt in range(params.attempts):
@@ -70,5 +73,5 @@ def captioned(
         )
         fault = caption_fault(caption, len(references), params)
         if fault is None:
-            return Record(frames.key, {"caption": caption, "attempts": attempt + 1})
-    return Rejection(fault or "caption_missing", caption)
+            return ClipCaption(key=frames.key, caption=caption, attempts=attempt + 1)
+    raise RejectionError(fault or "caption_missing", caption)

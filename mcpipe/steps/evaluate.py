@@ -16,8 +16,9 @@ from mcpipe.bench.metrics import MetricScorers, Reference, Score, as_row, refere
 from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_headline, as_metrics
 from mcpipe.core.params import Params
 from mcpipe.core.progress import track
-from mcpipe.core.records import JSON, Record
+from mcpipe.core.records import JSON
 from mcpipe.core.report import Report
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards, whole_folder
 from mcpipe.curate.samples import face_crop
 from mcpipe.execution.fingerprint import content_digest
@@ -75,16 +76,15 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
     Raises:
         ValueError: a benchmark prompt has no picture or a picture no prompt.
     """
-    pool = list(read_shards(pairs / "faces"))
+    pool = list(read_shards(pairs / "faces", PoolFace))
     scorers = load_scorers(*models.values(), pool=pool, params=params)
     answered = answers(pairs / "bench", images)
     people = references(pool, scorers)
     report = Report("evaluate", PACKAGES)
     judged = []
     for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
-        text = prompt.text("prompt")
-        points = score(picture.arrays["image"], text, prompt.texts("faces"), people, scorers)
-        judged.append(ScoredImage(prompt.key, text, prompt.key, SCORED, points))
+        points = score(picture.image, prompt.prompt, prompt.faces, people, scorers)
+        judged.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, points))
         report.keep(prompt.key)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
     footing = people_footing([prompt for prompt, _ in answered], pool, models, params)
@@ -92,23 +92,23 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
 
 
 def load_scorers(  # noqa: PLR0913  one argument per model
-    faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[Record], params: EvaluateParams
+    faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[PoolFace], params: EvaluateParams
 ) -> MetricScorers:
     """The models that judge pictures of people, who are cut out like the faces of the pool.
 
     Raises:
         FileNotFoundError: a checkpoint is missing.
-        ValueError: a checkpoint is damaged, the pool is empty, or it tells nothing of landmarks.
+        ValueError: a checkpoint is damaged or the pool is empty.
     """
-    if not pool or "landmarks" not in pool[0].arrays:
-        raise ValueError("the pool of faces is empty or older than this version; run pairs again")
+    if not pool:
+        raise ValueError("the pool of faces is empty; run pairs again")
     return MetricScorers(
         faces=InsightFaces(faces, params.min_face_score, params.detection_size),
         heldout=InsightFaces(heldout, params.min_face_score, params.detection_size),
         clip=Clip(clip),
         dino=Dino(dino),
         hps=HpsV2_1(hps),
-        crop=partial(face_crop, size=pool[0].arrays["reference"].shape[0]),
+        crop=partial(face_crop, size=pool[0].reference.shape[0]),
     )
 
 
@@ -134,11 +134,11 @@ def facts(  # noqa: PLR0913  one argument per fact
 
 
 def people_footing(
-    prompts: Iterable[Record], pool: Iterable[Record], models: Mapping[str, Path], params: EvaluateParams
+    prompts: Iterable[PairPrompt], pool: Iterable[PoolFace], models: Mapping[str, Path], params: EvaluateParams
 ) -> dict[str, JSON]:
     """What a result of the pipeline's own benchmark was judged on and by."""
-    asked = {prompt.key: [prompt.text("prompt"), *prompt.texts("faces")] for prompt in prompts}
-    shown = {face.key: sha256(face.arrays["reference"].tobytes()).hexdigest() for face in pool}
+    asked = {prompt.key: [prompt.prompt, *prompt.faces] for prompt in prompts}
+    shown = {face.key: sha256(face.reference.tobytes()).hexdigest() for face in pool}
     return footing_of(asked, shown, models, params)
 
 
@@ -154,14 +154,14 @@ def footing_of(
     }
 
 
-def answers(prompts: Path, images: Path) -> list[tuple[Record, Record]]:
+def answers(prompts: Path, images: Path) -> list[tuple[PairPrompt, GeneratedImage]]:
     """Every prompt of the benchmark with its picture.
 
     Raises:
         ValueError: one has no other.
     """
-    wanted = {record.key: record for record in read_shards(prompts)}
-    pictures = {record.key: record for record in read_shards(images)}
+    wanted = {prompt.key: prompt for prompt in read_shards(prompts, PairPrompt)}
+    pictures = {image.key: image for image in read_shards(images, GeneratedImage)}
     if wanted.keys() != pictures.keys():
         odd = sorted(wanted.keys() ^ pictures.keys())
         raise ValueError(

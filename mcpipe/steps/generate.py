@@ -7,8 +7,8 @@ import numpy as np
 
 from mcpipe.core.params import Params, RecordsPerShard
 from mcpipe.core.progress import track
-from mcpipe.core.records import Record
 from mcpipe.core.report import Report
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
 from mcpipe.flux.adapters import AdapterSpec, load_adapter
 from mcpipe.flux.backbone import load_generator
@@ -35,16 +35,16 @@ def write_images(pairs: Path, model: Path, generator: Path, images: Path, params
         FileNotFoundError: the arm has no trained adapter.
         ValueError: references have another size than in training.
     """
-    prompts = list(read_shards(pairs / "bench"))
-    pool = {record.key: record.arrays["reference"] for record in read_shards(pairs / "faces")}
+    prompts = list(read_shards(pairs / "bench", PairPrompt))
+    pool = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
     pipeline = load_generator(generator)
     spec = load_adapter(pipeline, model)
-    references = [np.stack([pool[face] for face in prompt.texts("faces")]) for prompt in prompts]
+    references = [np.stack([pool[face] for face in prompt.faces]) for prompt in prompts]
     check_size(references, spec, pairs)
     seeds = [params.seed + i for i in range(len(prompts))]
     pictures = generate(
         pipeline,
-        [prompt.text("prompt") for prompt in prompts],
+        [prompt.prompt for prompt in prompts],
         references,
         seeds,
         params.sample,
@@ -74,9 +74,9 @@ def check_size(references: Sequence[np.ndarray], spec: AdapterSpec, pairs: Path)
 
 
 def records(
-    prompts: Sequence[Record], seeds: Sequence[int], pictures: Iterator[np.ndarray], report: Report
-) -> Iterator[Record]:
+    prompts: Sequence[PairPrompt], seeds: Sequence[int], pictures: Iterator[np.ndarray], report: Report
+) -> Iterator[GeneratedImage]:
     """Every picture with the prompt, the faces and the seed that it came from."""
     for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True):
         report.keep(prompt.key)
-        yield Record(prompt.key, {**prompt.meta, "seed": seed}, {"image": picture})
+        yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=prompt.faces, seed=seed, image=picture)

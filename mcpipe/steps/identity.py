@@ -6,17 +6,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
-from mcpipe.core.records import Record, Rejection
 from mcpipe.core.report import Report
-from mcpipe.core.shards import Rows
-from mcpipe.curate.identity import IdentityParams, face_fault, face_of, face_scores, match_fault, match_people
+from mcpipe.core.schemas.curation import FRAMES, ClipPeople, FramePair, VerifiedIdentity
+from mcpipe.core.shards import StoredItems
+from mcpipe.curate.identity import IdentityParams, check_face, check_match, face_scores, match_people, own_face
 from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.scores import Scores
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.protocols import FaceAnalyser
+from mcpipe.models.protocols import FaceAnalyser, Picture
 
 MIN_SIMILARITY = "identity.min_similarity"
 
@@ -39,23 +40,29 @@ class IdentityWork:
 def write_identity(work: IdentityWork, frames: Path, subjects: Path, identity: Path) -> None:
     """Write the verified assignments of the clips in ``subjects``."""
     report = Report("identity", ("insightface", "onnxruntime"))
-    write_decided(Rows((frames, subjects)), work, report, identity, work.params.records_per_shard)
+    write_decided(
+        StoredItems((frames, FramePair), (subjects, ClipPeople)), work, report, identity, work.params.records_per_shard
+    )
 
 
-def verified(frames: Record, subjects: Record, analyser: FaceAnalyser, params: IdentityParams) -> Record | Rejection:
-    """The assignment of one clip's people across its frames, or why it is refused."""
+def verified(
+    frames: FramePair, subjects: ClipPeople, analyser: FaceAnalyser, params: IdentityParams
+) -> VerifiedIdentity:
+    """The assignment of one clip's people across its frames.
+
+    Raises:
+        RejectionError: a face is absent or unusable, or the people are not surely the same.
+    """
     boxes, landmarks, embeddings, scores = [], [], [], Scores()
-    for i, name in enumerate(("initial", "middle")):
-        people = zip(*(subjects.arrays[part][i] for part in ("masks", "boxes", "keypoints")), strict=True)
-        found = [face_in(frames.arrays[name], person, analyser, params) for person in people]
-        for fault in (one for one in found if isinstance(one, tuple)):
-            return scores.rejection(fault, f"{name} frame: ")
-        faces = [one for one in found if isinstance(one, Face)]
-        measured = [face_scores(frames.arrays[name], face.box) for face in faces]
-        for one in measured:
-            scores.add(one)
-        for fault in filter(None, (face_fault(one, params) for one in measured)):
-            return scores.rejection(fault, f"{name} frame: ")
+    for i, (name, picture) in enumerate(zip(FRAMES, frames.images, strict=True)):
+        people = zip(subjects.masks[i], subjects.boxes[i], subjects.keypoints[i], strict=True)
+        with scores.kept(f"{name} frame: "):
+            faces = [face_in(picture, person, analyser, params) for person in people]
+            measured = [face_scores(picture, face.box) for face in faces]
+            for face in measured:
+                scores.add(face)
+            for face in measured:
+                check_face(face, params)
         boxes.append(np.stack([face.box for face in faces]))
         landmarks.append(np.stack([face.landmarks for face in faces]))
         embeddings.append(np.stack([face.embedding for face in faces]))
@@ -63,48 +70,47 @@ def verified(frames: Record, subjects: Record, analyser: FaceAnalyser, params: I
     for own in match.similarity:
         scores.add({"similarity": float(own)})
     scores.note(margin=match.margin)
-    if fault := match_fault(
-        match, threshold_for(analyser.name, params.min_similarity, MIN_SIMILARITY), params.min_margin
-    ):
-        return scores.rejection(fault)
-    ordered = [
+    with scores.kept():
+        check_match(match, threshold_for(analyser.name, params.min_similarity, MIN_SIMILARITY), params.min_margin)
+    face_boxes, points, vectors = (
         np.stack([parts[0], parts[1][match.order]]).astype(np.float32) for parts in (boxes, landmarks, embeddings)
-    ]
-    return Record(
-        frames.key,
-        {"recogniser": analyser.name, **scores.told},
-        {
-            "order": match.order.astype(np.int64),
-            "face_boxes": ordered[0],
-            "landmarks": ordered[1],
-            "embeddings": ordered[2],
-        },
+    )
+    return VerifiedIdentity(
+        key=frames.key,
+        recogniser=analyser.name,
+        scores=scores.measured,
+        order=match.order.astype(np.int64),
+        face_boxes=face_boxes,
+        landmarks=points,
+        embeddings=vectors,
     )
 
 
 @dataclass(frozen=True)
-class Face:
+class DetectedFace:
     """The face of one person, in pixels of the frame."""
 
-    box: np.ndarray
-    landmarks: np.ndarray
-    embedding: np.ndarray
+    box: Float[np.ndarray, " 4"]
+    landmarks: Float[np.ndarray, "5 2"]
+    embedding: Float[np.ndarray, " D"]
 
 
 def face_in(
-    picture: np.ndarray,
+    picture: Picture,
     person: tuple[np.ndarray, np.ndarray, np.ndarray],
     analyser: FaceAnalyser,
     params: IdentityParams,
-) -> Face | tuple[str, str]:
-    """The one face of a person (mask, box and joints), looked for in the cut-out of their box; or why there is none."""
+) -> DetectedFace:
+    """The one face of a person (mask, box and joints), looked for in the cut-out of their box.
+
+    Raises:
+        RejectionError: there is no face or there are several.
+    """
     mask, box, joints = person
     x0, y0 = np.maximum(np.floor(box[:2]).astype(int), 0)
     x1, y1 = np.ceil(box[2:]).astype(int)
     corner = np.array([x0, y0], np.float32)
-    found = analyser.faces(picture[y0:y1, x0:x1])
-    boxes = found.boxes + np.tile(corner, 2)
-    chosen = face_of(boxes, mask, joints, params)
-    if isinstance(chosen, tuple):
-        return chosen
-    return Face(boxes[chosen], found.landmarks[chosen] + corner, found.embeddings[chosen])
+    detections = analyser.faces(picture[y0:y1, x0:x1])
+    boxes = detections.boxes + np.tile(corner, 2)
+    chosen = own_face(boxes, mask, joints, params)
+    return DetectedFace(boxes[chosen], detections.landmarks[chosen] + corner, detections.embeddings[chosen])

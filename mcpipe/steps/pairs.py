@@ -7,7 +7,7 @@ Departures from the paper:
 3. A pair of the benchmark without a usable prompt is replaced, so that the benchmark has the size asked for.
 """
 
-import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -20,19 +20,17 @@ from pydantic import Field
 from mcpipe.bench.balance import Labels, counts, evenness, largest_gap
 from mcpipe.bench.landmarks import face_landmarks
 from mcpipe.bench.pairs import Pair, Split, SplitParams, all_pairs, pair_key, split_pairs
+from mcpipe.bench.portraits import Portrait, portraits
 from mcpipe.core.params import Params, RecordsPerShard, TakenFrom
-from mcpipe.core.records import JSON, Record, Rejection, record_key
+from mcpipe.core.records import JSON, RejectionError
 from mcpipe.core.report import Report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import whole_folder, write_shards
 from mcpipe.curate.captions import PROMPT_INSTRUCTION, SentenceParams, caption_fault
 from mcpipe.curate.samples import face_crop
 from mcpipe.execution.engine import kept
-from mcpipe.models.images import read_picture
+from mcpipe.models.images import UnusableImageError, read_image
 from mcpipe.models.protocols import Captioner, FaceAnalyser
-
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-ATTRIBUTES = "faces.csv"
-"""Optional table beside the pictures: a column ``file``, all others describe the person."""
 
 
 class PairsParams(Params):
@@ -59,8 +57,8 @@ def write_pairs(faces: Path, finder: FaceAnalyser, writer: Captioner, pairs: Pat
     """Write the usable faces, the benchmark's prompts and the prompts for reinforcement learning.
 
     Raises:
-        FileNotFoundError: the folder of faces is missing or holds no picture.
-        ValueError: there are too few usable faces, or no pair has a usable prompt.
+        FileNotFoundError: the folder of faces is missing or holds no file.
+        ValueError: there are too few usable faces, its table is damaged, or no pair has a usable prompt.
     """
     with whole_folder(pairs) as folder:
         pool, labels = write_faces(faces, finder, folder / "faces", params)
@@ -103,78 +101,62 @@ def composition(
 def write_faces(
     faces: Path, finder: FaceAnalyser, folder: Path, params: PairsParams
 ) -> tuple[dict[str, np.ndarray], Labels]:
-    """Write every picture with exactly one face; returns by key what the captioner sees, and the attributes given.
+    """Write every image with exactly one face; returns by key what the captioner sees, and the attributes given.
+
+    Every file below ``faces`` but its table has a row in the report: it is kept, or dropped with a reason.
 
     Raises:
-        FileNotFoundError: the folder of faces is missing or holds no picture.
+        FileNotFoundError: the folder of faces is missing or holds no file.
+        ValueError: no file shows exactly one face, or the table of attributes is damaged or names no file.
     """
-    files = face_files(faces)
-    attributes = face_attributes(faces)
+    pool = portraits(faces)
     report = Report("faces", ("insightface", "onnxruntime"))
+    first: dict[str, str] = {}
 
-    def decide(file: Path) -> Record | Rejection:
-        return face_of(file, attributes.get(file.name, {}), finder, params)
+    def decide(portrait: Portrait) -> PoolFace:
+        face = face_of(portrait, finder, params)
+        if (earlier := first.setdefault(portrait.key, portrait.name)) != portrait.name:
+            raise RejectionError("same_name", f"{earlier} is used; rename one of them")
+        return face
 
-    found = list(kept(files.items(), len(files), decide, report))
+    found = list(kept(((portrait.name, portrait) for portrait in pool), len(pool), decide, report))
+    if not found:
+        reasons = Counter(str(rejection["reason"]) for rejection in report.rejections)
+        counted = ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items()))
+        raise ValueError(f"no file in {faces} shows exactly one face: {counted}")
     write_shards(found, folder, params.records_per_shard)
     report.write(folder)
-    given = {record.key: attributes.get(record.text("file"), {}) for record in found}
-    labels = {key: {name: str(row[name]) for name in params.attributes if row.get(name)} for key, row in given.items()}
-    return {record.key: record.arrays["closeup"] for record in found}, labels
+    labels = {
+        face.key: {name: str(face.attributes[name]) for name in params.attributes if face.attributes.get(name)}
+        for face in found
+    }
+    return {face.key: face.closeup for face in found}, labels
 
 
-def face_files(faces: Path) -> dict[str, Path]:
-    """The pictures of a folder by face key, in the order of keys.
+def face_of(portrait: Portrait, finder: FaceAnalyser, params: PairsParams) -> PoolFace:
+    """The one face of an image, cut like the references of samples.
 
     Raises:
-        FileNotFoundError: the folder is missing or holds none.
-        ValueError: two pictures have one name.
+        RejectionError: the file is no image, or shows no face or several.
     """
-    if not faces.is_dir():
-        raise FileNotFoundError(f"no folder of faces {faces}")
-    files: dict[str, Path] = {}
-    for file in sorted(faces.iterdir()):
-        if file.suffix.lower() not in SUFFIXES:
-            continue
-        # A plus sign joins the two faces of a pair.
-        key = record_key(file.stem).replace("+", "%2B")
-        if key in files:
-            raise ValueError(f"{files[key]} and {file} have one name; rename one of them")
-        files[key] = file
-    if not files:
-        raise FileNotFoundError(f"no picture in {faces}; looked for {' '.join(SUFFIXES)}")
-    return dict(sorted(files.items()))
-
-
-def face_attributes(faces: Path) -> dict[str, dict[str, JSON]]:
-    """What ``faces.csv`` says of every file; nothing if there is no such table."""
-    table = faces / ATTRIBUTES
-    if not table.is_file():
-        return {}
-    with table.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    if rows and "file" not in rows[0]:
-        raise ValueError(f"{table} lacks a column called file")
-    return {row["file"]: {name: value for name, value in row.items() if name != "file"} for row in rows}
-
-
-def face_of(file: Path, attributes: dict[str, JSON], finder: FaceAnalyser, params: PairsParams) -> Record | Rejection:
-    """The one face of a picture, cut like the references of samples, or why it is refused."""
     try:
-        picture = read_picture(file)
-    except ValueError as error:
-        return Rejection("unreadable", str(error))
+        picture = read_image(portrait.file)
+    except UnusableImageError as error:
+        raise RejectionError(error.reason, str(error)) from error
+    except FileNotFoundError as error:
+        raise RejectionError("not_a_file", "neither a file nor a link to one") from error
     found = finder.faces(picture)
     if len(found.boxes) != 1:
-        return Rejection("several_faces" if len(found.boxes) else "no_face", f"{len(found.boxes)} faces")
-    key = record_key(file.stem).replace("+", "%2B")
-    crops = {
-        name: face_crop(picture, found.boxes[0], size)
-        for name, size in (("reference", params.reference_size), ("closeup", params.captioner_size))
-    }
-    meta: dict[str, JSON] = {"file": file.name, "attributes": attributes}
-    landmarks = face_landmarks(found.landmarks[0], found.boxes[0])
-    return Record(key, meta, {**crops, "embedding": found.embeddings[0], "landmarks": landmarks})
+        raise RejectionError("several_faces" if len(found.boxes) else "no_face", f"{len(found.boxes)} faces")
+    return PoolFace(
+        key=portrait.key,
+        file=portrait.name,
+        attributes={**portrait.attributes},
+        reference=face_crop(picture, found.boxes[0], params.reference_size),
+        closeup=face_crop(picture, found.boxes[0], params.captioner_size),
+        embedding=found.embeddings[0],
+        landmarks=face_landmarks(found.landmarks[0], found.boxes[0]),
+    )
 
 
 def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depends on
@@ -190,32 +172,34 @@ def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depend
     Pairs of the benchmark without a usable prompt are replaced from the reserve, so that it has the size asked for.
     """
 
-    def decide(pair: Pair) -> Record | Rejection:
+    def decide(pair: Pair) -> PairPrompt:
         return prompt_of(pair, [pool[face] for face in pair], writer, params.prompt)
 
-    def prompts(pairs: Iterable[Pair], number: int) -> list[Record]:
-        found = kept(((pair_key(pair), pair) for pair in pairs), number, decide, report)
-        return sorted(islice(found, number), key=lambda record: record.key)
+    def prompts(pairs: Iterable[Pair], number: int) -> list[PairPrompt]:
+        accepted = kept(((pair_key(pair), pair) for pair in pairs), number, decide, report)
+        return sorted(islice(accepted, number), key=lambda prompt: prompt.key)
 
     bench = prompts([*split.bench, *split.reserve], params.split.num_bench)
     asked = {*report.kept, *(str(rejection["key"]) for rejection in report.rejections)}
     left = [pair for pair in split.rl if pair_key(pair) not in asked]
     chosen = {"bench": bench, "rl": prompts(left, len(left))}
-    for name, records in chosen.items():
-        write_shards(records, folder / name, params.records_per_shard)
-    return {name: [pair_of(record) for record in records] for name, records in chosen.items()}
+    for name, accepted in chosen.items():
+        write_shards(accepted, folder / name, params.records_per_shard)
+    return {name: [pair_of(prompt) for prompt in accepted] for name, accepted in chosen.items()}
 
 
-def pair_of(prompt: Record) -> Pair:
-    """Who should be shown."""
-    first, second = prompt.texts("faces")
+def pair_of(prompt: PairPrompt) -> Pair:
+    """The people whom a prompt is about."""
+    first, second = prompt.faces
     return first, second
 
 
-def prompt_of(
-    pair: Pair, references: list[np.ndarray], writer: Captioner, params: SentenceParams
-) -> Record | Rejection:
-    """A prompt that mentions both people of a pair once, or why there is none."""
+def prompt_of(pair: Pair, references: list[np.ndarray], writer: Captioner, params: SentenceParams) -> PairPrompt:
+    """A prompt that mentions both people of a pair once.
+
+    Raises:
+        RejectionError: no answer is a usable prompt.
+    """
     key, instruction = pair_key(pair), PROMPT_INSTRUCTION.format(num_subjects=len(pair))
     answer, fault = "", None
     for seed in attempt_seeds(key, params):
@@ -224,8 +208,8 @@ def prompt_of(
         )
         fault = caption_fault(answer, len(pair), params)
         if fault is None:
-            return Record(key, {"prompt": answer, "faces": list(pair)})
-    return Rejection(fault or "caption_missing", answer)
+            return PairPrompt(key=key, prompt=answer, faces=pair)
+    raise RejectionError(fault or "caption_missing", answer)
 
 
 def attempt_seeds(key: str, params: SentenceParams) -> Iterator[int]:

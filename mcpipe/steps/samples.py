@@ -9,9 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from mcpipe.core.packing import Packed
-from mcpipe.core.records import Record, Rejection
+from mcpipe.core.records import JSON, RejectionError
 from mcpipe.core.report import Report, read_report
-from mcpipe.core.shards import Rows, join_shards
+from mcpipe.core.schemas.curation import (
+    ClipCaption,
+    ClipPeople,
+    CutSample,
+    FramePair,
+    VerifiedIdentity,
+    with_split,
+)
+from mcpipe.core.shards import StoredItems
 from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.samples import (
     SamplesParams,
@@ -57,11 +65,7 @@ def write_samples(work: SamplesWork, sources: tuple[Path, Path, Path, Path], sam
     versions = {name: text for account in accounts if isinstance(account, dict) for name, text in account.items()}
 
     def complete(sample: Packed) -> Packed:
-        meta = sample.meta
-        match meta:
-            case {"provenance": dict(provenance)}:
-                provenance["versions"] = versions
-        return sample.with_meta({**meta, "identities": [*people[sample.key]], "split": splits[sample.key]})
+        return with_split(sample, people[sample.key], splits[sample.key], versions)
 
     report = Report("samples", ("opencv-python-headless",))
     report.facts = {
@@ -70,7 +74,9 @@ def write_samples(work: SamplesWork, sources: tuple[Path, Path, Path, Path], sam
         "val": sum(split == "val" for split in splits.values()),
         "largest_group": largest_group(people),
     }
-    write_decided(Rows(sources), work, report, samples, params.records_per_shard, complete)
+    kinds = (FramePair, ClipPeople, VerifiedIdentity, ClipCaption)
+    items = StoredItems(*zip(sources, kinds, strict=True))
+    write_decided(items, work, report, samples, params.records_per_shard, complete)
 
 
 def largest_group(people: Mapping[str, Sequence[str]]) -> int:
@@ -88,44 +94,44 @@ def largest_group(people: Mapping[str, Sequence[str]]) -> int:
 
 def identities(identity: Path, captions: Path, params: SamplesParams) -> dict[str, list[str]]:
     """The names of everyone in every captioned clip; one person has one name in all clips."""
-    verified = [records[0] for records in join_shards(identity, captions)]
+    captioned = StoredItems((identity, VerifiedIdentity), (captions, ClipCaption))
+    verified = [item.read(VerifiedIdentity) for item in captioned]
     if not verified:
         return {}
-    means = [record.arrays["embeddings"].mean(axis=0) for record in verified]
+    means = [clip.embeddings.mean(axis=0) for clip in verified]
     stacked = np.concatenate(means)
-    same_identity = threshold_for(verified[0].text("recogniser"), params.same_identity, "samples.same_identity")
+    same_identity = threshold_for(verified[0].recogniser, params.same_identity, "samples.same_identity")
     groups = identity_groups(stacked / np.linalg.norm(stacked, axis=1, keepdims=True), same_identity)
     names = iter(f"person-{group:05d}" for group in groups)
-    return {record.key: [next(names) for _ in mean] for record, mean in zip(verified, means, strict=True)}
+    return {clip.key: [next(names) for _ in mean] for clip, mean in zip(verified, means, strict=True)}
 
 
 def sample_of(
-    frames: Record, subjects: Record, identity: Record, captions: Record, params: SamplesParams
-) -> Record | Rejection:
-    """One sample; index i is the same person in every array."""
-    initial, middle = frames.arrays["initial"], frames.arrays["middle"]
-    order, boxes = identity.arrays["order"], identity.arrays["face_boxes"]
-    window = square_window(subjects.arrays["boxes"][1], *middle.shape[:2])
+    frames: FramePair, subjects: ClipPeople, identity: VerifiedIdentity, captions: ClipCaption, params: SamplesParams
+) -> CutSample:
+    """One sample; index i is the same person in every array.
+
+    Raises:
+        RejectionError: no square holds all people, or a face covers no pixel of it.
+    """
+    order, boxes = identity.order, identity.face_boxes
+    window = square_window(subjects.boxes[1], *frames.middle.shape[:2])
     if window is None:
-        return Rejection("no_square_holds_all", "the people stand wider than the frame is high")
-    bodies = subjects.arrays["masks"][1][order]
-    body_masks = crop_masks(bodies, window, params.image_size)
+        raise RejectionError("no_square_holds_all", "the people stand wider than the frame is high")
+    bodies = subjects.masks[1][order]
     masks = crop_masks(face_masks(bodies, boxes[1]), window, params.image_size)
     if not masks.any(axis=(1, 2)).all():
-        return Rejection("face_mask_empty", "a face covers no pixel of the target")
-    return Record(
-        frames.key,
-        {
-            "caption": captions.text("caption"),
-            "provenance": {**frames.meta, **subjects.meta, **identity.meta, **captions.meta, "window_px": list(window)},
-        },
-        {
-            "target": crop_square(middle, window, params.image_size),
-            "body_masks": body_masks,
-            "face_masks": masks,
-            "faces": np.stack([face_crop(initial, box, params.reference_size) for box in boxes[0]]),
-            "portraits": np.stack(
-                [portrait(initial, mask, params.portrait_size) for mask in subjects.arrays["masks"][0]]
-            ),
-        },
+        raise RejectionError("face_mask_empty", "a face covers no pixel of the target")
+    provenance: dict[str, JSON] = {"window_px": list(window)}
+    for stage in (frames, subjects, identity, captions):
+        provenance |= stage.description
+    return CutSample(
+        key=frames.key,
+        caption=captions.caption,
+        provenance=provenance,
+        target=crop_square(frames.middle, window, params.image_size),
+        body_masks=crop_masks(bodies, window, params.image_size),
+        face_masks=masks,
+        faces=np.stack([face_crop(frames.initial, box, params.reference_size) for box in boxes[0]]),
+        portraits=np.stack([portrait(frames.initial, mask, params.portrait_size) for mask in subjects.masks[0]]),
     )

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mcpipe.core.records import Record, Rejection
 from mcpipe.core.report import Report
-from mcpipe.core.shards import Rows
+from mcpipe.core.schemas.curation import FRAMES, ClipPeople, FramePair
+from mcpipe.core.shards import StoredItems
 from mcpipe.curate.scores import Scores
-from mcpipe.curate.subjects import SubjectsParams, clean_masks, mask_fault, mask_scores, people_fault, people_in
+from mcpipe.curate.subjects import SubjectsParams, check_masks, check_people, clean_masks, mask_scores, people_in
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
@@ -37,32 +37,33 @@ class SubjectsWork:
 def write_subjects(work: SubjectsWork, frames: Path, subjects: Path) -> None:
     """Write the people of the clips in ``frames``."""
     report = Report("subjects", ("ultralytics", "sam2"))
-    write_decided(Rows((frames,)), work, report, subjects, work.params.records_per_shard)
+    write_decided(StoredItems((frames, FramePair)), work, report, subjects, work.params.records_per_shard)
 
 
 def people_of(
-    record: Record, detector: ClipPoseDetector, cutter: ClipSegmenter, params: SubjectsParams
-) -> Record | Rejection:
-    """The people of one clip, or why it is refused.
+    frames: FramePair, detector: ClipPoseDetector, cutter: ClipSegmenter, params: SubjectsParams
+) -> ClipPeople:
+    """The people of one clip.
 
     A batch holds the two frames of one clip and nothing else, so that no clip's result depends on its neighbours.
+
+    Raises:
+        RejectionError: a frame shows other people than wanted, or they cannot be cut out.
     """
-    names, scores = ("initial", "middle"), Scores()
-    pictures = [record.arrays[name] for name in names]
-    found = []
-    for name, people in zip(names, detector.people_of(pictures), strict=True):
+    scores, detected = Scores(), []
+    for name, picture, people in zip(FRAMES, frames.images, detector.people_of(frames.images), strict=True):
         chosen = people_in(people.boxes, people.keypoints, params)
-        found.append((people.boxes[chosen], people.keypoints[chosen]))
+        detected.append((people.boxes[chosen], people.keypoints[chosen]))
         scores.add({"people": len(chosen), "people_found": len(people.boxes)})
-        if fault := people_fault(people.boxes[chosen], len(pictures[0]), params):
-            return scores.rejection(fault, f"{name} frame: ")
+        with scores.kept(f"{name} frame: "):
+            check_people(people.boxes[chosen], len(picture), params)
     masks = []
-    raw_masks = cutter.masks_of(pictures, [boxes for boxes, _ in found])
-    for name, raw, (boxes, _) in zip(names, raw_masks, found, strict=True):
+    raw_masks = cutter.masks_of(frames.images, [boxes for boxes, _ in detected])
+    for name, raw, (boxes, _) in zip(FRAMES, raw_masks, detected, strict=True):
         masks.append(clean_masks(raw))
         measured = mask_scores(raw, masks[-1], boxes)
         scores.add(measured)
-        if fault := mask_fault(measured, params):
-            return scores.rejection(fault, f"{name} frame: ")
-    boxes, keypoints = (np.stack(parts) for parts in zip(*found, strict=True))
-    return Record(record.key, scores.told, {"boxes": boxes, "keypoints": keypoints, "masks": np.stack(masks)})
+        with scores.kept(f"{name} frame: "):
+            check_masks(measured, params)
+    boxes, keypoints = (np.stack(parts) for parts in zip(*detected, strict=True))
+    return ClipPeople(key=frames.key, scores=scores.measured, boxes=boxes, keypoints=keypoints, masks=np.stack(masks))

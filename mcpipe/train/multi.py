@@ -1,9 +1,9 @@
-"""Stage 2: several people per picture (paper, section 4.2 and 4.3).
+"""Training stage 2: several people per image (paper, sections 4.2 and 4.3).
 
     L = L_diff + lambda L_attn  (+ a small balance loss on the routers, which the paper does not mention)
 
 Departures from the paper: attention maps are divided by their peak, since the paper leaves "normalize" open; the
-router is trained by a straight-through weight, since its formula gives it no gradient at one expert per token.
+router is trained by a straight-through weight, since the paper's formula has no gradient at one expert per token.
 """
 
 from collections.abc import Iterator
@@ -30,16 +30,16 @@ from mcpipe.train.loop.fit import Losses, OnStep
 from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, predicted, train
 
 NUM_MAPS = 4
-"""Held-out samples whose attention is kept for the report."""
+"""Held-out samples whose attention maps are stored for the report."""
 MAP_NOISE = 0.5
-"""Noise level t at which it is taken: the layout is settled there, the faces are not."""
+"""Noise level t of these maps: the layout is decided there, the faces are not."""
 
 
 class IdarParams(Params):
     """Identity-disentangled attention regularisation."""
 
     weight: float = Field(ge=0)
-    """lambda; 0 leaves it out."""
+    """Weight lambda of the attention loss; 0 leaves it out."""
     norm: Norm
 
 
@@ -48,34 +48,34 @@ class TrainMultiParams(SupervisedParams):
 
     idar: IdarParams
     experts: ExpertParams | None
-    """Experts on the output layers of the feed-forward networks; null keeps the adapter of stage 1 as it is."""
+    """Experts on the output layers of the feed-forward networks; null keeps the plain adapter of stage 1."""
     balance_weight: float = Field(ge=0)
     """Weight of the routers' balance loss."""
 
 
 def multi_spec(start: AdapterSpec, data: EncodedSet, params: TrainMultiParams) -> AdapterSpec:
-    """The form of the adapter that goes on from the one of stage 1.
+    """Specification of the adapter that continues the one of stage 1.
 
     Raises:
-        ValueError: stage 1 was trained for other sizes than the samples have.
+        ValueError: stage 1 was trained for other sizes than those of the samples.
     """
     if (start.image_size, start.reference_size) != (data.image_size, data.reference_size):
         raise ValueError(
-            f"the adapter of stage 1 was trained for pictures of {start.image_size} px and references of "
+            f"the adapter of stage 1 was trained for images of {start.image_size} px and references of "
             f"{start.reference_size} px, but the samples have {data.image_size} and {data.reference_size}"
         )
     return start.model_copy(update={"experts": params.experts, "shift": params.shift})
 
 
 def multi_network(pipeline: FluxPipeline, data: EncodedSet, params: TrainMultiParams) -> ReferenceFlux:
-    """The pipeline's transformer, seeing references."""
+    """The pipeline's transformer with references."""
     return ReferenceFlux(pipeline.transformer, layout(pipeline, data.image_size, data.reference_size), params.guidance)
 
 
 def train_multi(
     network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams, on_step: OnStep, checkpoint: Checkpoint
 ) -> dict[str, JSON]:
-    """Train the network's adapter; returns facts about the training, and what it changed on held-out samples."""
+    """Train the network's adapter; returns facts about the training, with held-out scores before and after it."""
     before = held_out_scores(network, data, params.seed)
     capture = AttentionCapture(network.transformer, network.layout) if params.idar.weight else None
 
@@ -91,17 +91,17 @@ def train_multi(
 def multi_losses(model: nn.Module, batch: Batch, params: TrainMultiParams, capture: AttentionCapture | None) -> Losses:
     """Flow matching, attention inside the faces, and an even spread over the experts."""
     terms = {"flow": flow_loss(predicted(model, batch), batch.clean, batch.noise)}
-    watched, counts = {}, {}
+    metrics, counts = {}, {}
     if capture is not None:
         attention = capture.mean()
         terms["attention"] = params.idar.weight * attention_loss(attention, batch.masks, params.idar.norm)
-        watched = attention_scores(attention.detach(), batch.masks)
+        metrics = attention_scores(attention.detach(), batch.masks)
         by_noise, counts = scores_by_noise(attention.detach(), batch.masks, batch.t)
-        watched |= by_noise
+        metrics |= by_noise
     if params.experts is not None:
         terms["balance"] = params.balance_weight * mean_balance(model)
-        watched["busiest_expert"] = busiest_share(model)
-    return Losses(terms, watched, counts)
+        metrics["busiest_expert"] = busiest_share(model)
+    return Losses(terms, metrics, counts)
 
 
 def scores_by_noise(
@@ -109,56 +109,56 @@ def scores_by_noise(
     masks: Bool[Tensor, "batch subjects tokens"],
     t: Float[Tensor, " batch"],
 ) -> tuple[dict[str, float], dict[str, int]]:
-    """The same per quarter of the noise levels, such as ``attention_inside_t25_50``; and of how many subjects."""
-    watched, counts = {}, {}
+    """Attention scores per quarter of the noise levels, such as ``attention_inside_t25_50``, and subject counts."""
+    metrics, counts = {}, {}
     quarters = (4 * t).long().clamp(max=3)
     for quarter in range(4):
         chosen = quarters == quarter
         num = int(masks[chosen].any(-1).sum())
         for name, score in attention_scores(attention[chosen], masks[chosen]).items():
             label = f"{name}_t{25 * quarter:02d}_{25 * quarter + 25}"
-            watched[label], counts[label] = score, num
-    return watched, counts
+            metrics[label], counts[label] = score, num
+    return metrics, counts
 
 
 def attention_scores(
     attention: Float[Tensor, "batch subjects tokens"], masks: Bool[Tensor, "batch subjects tokens"]
 ) -> dict[str, float]:
-    """How much of the attention, and how many of its peaks, fall on the right face; means over subjects with a mask."""
-    shown = masks.any(-1)
+    """Shares in [0, 1] of attention, and of its peaks, on the right face: means over subjects with a mask."""
+    present = masks.any(-1)
     return {
-        "attention_inside": float(attention_inside(attention, masks)[shown].mean()),
-        "attention_peak_inside": float(peak_inside(attention, masks)[shown].float().mean()),
+        "attention_inside": float(attention_inside(attention, masks)[present].mean()),
+        "attention_peak_inside": float(peak_inside(attention, masks)[present].float().mean()),
     }
 
 
 def held_out_maps(
     network: ReferenceFlux, data: EncodedSet, seed: int
 ) -> dict[str, Float[Tensor, "subjects rows columns"]]:
-    """Attention maps of a few held-out samples by key, at one noise level and with the same noise at every call."""
-    found = _held_out(network, data, seed, MAP_NOISE, NUM_MAPS)
-    return {key: maps[0].unflatten(-1, network.layout.image).cpu() for key, maps, _ in found}
+    """Attention maps of a few held-out samples by key, at noise level `MAP_NOISE`, from the same noise every time."""
+    samples = _held_out(network, data, seed, MAP_NOISE, NUM_MAPS)
+    return {key: maps[0].unflatten(-1, network.layout.image).cpu() for key, maps, _ in samples}
 
 
 def held_out_scores(network: ReferenceFlux, data: EncodedSet, seed: int) -> dict[str, JSON]:
-    """Where attention falls per range of noise levels, and which experts tokens go to per layer and kind of token.
+    """Attention scores per range of noise levels, and shares of tokens per expert, layer and kind of token.
 
-    Means over held-out samples with the same noise at every call; nothing if there are no such samples.
+    Means over held-out samples with the same noise at every call; empty without such samples.
     """
     attention: dict[str, JSON] = {}
-    shares: list[dict[str, dict[str, Tensor]]] = []
+    usages: list[dict[str, dict[str, Tensor]]] = []
     for name, t in NOISE_BINS.items():
         scores = []
         for _, maps, batch in _held_out(network, data, seed, t, NUM_SCORED):
             num_text = batch.conditions.text.shape[1]
-            shares.append(usage_by_kind(network.transformer, num_text, network.layout.num_image_tokens))
+            usages.append(usage_by_kind(network.transformer, num_text, network.layout.num_image_tokens))
             if bool(batch.masks.any()):
                 scores.append(attention_scores(maps, batch.masks))
         if scores:
-            attention[name] = {key: sum(one[key] for one in scores) / len(scores) for key in scores[0]}
+            attention[name] = {key: sum(score[key] for score in scores) / len(scores) for key in scores[0]}
     experts: dict[str, JSON] = {
-        layer: {kind: _mean([one[layer][kind] for one in shares]) for kind in kinds}
-        for layer, kinds in (shares[0] if shares else {}).items()
+        layer: {kind: _mean([usage[layer][kind] for usage in usages]) for kind in kinds}
+        for layer, kinds in (usages[0] if usages else {}).items()
     }
     return {"attention": attention, "expert_shares": experts}
 
@@ -170,7 +170,7 @@ def _mean(shares: list[Tensor]) -> list[JSON]:
 def _held_out(
     network: ReferenceFlux, data: EncodedSet, seed: int, t: float, num: int
 ) -> Iterator[tuple[str, Float[Tensor, "one subjects tokens"], Batch]]:
-    """Key, attention and batch of so many held-out samples at one noise level."""
+    """Key, attention maps and batch of ``num`` held-out samples at noise level ``t``."""
     draws = Draws(seed, 1, 1.0, 0.0, one_reference=False)
     device = next(network.parameters()).device
     for position in range(min(num, len(data.val))):

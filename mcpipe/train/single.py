@@ -1,8 +1,7 @@
-"""Stage 1: one person per picture (paper, section 4.1), plain LoRA, flow-matching loss only.
+"""Training stage 1: one person per image (paper, section 4.1), plain LoRA, flow-matching loss only.
 
-Departures from the paper: it pre-trains on internal single-subject data; here the two-person samples serve, and one
-of their people is chosen at random as the only reference. The adapter is plain; experts join in stage 2, starting
-from it.
+Departures from the paper: it pre-trains on internal single-subject data; here the two-person samples are used, with
+one of their people, chosen at random, as the only reference. The adapter is plain; stage 2 copies it into its experts.
 """
 
 from pathlib import Path
@@ -28,18 +27,18 @@ class TrainSingleParams(SupervisedParams):
     rank: int = Field(ge=1)
     """Rank of every LoRA."""
     positions: Positions
-    """How references are told apart, here and in everything that goes on from here."""
+    """Position ids that distinguish references, here and in every later stage."""
     start: str | None
-    """LoRA file to start from, UNO's or one in diffusers' layout; null starts afresh."""
+    """LoRA file to start from, UNO's or one in diffusers' layout; null for a fresh one."""
 
 
 def single_network(
     pipeline: FluxPipeline, data: EncodedSet, params: TrainSingleParams, start: Path | None
 ) -> tuple[AdapterSpec, ReferenceFlux]:
-    """Give the pipeline's transformer an adapter; returns its form, and the transformer seeing references.
+    """Add an adapter to the pipeline's transformer; returns its specification and the network with references.
 
     Raises:
-        FileNotFoundError: there is no file ``start``.
+        FileNotFoundError: the file ``start`` does not exist.
         ValueError: it is damaged or does not fit the generator or the rank.
     """
     spec = AdapterSpec(

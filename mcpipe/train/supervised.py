@@ -1,4 +1,4 @@
-"""What stages 1 and 2 share: flow matching on encoded samples, with AdamW at a constant rate."""
+"""Supervised training of stages 1 and 2: flow matching on encoded samples, with AdamW at a constant learning rate."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -15,19 +15,19 @@ from mcpipe.flux.network import ReferenceFlux
 from mcpipe.objectives.flow import flow_loss, noised
 from mcpipe.train.loop.averaging import keep_average, take_average
 from mcpipe.train.loop.checkpoint import Checkpoint
-from mcpipe.train.loop.curves import Ends
+from mcpipe.train.loop.curves import CurveEnds
 from mcpipe.train.loop.data import Batch, Draws, EncodedSet, Share, batch_at, collate, draw
 from mcpipe.train.loop.fit import Losses, OnStep, engine_for, fit
-from mcpipe.train.loop.runtime import as_written, is_main, this_machine
+from mcpipe.train.loop.runtime import is_main, runtime_from, uncompile
 
 NUM_SCORED = 16
-"""Held-out samples on which references, attention and experts are judged before and after training."""
+"""Held-out samples on which references, attention and experts are evaluated before and after training."""
 NOISE_BINS = {"0.00-0.25": 0.125, "0.25-0.50": 0.375, "0.50-0.75": 0.625, "0.75-1.00": 0.875}
-"""Noise levels t at which they are judged, each the middle of a quarter."""
+"""Noise levels t of the evaluation: the middle of each quarter."""
 
 
 class SupervisedParams(Params):
-    """How a supervised stage spends its steps."""
+    """Settings that stages 1 and 2 share."""
 
     seed: int = Field(ge=0)
     num_steps: int = Field(ge=1)
@@ -37,18 +37,19 @@ class SupervisedParams(Params):
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
     shift: Annotated[float, Field(gt=0), TakenFrom("flow.shift")]
-    """Shift s of the noise levels trained on."""
+    """Shift s of the noise levels in training."""
     guidance: Annotated[float, Field(ge=0), TakenFrom("flow.guidance")]
-    """Guidance scale told to the transformer while training."""
+    """Guidance scale given to the transformer in training."""
     text_dropout: Annotated[float, Field(ge=0, le=1), TakenFrom("flow.text_dropout")]
-    """Chance that a sample is shown without its caption."""
+    """Probability that a sample is trained without its caption."""
     ema_decay: float = Field(ge=0, lt=1)
-    """Decay of the moving average of the weights, which replaces them at the end; 0 keeps the weights themselves."""
+    """Decay of the moving average that replaces the weights at the end; 0 keeps the weights themselves."""
     pictures_every: int = Field(ge=0)
-    """Steps after which a few held-out samples are drawn; 0 draws none."""
+    """Steps between two previews of a few held-out samples; 0 for none."""
 
 
 Objective = Callable[[nn.Module, Batch], Losses]
+"""Losses of a model on a batch."""
 
 
 def predicted(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -56,34 +57,39 @@ def predicted(model: nn.Module, batch: Batch) -> torch.Tensor:
     return model(noised(batch.clean, batch.noise, batch.t), batch.t, batch.conditions)
 
 
-class Steps:
-    """So many steps over the training samples; every step comes as the batches that this process takes of it."""
+class TrainingBatches:
+    """The batches that this process takes of every optimiser step, as `mcpipe.train.loop.fit` consumes them."""
 
     def __init__(
         self, data: EncodedSet, draws: Draws, share: Share, num_steps: int, device: torch.device, note: Note
     ) -> None:
         self._data, self._draws, self._share, self._device = data, draws, share, device
         self._num_steps, self._note = num_steps, note
-        self._taken = 0
+        self._num_done = 0
 
-    def batches(self) -> Iterator[Batch]:
-        """The batches of the steps that are left."""
-        steps = range(self._taken, self._num_steps)
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches of the remaining steps."""
+        steps = range(self._num_done, self._num_steps)
         for step in track(steps, len(steps), "training steps", self._note) if is_main() else steps:
             for positions in self._share.positions(step, self._draws.batch_size):
                 batch = batch_at(self._data, self._data.train, self._draws, positions, self._device)
-                self._taken = step + 1
+                self._num_done = step + 1
                 yield batch
 
-    def standing(self) -> dict[str, JSON]:
-        """The number of steps taken."""
-        return {"steps": self._taken}
+    @property
+    def can_resume(self) -> bool:
+        """Whether another run can go on from here: always."""
+        return True
 
-    def resume(self, standing: Mapping[str, JSON]) -> None:
-        """Go on after the steps that another run took."""
-        steps = standing["steps"]
-        assert isinstance(steps, int), "written by standing()"
-        self._taken = steps
+    def state_dict(self) -> dict[str, JSON]:
+        """The number of steps taken."""
+        return {"steps": self._num_done}
+
+    def load_state_dict(self, state_dict: Mapping[str, JSON]) -> None:
+        """Go on after the steps of an earlier run."""
+        steps = state_dict["steps"]
+        assert isinstance(steps, int), "written by state_dict()"
+        self._num_done = steps
 
 
 def train(
@@ -96,36 +102,40 @@ def train(
     on_step: OnStep,
     checkpoint: Checkpoint,
 ) -> dict[str, JSON]:
-    """Train the network's adapter; returns the ends of its curves and the flow loss on held-out samples around it."""
-    machine = this_machine()
+    """Train the network's adapter; returns the ends of the curves, and held-out scores before and after training."""
+    runtime = runtime_from()
 
-    def optimizer(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def make_optimizer(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
         adam = torch.optim.AdamW(weights, lr=params.learning_rate, weight_decay=params.weight_decay)
         if params.ema_decay:
             keep_average(adam, params.ema_decay)
         return adam
 
-    engine = engine_for(network, machine, optimizer, params.max_grad_norm)
-    here = engine.accelerator
+    engine = engine_for(network, runtime, make_optimizer, params.max_grad_norm)
+    accelerator = engine.accelerator
     draws = Draws(params.seed, params.batch_size, params.shift, params.text_dropout, one_reference)
-    ends = Ends(on_step)
+    curve_ends = CurveEnds(on_step)
     before = held_out(network, data, draws)
-    share = Share(here.process_index, here.num_processes, machine.accumulation_steps)
-    course = Steps(data, draws, share, params.num_steps, here.device, ends.latest)
-    fit(engine, course, lambda batch: objective(engine.model, batch), ends, checkpoint)
-    as_written(network)
+    share = Share(accelerator.process_index, accelerator.num_processes, runtime.accumulation_steps)
+    batches = TrainingBatches(data, draws, share, params.num_steps, accelerator.device, curve_ends.latest)
+
+    def accumulate(batch: Batch) -> Losses:
+        return engine.backward(objective(engine.model, batch))
+
+    fit(engine, batches, accumulate, curve_ends, checkpoint)
+    uncompile(network)
     if params.ema_decay:
         take_average(engine.optimizer)
     after = held_out(network, data, draws)
     return {
         "trained_parameters": sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-        "curves": {name: dict(values) for name, values in ends.means().items()},
+        "curves": {name: dict(values) for name, values in curve_ends.means().items()},
         **{name: {"before": before[name], "after": after[name]} for name in before},
     }
 
 
 def held_out(network: ReferenceFlux, data: EncodedSet, draws: Draws) -> dict[str, JSON]:
-    """Facts about the validation samples, with the same noise at every call."""
+    """Scores on the validation samples, with the same noise at every call."""
     return {
         "held_out_flow": held_out_flow(network, data, draws),
         "reference_gain": reference_gain(network, data, draws, min(NUM_SCORED, len(data.val))),
@@ -147,12 +157,13 @@ def held_out_flow(network: ReferenceFlux, data: EncodedSet, draws: Draws) -> flo
 
 
 def reference_gain(network: ReferenceFlux, data: EncodedSet, draws: Draws, num: int) -> dict[str, JSON]:
-    """How much worse faces are predicted where references are wrong, which tells whether they are used at all.
+    """How much worse faces are predicted with wrong references, which shows whether references are used at all.
 
-    ``others`` are those of another sample, ``swapped`` the right ones in another order. The gain is the flow loss on
-    tokens of faces with these less that with the right ones: same text, same noise, positive if references help. Told
-    are its mean over ``num`` held-out samples and all noise levels, the standard error of that mean over samples, its
-    means per range of noise levels, and under ``right`` the loss itself. What there is no example of is left out.
+    ``others`` are the references of another sample, ``swapped`` the right ones in another order. The gain is the flow
+    loss on tokens of faces with these, minus that with the right ones: same text, same noise, positive if references
+    help. Returned are its mean over ``num`` held-out samples and all noise levels, the standard error of that mean
+    over samples, the means per range of noise levels, and under ``right`` the loss itself. Kinds without an example
+    are left out.
     """
     losses: dict[str, list[dict[str, float]]] = {}
     for position in range(num):
@@ -161,10 +172,11 @@ def reference_gain(network: ReferenceFlux, data: EncodedSet, draws: Draws, num: 
             for kind, loss in _face_losses(network, data, replace(draws, text_dropout=0.0), position, t).items():
                 by_kind.setdefault(kind, {})[name] = loss
         right = by_kind.get("right", {})
-        for kind, found in by_kind.items():
-            less = {} if kind == "right" else right
-            losses.setdefault(kind, []).append({name: loss - less.get(name, 0.0) for name, loss in found.items()})
-    return {kind: _summed_up(rows) for kind, rows in losses.items()}
+        for kind, by_level in by_kind.items():
+            baseline = {} if kind == "right" else right
+            gains = {name: loss - baseline.get(name, 0.0) for name, loss in by_level.items()}
+            losses.setdefault(kind, []).append(gains)
+    return {kind: _summary(samples) for kind, samples in losses.items()}
 
 
 @torch.no_grad()
@@ -177,22 +189,22 @@ def _face_losses(network: ReferenceFlux, data: EncodedSet, draws: Draws, positio
     epoch, place = divmod(position, len(data.val))
     following = epoch * len(data.val) + (place + 1) % len(data.val)
     num = len(sample.references)
-    shown = {"right": sample.references}
+    references = {"right": sample.references}
     if len(data.val) > 1:
-        theirs = draw(data, data.val, draws, following)[0].references
-        shown["others"] = theirs[torch.arange(num) % len(theirs)]
+        others = draw(data, data.val, draws, following)[0].references
+        references["others"] = others[torch.arange(num) % len(others)]
     if num > 1:
-        shown["swapped"] = sample.references.roll(1, 0)
-    drawn = [(replace(sample, references=references), noise, level) for references in shown.values()]
+        references["swapped"] = sample.references.roll(1, 0)
+    drawn = [(replace(sample, references=tokens), noise, level) for tokens in references.values()]
     batch = collate(drawn, next(network.parameters()).device)
     batch = replace(batch, t=torch.full_like(batch.t, t))
     errors = (predicted(network, batch) - (batch.noise - batch.clean)).square().mean(-1).cpu()
-    return dict(zip(shown, errors[:, inside].mean(-1).tolist(), strict=True))
+    return dict(zip(references, errors[:, inside].mean(-1).tolist(), strict=True))
 
 
-def _summed_up(rows: list[dict[str, float]]) -> dict[str, JSON]:
-    """Mean, standard error and means per range of noise levels, of one row per sample."""
-    table = torch.tensor([list(row.values()) for row in rows], dtype=torch.float64)
-    error = float(table.mean(1).std() / len(rows) ** 0.5) if len(rows) > 1 else None
+def _summary(samples: list[dict[str, float]]) -> dict[str, JSON]:
+    """Mean, standard error and means per range of noise levels, from the values per range of every sample."""
+    table = torch.tensor([list(values.values()) for values in samples], dtype=torch.float64)
+    error = float(table.mean(1).std() / len(samples) ** 0.5) if len(samples) > 1 else None
     by_range: dict[str, JSON] = dict(zip(NOISE_BINS, table.mean(0).tolist(), strict=True))
     return {"mean": float(table.mean()), "standard_error": error, "by_noise_level": by_range}

@@ -1,19 +1,21 @@
-"""The average-face hack: what each way to match faces pays for pictures in which a face stands for several people.
+"""The average-face hack: what each way to match faces pays for images in which a face stands for several people.
 
-Honest pictures are what stage 2 draws of the benchmark's prompts, and collages of the wanted people's own portraits.
-The others hold one blend of the portraits, the blend twice, or one wanted person twice, as collages and as stage 2
-draws them when every reference it gets is the same. No picture is trained on.
+Honest images are what stage 2 draws of the benchmark's prompts, and collages of the wanted people's own portraits. The
+others hold one blend of the portraits, the blend twice, or one wanted person twice, as collages and as stage 2 draws
+them when all of its references are the same. No image is trained on.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from mcpipe.bench.intervals import Interval, IntervalParams, mean_interval
-from mcpipe.core.records import Record
+from mcpipe.core.params import parse_yaml, read_params
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.flux.adapters import load_adapter
 from mcpipe.flux.backbone import load_generator
@@ -23,7 +25,6 @@ from mcpipe.models.protocols import Picture
 from mcpipe.objectives.reward import Matching, identity_reward
 from mcpipe.steps.generate import BATCH_SIZE, GenerateParams
 from mcpipe.train.rl.params import TrainRLParams
-from studies.alignment.arms import Place
 
 HONEST = "drawn"
 KINDS = {
@@ -38,38 +39,47 @@ KINDS = {
 MATCHINGS: tuple[Matching, ...] = ("hungarian", "contrastive", "row_max")
 EXTRA = "row_max - hungarian"
 GREY = 200
-"""Grey value of a collage's background."""
+"""Grey value of a collage's background, 0-255."""
 
 
 @dataclass(frozen=True)
-class Paid:
-    """The identity reward of pictures of one kind, one per pair of the benchmark."""
+class Payment:
+    """Identity rewards of images of one kind, one image per pair of the benchmark."""
 
     rewards: Mapping[str, Float[np.ndarray, " pairs"]]
     """By matching."""
     num_faces: Float[np.ndarray, " pairs"]
+    """Detected faces."""
     example: Picture
 
 
-def average_face(place: Place, pictures: Mapping[str, Picture]) -> dict[str, Paid]:
-    """What every kind of picture is paid, by kind; ``pictures`` are those that stage 2 drew, by pair."""
-    pool = {record.key: record for record in read_shards(place.pairs / "faces")}
-    pairs = sorted(read_shards(place.pairs / "bench"), key=lambda pair: pair.key)
-    kinds: dict[str, list[Picture]] = {HONEST: [pictures[pair.key] for pair in pairs]} | drawn(place, pairs, pool)
+def average_face(folder: Path) -> dict[str, Payment]:
+    """Identity rewards by kind of image; ``folder`` holds the pairs, the adapter and its images of an experiment."""
+    data = folder / "data"
+    pool = {face.key: face for face in read_shards(data / "pairs" / "faces", PoolFace)}
+    pairs = sorted(read_shards(data / "pairs" / "bench", PairPrompt), key=lambda pair: pair.key)
+    images = {drawn.key: drawn.image for drawn in read_shards(data / "images" / "train_rl", GeneratedImage)}
+    kinds: dict[str, list[Picture]] = {HONEST: [images[pair.key] for pair in pairs]} | drawn(folder, pairs, pool)
     for pair in pairs:
-        for kind, picture in collages([pool[face].arrays["closeup"] for face in pair.texts("faces")]).items():
-            kinds.setdefault(kind, []).append(picture)
-    params = place.settings("train_rl", TrainRLParams).faces
-    recogniser = InsightFaces(place.model("faces"), params.min_score, params.detection_size)
-    people = [np.stack([pool[face].arrays["embedding"] for face in pair.texts("faces")]) for pair in pairs]
-    return {kind: paid(people, kinds[kind], recogniser) for kind in KINDS}
+        for kind, image in collages([pool[face].closeup for face in pair.faces]).items():
+            kinds.setdefault(kind, []).append(image)
+    params = read_params(folder / "params.yaml", "train_rl", TrainRLParams).faces
+    recogniser = InsightFaces(model_folder(folder, "faces"), params.min_score, params.detection_size)
+    people = [np.stack([pool[face].embedding for face in pair.faces]) for pair in pairs]
+    return {kind: payment(people, kinds[kind], recogniser) for kind in KINDS}
 
 
-def paid(people: Sequence[Float[np.ndarray, "N D"]], pictures: Sequence[Picture], recogniser: InsightFaces) -> Paid:
-    """The rewards of pictures of some people each."""
-    found = [wanted @ recogniser.faces(seen).embeddings.T for wanted, seen in zip(people, pictures, strict=True)]
-    rewards = {matching: np.array([identity_reward(one, matching) for one in found]) for matching in MATCHINGS}
-    return Paid(rewards, np.array([one.shape[1] for one in found], np.float64), pictures[0])
+def model_folder(folder: Path, name: str) -> Path:
+    """The folder of a frozen model in the checkout, by its key in an experiment's params.yaml."""
+    content: Any = parse_yaml((folder / "params.yaml").read_text(encoding="utf-8"))
+    return Path(content["models"][name])
+
+
+def payment(people: Sequence[Float[np.ndarray, "N D"]], images: Sequence[Picture], recogniser: InsightFaces) -> Payment:
+    """The rewards of images, each of some wanted people."""
+    cosines = [wanted @ recogniser.faces(image).embeddings.T for wanted, image in zip(people, images, strict=True)]
+    rewards = {matching: np.array([identity_reward(each, matching) for each in cosines]) for matching in MATCHINGS}
+    return Payment(rewards, np.array([each.shape[1] for each in cosines], np.float64), images[0])
 
 
 def collages(portraits: Sequence[UInt8[np.ndarray, "S S 3"]]) -> dict[str, Picture]:
@@ -96,17 +106,17 @@ def side_by_side(portraits: Sequence[UInt8[np.ndarray, "S S 3"]]) -> UInt8[np.nd
     return ground
 
 
-def drawn(place: Place, pairs: Sequence[Record], pool: Mapping[str, Record]) -> dict[str, list[Picture]]:
+def drawn(folder: Path, pairs: Sequence[PairPrompt], pool: Mapping[str, PoolFace]) -> dict[str, list[Picture]]:
     """What stage 2 draws of every prompt when all of its references are the same, by kind."""
-    params: GenerateParams = place.settings("generate", GenerateParams)
-    pipeline = load_generator(place.model("generator"))
-    spec = load_adapter(pipeline, place.adapter)
-    people = [np.stack([pool[face].arrays["reference"] for face in pair.texts("faces")]) for pair in pairs]
+    params = read_params(folder / "params.yaml", "generate", GenerateParams)
+    pipeline = load_generator(model_folder(folder, "generator"))
+    spec = load_adapter(pipeline, folder / "data" / "models" / "train_rl")
+    people = [np.stack([pool[face].reference for face in pair.faces]) for pair in pairs]
     same = {
         "drawn_average": [np.stack([p.mean(0).round().astype(np.uint8)] * len(p)) for p in people],
         "drawn_twice": [np.stack([p[0]] * len(p)) for p in people],
     }
-    prompts, seeds = [pair.text("prompt") for pair in pairs], [params.seed + i for i in range(len(pairs))]
+    prompts, seeds = [pair.prompt for pair in pairs], [params.seed + i for i in range(len(pairs))]
     sizes: dict[str, Any] = {"image_size": spec.image_size, "batch_size": BATCH_SIZE}
     return {
         kind: list(generate(pipeline, prompts, references, seeds, params.sample, **sizes))
@@ -114,14 +124,14 @@ def drawn(place: Place, pairs: Sequence[Record], pool: Mapping[str, Record]) -> 
     }
 
 
-def leads(found: Mapping[str, Paid], params: IntervalParams) -> dict[str, dict[str, Interval]]:
-    """How much more every other kind is paid than what stage 2 draws honestly, pair by pair; by kind and matching.
+def leads(payments: Mapping[str, Payment], params: IntervalParams) -> dict[str, dict[str, Interval]]:
+    """How much more every other kind is paid than stage 2's honest drawing of the same pair; by kind and matching.
 
-    `EXTRA` is by how much that is more by row maximum than by the paper's matching.
+    `EXTRA` is how much larger that lead is by row maximum than by the paper's matching.
     """
     rises: dict[str, dict[str, Float[np.ndarray, " pairs"]]] = {
-        kind: {matching: one.rewards[matching] - found[HONEST].rewards[matching] for matching in MATCHINGS}
-        for kind, one in found.items()
+        kind: {matching: paid.rewards[matching] - payments[HONEST].rewards[matching] for matching in MATCHINGS}
+        for kind, paid in payments.items()
         if kind != HONEST
     }
     for rise in rises.values():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_judges import MARKS, SIZE, Finder, judges, unit
+from record_fixtures import pool_face
 
 from mcpipe.bench.copying import copied, pose_distance, same_and_cross, swapped
 from mcpipe.bench.intervals import IntervalParams
@@ -21,7 +22,6 @@ from mcpipe.bench.tables import (
     from_metrics,
     text_table,
 )
-from mcpipe.core.records import Record
 from mcpipe.objectives.reward import identity_reward
 from mcpipe.report.published import ABLATION, COMPARISON, overall_average
 
@@ -35,10 +35,7 @@ def person(seed):
 
 PEOPLE = [person(seed) for seed in range(3)]
 POOL = references(
-    [
-        Record(str(i), {}, {"reference": face, "embedding": who, "landmarks": MARKS * (1 + i)})
-        for i, (face, who) in enumerate(PEOPLE)
-    ],
+    [pool_face(str(i), face, embedding=who, landmarks=MARKS * (1 + i)) for i, (face, who) in enumerate(PEOPLE)],
     judges(Finder([])),
 )
 WANTED = ["0", "1"]

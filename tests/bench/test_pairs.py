@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from bench_fixtures import scene
 from PIL import Image
+from record_fixtures import reason_of
 
 from mcpipe.bench.balance import balanced_faces, counts, evenness, largest_gap
 from mcpipe.bench.pairs import Split, SplitParams, all_pairs, num_held_out, pair_key, split_pairs
-from mcpipe.core.records import Rejection
+from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report, read_report
+from mcpipe.core.schemas.benchmark import PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.curate.captions import SentenceParams
 from mcpipe.models.protocols import Faces
@@ -157,9 +159,9 @@ def test_too_few_faces_are_told_with_what_to_do():
 
 def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
     writer = Writer("a person alone", GOOD)
-    record = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, SENTENCE)
-    assert record.text("prompt") == GOOD
-    assert record.texts("faces") == ["a", "b"]
+    prompt = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, SENTENCE)
+    assert prompt.prompt == GOOD
+    assert prompt.faces == ("a", "b")
     assert writer.seeds == list(attempt_seeds("a+b", SENTENCE))[:2]
     assert len({*attempt_seeds("a+b", SENTENCE), *attempt_seeds("a+c", SENTENCE)}) == 6
 
@@ -173,7 +175,7 @@ def test_a_pair_without_a_usable_prompt_is_dropped_by_name_and_replaced_in_the_b
     assert chosen == {"bench": [("a", "b"), ("a", "d")], "rl": [("b", "d"), ("c", "d")]}
     assert [record.key for record in read_shards(tmp_path / "bench")] == ["a+b", "a+d"]
     assert report.summary()["dropped"] == {"caption_refusal": 1}
-    assert isinstance(prompt_of(("a", "b"), [pool["a"]] * 2, Writer("no"), SENTENCE), Rejection)
+    assert reason_of(prompt_of, ("a", "b"), [pool["a"]] * 2, Writer("no"), SENTENCE) == "caption_too_short"
 
 
 def test_a_pair_that_stands_in_is_not_trained_on(tmp_path):
@@ -192,12 +194,11 @@ def test_every_picture_without_exactly_one_face_is_dropped_by_name(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     (tmp_path / "faces.csv").write_text("file,hair\none.png,brown\n")
     pool, labels = write_faces(tmp_path, OneFacePerBlob(), tmp_path / "out", pairs_params())
-    (record,) = read_shards(tmp_path / "out")
+    (face,) = read_shards(tmp_path / "out", PoolFace)
     assert list(pool) == ["one"]
-    assert record.arrays["reference"].shape == (32, 32, 3)
+    assert face.reference.shape == (32, 32, 3)
     assert pool["one"].shape == (40, 40, 3)
-    assert record.meta == {"file": "one.png", "attributes": {"hair": "brown"}}
-    assert record.arrays["landmarks"].shape == (5, 2)
+    assert face.description == {"file": "one.png", "attributes": {"hair": "brown"}}
     assert labels == {"one": {"hair": "brown"}}
     assert read_report(tmp_path / "out")["dropped"] == {"no_face": 1, "several_faces": 1, "unreadable": 1}
 
@@ -217,13 +218,13 @@ def test_pictures_are_taken_as_people_see_them(tmp_path):
     for orientation, upright in ((1, plain), (3, plain[::-1, ::-1]), (6, np.rot90(plain, -1)), (8, np.rot90(plain))):
         exif[0x0112] = orientation
         turned.save(tmp_path / "turned.png", exif=exif)
-        face_of(tmp_path / "turned.png", {}, Watcher(), pairs_params())
+        assert reason_of(face_of, tmp_path / "turned.png", {}, Watcher(), pairs_params()) == "no_face"
         assert np.array_equal(seen.pop(), upright)
     turned.save(tmp_path / "odd.png", exif=b"no EXIF at all")
     Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     Image.fromarray(np.array([[0, 0x1234, 0xFFFF]], np.uint16)).save(tmp_path / "deep.png")
     for name in ("odd", "clear", "deep"):
-        face_of(tmp_path / f"{name}.png", {}, Watcher(), pairs_params())
+        assert reason_of(face_of, tmp_path / f"{name}.png", {}, Watcher(), pairs_params()) == "no_face"
     odd, clear, deep = seen
     assert np.array_equal(odd, plain)
     assert (clear == 255).all()
@@ -233,9 +234,8 @@ def test_pictures_are_taken_as_people_see_them(tmp_path):
 def test_a_picture_too_large_to_open_is_dropped_by_name(tmp_path, monkeypatch):
     Image.new("RGB", (20, 20)).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    found = face_of(tmp_path / "huge.png", {}, OneFacePerBlob(), pairs_params())
-    assert found.reason == "unreadable"
-    assert found.detail.startswith("huge.png cannot be read: Image size (400 pixels) exceeds limit")
+    with pytest.raises(RejectionError, match=r"unreadable: huge\.png cannot be read: Image size \(400 pixels\)"):
+        face_of(tmp_path / "huge.png", {}, OneFacePerBlob(), pairs_params())
 
 
 def test_pictures_that_would_share_a_key_and_an_empty_folder_are_told(tmp_path):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from imports import ROOT
 from PIL import Image
+from record_fixtures import generated, pair_prompt, pool_face
 
 from mcpipe.bench.suites import PUBLIC
 from mcpipe.bench.tables import METRICS, PEOPLE
 from mcpipe.cli import __main__ as cli
 from mcpipe.cli.__main__ import main
 from mcpipe.cli.completion import command
-from mcpipe.core.records import Record
 from mcpipe.core.shards import write_shards
 from mcpipe.report.images import contact_sheet
 
@@ -24,8 +24,9 @@ from mcpipe.report.images import contact_sheet
 def run(tmp_path):
     """What a small run leaves behind."""
     grey = np.full((8, 8, 3), 100, np.uint8)
-    write_shards([Record(k, {}, {"reference": grey}) for k in "ab"], tmp_path / "pairs" / "faces", 9)
-    write_shards([Record("a+b", {"faces": ["a", "b"]})], tmp_path / "pairs" / "bench", 9)
+    write_shards([pool_face(key, grey) for key in "ab"], tmp_path / "pairs" / "faces", 9)
+    prompt = pair_prompt("two people", "a", "b")
+    write_shards([prompt], tmp_path / "pairs" / "bench", 9)
     for place, arm in enumerate(("train_rl", "train_single", "another")):
         scores = {f"{metric}{end}": 0.1 * place for metric in METRICS for end in ("", "_low", "_high")}
         folder = tmp_path / "results" / arm
@@ -34,7 +35,7 @@ def run(tmp_path):
             json.dumps(scores | {"num_images": 1, "num_missing": 0, "footing": {"prompts": "a"}})
         )
         picture = np.full((16, 16, 3), 50 * (place + 1), np.uint8)
-        write_shards([Record("a+b", {}, {"image": picture})], tmp_path / "images" / arm, 9)
+        write_shards([generated(prompt, picture)], tmp_path / "images" / arm, 9)
     return tmp_path
 
 

@@ -1,16 +1,18 @@
 import cv2
 import numpy as np
 import pytest
+from record_fixtures import reason_of
 
-from mcpipe.curate.identity import IdentityParams, face_fault, face_of, face_scores, match_fault, match_people
+from mcpipe.core.records import RejectionError
+from mcpipe.curate.identity import IdentityParams, check_face, check_match, face_scores, match_people, own_face
 from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.subjects import (
     SubjectsParams,
+    check_masks,
+    check_people,
     clean_masks,
     largest_component,
-    mask_fault,
     mask_scores,
-    people_fault,
     people_in,
 )
 from mcpipe.models.faces import lit
@@ -83,8 +85,7 @@ CHILD = standing((12, 50, 36, 88))
 )
 def test_people_are_chosen_or_refused_by_name(found, verdict):
     chosen = people_in(*found, SUBJECTS)
-    fault = people_fault(found[0][chosen], 100, SUBJECTS)
-    assert (chosen.tolist() if fault is None else fault[0]) == verdict
+    assert (reason_of(check_people, found[0][chosen], 100, SUBJECTS) or chosen.tolist()) == verdict
 
 
 def test_number_of_people_is_a_parameter():
@@ -92,7 +93,7 @@ def test_number_of_people_is_a_parameter():
     for number in (3, 4):
         params = SUBJECTS.model_copy(update={"num_people": number})
         boxes = found[0][:number]
-        assert people_fault(boxes, 100, params) is None
+        check_people(boxes, 100, params)
         assert people_in(boxes, found[1][:number], params).tolist() == [1, 2, 0, 3][:number]
 
 
@@ -109,7 +110,7 @@ def test_masks_become_disjoint_whole_and_one_piece():
     boxes = np.array([[10, 10, 52, 90], [48, 10, 90, 90]], np.float32)
     raw = np.stack([left, right])
     cleaned = clean_masks(raw)
-    assert mask_fault(mask_scores(raw, cleaned, boxes), SUBJECTS) is None
+    check_masks(mask_scores(raw, cleaned, boxes), SUBJECTS)
     assert not (cleaned[0] & cleaned[1]).any()
     assert cleaned[0][42, 22], "the hole is filled"
     assert not cleaned[0][:5, 90:].any(), "the speck is gone"
@@ -126,7 +127,7 @@ def test_masks_become_disjoint_whole_and_one_piece():
 def test_masks_are_refused_by_name(raw, reason):
     boxes = np.array([[10, 10, 50, 90], [48, 10, 90, 90]], np.float32)
     masks = np.stack(raw)
-    assert mask_fault(mask_scores(masks, clean_masks(masks), boxes), SUBJECTS)[0] == reason
+    assert reason_of(check_masks, mask_scores(masks, clean_masks(masks), boxes), SUBJECTS) == reason
 
 
 def test_a_person_inside_the_hole_of_another_stays_themself():
@@ -153,17 +154,17 @@ def test_largest_component_of_nothing_is_nothing():
 )
 def test_the_face_is_the_one_inside_the_mask(boxes, verdict):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    found = face_of(boxes, rectangle(10, 10, 50, 90), np.zeros((17, 3), np.float32), IDENTITY)
-    assert (found[0] if isinstance(found, tuple) else found) == verdict
+    arguments = (boxes, rectangle(10, 10, 50, 90), np.zeros((17, 3), np.float32), IDENTITY)
+    assert (reason_of(own_face, *arguments) or own_face(*arguments)) == verdict
 
 
 def test_a_face_on_a_shirt_is_not_the_face():
     joints = np.zeros((17, 3), np.float32)
     joints[:3] = [[30, 28, 0.9], [25, 22, 0.9], [35, 22, 0.9]]
     shirt, own, around = [15, 50, 40, 80], [18, 14, 42, 38], [12, 12, 48, 60]
-    assert face_of(np.array([shirt, own], np.float32), rectangle(10, 10, 50, 90), joints, IDENTITY) == 1
-    both = face_of(np.array([own, around], np.float32), rectangle(10, 10, 50, 90), joints, IDENTITY)
-    assert both == ("several_faces", "2 faces in one mask")
+    assert own_face(np.array([shirt, own], np.float32), rectangle(10, 10, 50, 90), joints, IDENTITY) == 1
+    with pytest.raises(RejectionError, match="several_faces: 2 faces in one mask"):
+        own_face(np.array([own, around], np.float32), rectangle(10, 10, 50, 90), joints, IDENTITY)
 
 
 def face(size=96):
@@ -194,8 +195,7 @@ def mosaic(picture, blocks):
 def test_faces_that_do_not_tell_who_they_are_are_refused_by_name(change, reason):
     picture = change(face())
     box = np.array([0, 0, *picture.shape[1::-1]], np.float32)
-    fault = face_fault(face_scores(picture, box), IDENTITY)
-    assert (fault and fault[0]) == reason
+    assert reason_of(check_face, face_scores(picture, box), IDENTITY) == reason
 
 
 def test_a_threshold_belongs_to_its_recogniser():
@@ -212,7 +212,7 @@ def directions(*degrees):
 
 def test_people_may_swap_sides():
     match = match_people(directions(0, 90), directions(85, 10))
-    assert match_fault(match, 0.4, 0.1) is None
+    check_match(match, 0.4, 0.1)
     assert match.order.tolist() == [1, 0]
     np.testing.assert_allclose(match.similarity, np.cos(np.deg2rad([10, 5])))
     np.testing.assert_allclose(match.margin, np.cos(np.deg2rad(10)) - np.cos(np.deg2rad(80)))
@@ -233,5 +233,5 @@ def test_three_people_in_a_circle_are_assigned_as_a_whole():
     ],
 )
 def test_identities_are_refused_by_name(initial, middle, reason):
-    fault = match_fault(match_people(directions(*initial), directions(*middle)), 0.4, 0.1)
-    assert (fault and fault[0]) == reason
+    match = match_people(directions(*initial), directions(*middle))
+    assert reason_of(check_match, match, 0.4, 0.1) == reason

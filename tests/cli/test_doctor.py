@@ -13,10 +13,10 @@ from imports import ROOT
 from mcpipe.cli.__main__ import main
 from mcpipe.cli.doctor.checkpoints import digest, pickled_names
 from mcpipe.cli.doctor.checks import model_rows, package_rows, source_rows
-from mcpipe.cli.doctor.memory import Generator, Hardware, capacity, read_generator
+from mcpipe.cli.doctor.memory import GeneratorSize, Hardware, capacity, read_generator
 from mcpipe.cli.settings import read_content
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
-from mcpipe.flux.budget import FLUX_DEV, FLUX_DEV_OTHERS, GB, Layout, plan, sizes
+from mcpipe.flux.budget import FLUX_DEV, FLUX_DEV_OTHERS, GB, MemoryLayout, plan, reinforcement_plan, sizes
 
 MODELS = yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
 EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st", placement="ffn_out")
@@ -47,22 +47,31 @@ def test_where_experts_stand_decides_how_many_weights_are_trained():
     spec = PAPER.model_copy(update={"experts": EXPERTS.model_copy(update={"placement": "image"})})
     found = sizes(FLUX_DEV, spec, references=2, text_tokens=512, token_px=16, others=FLUX_DEV_OTHERS)
     assert round(found.trained / 1e6) == 1794
-    assert plan(found, Layout(1, "none", 1, checkpointing=True, averaged=False)).total / GB < 0.92 * 80
+    assert plan(found, MemoryLayout(1, "none", 1, checkpointing=True, averaged=False)).total / GB < 0.92 * 80
 
 
 def test_memory_is_what_the_weights_take_and_sharding_divides_it(paper):
-    alone = plan(paper, Layout(1, "none", 0, checkpointing=True, averaged=False)).parts
+    alone = plan(paper, MemoryLayout(1, "none", 0, checkpointing=True, averaged=False)).parts
     kept = ("frozen transformer", "adapter (float32)", "gradients (float32)", "optimiser (float32)")
     assert sum(alone[part] for part in kept) / GB == pytest.approx(23.80 + 16 * paper.trained / GB, abs=0.01)
     for sharding, frozen in (("adapter", 1), ("all", 8)):
-        spread = plan(paper, Layout(8, sharding, 0, checkpointing=True, averaged=False)).parts
+        spread = plan(paper, MemoryLayout(8, sharding, 0, checkpointing=True, averaged=False)).parts
         assert spread["frozen transformer"] == alone["frozen transformer"] / frozen
         assert all(spread[part] == alone[part] / 8 for part in kept[1:])
-    one, four = (plan(paper, Layout(1, "none", n, checkpointing=True, averaged=False)) for n in (1, 4))
+    one, four = (plan(paper, MemoryLayout(1, "none", n, checkpointing=True, averaged=False)) for n in (1, 4))
     assert four.total - one.total == pytest.approx(3 * one.parts["activations (estimate)"])
     assert one.parts["activations (estimate)"] / GB == pytest.approx(0.82 + 0.29, abs=0.01)
-    averaged = plan(paper, Layout(1, "none", 0, checkpointing=True, averaged=True))
+    averaged = plan(paper, MemoryLayout(1, "none", 0, checkpointing=True, averaged=True))
     assert averaged.total - sum(alone.values()) == pytest.approx(4 * paper.trained)
+
+
+def test_stage_three_holds_one_gradient(paper):
+    """Every pass adds to ``.grad`` itself; tests/train/rl/test_rl.py holds that."""
+    layout = MemoryLayout(8, "adapter", 1, checkpointing=True, averaged=False)
+    parts = reinforcement_plan(paper, 3, layout).parts
+    assert parts["gradients (float32)"] == parts["adapter (float32)"] == 4 * paper.trained
+    alone = plan(paper, MemoryLayout(1, "none", 3, checkpointing=True, averaged=False))
+    assert sum(parts.values()) == alone.total
 
 
 def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_fits(paper, tmp_path, monkeypatch):
@@ -76,11 +85,11 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     told = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path))
     fits, reinforced = told.problems
     assert "has room for 73.6 GB; it fits with MCPIPE_SHARDING=adapter MCPIPE_GRADIENT_CHECKPOINTING=1" in fits
-    assert "train_rl needs 168.8 GB on every GPU, since it spreads nothing" in reinforced
+    assert "train_rl needs 154.9 GB on every GPU, since it shards nothing" in reinforced
     monkeypatch.setenv("MCPIPE_SHARDING", "adapter")
     monkeypatch.setenv("MCPIPE_GRADIENT_CHECKPOINTING", "1")
     (reinforced,) = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path)).problems
-    assert "train_rl needs 107.7 GB" in reinforced
+    assert "train_rl needs 93.9 GB" in reinforced
     assert capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 141, tmp_path)).problems == []
     alone = capacity(content, tmp_path / "FLUX.1-dev", Hardware(1, 80, tmp_path)).problems
     assert "use more GPUs" in alone[0]
@@ -96,7 +105,7 @@ def test_a_generator_that_is_there_is_measured_by_its_files():
     assert found.config["num_layers"] == 2
     assert found.text_tokens == 64
     assert set(found.others) == {"text_encoder", "text_encoder_2", "vae"}
-    assert Generator().text_tokens == 512
+    assert GeneratorSize().text_tokens == 512
 
 
 def test_every_checkpoint_of_the_zoo_is_what_its_place_asks_for():

@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,8 +20,8 @@ from mcpipe.cli import score as scoring
 from mcpipe.cli.__main__ import scoring_arguments
 from mcpipe.cli.score import command, files_by_prompt, read_picture
 from mcpipe.cli.table import command as benchmark_table
-from mcpipe.core.records import Record
 from mcpipe.core.report import read_report
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards, write_shards
 
 PROMPTS = ["face-0+face-1", "face-1+face-2", "face-2+face-3"]
@@ -113,8 +114,8 @@ def test_a_table_holds_only_what_was_judged_on_the_same_prompts_by_the_same_judg
     for name in ("fewer", "others"):
         shutil.copytree(place / "pairs", place / name)
     write_shards(list(read_shards(place / "pairs" / "bench"))[:2], place / "fewer" / "bench", 8)
-    faces = list(read_shards(place / "pairs" / "faces"))
-    painted = [Record(f.key, f.meta, f.arrays | {"reference": 255 - f.arrays["reference"]}) for f in faces]
+    faces = list(read_shards(place / "pairs" / "faces", PoolFace))
+    painted = [replace(face, reference=255 - face.reference) for face in faces]
     write_shards(painted, place / "others" / "faces", 8)
     draw(place, *(f"{key}.png" for key in PROMPTS))
     score("--out", "elsewhere")
@@ -209,9 +210,9 @@ def test_a_handout_tells_another_system_everything_it_needs(place):
     with (place / "given" / "prompts.csv").open(newline="") as lines:
         table = list(csv.DictReader(lines))
     assert [line["key"] for line in table] == PROMPTS
-    assert table[1]["prompt"] == next(r.text("prompt") for r in read_shards(place / "pairs" / "bench"))
+    assert table[1]["prompt"] == next(read_shards(place / "pairs" / "bench", PairPrompt)).prompt
     faces = [read_picture(place / "given" / face) for face in table[1]["faces"].split()]
-    pool = {record.key: record.arrays["reference"] for record in read_shards(place / "pairs" / "faces")}
+    pool = {face.key: face.reference for face in read_shards(place / "pairs" / "faces", PoolFace)}
     assert [np.array_equal(*pair) for pair in zip(faces, (pool["face-1"], pool["face-2"]), strict=True)] == [True, True]
     with pytest.raises(ValueError, match="exists; name a new folder"):
         command(parser.parse_args(["--suite", "mcpipe", "--pairs", "pairs", "--handout", "given"]))

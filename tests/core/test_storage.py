@@ -6,9 +6,9 @@ import pytest
 from pydantic import Field
 
 from mcpipe.core.params import Params, read_params
-from mcpipe.core.records import Record, Rejection, record_key
+from mcpipe.core.records import Record, RejectionError, record_key
 from mcpipe.core.report import Report, read_report
-from mcpipe.core.shards import join_shards, read_shards, whole_folder, write_shards
+from mcpipe.core.shards import StoredItems, read_shards, whole_folder, write_shards
 from mcpipe.execution.engine import kept
 
 
@@ -56,13 +56,13 @@ def test_join_keeps_the_keys_that_all_folders_have(tmp_path, records):
     write_shards(records, tmp_path / "a", per_shard=2)
     write_shards(records[1::2], tmp_path / "b", per_shard=1)
     write_shards(records[2:], tmp_path / "c", per_shard=9)
-    assert [[r.key for r in row] for row in join_shards(*(tmp_path / n for n in "abc"))] == [["clip-3"] * 3]
+    assert [item.key for item in StoredItems(*((tmp_path / name, Record) for name in "abc"))] == ["clip-3"]
 
 
 def test_join_of_an_unsorted_folder_is_an_error(tmp_path, records):
     write_shards(records[::-1], tmp_path / "a", per_shard=9)
     with pytest.raises(ValueError, match="sorted by key"):
-        list(join_shards(tmp_path / "a"))
+        list(StoredItems((tmp_path / "a", Record)))
 
 
 def test_missing_and_damaged_shards_are_named(tmp_path, records):
@@ -113,7 +113,9 @@ def test_every_item_is_kept_or_dropped_by_name(tmp_path):
     report = Report("odd")
 
     def decide(number):
-        return Record(str(number)) if number % 2 else Rejection("even", f"{number}")
+        if number % 2:
+            return Record(str(number))
+        raise RejectionError("even", f"{number}")
 
     assert [r.key for r in kept([(str(i), i) for i in range(5)], 5, decide, report)] == ["1", "3"]
     report.write(tmp_path)

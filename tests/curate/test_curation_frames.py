@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from record_fixtures import reason_of
 
-from mcpipe.curate.frames import FramesParams, frame_fault, frame_scores, picture_window
+from mcpipe.curate.frames import FramesParams, check_frames, frame_scores, picture_window
 
 FRAMES = FramesParams(
     min_duration_s=0.5, max_decoded=100, min_side_px=32, min_brightness=8.0, max_softness=0.65, min_change=0.5,
@@ -65,8 +66,7 @@ def stranger(thumbnails):
 def test_frames_are_refused_by_name(reason, change):
     clip = {"initial": noise(1), "middle": noise(2), "thumbnails": drifting(10), "duration_s": 1.0} | change
     duration_s = clip.pop("duration_s")
-    fault = frame_fault(frame_scores(**clip), duration_s, FRAMES)
-    assert (fault and fault[0]) == reason
+    assert reason_of(check_frames, frame_scores(**clip), duration_s, FRAMES) == reason
 
 
 def barred(pictures, height):

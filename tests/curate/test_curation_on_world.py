@@ -10,7 +10,8 @@ from PIL import Image
 
 from mcpipe.core.params import read_params
 from mcpipe.core.report import read_report
-from mcpipe.core.shards import join_shards, read_shards
+from mcpipe.core.schemas.curation import ClipPeople, FramePair, Sample, VerifiedIdentity
+from mcpipe.core.shards import StoredItems, read_shards
 from mcpipe.models.pose import UltralyticsPose
 from mcpipe.models.segmenter import Sam2
 from mcpipe.steps.captions import CaptionsParams
@@ -60,7 +61,7 @@ def truth(run):
 
 
 def test_good_clips_survive_and_no_bad_one_does(run, truth):
-    kept = [truth[r.meta["provenance"]["clip"]]["kind"] for r in read_shards(run / "samples")]
+    kept = [truth[sample.clip]["kind"] for sample in read_shards(run / "samples", Sample)]
     assert set(kept) == {"good"}
     assert len(kept) >= 0.85 * 8
 
@@ -86,13 +87,13 @@ def test_every_clip_is_accounted_for(run, truth):
 
 def test_index_i_is_one_person_everywhere(run, truth):
     """Boxes of the initial frame against the truth of both frames, through the assignment that faces gave."""
-    for frames, subjects, identity in join_shards(run / "frames", run / "subjects", run / "identity"):
-        clip = truth[frames.meta["clip"]]
+    sources = (run / "frames", FramePair), (run / "subjects", ClipPeople), (run / "identity", VerifiedIdentity)
+    for frames, subjects, identity in (item.inputs() for item in StoredItems(*sources)):
+        clip = truth[frames.clip]
         people = [
-            [nearest(box, clip[name]) for box in subjects.arrays["boxes"][i]]
-            for i, name in enumerate(("initial", "middle"))
+            [nearest(box, clip[name]) for box in subjects.boxes[i]] for i, name in enumerate(("initial", "middle"))
         ]
-        assert people[0] == [people[1][j] for j in identity.arrays["order"]]
+        assert people[0] == [people[1][j] for j in identity.order]
         assert len(set(people[0])) == 2
 
 
@@ -105,10 +106,11 @@ def nearest(box, told):
 
 def test_masks_are_the_people(run, truth):
     ious = []
-    for frames, subjects, _ in join_shards(run / "frames", run / "subjects", run / "samples"):
-        clip = truth[frames.meta["clip"]]
+    sources = (run / "frames", FramePair), (run / "subjects", ClipPeople), (run / "samples", Sample)
+    for frames, subjects, _ in (item.inputs() for item in StoredItems(*sources)):
+        clip = truth[frames.clip]
         labels = np.asarray(Image.open(run / "truth" / f"{clip['clip'].split('.')[0]}.middle.png"))
-        for mask, box in zip(subjects.arrays["masks"][1], subjects.arrays["boxes"][1], strict=True):
+        for mask, box in zip(subjects.masks[1], subjects.boxes[1], strict=True):
             person = labels == nearest(box, clip["middle"]) + 1
             ious.append((mask & person).sum() / (mask | person).sum())
     assert np.mean(ious) >= 0.85
@@ -117,8 +119,7 @@ def test_masks_are_the_people(run, truth):
 
 def test_both_frames_in_one_batch_give_what_each_alone_gives(run):
     pose, segmenter = UltralyticsPose(MODELS["pose"], 0.4), Sam2(MODELS["segmenter"])
-    record = next(read_shards(run / "frames"))
-    pictures = [record.arrays[name] for name in ("initial", "middle")]
+    pictures = next(read_shards(run / "frames", FramePair)).images
     together, alone = pose.people_of(pictures), [pose.people(picture) for picture in pictures]
     boxes = [people.boxes for people in alone]
     for one, other in zip(together, alone, strict=True):
@@ -131,13 +132,13 @@ def test_both_frames_in_one_batch_give_what_each_alone_gives(run):
 
 
 def test_samples_hold_what_training_needs(run):
-    for sample in read_shards(run / "samples"):
-        size = sample.arrays["target"].shape[0]
-        assert sample.arrays["target"].shape == (size, size, 3)
-        assert sample.arrays["faces"].shape[0] == sample.arrays["portraits"].shape[0] == 2
-        assert sample.arrays["body_masks"].shape == sample.arrays["face_masks"].shape == (2, size, size)
-        assert not sample.arrays["body_masks"].all(axis=0).any()
-        assert (sample.arrays["face_masks"] <= sample.arrays["body_masks"]).mean() > 0.99
-        assert sample.meta["split"] in ("train", "val")
-        assert len(set(sample.meta["identities"])) == 2
-        assert {"clip", "times_s", "similarity", "versions"} <= set(sample.meta["provenance"])
+    for sample in read_shards(run / "samples", Sample):
+        size = sample.target.shape[0]
+        assert sample.target.shape == (size, size, 3)
+        assert sample.faces.shape[0] == sample.portraits.shape[0] == 2
+        assert sample.body_masks.shape == sample.face_masks.shape == (2, size, size)
+        assert not sample.body_masks.all(axis=0).any()
+        assert (sample.face_masks <= sample.body_masks).mean() > 0.99
+        assert sample.split in ("train", "val")
+        assert len(set(sample.identities)) == 2
+        assert {"clip", "times_s", "similarity", "versions"} <= set(sample.provenance)

@@ -11,6 +11,7 @@ from real_clips import FACES, REAL, main
 from stand_ins import body
 
 from mcpipe.core.params import read_params
+from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards
 from mcpipe.models.faces import InsightFaces
 from mcpipe.steps.identity import IdentityParams
@@ -57,12 +58,12 @@ def test_every_clip_is_accepted_or_refused_for_the_right_reason(out):
 
 
 def test_both_files_of_one_scene_show_the_same_two_people(out):
-    samples = list(read_shards(out / "samples"))
-    assert len({tuple(sample.meta["identities"]) for sample in samples}) == 1
-    assert len({sample.meta["split"] for sample in samples}) == 1
+    samples = list(read_shards(out / "samples", Sample))
+    assert len({tuple(sample.identities) for sample in samples}) == 1
+    assert len({sample.split for sample in samples}) == 1
     for sample in samples:
-        assert sample.arrays["face_masks"].any(axis=(1, 2)).all()
-        assert {"similarity", "margin", "times_s", "versions", "recogniser"} <= set(sample.meta["provenance"])
+        assert sample.face_masks.any(axis=(1, 2)).all()
+        assert {"similarity", "margin", "times_s", "versions", "recogniser"} <= set(sample.provenance)
 
 
 def of_each(change):

@@ -15,7 +15,7 @@ from imports import ROOT
 
 from mcpipe.bench.intervals import Interval
 from mcpipe.bench.tables import COLUMNS, ArmScores, as_headline
-from studies.ablation.repository import Repository
+from studies.repository import Repository
 
 STAGE = """
 import json, pathlib, sys, yaml
@@ -120,7 +120,7 @@ def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(projec
     assert run(project, "git", "ls-remote", "origin", "refs/exps/*").strip().endswith("/sweep-3")
     clone = project.parent / "clone"
     run(project, "git", "clone", "-q", str(project.parent / "team.git"), str(clone))
-    assert Repository(clone, jobs=1).missing() == ["data/encode/", "data/results/"]
+    assert Repository(clone).not_in_cache() == ["data/encode/", "data/results/"]
     run(clone, "dvc", "exp", "pull", "-q", "origin", "sweep-3")
     run(clone, "dvc", "exp", "apply", "-q", "sweep-3")
     assert json.loads((clone / "data" / "results" / "headline.json").read_text())["multi"]["face_sim"] == 0.5

@@ -7,8 +7,9 @@ import pytest
 from cheap_work import Cheap, CheapParams, Number, content, write
 from imports import ROOT
 
+from mcpipe.core.records import Record
 from mcpipe.core.report import read_report
-from mcpipe.core.shards import Rows, read_shards
+from mcpipe.core.shards import StoredItems, read_shards
 from mcpipe.execution.fingerprint import fingerprint
 
 NUMBERS = [Number(f"n{i:02d}", i) for i in range(1, 13)]
@@ -47,10 +48,10 @@ def test_all_engines_write_the_same_bytes(work, tmp_path, monkeypatch, engine, w
     items = [*NUMBERS, Number("boom", 1), Number("ö \n", 13)]
     choose(monkeypatch, "inline")
     write(work, items, tmp_path / "a" / "out")
-    write(work, Rows((tmp_path / "a" / "out",)), tmp_path / "a" / "next")
+    write(work, StoredItems((tmp_path / "a" / "out", Record)), tmp_path / "a" / "next")
     choose(monkeypatch, engine, workers)
     write(work, items, tmp_path / "b" / "out")
-    write(work, Rows((tmp_path / "b" / "out",)), tmp_path / "b" / "next")
+    write(work, StoredItems((tmp_path / "b" / "out", Record)), tmp_path / "b" / "next")
     for out in ("out", "next"):
         assert content(tmp_path / "a" / out) == content(tmp_path / "b" / out)
     assert len(list(read_shards(tmp_path / "b" / "next"))) == 11

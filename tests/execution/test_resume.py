@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from rl_fixtures import Diary, Judge, learner_of, prompts_of
+from rl_fixtures import BrightnessScorer, MemoryLog, learner_of, prompts_of
 from training_fixtures import EXPERTS, MULTI, SINGLE, Killed, files_of
 
 from mcpipe.flux.adapters import AdapterSpec, add_adapter
@@ -54,10 +54,14 @@ def test_killed_reinforcement_goes_on_after_the_last_whole_iteration(generator_f
         pipeline = load_generator(generator_folder)
         add_adapter(pipeline.transformer, spec, 0)
         network = ReferenceFlux(pipeline.transformer, layout(pipeline, 32, 16), 3.5)
-        learner, report = learner_of(pipeline, network, Judge(), num_iterations=3)
+        learner, report = learner_of(pipeline, network, BrightnessScorer(), num_iterations=3)
         seen = []
         facts = rl.train_rl(
-            learner, prompts_of(people), lambda step, values: seen.append((step, values)), Checkpoint(folder), Diary()
+            learner,
+            prompts_of(people),
+            lambda step, values: seen.append((step, values)),
+            Checkpoint(folder),
+            MemoryLog(),
         )
         weights = [p.detach().numpy().copy() for p in network.parameters() if p.requires_grad]
         return facts, seen, report.kept, weights
@@ -77,19 +81,21 @@ def test_a_checkpoint_of_another_network_or_damaged_is_named(tmp_path, killed_at
     weight = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(weight.parameters())
 
-    class Course:
-        def standing(self):
+    class Position:
+        can_resume = True
+
+        def state_dict(self):
             return {"steps": 1}
 
-        def resume(self, standing):
-            pass
+        def load_state_dict(self, state_dict):
+            assert state_dict == {"steps": 1}
 
     killed_at(None)
-    Checkpoint(tmp_path).after(weight, optimizer, Course(), [{"loss": 1.0}])
-    assert Checkpoint(tmp_path).read(weight, optimizer, Course()) == [{"loss": 1.0}]
+    Checkpoint(tmp_path).after(weight, optimizer, Position(), [{"loss": 1.0}])
+    assert Checkpoint(tmp_path).read(weight, optimizer, Position()) == [{"loss": 1.0}]
     other = torch.nn.Linear(3, 2)
     with pytest.raises(ValueError, match=r"training.pt is damaged .*delete it"):
-        Checkpoint(tmp_path).read(other, torch.optim.AdamW(other.parameters()), Course())
+        Checkpoint(tmp_path).read(other, torch.optim.AdamW(other.parameters()), Position())
     (tmp_path / "training.pt").write_bytes(b"cut")
     with pytest.raises(ValueError, match=r"training.pt is damaged .*delete it"):
-        Checkpoint(tmp_path).read(weight, optimizer, Course())
+        Checkpoint(tmp_path).read(weight, optimizer, Position())

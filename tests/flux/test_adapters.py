@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 import torch
 from diffusers.loaders.lora_conversion_utils import _convert_xlabs_flux_lora_to_diffusers
-from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, uno_weights
+from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, outputs, uno_weights
 from safetensors.torch import load_file, save_file
 
 from mcpipe.flux.adapters import (
@@ -29,22 +29,6 @@ from mcpipe.flux.uno import from_uno
 EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st")
 PLAIN = AdapterSpec(rank=4, experts=None, image_size=IMAGE_SIZE, reference_size=REFERENCE_SIZE)
 MIXED = PLAIN.model_copy(update={"experts": EXPERTS})
-
-
-def outputs(transformer):
-    """What a transformer makes of fixed inputs."""
-    random = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        return transformer(
-            hidden_states=torch.randn(1, 16, 16, generator=random),
-            encoder_hidden_states=torch.randn(1, 12, 24, generator=random),
-            pooled_projections=torch.randn(1, 16, generator=random),
-            timestep=torch.tensor([0.5]),
-            guidance=torch.tensor([1.0]),
-            img_ids=torch.zeros(16, 3),
-            txt_ids=torch.zeros(12, 3),
-            return_dict=False,
-        )[0]
 
 
 def shaken(generator, spec, folder):
@@ -124,8 +108,8 @@ def test_files_that_are_not_unos_are_named(tmp_path):
     half = uno_weights()
     del half["single_blocks.1.processor.qkv_lora.up.weight"]
     for weights, fault in (
-        ({"something": torch.zeros(1)}, "should hold a LoRA of one rank, found none"),
-        (uno_weights() | {"double_blocks.0.processor.mlp_lora.down.weight": torch.zeros(1)}, "no layer that UNO"),
+        ({"something": torch.zeros(1)}, "something should have 2 dimensions"),
+        (uno_weights() | {"double_blocks.0.processor.mlp_lora.down.weight": torch.zeros(1, 1)}, "no layer that UNO"),
         (half, "lacks its other half"),
     ):
         save_file(weights, file)

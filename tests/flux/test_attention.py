@@ -11,7 +11,7 @@ from mcpipe.flux.moe_lora import mean_balance, usage
 from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import noised
-from mcpipe.train.loop.data import Draws, EncodedSet, Sample, draw
+from mcpipe.train.loop.data import Draws, EncodedSet, TrainingSample, draw
 from mcpipe.train.multi import held_out_scores, scores_by_noise
 from mcpipe.train.supervised import NOISE_BINS, reference_gain
 
@@ -126,7 +126,7 @@ def encoded(masks, num_references=2):
     random = torch.Generator().manual_seed(2)
     text = torch.randn(12, 24, generator=random), torch.randn(16, generator=random)
     references = torch.randn(num_references, 4, 16, generator=random)
-    sample = Sample("clip_1", torch.randn(16, 16, generator=random), references, masks, "two people", text)
+    sample = TrainingSample("clip_1", torch.randn(16, 16, generator=random), references, masks, "two people", text)
     return EncodedSet([sample], [sample], text, IMAGE_SIZE, REFERENCE_SIZE)
 
 
@@ -154,7 +154,9 @@ def test_gain_of_references_is_the_loss_that_wrong_ones_cost(network):
     left = torch.zeros(2, 16, dtype=torch.bool)
     left[:, :6] = True
     first = encoded(left)
-    other = Sample("clip_2", first.val[0].clean * 0.5, first.val[0].references.flip(1), left, "", first.val[0].text)
+    other = TrainingSample(
+        "clip_2", first.val[0].clean * 0.5, first.val[0].references.flip(1), left, "", first.val[0].text
+    )
     data = EncodedSet([first.val[0]], [first.val[0], other], first.empty, IMAGE_SIZE, REFERENCE_SIZE)
     draws = Draws(3, 1, 1.5, 0.5, one_reference=False)
     found = reference_gain(network, data, draws, num=2)

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from mcpipe.core.records import Rejection
+from mcpipe.core.records import RejectionError
 from mcpipe.curate.clips import clip_files
 from mcpipe.curate.frames import FramesParams
 from mcpipe.models.video import UnusableClipError, read_clip
@@ -184,9 +184,8 @@ def test_audio_alone_is_no_clip(tmp_path):
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    verdict = frames_of(path, tmp_path, PARAMS)
-    assert isinstance(verdict, Rejection)
-    assert verdict.reason == "no_video"
+    with pytest.raises(RejectionError, match="no_video"):
+        frames_of(path, "sound.mp4", PARAMS)
 
 
 def test_a_folder_of_clips_becomes_records_and_every_file_is_counted(tmp_path):
@@ -202,8 +201,9 @@ def test_a_folder_of_clips_becomes_records_and_every_file_is_counted(tmp_path):
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), "the same clips give the same bytes"
     from mcpipe.core.report import read_report
+    from mcpipe.core.schemas.curation import FramePair
     from mcpipe.core.shards import read_shards
 
-    assert {r.meta["clip"] for r in read_shards(tmp_path / "a")} == {"b.mkv", "deep/ü clip.mp4"}
+    assert {frames.clip for frames in read_shards(tmp_path / "a", FramePair)} == {"b.mkv", "deep/ü clip.mp4"}
     report = read_report(tmp_path / "a")
     assert (report["seen"], report["kept"], report["dropped"]) == (4, 2, {"unreadable": 2})

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from imports import ROOT
+from record_fixtures import reason_of
 
-from mcpipe.core.records import Rejection
 from mcpipe.curate.clips import clip_files
 from mcpipe.curate.frames import FramesParams
 from mcpipe.models.first_frame import first_frame
@@ -157,12 +157,11 @@ def test_every_file_has_a_row_whatever_it_is_called(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = clip_files(folder.relative_to(tmp_path))
     assert len({file.key for file in files}) == len(files) == 6
-    outcomes = {file.name: frames_of(*file.inputs(), PARAMS) for file in files}
-    reasons = {name: found.reason if isinstance(found, Rejection) else None for name, found in outcomes.items()}
+    reasons = {file.name: reason_of(frames_of, *file.inputs(), PARAMS) for file in files}
     assert reasons["real.without_ending"] is reasons["real.ts"] is None
     assert reasons["notes.txt"] in ("not_a_video", "unreadable")
     assert reasons["pipe.mp4"] == "not_a_file"
-    assert all(outcomes[file.name].key == file.key for file in files if reasons[file.name] is None)
+    assert all(frames_of(*file.inputs(), PARAMS).key == file.key for file in files if reasons[file.name] is None)
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the reported clips are not part of the repository")

@@ -226,3 +226,40 @@ def test_an_output_over_the_clips_is_told(tmp_path):
     with pytest.raises(ValueError, match="lies over the clips in"):
         curate(tmp_path, tmp_path, read_settings(ROOT / "params.yaml", []), NOBODY)
     assert list(tmp_path.iterdir()) == [tmp_path / "clip.mp4"]
+
+
+def test_an_output_among_the_clips_does_not_eat_itself_however_it_is_named(tmp_path):
+    clips, settings = tmp_path / "clips", read_settings(ROOT / "params.yaml", [])
+    (clips / "sub").mkdir(parents=True)
+    (clips / "notes.txt").write_text("none")
+    (tmp_path / "link").symlink_to(clips)
+    (clips / "again").symlink_to(clips / "sub")
+    seen = []
+    for out in (tmp_path / "link" / "out", clips / "sub" / ".." / "out", clips / "again" / "out"):
+        for _ in range(2):
+            seen.append([row["clip"] for row in curate(clips, out, settings, NOBODY)])
+        shutil.rmtree(out)
+    assert seen == [["notes.txt"]] * 6
+    (clips / "notes.txt").rename(clips / "sub" / "a.mp4")
+    for out in (clips / "sub", clips / "again", tmp_path / "link", tmp_path):
+        with pytest.raises(ValueError, match="lies over the clips in .*, such as .*sub/a.mp4"):
+            curate(clips, out, settings, NOBODY)
+
+
+def test_curation_replaces_no_clip_and_no_checkpoint(tmp_path):
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    pose = out / ".progress" / "pose.pt"
+    for file in (clips / "a.mp4", out / "frames" / "a.mp4", pose):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"clip")
+    (tmp_path / "link").symlink_to(out)
+    before = sorted(tmp_path.rglob("*"))
+    for folder in (out / "frames", clips):
+        with pytest.raises(ValueError, match="frames was not written by mcpipe curate"):
+            curate(folder, tmp_path / "link", read_settings(ROOT / "params.yaml", []), NOBODY)
+    shutil.move(out / "frames" / "a.mp4", tmp_path)
+    settings = read_settings(ROOT / "params.yaml", [f"models.pose={tmp_path / 'link' / '.progress' / 'pose.pt'}"])
+    with pytest.raises(ValueError, match=r"progress would be replaced, and with it models\.pose .*pose\.pt"):
+        curate(clips, out, settings, NOBODY)
+    shutil.move(tmp_path / "a.mp4", out / "frames")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,10 +18,11 @@ from bench_fixtures import (
     write_outputs,
     write_results_of,
 )
+from record_fixtures import generated, pair_prompt
 
 from mcpipe.bench.intervals import Interval
-from mcpipe.core.records import Record
 from mcpipe.core.report import read_report
+from mcpipe.core.schemas.benchmark import PairPrompt
 from mcpipe.core.shards import read_shards, write_shards
 from mcpipe.report.figures import curve_plot, interval_plot, similarity_plot, similarity_shares, smoothed
 from mcpipe.report.gallery import examples
@@ -205,10 +207,10 @@ def test_figures_lie_beside_the_page_as_files_and_as_tables(outputs):
 def test_other_systems_stand_in_the_table_and_those_of_other_prompts_or_judges_do_not(outputs, tmp_path, caplog):
     for name in FOLDERS:
         shutil.copytree(outputs / name, tmp_path / name)
-    prompts = list(read_shards(tmp_path / "pairs" / "bench"))
+    prompts = list(read_shards(tmp_path / "pairs" / "bench", PairPrompt))
     scores = [some_score(4, i) for i in range(3)]
     write_results_of(tmp_path / "results" / "theirs", prompts, scores, "score")
-    older = [Record(prompt.key, {**prompt.meta, "prompt": "another one"}) for prompt in prompts]
+    older = [replace(prompt, prompt="another one") for prompt in prompts]
     write_results_of(tmp_path / "results" / "stale", older, scores, "score")
     write_results_of(tmp_path / "results" / "lenient", prompts, scores, "score", judge="another")
     run(*[tmp_path / name for name in FOLDERS], tmp_path / "report", REPORT)
@@ -231,7 +233,7 @@ def test_unknown_arm_is_told_with_the_known_ones_and_leaves_nothing(outputs, tmp
 
 def test_pictures_that_do_not_fit_the_prompts_are_told(outputs, tmp_path):
     assert len(answers(outputs / "pairs" / "bench", outputs / "images" / "train_rl")) == 3
-    write_shards([Record("face-0+face-1", {}, {"image": scene(0, 8, 8)[0]})], tmp_path / "images", 1)
+    write_shards([generated(pair_prompt("", "face-0", "face-1"), scene(0, 8, 8)[0])], tmp_path / "images", 1)
     with pytest.raises(ValueError, match="2 keys are in one only, the first is 'face-1.face-2'; run generate"):
         answers(outputs / "pairs" / "bench", tmp_path / "images")
 

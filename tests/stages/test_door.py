@@ -111,9 +111,9 @@ def test_real_broken_files_are_refused(door, real, tmp_path):
 def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
     import numpy as np
 
+    from mcpipe.core.errors import one_line
     from mcpipe.core.records import Record
     from mcpipe.core.shards import whole_folder, write_shards
-    from stages.__main__ import _one_line
 
     record = Record("a", {}, {"picture": np.zeros((512, 512, 3), np.uint8)})
 
@@ -129,7 +129,7 @@ def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space") as caught:
         write()
     assert list(tmp_path.iterdir()) == []
-    assert _one_line("frames", caught.value) == "frames: No space left on device: shard-00000.tar"
+    assert one_line(caught.value, "frames") == "frames: shard-00000.tar: No space left on device"
 
 
 def test_sums_are_taken_by_one_thread_unless_the_environment_says_otherwise(monkeypatch):

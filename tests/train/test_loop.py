@@ -1,4 +1,4 @@
-"""The training loop on one process: how the work is cut, what is averaged, drawn and told, and when it stops."""
+"""The training loop on one process: accumulation, averages, previews, progress, and when it stops."""
 
 import logging
 from dataclasses import replace
@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, Killed, files_of, outcome
+from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, Killed, Ones, files_of, outcome
 
 from mcpipe.core import progress
+from mcpipe.core.schemas.curation import Sample
+from mcpipe.core.schemas.training import EncodedSample
 from mcpipe.core.shards import read_shards
 from mcpipe.flux.adapters import AdapterSpec, add_adapter, trainable
 from mcpipe.flux.backbone import load_generator
@@ -21,7 +23,7 @@ from mcpipe.train.loop.averaging import keep_average, take_average
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import Draws, Share, batch_at, read_encoded
 from mcpipe.train.loop.fit import Engine, Losses, fit
-from mcpipe.train.loop.runtime import this_machine
+from mcpipe.train.loop.runtime import make_accelerator, runtime_from
 from mcpipe.train.supervised import predicted
 from stages import s06_encode, s07_train_single, s08_train_multi
 
@@ -84,7 +86,13 @@ def test_shares_of_processes_and_parts_are_the_whole_step_in_order():
 )
 def test_a_machine_that_means_nothing_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"{name} should be .*{value}"):
-        this_machine({name: value})
+        runtime_from({name: value})
+
+
+def test_float16_is_refused_because_its_loss_would_have_to_be_scaled(monkeypatch):
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    with pytest.raises(ValueError, match="--mixed_precision fp16; use no or bf16"):
+        make_accelerator()
 
 
 def moved(generator, encoded, dtype):
@@ -119,21 +127,6 @@ def test_numbers_of_some_samples_are_means_over_those_alone():
     assert engine.weighted_means(parts, counts) == {"all": 2.0, "some": 3.0}
 
 
-class Batches:
-    def __init__(self, num):
-        self.num = num
-
-    def batches(self):
-        for _ in range(self.num):
-            yield torch.ones(1, 1)
-
-    def standing(self):
-        return {}
-
-    def resume(self, standing):
-        raise AssertionError(f"there is no checkpoint, but {standing} was found")
-
-
 def fitted(folder, losses, num=6, decay=0.0):
     torch.manual_seed(0)
     weight = torch.nn.Linear(1, 1, bias=False)
@@ -144,8 +137,8 @@ def fitted(folder, losses, num=6, decay=0.0):
     engine = Engine(Accelerator(), weight, optimizer, 1.0)
     fit(
         engine,
-        Batches(num),
-        lambda batch: losses(weight, batch),
+        Ones(num),
+        lambda batch: engine.backward(losses(weight, batch)),
         lambda *_: seen.append(weight.weight.item()),
         Checkpoint(folder),
     )
@@ -221,7 +214,7 @@ def test_durations_are_told_in_two_units(seconds, told):
 def test_text_embeddings_can_be_left_out_of_the_cache(samples, encoded, generator_folder, stage_one, tmp_path):
     slim = tmp_path / "slim" / "encode"
     s06_encode.run(samples, generator_folder, slim, ENCODE.model_copy(update={"cache_texts": False}))
-    assert not any({"prompt_embeds", "pooled"} & record.arrays.keys() for record in read_shards(slim))
+    assert all(sample.prompt_embeds is sample.pooled is None for sample in read_shards(slim, EncodedSample))
     s07_train_single.run(slim, generator_folder, tmp_path / "out", SINGLE)
     assert files_of(tmp_path / "out") == files_of(stage_one), "embedded step by step, captions are the same"
 
@@ -229,15 +222,14 @@ def test_text_embeddings_can_be_left_out_of_the_cache(samples, encoded, generato
 def test_padding_is_cached_as_the_generator_reads_it(samples, generator):
     """FLUX attends to it, so that it has to be there, embedded by a T5 that attends to it, too."""
     length = generator.tokenizer_2.model_max_length
-    sample = next(read_shards(samples))
     caption = "a hat"
-    record = encoded_sample(generator, replace(sample, meta=sample.meta | {"caption": caption}), ENCODE)
+    encoded = encoded_sample(generator, replace(next(read_shards(samples, Sample)), caption=caption), ENCODE)
     ids = generator.tokenizer_2(caption, padding="max_length", max_length=length, return_tensors="pt").input_ids
     num_pads = int((ids == generator.tokenizer_2.pad_token_id).sum())
     assert num_pads >= 3
     told, pooled, _ = generator.encode_prompt(prompt=caption, prompt_2=None, max_sequence_length=length)
-    np.testing.assert_array_equal(record.arrays["prompt_embeds"], told[0].detach().numpy())
-    np.testing.assert_array_equal(record.arrays["pooled"], pooled[0].detach().numpy())
-    np.testing.assert_array_equal(record.arrays["prompt_embeds"], generator.text_encoder_2(ids)[0][0].detach().numpy())
+    np.testing.assert_array_equal(encoded.prompt_embeds, told[0].detach().numpy())
+    np.testing.assert_array_equal(encoded.pooled, pooled[0].detach().numpy())
+    np.testing.assert_array_equal(encoded.prompt_embeds, generator.text_encoder_2(ids)[0][0].detach().numpy())
     alone = generator.text_encoder_2(ids[:, : length - num_pads])[0][0].detach().numpy()
-    assert np.abs(alone - record.arrays["prompt_embeds"][: length - num_pads]).max() > 1e-3
+    assert np.abs(alone - encoded.prompt_embeds[: length - num_pads]).max() > 1e-3

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from flux_fixtures import uno_weights
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
-from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, files_of
+from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, Ones, files_of
 
 from mcpipe.core.report import read_report
 from mcpipe.core.shards import read_shards, write_shards
@@ -54,27 +54,16 @@ def test_encoded_masks_follow_the_faces(encoded):
     assert not (masks[0] & masks[1]).any()
 
 
-class OneBatch:
-    def batches(self):
-        yield torch.ones(1, 1)
-
-    def standing(self):
-        return {}
-
-    def resume(self, standing):
-        raise AssertionError(f"there is no checkpoint, but {standing} was found")
-
-
 def test_a_loss_that_is_not_finite_stops_with_every_term(tmp_path):
     weight = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(weight.parameters(), lr=0.1)
 
-    def losses(batch):
-        return Losses({"flow": weight(batch).sum(), "attention": weight(batch).sum() * float("nan")})
+    def accumulate(batch):
+        return engine.backward(Losses({"flow": weight(batch).sum(), "attention": weight(batch).sum() * float("nan")}))
 
     engine = Engine(Accelerator(), weight, optimizer, 1.0)
     with pytest.raises(FloatingPointError, match="not finite at step 0.*'flow'.*'attention': nan"):
-        fit(engine, OneBatch(), losses, lambda *_: None, Checkpoint(tmp_path))
+        fit(engine, Ones(1), accumulate, lambda *_: None, Checkpoint(tmp_path))
 
 
 def test_stage_one_leaves_the_same_bytes_twice(encoded, generator_folder, stage_one, tmp_path):
@@ -127,7 +116,7 @@ def test_an_adapter_of_another_size_is_refused(encoded, generator_folder, stage_
         (other / name).write_bytes(content)
     spec = json.loads((other / "adapter.json").read_text())
     (other / "adapter.json").write_text(json.dumps(spec | {"image_size": 64}))
-    with pytest.raises(ValueError, match="trained for pictures of 64 px"):
+    with pytest.raises(ValueError, match="trained for images of 64 px"):
         s08_train_multi.run(encoded, other, generator_folder, tmp_path / "out", MULTI)
 
 
@@ -153,9 +142,7 @@ def test_stage_one_goes_on_from_a_file_with_positions_that_stage_two_inherits(en
 
 FAULTS = {
     "face_masks": lambda arrays: {name: array for name, array in arrays.items() if name != "face_masks"},
-    r"2 (references and 1 masks|references, 1 face masks)": lambda arrays: (
-        arrays | {"face_masks": arrays["face_masks"][:1]}
-    ),
+    r"has 2 (people|references) where": lambda arrays: arrays | {"face_masks": arrays["face_masks"][:1]},
 }
 
 

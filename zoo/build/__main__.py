@@ -10,6 +10,7 @@ import sys
 import typing
 from pathlib import Path
 
+from mcpipe.core.errors import one_line
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import Params, read_params
 
@@ -27,7 +28,8 @@ def main(arguments: list[str]) -> int:
         build_part(arguments)
     except (ValueError, OSError, FloatingPointError) as error:
         debug = "MCPIPE_DEBUG" in os.environ
-        logger.log(logging.ERROR, "error: %s", " ".join(f"{arguments[:1]}: {error}".split()), exc_info=debug)
+        where = arguments[0] if arguments else ""
+        logger.log(logging.ERROR, "error: %s", one_line(error, where), exc_info=debug)
         return 1
     return 0
 

@@ -19,6 +19,8 @@ from typing import TextIO
 
 import yaml
 
+from mcpipe.cli.repository import check_repository
+
 logger = logging.getLogger("zoo")
 
 GRAPH = Path("dvc.yaml")
@@ -28,6 +30,7 @@ CORES = 2
 SECONDS_TO_END = 10.0
 """Grace of a stage that is asked to stop."""
 
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -49,6 +52,11 @@ def main(names: list[str]) -> int:
     if unknown := sorted(set(names) - set(stages)):
         logger.error("error: no stage %s in %s; there are %s", ", ".join(unknown), GRAPH, ", ".join(stages))
         return 2
+    try:
+        check_repository(ROOT)
+    except FileNotFoundError as error:
+        logger.log(logging.ERROR, "error: %s", error)
+        return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     chosen = with_needs(stages, names or stages)
     try:

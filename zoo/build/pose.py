@@ -23,6 +23,8 @@ from zoo.build.data import Frames, read_frames
 logger = logging.getLogger(__name__)
 
 FILE = "pose.pt"
+SERVICES = ("clearml", "comet", "dvc", "mlflow", "raytune", "sync", "tensorboard", "wandb")
+"""Settings of ultralytics that hand a training run to another package or service, if that is installed."""
 MIRRORED = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
 """COCO's keypoints as a mirror shows them."""
 
@@ -92,7 +94,7 @@ def build(data: Path, out: Path, params: PoseParams) -> None:
     """Train on the frames of ``data``; write the checkpoint with its figures and card to ``out``."""
     torch.set_num_threads(1)
     # Writes a file in the library's own folder for settings, see mcpipe.core.offline.
-    settings.update({name: False for name in ("sync", "dvc", "mlflow", "tensorboard", "wandb") if name in settings})
+    settings.update({name: False for name in SERVICES if name in settings})
     scratch = out.with_name(f"{out.name}.resume")
     with whole_folder(out) as folder, tempfile.TemporaryDirectory() as work:
         dataset = write_dataset(data, Path(work))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mcpipe.core.errors import one_line
 from mcpipe.core.offline import stay_offline
 from zoo.scores.draw import Job
 from zoo.scores.figures import Figure, as_json, missed_bars, score_table
@@ -68,7 +69,7 @@ def measured(names: Sequence[str], job: Job) -> dict[str, list[Figure]]:
                 raise FileNotFoundError(f"no checkpoint folder {job.zoo / name}; build it with make zoo")
             scores[name] = getattr(importlib.import_module(f"zoo.scores.{module}"), function)(job)
         except (ValueError, OSError) as error:
-            logger.log(logging.ERROR, "error: %s: %s", name, " ".join(str(error).split()))
+            logger.log(logging.ERROR, "error: %s", one_line(error, name))
     return scores
 
 

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from mcpipe.cli.doctor.checkpoints import digest, inspect_model
 from mcpipe.cli.doctor.memory import Hardware, capacity
-from mcpipe.cli.settings import Content, located, read_content, section, settings_file
+from mcpipe.cli.repository import check_repository
+from mcpipe.cli.settings import Content, located, name_in, read_content, section, settings_file
 from mcpipe.core.params import params_of
 from mcpipe.steps.settings import SECTIONS
 
@@ -50,13 +51,13 @@ def command(options: argparse.Namespace) -> str:
     """
     file = settings_file()
     content = read_content(file, options.conf, options.changes)
-    machine = Hardware(options.gpus, options.gpu_gb, options.data)
+    hardware = Hardware(options.gpus, options.gpu_gb, options.data)
     rows = [*settings_rows(content), *source_rows(content, file.parent), *model_rows(content, file.parent)]
-    rows += package_rows(file.parent / "requirements.lock")
+    rows += [*package_rows(file.parent / "requirements.lock"), *repository_rows(file.parent)]
     problems = [row for row in rows if row.verdict == "problem"]
     tables = [table(rows, options.conf or file.name)]
     if not any(row.about.startswith("settings") for row in problems):
-        shown, more = fitting(content, file.parent, machine)
+        shown, more = fitting(content, file.parent, hardware)
         tables += shown
         problems += more
     for shown in tables:
@@ -67,10 +68,10 @@ def command(options: argparse.Namespace) -> str:
     return "everything is there and fits"
 
 
-def fitting(content: Content, root: Path, machine: Hardware) -> tuple[list[Table], list[Finding]]:
+def fitting(content: Content, root: Path, hardware: Hardware) -> tuple[list[Table], list[Finding]]:
     """Tables of what a run needs, and what does not fit; nothing to show if that cannot be told."""
     try:
-        told = capacity(content, located(content, root)["generator"], machine)
+        told = capacity(content, located(content, root)["generator"], hardware)
     except (ValueError, OSError) as error:
         return [], [Finding("capacity", "problem", " ".join(str(error).split()))]
     return told.tables, [Finding("capacity", "problem", fault) for fault in told.problems]
@@ -97,7 +98,7 @@ def source_rows(content: Content, root: Path) -> Iterator[Finding]:
             yield Finding(
                 f"source.{name}", "ok", f"{path}: {sum(1 for file in folder.rglob('*') if file.is_file())} files"
             )
-        elif str(path).startswith(EMBEDDED):
+        elif name_in(root, path).startswith(EMBEDDED):
             yield Finding(f"source.{name}", "note", f"{path}: not there yet; the stage world renders it")
         else:
             yield Finding(f"source.{name}", "problem", f"no folder {folder}, or it is empty; set source.{name}")
@@ -113,7 +114,7 @@ def model_rows(content: Content, root: Path) -> Iterator[Finding]:
         except (ValueError, OSError) as error:
             yield Finding(f"models.{name}", "problem", " ".join(str(error).split()))
             continue
-        before = known.get(str(models[name]))
+        before = known.get(name_in(root, models[name]))
         if before is None:
             yield Finding(f"models.{name}", "ok", f"{told}; hash unknown")
         elif digest(path) == before:
@@ -148,6 +149,18 @@ def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Itera
         yield Finding("packages", "note", f"other versions than in {lock.name}: {', '.join(others)}")
     if not missing and not others:
         yield Finding("packages", "ok", f"{len(PACKAGES)} as in {lock.name}" if pins else f"{len(PACKAGES)} installed")
+
+
+def repository_rows(root: Path) -> Iterator[Finding]:
+    """Whether DVC can work where its pipeline lies."""
+    if not (root / "dvc.yaml").is_file():
+        return
+    try:
+        check_repository(root)
+    except FileNotFoundError as error:
+        yield Finding("repository", "problem", str(error))
+    else:
+        yield Finding("repository", "ok", "git, which DVC needs")
 
 
 def locked(lock: Path) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""Memory and disk that a configuration needs, beside what a machine has."""
+"""Memory and disk space that a configuration needs, compared with what the hardware has."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from mcpipe.flux.budget import (
     FLUX_DEV,
     FLUX_DEV_OTHERS,
     GB,
-    Layout,
-    Plan,
+    MemoryLayout,
+    MemoryPlan,
     Sharding,
     Sizes,
     disk,
@@ -31,31 +31,31 @@ from mcpipe.flux.budget import (
     reinforcement_plan,
     sizes,
 )
-from mcpipe.train.loop.runtime import this_machine
+from mcpipe.train.loop.runtime import runtime_from
 from mcpipe.train.multi import TrainMultiParams
 from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.single import TrainSingleParams
 
 ROOM = 0.92
-"""Part of the memory that a plan may fill; the rest is for the driver, workspaces and fragments (estimate)."""
+"""Share of the memory that a plan may fill; the rest is for the driver, workspaces and fragmentation (estimate)."""
 OTHERS = ("text_encoder", "text_encoder_2", "vae")
 SHARDINGS: tuple[Sharding, ...] = ("none", "adapter", "all")
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What there is, or is wished for."""
+    """GPUs and disk of the machine at hand, or of one under consideration."""
 
     gpus: int
     gpu_gb: float | None
-    """Memory of each GPU in GB; ``None`` takes this machine's."""
+    """Memory of each GPU in GB; ``None`` for the memory of this hardware."""
     data: Path
-    """Where outputs go."""
+    """Folder of the outputs."""
 
 
 @dataclass(frozen=True)
-class Generator:
-    """What decides how large a generator is."""
+class GeneratorSize:
+    """Values that determine the size of a generator."""
 
     config: dict[str, JSON] = field(default_factory=lambda: dict(FLUX_DEV))
     others: dict[str, int] = field(default_factory=lambda: dict(FLUX_DEV_OTHERS))
@@ -67,23 +67,23 @@ class Generator:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a configuration needs of a machine."""
+    """Memory and disk space that a configuration needs."""
 
     tables: list[Table]
     problems: list[str]
-    """What does not fit, a line each."""
+    """One line for everything that does not fit."""
 
 
-def capacity(content: Content, folder: Path, machine: Hardware) -> Capacity:
-    """What the settings need with the generator of a folder.
+def capacity(content: Content, folder: Path, hardware: Hardware) -> Capacity:
+    """Memory and disk space that the settings need with the generator of a folder.
 
     Raises:
-        ValueError: the generator's transformer is not FLUX's, or the machine or the environment is described wrongly.
+        ValueError: the generator's transformer is not FLUX's, or an option or environment variable is invalid.
     """
-    if machine.gpus < 1:
-        raise ValueError(f"--gpus should be 1 or more, not {machine.gpus}")
-    if machine.gpu_gb is not None and not 0 < machine.gpu_gb < inf:
-        raise ValueError(f"--gpu-gb should be a positive number, not {machine.gpu_gb:g}")
+    if hardware.gpus < 1:
+        raise ValueError(f"--gpus should be 1 or more, not {hardware.gpus}")
+    if hardware.gpu_gb is not None and not 0 < hardware.gpu_gb < inf:
+        raise ValueError(f"--gpu-gb should be a positive number, not {hardware.gpu_gb:g}")
     generator = read_generator(folder)
     multi = params_of(content, "train_multi", TrainMultiParams)
     spec = adapter_spec(content, multi)
@@ -93,37 +93,39 @@ def capacity(content: Content, folder: Path, machine: Hardware) -> Capacity:
         generator.config, spec, references=references, text_tokens=generator.text_tokens,
         token_px=generator.token_px, others=generator.others,
     )  # fmt: skip
-    here = this_machine()
-    memory, weight_bytes, whose = available(machine)
-    samples = -(-multi.batch_size // (machine.gpus * here.accumulation_steps))
-    layout = Layout(machine.gpus, "none", samples, here.gradient_checkpointing, multi.ema_decay > 0, weight_bytes)
-    kinds = SHARDINGS if machine.gpus > 1 else SHARDINGS[:1]
-    plans: dict[Sharding, Plan] = {kind: plan(counted, replace(layout, sharding=kind)) for kind in kinds}
+    runtime = runtime_from()
+    memory, weight_bytes, device = available(hardware)
+    samples = -(-multi.batch_size // (hardware.gpus * runtime.accumulation_steps))
+    layout = MemoryLayout(
+        hardware.gpus, "none", samples, runtime.gradient_checkpointing, multi.ema_decay > 0, weight_bytes
+    )
+    kinds = SHARDINGS if hardware.gpus > 1 else SHARDINGS[:1]
+    plans: dict[Sharding, MemoryPlan] = {kind: plan(counted, replace(layout, sharding=kind)) for kind in kinds}
     problems = []
-    chosen: Sharding = cast(Sharding, here.sharding) if here.sharding in kinds else "none"
+    chosen: Sharding = cast(Sharding, runtime.sharding) if runtime.sharding in kinds else "none"
     if plans[chosen].total > memory * ROOM:
-        problems.append(refusal(counted, layout, plans, chosen, memory, whose))
+        problems.append(refusal(counted, layout, plans, chosen, memory, device))
     reinforced = reinforcement(counted, params_of(content, "train_rl", TrainRLParams), layout)
     if reinforced.total > memory * ROOM:
         problems.append(
-            f"train_rl needs {reinforced.total / GB:.1f} GB on every GPU, since it spreads nothing, but {whose} has "
+            f"train_rl needs {reinforced.total / GB:.1f} GB on every GPU, since it shards nothing, but {device} has "
             f"room for {memory * ROOM / GB:.1f} GB; use larger ones, a lower train_single.rank, or fewer experts "
             "(train_multi.experts)"
         )
     written = disk(counted)
-    free = shutil.disk_usage(existing(machine.data)).free
+    free = shutil.disk_usage(existing(hardware.data)).free
     if written.total > free:
-        problems.append(f"trainings write {written.total / GB:.1f} GB, but {machine.data} has {free / GB:.1f} GB left")
-    shown = [
-        network_table(counted, generator), memory_table(plans, layout, whose), parts_table(
-            f"stage 3 on {whose}, GB, without its judges", reinforced.parts | {"total": reinforced.total}, 2
+        problems.append(f"trainings write {written.total / GB:.1f} GB, but {hardware.data} has {free / GB:.1f} GB left")
+    tables = [
+        network_table(counted, generator), memory_table(plans, layout, device), parts_table(
+            f"stage 3 on {device}, GB, without its scorers", reinforced.parts | {"total": reinforced.total}, 2
         ), parts_table(f"disk, GB; {free / GB:,.1f} left", written.parts, 3),
     ]  # fmt: skip
-    return Capacity(shown, problems)
+    return Capacity(tables, problems)
 
 
-def reinforcement(counted: Sizes, params: TrainRLParams, layout: Layout) -> Plan:
-    """What stage 3 needs of a GPU."""
+def reinforcement(counted: Sizes, params: TrainRLParams, layout: MemoryLayout) -> MemoryPlan:
+    """Memory of stage 3 on one GPU."""
     sampling, kept = params.sampling, len(params.parts()[0])
     joint = 1 + (sampling.window_size - 1) * kept
     states = joint if params.update.gradient == "joint" else sampling.samples_per_pass
@@ -131,19 +133,19 @@ def reinforcement(counted: Sizes, params: TrainRLParams, layout: Layout) -> Plan
 
 
 def adapter_spec(content: Content, multi: TrainMultiParams) -> AdapterSpec:
-    """The form of the adapter of stage 2."""
+    """Specification of the adapter of stage 2."""
     rank = params_of(content, "train_single", TrainSingleParams).rank
     samples = {name: section(content, "samples")[name] for name in ("image_size", "reference_size")}
     return check_params({**samples, "rank": rank, "experts": multi.experts}, AdapterSpec)
 
 
-def read_generator(folder: Path) -> Generator:
-    """What the files of a FluxPipeline tell; FLUX.1-dev as it was published if there is no such folder."""
+def read_generator(folder: Path) -> GeneratorSize:
+    """Size of a FluxPipeline from its files; that of FLUX.1-dev as published if the folder does not exist."""
     if not folder.is_dir():
-        return Generator()
+        return GeneratorSize()
     stages = _json(folder / "vae" / "config.json")["block_out_channels"]
     assert isinstance(stages, list), "as diffusers writes it"
-    return Generator(
+    return GeneratorSize(
         config=_json(folder / "transformer" / "config.json"),
         others={part: num_weights(folder / part) for part in OTHERS},
         text_tokens=int(str(_json(folder / "tokenizer_2" / "tokenizer_config.json")["model_max_length"])),
@@ -152,10 +154,10 @@ def read_generator(folder: Path) -> Generator:
     )
 
 
-def available(machine: Hardware) -> tuple[float, int, str]:
-    """Bytes of memory, bytes of a frozen weight there, and whose memory it is."""
-    if machine.gpu_gb is not None:
-        return machine.gpu_gb * GB, 2, f"a GPU of {machine.gpu_gb:g} GB"
+def available(hardware: Hardware) -> tuple[float, int, str]:
+    """Bytes of memory, bytes of a frozen weight in it, and a description of the device."""
+    if hardware.gpu_gb is not None:
+        return hardware.gpu_gb * GB, 2, f"a GPU of {hardware.gpu_gb:g} GB"
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory
         return memory, 2, f"this machine's GPU of {memory / GB:.1f} GB"
@@ -164,70 +166,75 @@ def available(machine: Hardware) -> tuple[float, int, str]:
 
 
 def refusal(
-    counted: Sizes, layout: Layout, plans: dict[Sharding, Plan], chosen: Sharding, memory: float, whose: str
+    counted: Sizes,
+    layout: MemoryLayout,
+    plans: dict[Sharding, MemoryPlan],
+    chosen: Sharding,
+    memory: float,
+    device: str,
 ) -> str:
-    """Why a plan does not fit, and the first change that makes it fit."""
+    """Reason why a plan does not fit, and the first change that makes it fit."""
     room = memory * ROOM
     parts = plans[chosen].parts
     largest = max(parts, key=lambda name: parts[name])
-    told = (
+    reason = (
         f"train_multi needs {plans[chosen].total / GB:.1f} GB, of which {parts[largest] / GB:.1f} GB for {largest}, "
-        f"but {whose} has room for {room / GB:.1f} GB"
+        f"but {device} has room for {room / GB:.1f} GB"
     )
     for samples in halved(layout.samples):
         for checkpointing in sorted({layout.checkpointing, True}):
             for kind in plans:
                 other = replace(layout, sharding=kind, samples=samples, checkpointing=checkpointing)
                 if plan(counted, other).total <= room:
-                    return f"{told}; it fits with {advice(layout, other)}"
-    return f"{told}; use more GPUs with MCPIPE_SHARDING=all, larger ones, a lower train_single.rank, or fewer experts"
+                    return f"{reason}; it fits with {advice(layout, other)}"
+    return f"{reason}; use more GPUs with MCPIPE_SHARDING=all, larger ones, a lower train_single.rank, or fewer experts"
 
 
 def halved(samples: int) -> Iterator[int]:
-    """So many samples, half as many, and so on down to one."""
+    """Numbers of samples from ``samples`` down to 1, each half of the one before, rounded up."""
     while samples > 1:
         yield samples
         samples = -(-samples // 2)
     yield 1
 
 
-def advice(layout: Layout, other: Layout) -> str:
-    """The environment that turns one layout into another."""
-    steps = this_machine().accumulation_steps * -(-layout.samples // other.samples)
+def advice(layout: MemoryLayout, other: MemoryLayout) -> str:
+    """Environment variables that turn one layout into another."""
+    steps = runtime_from().accumulation_steps * -(-layout.samples // other.samples)
     words = [f"MCPIPE_SHARDING={other.sharding}"] if other.sharding != "none" else []
     words += ["MCPIPE_GRADIENT_CHECKPOINTING=1"] if other.checkpointing else []
     words += [f"MCPIPE_ACCUMULATION_STEPS={steps}"] if steps > 1 else []
     return " ".join(words) or "MCPIPE_SHARDING=none"
 
 
-def network_table(counted: Sizes, generator: Generator) -> Table:
-    """The weights, counted on the meta device."""
-    shown = Table(title=f"network ({generator.source})", show_header=False, title_justify="left")
-    shown.add_row("frozen transformer", f"{counted.base / 1e6:,.1f} M weights")
-    shown.add_row("plain LoRA", f"{counted.plain / 1e6:,.1f} M")
-    shown.add_row("experts and routers", f"{counted.experts / 1e6:,.1f} M")
-    shown.add_row("text encoders and VAE", f"{sum(counted.others.values()) / 1e6:,.1f} M")
-    shown.add_row("tokens of a sample", f"{counted.tokens:,}")
-    return shown
+def network_table(counted: Sizes, generator: GeneratorSize) -> Table:
+    """Numbers of weights and tokens, counted on the meta device."""
+    table = Table(title=f"network ({generator.source})", show_header=False, title_justify="left")
+    table.add_row("frozen transformer", f"{counted.base / 1e6:,.1f} M weights")
+    table.add_row("plain LoRA", f"{counted.plain / 1e6:,.1f} M")
+    table.add_row("experts and routers", f"{counted.experts / 1e6:,.1f} M")
+    table.add_row("text encoders and VAE", f"{sum(counted.others.values()) / 1e6:,.1f} M")
+    table.add_row("tokens of a sample", f"{counted.tokens:,}")
+    return table
 
 
-def memory_table(plans: dict[Sharding, Plan], layout: Layout, whose: str) -> Table:
-    """What each GPU holds, in GB, for every way to spread it."""
+def memory_table(plans: dict[Sharding, MemoryPlan], layout: MemoryLayout, device: str) -> Table:
+    """Memory of each GPU, in GB, for every sharding."""
     kept = "inputs of blocks kept" if layout.checkpointing else "everything kept"
-    title = f"stage 2 on {layout.gpus} x {whose}, GB each; {layout.samples} samples in a pass, {kept}"
-    shown = Table("MCPIPE_SHARDING", *plans, title=title, title_justify="left")
+    title = f"stage 2 on {layout.gpus} x {device}, GB each; {layout.samples} samples in a pass, {kept}"
+    table = Table("MCPIPE_SHARDING", *plans, title=title, title_justify="left")
     for part in next(iter(plans.values())).parts:
-        shown.add_row(part, *(f"{each.parts[part] / GB:.2f}" for each in plans.values()))
-    shown.add_row("total", *(f"{each.total / GB:.2f}" for each in plans.values()))
-    return shown
+        table.add_row(part, *(f"{each.parts[part] / GB:.2f}" for each in plans.values()))
+    table.add_row("total", *(f"{each.total / GB:.2f}" for each in plans.values()))
+    return table
 
 
 def parts_table(title: str, parts: Mapping[str, float], digits: int) -> Table:
-    """Bytes by what they are for, in GB."""
-    shown = Table(title=title, show_header=False, title_justify="left")
+    """Bytes by purpose, in GB."""
+    table = Table(title=title, show_header=False, title_justify="left")
     for part, size in parts.items():
-        shown.add_row(part, f"{size / GB:.{digits}f}")
-    return shown
+        table.add_row(part, f"{size / GB:.{digits}f}")
+    return table
 
 
 def _json(file: Path) -> dict[str, JSON]:

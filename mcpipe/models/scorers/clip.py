@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from mcpipe.core.texts import warn_if_cut
 from mcpipe.models.checkpoints import PROCESSING, checkpoint_folder, device_name, loaded, pretrained
 from mcpipe.models.protocols import Picture
 
@@ -42,11 +43,13 @@ class Clip:
         return functional.normalize(features, dim=-1).cpu().numpy()
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "B D"]:
-        """Unit embeddings of texts, cut at the length the text encoder was built for."""
+        """Unit embeddings of texts, cut at the length of the text encoder; a warning names the words that are lost."""
         import torch
         from torch.nn import functional
 
         longest = self._model.config.text_config.max_position_embeddings
+        for text in texts:
+            warn_if_cut("the CLIP scorer", self._processor.tokenizer, text, longest)
         inputs = self._processor(
             text=list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
         )

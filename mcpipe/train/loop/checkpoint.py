@@ -1,8 +1,8 @@
-"""Where a training stands, kept on disk until it ends: killed at any step, the next run ends with the same weights.
+"""Checkpoint of a running training: a run that is killed at any step is resumed and ends with the same weights.
 
-Stored are the trained weights, the optimiser's state, the curves and the course's own account of how far it has come.
-Random numbers are not: every draw is a pure function of the seed and its position. Nor is what the training runs on:
-weights are stored whole, so that another number of processes can take it up.
+A checkpoint holds the trained weights, the optimiser's state, the curves, and the state of the batches. Random
+generators are not stored, because every draw is a pure function of the seed and its position. All tensors are stored
+whole, so that another number of processes or another sharding can resume.
 """
 
 import shutil
@@ -14,9 +14,14 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 from mcpipe.core.records import JSON
-from mcpipe.train.loop.runtime import agreed, collected, is_main, spread
+from mcpipe.train.loop.runtime import broadcast_flag, gathered, is_main, sharded_like
 
 Batch = TypeVar("Batch", covariant=True)
 
@@ -24,85 +29,94 @@ FILE = "training.pt"
 SECONDS_BETWEEN = 60.0
 """Least time from one checkpoint to the next."""
 MOST_OF_THE_TIME = 0.05
-"""Part of a training's time that checkpoints may take."""
+"""Largest share of a training's time spent on writing checkpoints."""
 
 Curves = list[dict[str, float]]
-"""The numbers worth watching of every step taken."""
+"""Metrics of every optimiser step taken."""
 
 
-class Course(Protocol[Batch]):
-    """What a training goes through."""
+class Batches(Protocol[Batch]):
+    """Batches of a training, whose position can be stored and restored (torch's ``Stateful``)."""
 
-    def batches(self) -> Iterator[Batch]:
-        """What is left of it."""
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches that remain."""
         ...
 
-    def standing(self) -> dict[str, JSON] | None:
-        """How far it has come after the latest batch; ``None`` where it cannot be taken up again."""
+    @property
+    def can_resume(self) -> bool:
+        """Whether another run can go on after the latest batch."""
         ...
 
-    def resume(self, standing: Mapping[str, JSON]) -> None:
-        """Go on from where another run stood."""
+    def state_dict(self) -> dict[str, JSON]:
+        """The position after the latest batch."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, JSON]) -> None:
+        """Go on from a stored position."""
         ...
 
 
 class Checkpoint:
-    """The file of one training. Others of the same output, with other settings, inputs or code, have folders beside it.
+    """The checkpoint file of one training, in a folder named by its settings, inputs and code.
 
-    All processes call its methods together; the main one decides and writes, all of them read.
+    All processes call its methods together; the main process decides and writes, all processes read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.num_read = 0
-        """Steps that an earlier run took."""
+        """Optimiser steps taken by an earlier run."""
         self._file = folder / FILE
         self._due = time.monotonic() + SECONDS_BETWEEN
 
-    def read(self, model: nn.Module, optimizer: torch.optim.Optimizer, course: Course) -> Curves:
-        """Put everything back as it was; the curves of the steps taken, none if there is no checkpoint.
+    def read(self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches) -> Curves:
+        """Restore weights, optimiser and batches; returns the curves so far, empty without a checkpoint.
 
         Raises:
             ValueError: the file is damaged or belongs to another network.
         """
-        if not agreed(self._file.is_file()):
+        if not broadcast_flag(self._file.is_file()):
             return []
         try:
             stored = torch.load(self._file, weights_only=True, map_location="cpu")
             parameters = _trained(model)
+            options = StateDictOptions(full_state_dict=True)
+            set_optimizer_state_dict(model, optimizer, stored["optimizer"], options=options)
             with torch.no_grad():
                 for name in parameters.keys() | stored["weights"].keys():
-                    parameters[name].copy_(spread(stored["weights"][name], parameters[name]))
-            optimizer.load_state_dict(_spread_state(stored["optimizer"], optimizer))
-            course.resume(stored["standing"])
+                    parameters[name].copy_(sharded_like(stored["weights"][name], parameters[name]))
+            batches.load_state_dict(stored["batches"])
             self.num_read = len(stored["curves"])
             return stored["curves"]
         except (RuntimeError, ValueError, KeyError, IndexError, EOFError, OSError, UnpicklingError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"{self._file} is damaged ({reason}); delete it to train from the start") from error
 
-    def after(self, model: nn.Module, optimizer: torch.optim.Optimizer, course: Course, curves: Curves) -> None:
-        """Write a checkpoint if it is time and the course can be taken up here."""
-        if not agreed(time.monotonic() >= self._due):
-            return
-        standing = course.standing()
-        if standing is None:
+    def after(self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, curves: Curves) -> None:
+        """Write a checkpoint after a step, if one is due and the batches can be resumed here."""
+        if not broadcast_flag(time.monotonic() >= self._due) or not batches.can_resume:
             return
         start = time.monotonic()
-        weights = {name: collected(parameter.detach()) for name, parameter in _trained(model).items()}
-        state = _collected_state(optimizer)
+        content: dict[str, Any] = {
+            "weights": {name: gathered(parameter.detach()) for name, parameter in _trained(model).items()},
+            "optimizer": get_optimizer_state_dict(
+                model, optimizer, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+            ),
+            "batches": batches.state_dict(),
+            "curves": curves,
+        }
         if is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
             unfinished = self._file.with_suffix(".unfinished")
-            torch.save({"weights": weights, "optimizer": state, "standing": standing, "curves": curves}, unfinished)
+            torch.save(content, unfinished)
             unfinished.replace(self._file)
-        spent = time.monotonic() - start
-        self._due = time.monotonic() + max(SECONDS_BETWEEN, spent / MOST_OF_THE_TIME)
+        seconds = time.monotonic() - start
+        self._due = time.monotonic() + max(SECONDS_BETWEEN, seconds / MOST_OF_THE_TIME)
 
     def clear(self) -> None:
-        """Forget where the training stood: its outputs are written.
+        """Delete the checkpoint of a finished training.
 
-        What others of the same output left goes with it, unless there is a checkpoint to go on from.
+        Folders that other runs of the same output left beside it are deleted, unless they hold a checkpoint.
         """
         if is_main():
             for folder in [self.folder, *self.folder.parent.glob("*/")]:
@@ -112,24 +126,3 @@ class Checkpoint:
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def _collected_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    stored = optimizer.state_dict()
-    state = {
-        index: {name: collected(value) for name, value in values.items()} for index, values in stored["state"].items()
-    }
-    return {**stored, "state": state}
-
-
-def _spread_state(stored: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """A stored state in which what has the shape of a parameter is laid out like it."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state = {
-        index: {
-            name: spread(value, parameters[index]) if value.shape == parameters[index].shape else value
-            for name, value in values.items()
-        }
-        for index, values in stored["state"].items()
-    }
-    return {**stored, "state": state}

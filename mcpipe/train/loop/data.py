@@ -1,7 +1,7 @@
 """Training batches from encoded samples.
 
-Which samples a step sees is a pure function of the seed and the step, and every random draw belongs to a position in
-that order: neither the number of devices nor a restart changes what is trained on.
+The samples of a step are a pure function of the seed and the step, and every random draw belongs to a position in
+that order. Therefore neither the number of devices nor a restart changes the training data.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,77 +14,76 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mcpipe.core.records import Record
-from mcpipe.core.shards import Row, Rows, read_shards
+from mcpipe.core.schemas.training import EmptyText, EncodedSample
+from mcpipe.core.shards import StoredItem, StoredItems, read_shards
 from mcpipe.flux.network import Conditions, padded_references
 from mcpipe.flux.tokens import pack
 from mcpipe.objectives.flow import shifted
 
 NUM_IN_MEMORY = 512
-"""Samples kept by each process; at full size one takes half a megabyte, or 9 with its text embeddings."""
+"""Samples that each process caches; at full size a sample takes 0.5 MB, or 9 MB with its text embeddings."""
 
 Text = tuple[Float[Tensor, "text_tokens text_width"], Float[Tensor, " pooled_width"]]
-"""Embeddings of a text: of its tokens, and of the whole."""
+"""Embeddings of a text: per token, and pooled."""
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """One encoded sample as tokens."""
 
     key: str
     clean: Float[Tensor, "tokens packed"]
     references: Float[Tensor, "subjects reference_tokens packed"]
     masks: Bool[Tensor, "subjects tokens"]
-    """Faces on the token grid."""
+    """Face masks on the token grid."""
     caption: str
     text: Text | None
     """Embeddings of the caption; ``None`` if they were not stored."""
 
 
-class Stored(Sequence[Sample]):
+class StoredSamples(Sequence[TrainingSample]):
     """Encoded samples where they are stored; the latest ones stay in memory."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = rows
+    def __init__(self, items: Sequence[StoredItem]) -> None:
+        self._items = items
         self._read = lru_cache(maxsize=NUM_IN_MEMORY)(self._sample)
 
     @property
     def keys(self) -> list[str]:
         """Keys of all samples, in order."""
-        return [row.key for row in self._rows]
+        return [item.key for item in self._items]
 
     def __len__(self) -> int:
-        """How many there are."""
-        return len(self._rows)
+        """Number of samples."""
+        return len(self._items)
 
-    def __getitem__(self, index: int) -> Sample:  # pyright: ignore[reportIncompatibleMethodOverride] - nobody slices
-        """One sample.
+    def __getitem__(self, index: int) -> TrainingSample:  # pyright: ignore[reportIncompatibleMethodOverride] - nobody slices
+        """The sample at a place in the order.
 
         Raises:
-            ValueError: its shard is damaged, or it lacks latents or masks.
+            ValueError: its shard is damaged, or it is no encoded sample.
         """
         return self._read(index)
 
-    def _sample(self, index: int) -> Sample:
-        row = self._rows[index]
-        return _sample(row.inputs()[0], row.places[0][0])
+    def _sample(self, index: int) -> TrainingSample:
+        return as_tokens(self._items[index].read(EncodedSample))
 
 
 @dataclass(frozen=True)
 class EncodedSet:
     """All encoded samples of a run."""
 
-    train: Stored
-    val: Stored
+    train: StoredSamples
+    val: StoredSamples
     empty: Text
     """Embeddings of the empty text."""
     image_size: int
     reference_size: int
     """Sides in pixels; the same for all samples."""
     encoder: Callable[[str], Text] | None = None
-    """Embeds a caption where that was not stored."""
+    """Embeds a caption whose embeddings were not stored."""
 
-    def text(self, sample: Sample) -> Text:
+    def text(self, sample: TrainingSample) -> Text:
         """The embeddings of a sample's caption."""
         if sample.text is not None:
             return sample.text
@@ -94,55 +93,56 @@ class EncodedSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's samples, noise and noise levels."""
+    """Samples that go through the network together, with their noise and noise levels."""
 
     clean: Float[Tensor, "batch tokens packed"]
     noise: Float[Tensor, "batch tokens packed"]
     t: Float[Tensor, " batch"]
     conditions: Conditions
     masks: Bool[Tensor, "batch slots tokens"]
-    """All false in slots without a reference."""
+    """Face masks; all false in slots without a reference."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """How batches are drawn."""
+    """Parameters of the random draws of a batch."""
 
     seed: int
     batch_size: int
     shift: float
-    """Noise levels are uniform, then shifted (see `mcpipe.objectives.flow.shifted`)."""
+    """Shift s of the noise levels, which are uniform before it (see `mcpipe.objectives.flow.shifted`)."""
     text_dropout: float
     """Chance of an empty text, in [0, 1]."""
     one_reference: bool
-    """Show one of the people, chosen at random, instead of all."""
+    """Whether only one of the people, chosen at random, is given instead of all."""
 
 
 def read_encoded(folder: Path) -> EncodedSet:
-    """The output of the stage ``encode``.
+    """Read the output of the stage ``encode``.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: the output does not exist.
         ValueError: it holds no training sample, or samples of several sizes.
     """
-    rows: dict[str, list[Row]] = {"train": [], "val": []}
+    items: dict[str, list[StoredItem]] = {"train": [], "val": []}
     sizes: set[tuple[int, int]] = set()
-    for row in Rows((folder,)):
-        record, shard = row.inputs()[0], row.places[0][0]
-        rows[_split(record, shard)].append(row)
-        sizes.add((_size(record, "image_size", shard), _size(record, "reference_size", shard)))
-    empty = next(read_shards(folder / "empty")).arrays
-    if not rows["train"]:
+    for item in StoredItems((folder, EncodedSample)):
+        sample = item.read(EncodedSample)
+        items[sample.split].append(item)
+        sizes.add((sample.image_size, sample.reference_size))
+    empty = next(read_shards(folder / "empty", EmptyText))
+    if not items["train"]:
         raise ValueError(f"no training samples in {folder}; see the report of the stage samples for what was dropped")
     if len(sizes) > 1:
         raise ValueError(f"the samples in {folder} have several sizes (image, reference): {sorted(sizes)}")
     image_size, reference_size = sizes.pop()
-    embeddings = (torch.from_numpy(empty["prompt_embeds"]), torch.from_numpy(empty["pooled"]))
-    return EncodedSet(Stored(rows["train"]), Stored(rows["val"]), embeddings, image_size, reference_size)
+    embeddings = (torch.from_numpy(empty.prompt_embeds), torch.from_numpy(empty.pooled))
+    train, val = StoredSamples(items["train"]), StoredSamples(items["val"])
+    return EncodedSet(train, val, embeddings, image_size, reference_size)
 
 
 def sample_index(num_samples: int, seed: int, position: int) -> int:
-    """The sample at a position of the endless order: a new permutation in every epoch."""
+    """Index of the sample at a position of the endless order, which has a new permutation in every epoch."""
     epoch, place = divmod(position, num_samples)
     return int(_order(num_samples, seed, epoch)[place])
 
@@ -153,24 +153,24 @@ def _order(num_samples: int, seed: int, epoch: int) -> Int[np.ndarray, " samples
 
 
 def generator_at(seed: int, position: int) -> torch.Generator:
-    """The source of all randomness of one position."""
+    """The random generator of one position."""
     state = np.random.SeedSequence((seed, position)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> 1))
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one process takes of every step, in how many batches."""
+    """One process's share of every step, and the number of batches it is divided into."""
 
     process: int
     num_processes: int
     num_batches: int
 
     def positions(self, step: int, batch_size: int) -> list[range]:
-        """Positions of each of its batches.
+        """Positions of the samples of each batch of this process.
 
         Raises:
-            ValueError: a step cannot be divided so.
+            ValueError: the samples of a step cannot be divided equally.
         """
         num_batches = self.num_processes * self.num_batches
         size, rest = divmod(batch_size, num_batches)
@@ -184,13 +184,15 @@ class Share:
 
 
 def batch_at(
-    data: EncodedSet, samples: Sequence[Sample], draws: Draws, positions: range, device: torch.device
+    data: EncodedSet, samples: Sequence[TrainingSample], draws: Draws, positions: range, device: torch.device
 ) -> Batch:
-    """The batch of some positions."""
+    """The batch of the samples at some positions."""
     return collate([draw(data, samples, draws, position) for position in positions], device)
 
 
-def draw(data: EncodedSet, samples: Sequence[Sample], draws: Draws, position: int) -> tuple[Sample, Tensor, Tensor]:
+def draw(
+    data: EncodedSet, samples: Sequence[TrainingSample], draws: Draws, position: int
+) -> tuple[TrainingSample, Tensor, Tensor]:
     """The sample at a position as it is shown there, its noise and its noise level."""
     sample = samples[sample_index(len(samples), draws.seed, position)]
     generator = generator_at(draws.seed, position)
@@ -205,7 +207,7 @@ def draw(data: EncodedSet, samples: Sequence[Sample], draws: Draws, position: in
     return replace(sample, references=references, masks=masks, text=text), noise, t
 
 
-def collate(drawn: Sequence[tuple[Sample, Tensor, Tensor]], device: torch.device) -> Batch:
+def collate(drawn: Sequence[tuple[TrainingSample, Tensor, Tensor]], device: torch.device) -> Batch:
     """Several draws as one batch; people are padded to the largest number."""
     samples = [sample for sample, _, _ in drawn]
     references, present = padded_references([sample.references for sample in samples])
@@ -227,36 +229,16 @@ def collate(drawn: Sequence[tuple[Sample, Tensor, Tensor]], device: torch.device
     )
 
 
-def _split(record: Record, shard: Path) -> str:
-    split = record.meta.get("split")
-    if split not in ("train", "val"):
-        raise ValueError(f"{shard}: encoded sample {record.key}: 'split' should be train or val, found {split!r}")
-    return str(split)
-
-
-def _size(record: Record, name: str, shard: Path) -> int:
-    size = record.meta.get(name)
-    if not isinstance(size, int):
-        raise ValueError(  # noqa: TRY004  what a file holds
-            f"{shard}: encoded sample {record.key}: {name!r} should be a number of pixels, found {size!r}"
-        )
-    return size
-
-
-def _sample(record: Record, shard: Path) -> Sample:
-    name = f"{shard}: encoded sample {record.key}"
-    missing = {"latents", "reference_latents", "face_masks"} - record.arrays.keys()
-    if missing:
-        raise ValueError(f"{name} lacks {', '.join(sorted(missing))}; run encode again")
-    references, masks = (len(record.arrays[part]) for part in ("reference_latents", "face_masks"))
-    if not 0 < masks == references:
-        raise ValueError(f"{name} has {references} references and {masks} masks, not one each; run encode again")
-    arrays = {part: torch.from_numpy(array) for part, array in record.arrays.items()}
-    return Sample(
-        record.key,
-        pack(arrays["latents"]),
-        pack(arrays["reference_latents"]),
-        arrays["face_masks"].flatten(1),
-        record.text("caption"),
-        (arrays["prompt_embeds"], arrays["pooled"]) if "prompt_embeds" in arrays else None,
+def as_tokens(sample: EncodedSample) -> TrainingSample:
+    """A sample with its latents and masks as sequences of tokens."""
+    text = None
+    if sample.prompt_embeds is not None and sample.pooled is not None:
+        text = (torch.from_numpy(sample.prompt_embeds), torch.from_numpy(sample.pooled))
+    return TrainingSample(
+        sample.key,
+        pack(torch.from_numpy(sample.latents)),
+        pack(torch.from_numpy(sample.reference_latents)),
+        torch.from_numpy(sample.face_masks).flatten(1),
+        sample.caption,
+        text,
     )

@@ -1,4 +1,4 @@
-"""What the supervised training stages share: their folders, and who writes into them."""
+"""Output folders of the training stages, and which process writes into them."""
 
 import shutil
 from collections.abc import Iterator
@@ -19,51 +19,52 @@ from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import curves
 from mcpipe.train.loop.data import EncodedSet, Text
 from mcpipe.train.loop.fit import OnStep
-from mcpipe.train.loop.previews import Painter, with_pictures
-from mcpipe.train.loop.runtime import is_main, whole_weights
+from mcpipe.train.loop.previews import PreviewSampler, with_previews
+from mcpipe.train.loop.runtime import gathered_weights, is_main
 
-PICTURES = "pictures"
+PREVIEWS = "pictures"
+"""Folder of the previews, in the output and, until then, beside the checkpoint."""
 
 
 def with_encoder(data: EncodedSet, pipeline: FluxPipeline) -> EncodedSet:
-    """The samples, with a way to embed captions whose embeddings were not stored."""
+    """The samples with a text encoder for captions whose embeddings were not stored."""
 
-    def embedded(caption: str) -> Text:
+    def encode(caption: str) -> Text:
         texts = encode_texts(pipeline, [caption])
         return texts.tokens[0].float().cpu(), texts.pooled[0].float().cpu()
 
-    return replace(data, encoder=embedded)
+    return replace(data, encoder=encode)
 
 
 @contextmanager
-def output(out: Path) -> Iterator[Path]:
-    """The folder that a process writes to: ``out`` for the main one; what the others write is thrown away."""
+def output_folder(out: Path) -> Iterator[Path]:
+    """The folder a process writes to: ``out`` for the main process, a temporary one for all others."""
     with ExitStack() as stack:
         yield stack.enter_context(whole_folder(out)) if is_main() else Path(stack.enter_context(TemporaryDirectory()))
 
 
 @contextmanager
-def watched(painter: Painter, every: int, checkpoint: Checkpoint, folder: Path) -> Iterator[OnStep]:
-    """A callback that writes curves and, unless ``every`` is 0, pictures into an output folder.
+def training_log(sampler: PreviewSampler, every: int, checkpoint: Checkpoint, folder: Path) -> Iterator[OnStep]:
+    """A callback that writes curves and, unless ``every`` is 0, previews into an output folder.
 
-    Pictures are kept beside the checkpoint until then: a run that goes on does not have the old weights.
+    Previews are kept beside the checkpoint until the end, because a resumed run no longer has the earlier weights.
     """
-    kept = checkpoint.folder / PICTURES
+    previews = checkpoint.folder / PREVIEWS
 
-    def save(num_steps: int, key: str, picture: UInt8[np.ndarray, "S S 3"]) -> None:
+    def save(num_steps: int, key: str, image: UInt8[np.ndarray, "S S 3"]) -> None:
         if is_main():
-            place = kept / key
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(place / f"{num_steps:06d}.png")
+            subfolder = previews / key
+            subfolder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(subfolder / f"{num_steps:06d}.png")
 
     with curves(folder / "live") as on_step:
-        yield with_pictures(painter, every, lambda: checkpoint.num_read, save, on_step) if every else on_step
-    if is_main() and kept.is_dir():
-        shutil.copytree(kept, folder / PICTURES)
+        yield with_previews(sampler, every, lambda: checkpoint.num_read, save, on_step) if every else on_step
+    if is_main() and previews.is_dir():
+        shutil.copytree(previews, folder / PREVIEWS)
 
 
-def save_whole_adapter(pipeline: FluxPipeline, spec: AdapterSpec, folder: Path) -> None:
-    """Write an adapter's files, however its weights are spread; all processes call it together."""
-    with whole_weights(pipeline.transformer):
+def save_gathered_adapter(pipeline: FluxPipeline, spec: AdapterSpec, folder: Path) -> None:
+    """Write an adapter's files, sharded or not; all processes call it together, the main process writes."""
+    with gathered_weights(pipeline.transformer):
         if is_main():
             save_adapter(pipeline.transformer, spec, folder)

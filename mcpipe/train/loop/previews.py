@@ -1,4 +1,4 @@
-"""What a network draws of a few held-out samples while it is trained."""
+"""Images of a few held-out samples, generated while the network is trained."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,54 +16,58 @@ from mcpipe.objectives.flow import schedule
 from mcpipe.train.loop.data import Draws, EncodedSet, collate, draw
 from mcpipe.train.loop.fit import OnStep
 
-NUM_PICTURES = 4
+NUM_IMAGES = 4
 NUM_STEPS = 20
 GUIDANCE = 4.0
-"""Guidance input of a guidance-distilled transformer when it draws (UNO)."""
+"""Guidance scale given to a guidance-distilled transformer for previews (UNO)."""
 
 Save = Callable[[int, str, UInt8[np.ndarray, "S S 3"]], None]
-"""Is given the number of steps taken, the sample's key and its picture."""
+"""Takes the number of optimiser steps, the sample's key and its image."""
 
 
 @dataclass(frozen=True)
-class Painter:
-    """Draws the same held-out samples whenever it is asked, from the same noise."""
+class PreviewSampler:
+    """Generates images of the same held-out samples from the same noise at every call."""
 
     pipeline: FluxPipeline
     network: ReferenceFlux
     data: EncodedSet
     shift: float
-    """Shift of the schedule."""
+    """Shift s of the noise schedule."""
     one_reference: bool
+    """Whether only one of the people is given, as in stage 1."""
 
     @torch.no_grad()
-    def pictures(self) -> dict[str, UInt8[np.ndarray, "S S 3"]]:
-        """A picture per sample, by its key."""
+    def images(self) -> dict[str, UInt8[np.ndarray, "S S 3"]]:
+        """One image per sample, by the sample's key; none without held-out samples."""
         draws = Draws(0, 1, self.shift, 0.0, self.one_reference)
-        positions = range(min(NUM_PICTURES, len(self.data.val)))
+        positions = range(min(NUM_IMAGES, len(self.data.val)))
         drawn = [draw(self.data, self.data.val, draws, position) for position in positions]
         if not drawn:
             return {}
         device = next(self.network.parameters()).device
-        told, self.network.guidance = self.network.guidance, GUIDANCE
+        guidance, self.network.guidance = self.network.guidance, GUIDANCE
         try:
             noise = initial_noise(self.network, positions)
             conditions = collate(drawn, device).conditions
             sigmas = schedule(NUM_STEPS, self.shift)
             tokens = integrate(self.network, noise, sigmas, range(NUM_STEPS), conditions)
         finally:
-            self.network.guidance = told
-        pictures = decode_latents(self.pipeline, unpack(tokens, self.network.layout.image))
-        return {sample.key: picture for (sample, _, _), picture in zip(drawn, pictures, strict=True)}
+            self.network.guidance = guidance
+        images = decode_latents(self.pipeline, unpack(tokens, self.network.layout.image))
+        return {sample.key: image for (sample, _, _), image in zip(drawn, images, strict=True)}
 
 
-def with_pictures(painter: Painter, every: int, start: Callable[[], int], save: Save, on_step: OnStep) -> OnStep:
-    """A callback that also draws after every so many steps, but for those before ``start``, which are only retold."""
+def with_previews(sampler: PreviewSampler, every: int, first: Callable[[], int], save: Save, on_step: OnStep) -> OnStep:
+    """A callback that also saves previews after every ``every`` steps.
 
-    def watched(step: int, values: dict[str, float]) -> None:
-        on_step(step, values)
-        if step >= start() and (step + 1) % every == 0:
-            for key, picture in painter.pictures().items():
-                save(step + 1, key, picture)
+    Steps before ``first()`` were taken by an earlier run, which saved their previews.
+    """
 
-    return watched
+    def save_previews(step: int, metrics: dict[str, float]) -> None:
+        on_step(step, metrics)
+        if step >= first() and (step + 1) % every == 0:
+            for key, image in sampler.images().items():
+                save(step + 1, key, image)
+
+    return save_previews

@@ -1,13 +1,13 @@
-"""What a training runs on: processes, memory, compiler. No part of the settings, for none of it may change results.
+"""Runtime of a training: processes, precision, memory layout, compiler. No setting, because it must not change results.
 
-Accelerate tells the processes and the precision (``accelerate launch --num_processes 8 --mixed_precision bf16``), the
-environment the rest:
+Accelerate sets processes and precision (``accelerate launch --num_processes 8 --mixed_precision bf16``), the
+environment sets the rest:
 
-    MCPIPE_ACCUMULATION_STEPS      parts in which a process takes its share of a step, one after the other; 1
-    MCPIPE_GRADIENT_CHECKPOINTING  1: keep only what enters each block, and compute it again in the backward pass; 0
+    MCPIPE_ACCUMULATION_STEPS      batches into which a process divides its share of a step; 1
+    MCPIPE_GRADIENT_CHECKPOINTING  1: keep only the input of each block and recompute the block in the backward pass; 0
     MCPIPE_COMPILE                 backend of torch.compile for the repeated blocks, such as inductor; none
-    MCPIPE_SHARDING                what is spread over the processes: ``none``; ``adapter`` (its weights, gradients and
-                                   optimiser, with a whole frozen base everywhere); ``all`` (the base, too)
+    MCPIPE_SHARDING                what is sharded over the processes: ``none``; ``adapter`` (its weights, gradients
+                                   and optimiser state, with a whole frozen base everywhere); ``all`` (the base, too)
 """
 
 import os
@@ -27,27 +27,28 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from mcpipe.flux.network import ReferenceFlux
 
 SHARDINGS = ("none", "adapter", "all")
-KINDS_OF_PASSES = 64
-"""For how many a block may be compiled: with and without gradient, with so many states and references at once. Torch
-gives up after 8, which reinforcement exceeds."""
+PRECISIONS = ("no", "bf16")
+NUM_VARIANTS = 64
+"""Shapes and modes for which a block may be compiled: with and without gradient, numbers of states and references.
+Torch's own limit is 8, which stage 3 exceeds."""
 
 
 @dataclass(frozen=True)
-class Machine:
-    """How the work of a step is laid out."""
+class TrainingRuntime:
+    """How a step is executed."""
 
     accumulation_steps: int = 1
     gradient_checkpointing: bool = False
     compiler: str = ""
-    """Backend of torch.compile; empty runs the network as it is."""
+    """Backend of torch.compile; empty runs the network eagerly."""
     sharding: str = "none"
 
 
-def this_machine(environment: Mapping[str, str] = os.environ) -> Machine:
-    """What the environment says.
+def runtime_from(environment: Mapping[str, str] = os.environ) -> TrainingRuntime:
+    """The runtime that environment variables describe.
 
     Raises:
-        ValueError: a variable has a value that means nothing.
+        ValueError: a variable has an invalid value.
     """
     steps = environment.get("MCPIPE_ACCUMULATION_STEPS", "1")
     if not steps.isdecimal() or int(steps) < 1:
@@ -58,66 +59,76 @@ def this_machine(environment: Mapping[str, str] = os.environ) -> Machine:
     sharding = environment.get("MCPIPE_SHARDING", "none")
     if sharding not in SHARDINGS:
         raise ValueError(f"MCPIPE_SHARDING should be one of {', '.join(SHARDINGS)}, found {sharding!r}")
-    return Machine(int(steps), checkpointing == "1", environment.get("MCPIPE_COMPILE", ""), sharding)
+    return TrainingRuntime(int(steps), checkpointing == "1", environment.get("MCPIPE_COMPILE", ""), sharding)
 
 
-def join() -> PartialState:
-    """How this process stands among the others. The first call takes its device: it comes before anything is loaded."""
+def process_state() -> PartialState:
+    """Rank and device of this process. The first call claims the device, so it precedes any loading."""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
-def accelerator() -> Accelerator:
-    """Accelerate with what it was launched with; parts of steps are counted here, not there."""
-    return Accelerator(gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1))
+def make_accelerator() -> Accelerator:
+    """Accelerate as it was launched, except that gradient accumulation is counted by `mcpipe.train.loop.fit`.
+
+    Raises:
+        ValueError: it was launched with a precision other than ``no`` and ``bf16``; float16 needs a scaled loss.
+    """
+    accelerator = Accelerator(gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1))
+    if accelerator.mixed_precision not in PRECISIONS:
+        raise ValueError(
+            f"accelerate was launched with --mixed_precision {accelerator.mixed_precision}; use "
+            f"{' or '.join(PRECISIONS)}"
+        )
+    return accelerator
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes and talks."""
-    return join().is_main_process
+    """Whether this process writes and logs."""
+    return process_state().is_main_process
 
 
-def agreed(wish: bool) -> bool:
-    """What the main process wishes, told to all."""
-    state = join()
+def broadcast_flag(flag: bool) -> bool:
+    """The main process's value, on all processes."""
+    state = process_state()
     if state.num_processes == 1:
-        return wish
-    told = torch.tensor([wish], dtype=torch.uint8, device=state.device)
-    broadcast(told, 0)
-    return bool(told)
+        return flag
+    tensor = torch.tensor([flag], dtype=torch.uint8, device=state.device)
+    broadcast(tensor, 0)
+    return bool(tensor)
 
 
-def lay_out(network: ReferenceFlux, machine: Machine, device: torch.device, half: bool) -> None:
-    """Prepare a network with its adapter, in place, before it gets an optimiser; ``half``: compute in bfloat16."""
+def prepare(network: ReferenceFlux, runtime: TrainingRuntime, device: torch.device, *, bfloat16: bool) -> None:
+    """Prepare a network with its adapter in place, before it gets an optimiser."""
     network.to(device)
-    if machine.gradient_checkpointing:
+    if runtime.gradient_checkpointing:
         network.transformer.enable_gradient_checkpointing()
-    if machine.compiler:
-        torch._dynamo.config.recompile_limit = KINDS_OF_PASSES
-        network.transformer.compile_repeated_blocks(fullgraph=True, backend=machine.compiler)
-    if machine.sharding != "none":
-        shard(network, device, half, base=machine.sharding == "all")
+    if runtime.compiler:
+        torch._dynamo.config.recompile_limit = NUM_VARIANTS
+        network.transformer.compile_repeated_blocks(fullgraph=True, backend=runtime.compiler)
+    if runtime.sharding != "none":
+        shard(network, device, bfloat16=bfloat16, base=runtime.sharding == "all")
 
 
-def as_written(network: nn.Module) -> None:
-    """Undo compilation: what follows a training opens and closes hooks; each would have every block compiled anew."""
+def uncompile(network: nn.Module) -> None:
+    """Undo compilation: evaluation opens and closes hooks, each of which would recompile every block."""
     for module in network.modules():
         module._compiled_call_impl = None
 
 
-def shard(network: ReferenceFlux, device: torch.device, half: bool, *, base: bool) -> None:
-    """Spread the adapter over the processes, block by block; with ``base``, the frozen weights, too."""
-    mesh = init_device_mesh(device.type, (join().num_processes,))
+def shard(network: ReferenceFlux, device: torch.device, *, bfloat16: bool, base: bool) -> None:
+    """Shard the adapter over the processes block by block (FSDP2); with ``base``, the frozen weights, too."""
+    mesh = init_device_mesh(device.type, (process_state().num_processes,))
     whole = set() if base else {weight for weight in network.parameters() if not weight.requires_grad}
-    policy = MixedPrecisionPolicy(torch.bfloat16 if half else None, torch.float32, cast_forward_inputs=False)
+    policy = MixedPrecisionPolicy(torch.bfloat16 if bfloat16 else None, torch.float32, cast_forward_inputs=False)
     transformer = network.transformer
     for module in (*transformer.transformer_blocks, *transformer.single_transformer_blocks, network):
         fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
 
 
-def collected(tensor: Tensor) -> Tensor:
-    """A sharded tensor as a whole one in the main process's memory, nothing in the others'; a whole one as it is.
+def gathered(tensor: Tensor) -> Tensor:
+    """A sharded tensor, whole in the main process's main memory and empty elsewhere; any other tensor unchanged.
 
-    All processes have to call it together.
+    All processes call it together.
     """
     if not isinstance(tensor, DTensor):
         return tensor
@@ -125,26 +136,26 @@ def collected(tensor: Tensor) -> Tensor:
     return whole.cpu() if is_main() else whole.new_empty(0)
 
 
-def spread(whole: Tensor, like: Tensor) -> Tensor:
-    """The share of this process in a tensor that all hold whole; the tensor itself if ``like`` is not sharded."""
+def sharded_like(whole: Tensor, like: Tensor) -> Tensor:
+    """The local shard of a tensor that every process holds whole; the tensor itself if ``like`` is not sharded."""
     if not isinstance(like, DTensor):
         return whole
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 @contextmanager
-def whole_weights(module: nn.Module) -> Iterator[None]:
-    """Within this context the trained weights of a sharded module are whole, in the main process, for being saved."""
-    owners = [
+def gathered_weights(module: nn.Module) -> Iterator[None]:
+    """Within this context the trained weights of a sharded module are whole in the main process, to be saved."""
+    sharded = [
         (owner, name, weight)
         for owner in module.modules()
         for name, weight in owner.named_parameters(recurse=False)
         if weight.requires_grad and isinstance(weight, DTensor)
     ]
     try:
-        for owner, name, weight in owners:
-            owner.register_parameter(name, nn.Parameter(collected(weight.detach())))
+        for owner, name, weight in sharded:
+            owner.register_parameter(name, nn.Parameter(gathered(weight.detach())))
         yield
     finally:
-        for owner, name, weight in owners:
+        for owner, name, weight in sharded:
             owner.register_parameter(name, weight)

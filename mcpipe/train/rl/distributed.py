@@ -1,24 +1,25 @@
-"""Several processes that share the prompts of an iteration: who takes which, and sums and lists over all of them.
+"""Distribution of an iteration's prompts over processes, and reductions over all of them.
 
-Every group is drawn whole by one process, exactly as a single process would draw it.
+Every group is sampled by a single process, exactly as one process alone would sample it.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TypeVar
 
-import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object, reduce
+from accelerate.utils import gather_object
 from torch import Tensor
+from torch.distributed import all_reduce
 
 T = TypeVar("T")
 
 
 def own_places(num_prompts: int) -> range:
-    """The prompts of an iteration that this process takes; the first process takes the first ones.
+    """Places of the prompts that this process takes of an iteration; the first process takes the first ones.
 
     Raises:
-        ValueError: processes would take different numbers of them.
+        ValueError: processes would take different numbers of prompts.
     """
     state = PartialState()
     size, rest = divmod(num_prompts, state.num_processes)
@@ -30,21 +31,20 @@ def own_places(num_prompts: int) -> range:
     return range(state.process_index * size, (state.process_index + 1) * size)
 
 
-def gathered(items: list[T]) -> list[T]:
-    """The items of all processes, the first process's first."""
+def gather(items: list[T]) -> list[T]:
+    """Items of all processes, those of the first process first."""
     return gather_object(items)
 
 
-def counted(counts: Counter[str]) -> Counter[str]:
-    """Sums of the counts of all processes."""
-    return sum(gathered([counts]), Counter())
+def sum_counts(counts: Counter[str]) -> Counter[str]:
+    """Sums of counts over all processes."""
+    return sum(gather([counts]), Counter())
 
 
-def summed(tensors: list[Tensor]) -> list[Tensor]:
-    """Sums over all processes."""
-    if PartialState().num_processes == 1:
-        return tensors
-    flat = reduce(torch.cat([tensor.flatten() for tensor in tensors]), "sum")
-    assert isinstance(flat, Tensor), "a tensor comes back as one"
-    parts = flat.split([tensor.numel() for tensor in tensors])
-    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+def sum_in_place(tensors: Iterable[Tensor]) -> None:
+    """Replace every tensor by its sum over all processes, without a copy."""
+    if PartialState().num_processes > 1:
+        reductions = [all_reduce(tensor, async_op=True) for tensor in tensors]
+        for reduction in reductions:
+            assert reduction is not None, "every process belongs to the default group"
+            reduction.wait()

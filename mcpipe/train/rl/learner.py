@@ -1,4 +1,4 @@
-"""One process' part in reinforcement: groups are drawn, judged, and turned into losses (paper, section 4.4)."""
+"""One process's part in reinforcement learning: rollouts, scores and policy gradients (paper, section 4.4)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,6 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
-from mcpipe.core.records import JSON
 from mcpipe.core.report import Report
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import decode_latents
@@ -19,24 +18,23 @@ from mcpipe.flux.tokens import unpack
 from mcpipe.objectives.advantage import combined_advantage
 from mcpipe.objectives.flow import schedule
 from mcpipe.train.loop.fit import Losses
-from mcpipe.train.rl import distributed as ranks
-from mcpipe.train.rl.monitor import Start, Summary, router_usage
+from mcpipe.train.rl.distributed import gather, sum_counts, sum_in_place
+from mcpipe.train.rl.monitor import Summary, router_usage
 from mcpipe.train.rl.params import TrainRLParams
-from mcpipe.train.rl.policy_gradient import Group, Lesson, empty_lesson, known, learned
-from mcpipe.train.rl.rewards import JudgeError, Judges, Prompt, heldout_identity, rewards
+from mcpipe.train.rl.policy_gradient import Group, PolicyGradient, accumulate_gradient
+from mcpipe.train.rl.reference import ReferencePolicy
+from mcpipe.train.rl.rewards import Prompt, ScorerError, Scorers, heldout_identity, rewards
 from mcpipe.train.rl.rollout import Noise, Policy, rollout
-
-Row = dict[str, JSON]
-"""The scores of one picture."""
+from mcpipe.train.rl.rollout_log import ImageScores
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a group."""
+class GroupResult:
+    """Scores of a group, or the reason why it was dropped."""
 
     key: str
-    rows: list[Row]
-    """None of a group that was dropped."""
+    scores: list[ImageScores]
+    """Scores of the group's images; empty for a dropped group."""
     summary: Summary
     reason: str = ""
     detail: str = ""
@@ -44,113 +42,126 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Update:
-    """One optimiser step: a part of every group of an iteration."""
+    """One optimiser step on an equal part of every group of an iteration."""
 
     groups: list[Group]
-    """Those that this process drew."""
+    """Groups of this process."""
     num_groups: int
-    """On all processes."""
+    """Number of groups on all processes."""
     samples: range
-    lesson: Lesson | None
-    """What this process' groups teach, where it is known: before the first update, from the rollouts' own graphs."""
+    policy_gradient: PolicyGradient | None
+    """Sums over this process's groups if their gradient is already in ``.grad``: in the first update, with graphs of
+    the rollouts."""
     is_first: bool
-    """The network has not changed since the groups were drawn."""
+    """Whether the network has not changed since the rollouts."""
     summary: Summary
-    """Summary of the iteration; collects the ratios' distances from 1."""
+    """Metrics of the iteration; updates add the deviation of their ratios."""
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """Drawn groups and the steps to be taken on them."""
+    """Rollouts of an iteration and the updates on them."""
 
     updates: list[Update]
-    rows: list[Row]
+    scores: list[ImageScores]
     summary: Summary
 
 
 class Learner:
-    """Draws groups, has them judged, and says what they teach."""
+    """Samples groups, scores them and accumulates their policy gradient in ``.grad`` of the network's weights."""
 
     def __init__(
-        self, pipeline: FluxPipeline, network: ReferenceFlux, judges: Judges, params: TrainRLParams, report: Report
+        self, pipeline: FluxPipeline, network: ReferenceFlux, scorers: Scorers, params: TrainRLParams, report: Report
     ) -> None:
         self.pipeline = pipeline
         self.network = network
-        self.judges = judges
+        self.scorers = scorers
         self.params = params
         self.report = report
         self.forwards: Counter[str] = Counter()
-        """States sent through the network in rollouts, in updates and to watch, and states with a gradient."""
-        self._start = Start(network)
+        """States that passed through the network: in rollouts, in updates, with a gradient, and for monitoring."""
+        self._reference = ReferencePolicy(network)
 
     @property
     def weights(self) -> list[nn.Parameter]:
-        """What is trained."""
+        """The trained weights."""
         return [weight for weight in self.network.parameters() if weight.requires_grad]
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the network."""
+        return self.weights[0].device
 
     def iteration(
         self, number: int, prompts: Sequence[Prompt], conditions: Mapping[str, Conditions], places: range
     ) -> Iteration:
-        """One iteration, drawn with the network as the steps before left it; this process takes some ``places``."""
-        groups, outcomes, counts = [], [], Counter()
-        lesson = empty_lesson(self.weights) if self.params.update.gradient == "joint" else None
+        """Sample and score the groups of an iteration with the network as it is; this process takes some ``places``.
+
+        With ``update.gradient`` ``joint``, the gradient of the first update is in ``.grad`` afterwards.
+        """
+        self.network.zero_grad(set_to_none=True)
+        groups, results, counts = [], [], Counter()
+        joint = PolicyGradient(torch.zeros((), device=self.device)) if self.params.update.gradient == "joint" else None
         for place in places:
-            own = conditions[prompts[place].key].to(self._start.device)
-            group, outcome = self._group(prompts[place], own, number, place, counts)
-            outcomes.append(outcome)
+            inputs = conditions[prompts[place].key].to(self.device)
+            group, result = self._group(prompts[place], inputs, number, place, counts)
+            results.append(result)
             if group is None:
                 continue
             groups.append(group)
-            if lesson is not None:
-                lesson.add(learned(self.network, group, self._parts[0], self.params.update, counts, is_first=True))
-                group.trajectory.graphs.clear()
-        self.forwards.update(ranks.counted(counts))
-        kept = self._reported(ranks.gathered(outcomes))
-        rows = [row for outcome in kept for row in outcome.rows]
-        summary = _summary(rows, [outcome.summary for outcome in kept])
+            if joint is not None:
+                joint.add(self._accumulate(group, self._parts[0], counts, is_first=True))
+        self.forwards.update(sum_counts(counts))
+        kept = self._reported(gather(results))
+        scores = [score for result in kept for score in result.scores]
+        summary = _summary(scores, [result.summary for result in kept])
         updates = [
-            Update(groups, len(kept), part, None if place else lesson, place == 0, summary)
-            for place, part in enumerate(self._parts if kept else [])
+            Update(groups, len(kept), part, None if index else joint, index == 0, summary)
+            for index, part in enumerate(self._parts if kept else [])
         ]
-        return Iteration(updates, rows, summary)
+        return Iteration(updates, scores, summary)
 
-    def losses(self, update: Update) -> Losses:
-        """The negative objective of eq. 8, averaged over samples and groups.
+    def accumulate(self, update: Update) -> Losses:
+        """Leave the gradient of the negative objective of eq. 8 in ``.grad``: a mean over samples and groups.
+
+        It is summed and divided in place, because at full size every copy of a gradient takes gigabytes.
 
         Raises:
             ValueError: a ratio differs from 1 although the network has not changed.
         """
-        lesson, counts = update.lesson, Counter()
-        if lesson is None:
-            lesson = empty_lesson(self.weights)
+        local, counts = update.policy_gradient, Counter()
+        if local is None:
+            local = PolicyGradient(torch.zeros((), device=self.device))
             for group in update.groups:
-                lesson.add(
-                    learned(self.network, group, update.samples, self.params.update, counts, is_first=update.is_first)
-                )
-        self.forwards.update(ranks.counted(counts))
-        # In place: at full size every copy of the gradient takes gigabytes.
-        totals = ranks.summed([lesson.objective, *lesson.gradient])
-        value, *gradient = [total.div_(-update.num_groups) for total in totals]
-        ratios, clipped = ranks.gathered(lesson.ratios), ranks.gathered(lesson.clipped)
+                local.add(self._accumulate(group, update.samples, counts, is_first=update.is_first))
+        self.forwards.update(sum_counts(counts))
+        for weight in self.weights:  # without an own group, or an own token for an expert
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        loss = local.objective.clone()
+        totals = [loss, *(weight.grad for weight in self.weights if weight.grad is not None)]
+        sum_in_place(totals)
+        for total in totals:
+            total.div_(-update.num_groups)
+        ratios, clipped = gather(local.ratios), gather(local.clipped)
         deviation = max(abs(ratio - 1) for ratio in ratios)
         update.summary["ratio_deviation"] = max(deviation, update.summary.get("ratio_deviation", 0.0))
-        watched = update.summary | {
+        metrics = update.summary | {
             "ratio": float(np.mean(ratios)),
             "ratio_deviation": deviation,
             "clip_share": float(np.mean(clipped)),
         }
         name = "gspo" if self.params.update.ratio == "sequence" else "grpo"
-        return Losses({name: known(value, gradient, self.weights)}, watched)
+        return Losses({name: loss}, metrics)
 
     @torch.no_grad()
-    def pictures(self, prompts: Sequence[Conditions]) -> UInt8[np.ndarray, "prompts S S 3"]:
-        """One picture per prompt along the ODE, always from the same noise."""
+    def previews(self, prompts: Sequence[Conditions]) -> UInt8[np.ndarray, "prompts S S 3"]:
+        """One image per prompt by the ODE sampler, from the same noise at every call."""
         sampling = self.params.sampling
         sigmas, steps = schedule(sampling.num_steps, sampling.shift), range(sampling.num_steps)
         tokens = []
         for position, conditions in enumerate(prompts):
-            noise = Noise(self.params.seed, position).initial(self.network.state_shape).to(self._start.device)
-            tokens.append(integrate(self.network, noise, sigmas, steps, conditions.to(self._start.device)))
+            noise = Noise(self.params.seed, position).initial(self.network.state_shape).to(self.device)
+            tokens.append(integrate(self.network, noise, sigmas, steps, conditions.to(self.device)))
         self.forwards["watch"] += len(prompts) * sampling.num_steps
         return decode_latents(self.pipeline, unpack(torch.cat(tokens), self.network.layout.image))
 
@@ -169,60 +180,63 @@ class Learner:
             sampling.samples_per_pass,
         )
 
+    def _accumulate(self, group: Group, samples: range, counts: Counter[str], *, is_first: bool) -> PolicyGradient:
+        return accumulate_gradient(self.network, group, samples, self.params.update, counts, is_first=is_first)
+
     def _group(
         self, prompt: Prompt, conditions: Conditions, iteration: int, place: int, counts: Counter[str]
-    ) -> tuple[Group | None, Outcome]:
-        """A judged group; ``None`` if a judge has no finite score.
+    ) -> tuple[Group | None, GroupResult]:
+        """A scored group; ``None`` if a scorer has no finite score.
 
         Raises:
-            FloatingPointError: the network draws what is no picture.
+            FloatingPointError: the network's latents are not finite.
         """
         key = f"{iteration:05d}-{place:05d}-{prompt.key}"  # an iteration may have a prompt twice
         position = iteration * self.params.prompts_per_iteration + place
         policy, update = self._policy(iteration), self.params.update
         kept = self._parts[0] if update.gradient == "joint" else range(0)
         trajectory = rollout(self.network, conditions, policy, Noise(self.params.seed, position), counts, kept)
-        usage = router_usage(self.network)
+        summary = router_usage(self.network)
         if not bool(trajectory.final.isfinite().all()):
             raise FloatingPointError(
                 f"iteration {iteration}, prompt {prompt.key}: the network draws values that are not finite; are its "
                 "weights? Start again from another adapter or with a smaller rl_update.learning_rate"
             )
-        pictures = list(decode_latents(self.pipeline, unpack(trajectory.final, self.network.layout.image)))
+        images = list(decode_latents(self.pipeline, unpack(trajectory.final, self.network.layout.image)))
         try:
-            scores = rewards(self.judges, pictures, prompt, self.params.rewards.matching)
-            heldout = heldout_identity(self.judges, pictures, prompt)
-        except JudgeError as error:
-            return None, Outcome(key, [], {}, error.reason, error.detail)
+            scores = rewards(self.scorers, images, prompt, self.params.rewards.matching)
+            heldout = heldout_identity(self.scorers, images, prompt)
+        except ScorerError as error:
+            return None, GroupResult(key, [], {}, error.reason, error.detail)
         weights = self.params.rewards.weights
         advantages = combined_advantage(scores, weights, update.aggregate, update.max_advantage)
         group = Group(conditions, policy, trajectory, advantages.float().to(conditions.text.device))
         counts["watch"] += 1
-        usage["kl_to_start"] = self._start.divergence(self.network, group)
+        summary["kl_to_start"] = self._reference.divergence(self.network, group)
         columns = scores | {"heldout": heldout, "advantage": advantages}
-        rows: list[Row] = [
-            {"iteration": iteration, "place": place, "prompt": prompt.key, "picture": number}
-            | {name: float(values[number]) for name, values in columns.items()}
-            for number in range(policy.group_size)
-        ]
-        return group, Outcome(key, rows, usage)
+        rows = [{name: float(column[number]) for name, column in columns.items()} for number in range(len(images))]
+        logged = [ImageScores(iteration, place, prompt.key, number, **row) for number, row in enumerate(rows)]
+        return group, GroupResult(key, logged, summary)
 
-    def _reported(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """The outcomes of groups that were kept; the report counts all."""
-        for outcome in outcomes:
-            if outcome.rows:
-                self.report.keep(outcome.key)
+    def _reported(self, results: Sequence[GroupResult]) -> list[GroupResult]:
+        """Results of the groups that were kept; the report counts all groups."""
+        for result in results:
+            if result.scores:
+                self.report.keep(result.key)
             else:
-                self.report.drop(outcome.key, outcome.reason, outcome.detail)
-        return [outcome for outcome in outcomes if outcome.rows]
+                self.report.drop(result.key, result.reason, result.detail)
+        return [result for result in results if result.scores]
 
 
-def _summary(rows: Sequence[Row], groups: Sequence[Summary]) -> Summary:
-    """The numbers of an iteration, over all processes: of its pictures and of its groups."""
-    if not rows:
+def _summary(scores: Sequence[ImageScores], groups: Sequence[Summary]) -> Summary:
+    """Metrics of an iteration over all processes, from its images and its groups."""
+    if not scores:
         return {}
-    names = ("text", "aesthetic", "identity", "heldout", "advantage")
-    columns = {name: np.array([row[name] for row in rows], np.float64) for name in names}
-    means = {f"reward_{name}": float(columns[name].mean()) for name in names[:3]}
-    means |= {name: float(np.mean([group[name] for group in groups])) for name in groups[0]}
-    return means | {"heldout": float(columns["heldout"].mean()), "advantage_spread": float(columns["advantage"].std())}
+    means = {f"reward_{name}": _column(scores, name).mean() for name in ("text", "aesthetic", "identity")}
+    means |= {name: np.mean([group[name] for group in groups]) for name in groups[0]}
+    means |= {"heldout": _column(scores, "heldout").mean(), "advantage_spread": _column(scores, "advantage").std()}
+    return {name: float(value) for name, value in means.items()}
+
+
+def _column(scores: Sequence[ImageScores], name: str) -> np.ndarray:
+    return np.array([getattr(score, name) for score in scores], np.float64)

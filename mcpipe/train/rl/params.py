@@ -1,4 +1,4 @@
-"""Settings of stage 3."""
+"""Settings of training stage 3."""
 
 import math
 from typing import Annotated, Literal
@@ -16,7 +16,7 @@ from mcpipe.objectives.sde import Variant, window_start
 
 
 class SdeParams(Params):
-    """How a group is drawn."""
+    """Sampling of a group."""
 
     variant: Variant
     """Kind of the stochastic steps (see `mcpipe.objectives.sde`)."""
@@ -27,26 +27,26 @@ class SdeParams(Params):
     """Strength of the noise in stochastic steps; at most 1 for ``cps``."""
     group_size: int = Field(ge=2)
     samples_per_pass: int = Field(ge=1)
-    """Samples of a group that go through the network together in the window; divides the samples of an update."""
+    """Samples that pass through the network together in the window; divides the samples of an update."""
     window_size: int = Field(ge=1)
-    """Stochastic steps of a trajectory."""
+    """Number of stochastic steps of a trajectory."""
     move_every: int = Field(ge=1)
     """Iterations after which the window moves."""
     stride: int = Field(ge=0)
     """Steps by which it moves."""
     after_window: float = Field(gt=0, le=1)
-    """Part of the steps after the window that are taken, rounded up; below 1 they are longer (MixGRPO-Flash's idea)."""
+    """Share of the steps after the window that are taken, rounded up; below 1 they are longer (as in MixGRPO-Flash)."""
 
 
 class UpdateParams(Params):
-    """How a group is learned from."""
+    """Objective and optimiser."""
 
     updates_per_rollout: int = Field(ge=1)
-    """Optimiser steps, each with an equal part of every group; divides the group size."""
+    """Optimiser steps per iteration, each on an equal part of every group; divides the group size."""
     ratio: Literal["sequence", "step"]
-    """One ratio per trajectory (GSPO, the paper's) or one per step (GRPO, to compare)."""
+    """One importance ratio per trajectory (GSPO, the paper's) or one per step (GRPO, to compare)."""
     gradient: Literal["joint", "two_pass"]
-    """Keep the whole window's graph, which the first update takes from the rollout, or one pass of the network."""
+    """Memory of an update: graphs of the whole window, reused from the rollout, or of one pass of the network."""
     clip_low: float = Field(gt=0, lt=1)
     clip_high: float = Field(gt=0)
     aggregate: Aggregate
@@ -55,18 +55,17 @@ class UpdateParams(Params):
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
     ema_decay: float = Field(ge=0, lt=1)
-    """Decay of a moving average of the weights, which becomes the result; 0 for none."""
+    """Decay of the moving average of the weights that becomes the result; 0 for none."""
 
 
 class RewardParams(Params):
-    """What is rewarded."""
+    """Weights of the rewards."""
 
     text: float = Field(ge=0)
     aesthetic: float = Field(ge=0)
     identity: float = Field(ge=0)
-    """Weights."""
     matching: Matching
-    """How faces are told off against people."""
+    """Assignment of detected faces to people."""
 
     @model_validator(mode="after")
     def _something_counts(self) -> "RewardParams":
@@ -76,36 +75,36 @@ class RewardParams(Params):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weights of the rewards by their names."""
+        """Weights by reward."""
         return self.model_dump(exclude={"matching"})
 
 
 class FaceParams(Params):
-    """How faces are looked for in generated pictures."""
+    """Face detection in generated images."""
 
     min_score: float = Field(ge=0, le=1)
-    """Certainty of a detection."""
+    """Least confidence of a detection."""
     detection_size: int = Field(ge=32)
-    """Side in pixels at which the detector sees a picture."""
+    """Side in pixels to which an image is resized for the detector."""
 
 
 class WatchParams(Params):
-    """How the training is watched."""
+    """Monitoring of the training."""
 
     pictures_every: int = Field(ge=0)
-    """Iterations between two drawings of the same prompts from the same noise; 0 draws none."""
+    """Iterations between two previews of the same prompts from the same noise; 0 for none."""
     num_prompts: int = Field(ge=1)
-    """Prompts drawn."""
+    """Number of prompts in a preview."""
     max_ratio_drift: float = Field(gt=0)
-    """Distance of an iteration's largest ratio from 1 at which the training has collapsed."""
+    """Largest distance of a ratio from 1; beyond it the training has collapsed."""
     num_compared: int = Field(ge=1)
-    """Iterations at the start and at the end that are compared with each other."""
+    """Number of iterations at the start and at the end whose scores are compared."""
     max_disagreement: float = Field(gt=0)
-    """Rise of the identity reward and fall of the held-out recogniser's score at which the reward is being hacked."""
+    """Rise of the identity reward and fall of the held-out score beyond which the reward is being hacked."""
 
 
 class TrainRLParams(Params):
-    """Settings of stage 3."""
+    """Settings of training stage 3."""
 
     seed: int = Field(ge=0)
     num_iterations: int = Field(ge=1)
@@ -149,7 +148,7 @@ class TrainRLParams(Params):
         return range(start, start + sampling.window_size)
 
     def levels(self, iteration: int) -> Float[Tensor, " levels"]:
-        """Noise levels of an iteration's trajectories; behind the window there may be fewer than in the schedule."""
+        """Noise levels of an iteration's trajectories; after the window there may be fewer than in the schedule."""
         sampling, stop = self.sampling, self.window(iteration).stop
         whole, left = schedule(sampling.num_steps, sampling.shift), sampling.num_steps - stop
         taken = max(math.ceil(round(sampling.after_window * left, 6)), 1)
@@ -159,6 +158,6 @@ class TrainRLParams(Params):
         return torch.cat([whole[:stop], shifted(times, sampling.shift)])
 
     def parts(self) -> list[range]:
-        """The samples of a group that each update of an iteration learns from."""
+        """The samples of a group that each update of an iteration uses."""
         size = self.sampling.group_size // self.update.updates_per_rollout
         return [range(start, start + size) for start in range(0, self.sampling.group_size, size)]

@@ -1,4 +1,4 @@
-"""What judges think of a group of pictures (paper, eq. 9): the text's, the eye's and the people's side."""
+"""Rewards of a group of images (paper, eq. 9): text alignment, human preference and identity."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,133 +9,129 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from mcpipe.core.records import RejectionError
 from mcpipe.models.protocols import FaceAnalyser, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 from mcpipe.objectives.reward import Matching, identity_reward
 
 DETAIL_LENGTH = 300
-"""Characters of an error that are kept."""
+"""Largest length of an error's detail, in characters."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text and the people, or the objects, it is about."""
+    """A text and references of the people, or objects, it is about."""
 
     key: str
     text: str
-    faces: UInt8[np.ndarray, "N R R 3"]
-    """References."""
+    references: UInt8[np.ndarray, "N R R 3"]
     embeddings: Float[np.ndarray, "N D"]
     """Embeddings of the references by the identity scorer; unit length."""
     heldout_embeddings: Float[np.ndarray, "N E"]
-    """By the judge that only watches; zeros for a reference that it does not see."""
+    """Embeddings by the held-out scorer; zeros for a reference in which it detects nothing."""
     names: tuple[str, ...] = ()
-    """What each subject is called, for a detector that finds by name."""
+    """Name of each subject, for a detector that takes names."""
 
 
-class IdentityJudge(Protocol):
-    """Says who or what is in a picture, in the space of a prompt's embeddings."""
+class IdentityScorer(Protocol):
+    """Embeds the subjects of an image in the space of a prompt's embeddings."""
 
     def embeddings(self, picture: Picture, prompt: Prompt) -> Float[np.ndarray, "F D"]:
-        """One embedding of unit length per subject found, in any order; none if nothing is found."""
+        """One embedding of unit length per detected subject, in any order; empty without a detection."""
         ...
 
 
 class ObjectDetector(Protocol):
-    """Finds objects by name and cuts them out."""
+    """Detects objects by name and crops them."""
 
     def crops(self, picture: Picture, names: Sequence[str]) -> Sequence[UInt8[np.ndarray, "S S 3"]]:
-        """Everything found of any of the names, square, white outside of its mask; in any order."""
+        """A square crop of every object of any of the names, white outside its mask; in any order."""
         ...
 
 
 @dataclass(frozen=True)
-class FaceJudge:
-    """People, told apart by a recogniser of faces."""
+class FaceScorer:
+    """Embeds people by face recognition."""
 
     analyser: FaceAnalyser
 
     def embeddings(self, picture: Picture, prompt: Prompt) -> Float[np.ndarray, "F D"]:  # noqa: ARG002  all faces count
-        """Embeddings of every face."""
+        """Embeddings of all detected faces."""
         return self.analyser.faces(picture).embeddings
 
 
 @dataclass(frozen=True)
-class ObjectJudge:
-    """Objects, told apart by their looks (paper, section 4.4: found by name and mask, compared in DINOv2's space)."""
+class ObjectScorer:
+    """Embeds objects by appearance (paper, section 4.4: detected by name and mask, compared in DINOv2's space)."""
 
     detector: ObjectDetector
     encoder: ImageEncoder
 
     def embeddings(self, picture: Picture, prompt: Prompt) -> Float[np.ndarray, "F D"]:
-        """Embeddings of every detected object."""
+        """Embeddings of all detected objects."""
         crops = self.detector.crops(picture, prompt.names)
         return self.encoder.pictures(crops) if len(crops) else np.zeros((0, prompt.embeddings.shape[1]), np.float32)
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Frozen models that score pictures."""
+class Scorers:
+    """Frozen models that score images."""
 
-    identity: IdentityJudge
+    identity: IdentityScorer
     clip: ImageTextEncoder
     preference: PreferenceScorer
-    heldout: IdentityJudge
-    """One that is no part of the reward: where the reward rises and its score falls, the reward is hacked."""
+    heldout: IdentityScorer
+    """Scorer outside the reward: if the reward rises while its score falls, the reward is hacked."""
 
 
-class JudgeError(ValueError):
-    """A judge that has no finite score for a group of pictures; the first argument is the reason to count by."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+class ScorerError(RejectionError):
+    """A scorer returned no finite score for a group of images; ``reason`` is the name to count by."""
 
 
 def rewards(
-    judges: Judges, pictures: Sequence[Picture], prompt: Prompt, matching: Matching
+    scorers: Scorers, images: Sequence[Picture], prompt: Prompt, matching: Matching
 ) -> dict[str, Float[Tensor, " group"]]:
-    """Scores of pictures drawn from one prompt, unweighted.
+    """Unweighted rewards of images of one prompt.
 
-    ``text`` is the cosine of picture and text, ``aesthetic`` the preference score, ``identity`` the Multi-ID alignment.
+    ``text`` is the cosine of image and text, ``aesthetic`` the preference score, ``identity`` the Multi-ID alignment.
 
     Raises:
-        JudgeError: a judge failed, or a score is not finite.
+        ScorerError: a scorer failed, or a score is not finite.
     """
-    texts, wanted = [prompt.text] * len(pictures), prompt.embeddings
+    texts, references = [prompt.text] * len(images), prompt.embeddings
     return {
-        "text": _scores("text", lambda: judges.clip.pictures(pictures) @ judges.clip.texts([prompt.text])[0]),
-        "aesthetic": _scores("aesthetic", lambda: judges.preference.scores(pictures, texts)),
-        "identity": _scores("identity", lambda: _identity(judges.identity, pictures, prompt, wanted, matching)),
+        "text": _scores("text", lambda: scorers.clip.pictures(images) @ scorers.clip.texts([prompt.text])[0]),
+        "aesthetic": _scores("aesthetic", lambda: scorers.preference.scores(images, texts)),
+        "identity": _scores("identity", lambda: _identity(scorers.identity, images, prompt, references, matching)),
     }
 
 
-def heldout_identity(judges: Judges, pictures: Sequence[Picture], prompt: Prompt) -> Float[Tensor, " group"]:
-    """Multi-ID alignment by the judge that only watches, one-to-one whatever the reward is.
+def heldout_identity(scorers: Scorers, images: Sequence[Picture], prompt: Prompt) -> Float[Tensor, " group"]:
+    """Multi-ID alignment by the held-out scorer, with Hungarian matching whatever the reward's matching is.
 
     Raises:
-        JudgeError: it failed, or a score is not finite.
+        ScorerError: the scorer failed, or a score is not finite.
     """
-    wanted = prompt.heldout_embeddings
-    return _scores("heldout", lambda: _identity(judges.heldout, pictures, prompt, wanted, "hungarian"))
+    references = prompt.heldout_embeddings
+    return _scores("heldout", lambda: _identity(scorers.heldout, images, prompt, references, "hungarian"))
 
 
 def _identity(
-    judge: IdentityJudge,
-    pictures: Sequence[Picture],
+    scorer: IdentityScorer,
+    images: Sequence[Picture],
     prompt: Prompt,
-    wanted: Float[np.ndarray, "N D"],
+    references: Float[np.ndarray, "N D"],
     matching: Matching,
 ) -> Float[np.ndarray, " group"]:
-    found = [judge.embeddings(picture, prompt) for picture in pictures]
-    return np.array([identity_reward(wanted @ embeddings.T, matching) for embeddings in found])
+    detections = [scorer.embeddings(image, prompt) for image in images]
+    return np.array([identity_reward(references @ embeddings.T, matching) for embeddings in detections])
 
 
-def _scores(name: str, judge: Callable[[], np.ndarray]) -> Float[Tensor, " group"]:
+def _scores(name: str, score: Callable[[], np.ndarray]) -> Float[Tensor, " group"]:
     try:
-        scores = torch.from_numpy(np.asarray(judge(), np.float64))
-    except Exception as error:  # whatever a picture does to a library drops its group alone
+        scores = torch.from_numpy(np.asarray(score(), np.float64))
+    except Exception as error:  # whatever an image does to a library drops its group alone
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:DETAIL_LENGTH]
-        raise JudgeError(f"{name}_failed", detail) from error
+        raise ScorerError(f"{name}_failed", detail) from error
     if not bool(torch.isfinite(scores).all()):
-        raise JudgeError(f"{name}_not_finite", str(scores.tolist())[:DETAIL_LENGTH])
+        raise ScorerError(f"{name}_not_finite", str(scores.tolist())[:DETAIL_LENGTH])
     return scores

@@ -1,10 +1,10 @@
-"""Groups of pictures drawn from one prompt and one noise, stochastic within a window of steps (paper, Algorithm 1).
+"""Rollouts: groups of images sampled from one prompt and one noise, stochastic within a window (paper, Algorithm 1).
 
-All samples of a group share their initial noise, so that they are one sample until the window's first draw: the steps
-before it, and the network's answer at it, are computed once. Within the window the network runs on the same parts of
-the group as in the update later on, because only then are both log-probabilities the same to the last bit; parts that
-the first update learns from can keep their graph, which saves it the forward pass. After the window nothing is learned
-from, and the whole group goes together: without a graph it needs no more memory than a part with one.
+All samples of a group share their initial noise, so that they are identical until the window's first draw: the steps
+before it, and the network's output at it, are computed once. Within the window the network runs on the same parts of
+the group as in later updates, because only then are both log-probabilities equal to the last bit. Samples of the first
+update can keep their graph, which saves its forward pass. The steps after the window have no gradient and run on the
+whole group, which without a graph needs no more memory than a part with one.
 """
 
 from collections import Counter
@@ -22,18 +22,18 @@ from mcpipe.objectives import sde
 
 @dataclass(frozen=True)
 class Noise:
-    """All randomness of one group: of each step of each sample its own draw, whatever runs together, and where."""
+    """Random draws of one group: one per step and sample, independent of batching and device."""
 
     seed: int
     position: int
     """Position of the prompt in the endless order of prompts."""
 
     def initial(self, shape: tuple[int, ...]) -> Float[Tensor, "1 tokens packed"]:
-        """What every sample starts from."""
+        """Initial noise of all samples."""
         return self._normal(shape, 0, 0)[None]
 
     def steps(self, index: int, group_size: int, shape: tuple[int, ...]) -> Float[Tensor, "group tokens packed"]:
-        """What one step adds to each sample."""
+        """Noise that one step adds to each sample."""
         return torch.stack([self._normal(shape, sample + 1, index + 1) for sample in range(group_size)])
 
     def _normal(self, shape: tuple[int, ...], *place: int) -> Tensor:
@@ -44,7 +44,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Pass:
-    """Samples at one step of the window that go through the network together."""
+    """Samples that pass through the network together at one step of the window."""
 
     place: int
     """Index of the step in the window."""
@@ -52,18 +52,18 @@ class Pass:
 
     @property
     def part(self) -> slice:
-        """The samples as a part of their group."""
+        """The samples as a slice of their group."""
         return slice(self.samples.start, self.samples.stop)
 
     @property
     def num_states(self) -> int:
-        """What the network sees of them: at the window's first step they are one."""
+        """Number of distinct states: at the window's first step all samples share one."""
         return len(self.samples) if self.place else 1
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How trajectories are drawn."""
+    """Sampling of trajectories."""
 
     sigmas: Float[Tensor, " levels"]
     window: range
@@ -72,32 +72,32 @@ class Policy:
     variant: sde.Variant
     group_size: int
     pass_size: int
-    """Samples of a group that go through the network together within the window; divides the group size."""
+    """Samples that pass through the network together within the window; divides the group size."""
 
     def step(self, index: int) -> sde.Step:
-        """A step of the window."""
+        """The step from one level of the window to the next."""
         return sde.step(self.sigmas, index, self.eta, self.variant)
 
     def passes(self, samples: range, place: int) -> list[Pass]:
-        """The passes of the network that lead some samples over one step of the window."""
+        """Passes of the network that take some samples over one step of the window."""
         size = self.pass_size if place else len(samples)
         return [Pass(place, samples[start : start + size]) for start in range(0, len(samples), size)]
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The stochastic steps of a group."""
+    """Stochastic steps of a group, and its end."""
 
     states: list[Float[Tensor, "samples tokens packed"]]
-    """Before each step of the window and after its last; the first is one state for all."""
+    """States before each step of the window and after its last; the first is a single shared state."""
     mean: Float[Tensor, "1 tokens packed"]
-    """Where the window's first step leads on average."""
+    """Mean of the window's first step."""
     logp: Float[Tensor, "group steps"]
-    """Log-probability of every step when it was drawn."""
+    """Log-probability of every step under the network of the rollout."""
     final: Float[Tensor, "group tokens packed"]
-    """Latents of the pictures."""
+    """Latents of the images."""
     graphs: list[tuple[Pass, Float[Tensor, " samples"]]] = field(default_factory=list)
-    """Log-probabilities of the kept samples with their graph."""
+    """Log-probabilities of the kept samples with their graphs; the first update uses them up."""
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def rollout(
     forwards: Counter[str],
     kept: range = range(0),
 ) -> Trajectory:
-    """Draw a group; ``forwards`` counts the states that went through the network, ``kept`` samples keep their graph."""
+    """Sample a group; ``forwards`` counts states that pass through the network, ``kept`` samples keep their graph."""
     num_steps, shape, device = len(policy.sigmas) - 1, network.state_shape, conditions.text.device
     start = noise.initial(shape).to(device)
     states = [integrate(network, start, policy.sigmas, range(policy.window.start), conditions)]
@@ -118,16 +118,16 @@ def rollout(
     for place, index in enumerate(policy.window):
         z = noise.steps(index, policy.group_size, shape).to(device)
         after, logp = [], []
-        for one in policy.passes(range(policy.group_size), place):
-            live = range(one.samples.start, min(one.samples.stop, kept.stop))
+        for forward in policy.passes(range(policy.group_size), place):
+            live = range(forward.samples.start, min(forward.samples.stop, kept.stop))
             with torch.set_grad_enabled(len(live) > 0):
-                mean = pass_mean(network, states[-1], conditions, policy, one)
-                after.append(mean.detach() + policy.step(index).std * z[one.part])
+                mean = pass_mean(network, states[-1], conditions, policy, forward)
+                after.append(mean.detach() + policy.step(index).std * z[forward.part])
                 logp.append(sde.log_prob(after[-1], mean.expand_as(after[-1]), policy.step(index).std))
                 if live:
                     graphs.append((Pass(place, live), logp[-1][: len(live)]))
             first = first if place else mean.detach()
-            forwards["rollout"] += one.num_states
+            forwards["rollout"] += forward.num_states
         states.append(torch.cat(after))
         logps.append(torch.cat(logp).detach())
     left, everyone = range(policy.window.stop, num_steps), conditions.repeated(policy.group_size)
@@ -137,19 +137,23 @@ def rollout(
 
 
 def pass_logp(
-    network: nn.Module, conditions: Conditions, policy: Policy, trajectory: Trajectory, one: Pass
+    network: nn.Module, conditions: Conditions, policy: Policy, trajectory: Trajectory, forward: Pass
 ) -> Float[Tensor, " samples"]:
-    """Log-probability of the step that some samples took, under the network as it is now."""
-    mean = pass_mean(network, trajectory.states[one.place], conditions, policy, one)
-    after = trajectory.states[one.place + 1][one.part]
-    return sde.log_prob(after, mean.expand_as(after), policy.step(policy.window[one.place]).std)
+    """Log-probability of a step of some samples under the network as it is now."""
+    mean = pass_mean(network, trajectory.states[forward.place], conditions, policy, forward)
+    after = trajectory.states[forward.place + 1][forward.part]
+    return sde.log_prob(after, mean.expand_as(after), policy.step(policy.window[forward.place]).std)
 
 
 def pass_mean(
-    network: nn.Module, states: Float[Tensor, "group tokens packed"], conditions: Conditions, policy: Policy, one: Pass
+    network: nn.Module,
+    states: Float[Tensor, "group tokens packed"],
+    conditions: Conditions,
+    policy: Policy,
+    forward: Pass,
 ) -> Float[Tensor, "states tokens packed"]:
-    """Where a step leads some of the states on average."""
-    x = states[one.part] if one.place else states
-    index = policy.window[one.place]
+    """Mean of a step of the window, from some of the group's states."""
+    x = states[forward.part] if forward.place else states
+    index = policy.window[forward.place]
     t = torch.full((len(x),), float(policy.sigmas[index]), device=x.device)
     return policy.step(index).mean(x, network(x, t, conditions.repeated(len(x))))

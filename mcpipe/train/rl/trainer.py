@@ -1,128 +1,132 @@
-"""Stage 3: identity-preserving preference optimisation (paper, section 4.4): the MixGRPO window with a GSPO ratio.
+"""Training stage 3: identity-preserving preference optimisation (paper, section 4.4), MixGRPO's window, GSPO's ratio.
 
-Departures from the paper: advantages instead of raw rewards are added up by default (see
+Departures from the paper: advantages instead of raw rewards are summed by default (see
 `mcpipe.objectives.advantage`); the clip range, the group size, eta and the shift, which it does not state, follow
 MixGRPO; the window stops before the last step, which cannot be stochastic; the result can be a moving average of the
-weights, which it does not speak of.
+weights, which it does not mention.
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from mcpipe.core.progress import Note, track
 from mcpipe.core.records import JSON
+from mcpipe.flux.network import Conditions
 from mcpipe.flux.sampler import encode_conditions
 from mcpipe.train.loop.averaging import keep_average, take_average
 from mcpipe.train.loop.checkpoint import Checkpoint
-from mcpipe.train.loop.curves import Ends
+from mcpipe.train.loop.curves import CurveEnds
 from mcpipe.train.loop.data import sample_index
 from mcpipe.train.loop.fit import Engine, OnStep, fit
-from mcpipe.train.loop.runtime import accelerator, is_main, lay_out, this_machine
+from mcpipe.train.loop.runtime import is_main, make_accelerator, prepare, runtime_from
 from mcpipe.train.rl.distributed import own_places
-from mcpipe.train.rl.learner import Learner, Row, Update
+from mcpipe.train.rl.learner import Learner, Update
 from mcpipe.train.rl.monitor import Summary, collapse
 from mcpipe.train.rl.rewards import Prompt
+from mcpipe.train.rl.rollout_log import RolloutLog
 
 logger = logging.getLogger(__name__)
 
 
-class Diary(Protocol):
-    """Where iterations are written down; one that is repeated after an interruption writes the same again."""
-
-    def rows(self, iteration: int, rows: Sequence[Row]) -> None:
-        """Take the unweighted scores of every picture of an iteration."""
-        ...
-
-    def pictures(self, iteration: int, pictures: UInt8[np.ndarray, "prompts S S 3"]) -> None:
-        """Take what the network draws of the watched prompts before an iteration."""
-        ...
-
-
 class Iterations:
-    """All iterations as a course that can be taken up between two of them."""
+    """The updates of all iterations; another run can go on between two iterations."""
 
-    def __init__(self, learner: Learner, prompts: Sequence[Prompt], diary: Diary, note: Note | None = None) -> None:
+    def __init__(self, learner: Learner, prompts: Sequence[Prompt], log: RolloutLog, note: Note | None = None) -> None:
         self.stopped: dict[str, JSON] | None = None
-        """Before which iteration the training was stopped, and why."""
-        self._learner, self._prompts, self._diary, self._note = learner, prompts, diary, note
+        """Iteration before which the training was stopped, and the reason."""
+        self._learner, self._prompts, self._log, self._note = learner, prompts, log, note
         self._places = own_places(learner.params.prompts_per_iteration)
         self._history: list[Summary] = []
-        self._done = 0
+        self._num_done = 0
         self._is_between = True
 
-    def batches(self) -> Iterator[Update]:
-        """The optimiser steps of the iterations that are left, up to a collapse."""
+    def __iter__(self) -> Iterator[Update]:
+        """Iterate over the updates of the remaining iterations, up to a collapse."""
         params, learner = self._learner.params, self._learner
-        size = params.prompts_per_iteration
-        left = range(self._done, params.num_iterations)
-        order = [
-            self._prompts[sample_index(len(self._prompts), params.seed, place)]
-            for place in range(params.num_iterations * size)
-        ]
-        own = [order[iteration * size + place] for iteration in left for place in self._places]
-        watched = self._prompts[: params.watch.num_prompts] if params.watch.pictures_every and is_main() else []
-        used = {prompt.key: prompt for prompt in [*own, *watched]}
-        conditions = {
-            key: encode_conditions(learner.pipeline, [prompt.text], [prompt.faces]).to("cpu")
-            for key, prompt in used.items()
-        }
-        seen = [conditions[prompt.key] for prompt in watched]
-        for iteration in track(left, len(left), "iterations", self._note) if is_main() else left:
+        remaining = range(self._num_done, params.num_iterations)
+        order = self._order()
+        conditions = self._conditions(order)
+        previewed = [conditions[prompt.key] for prompt in self._preview_prompts]
+        for iteration in track(remaining, len(remaining), "iterations", self._note) if is_main() else remaining:
             if self._is_collapsed(iteration):
                 break
-            if seen and iteration % params.watch.pictures_every == 0:
-                self._diary.pictures(iteration, learner.pictures(seen))
-            prompts = order[iteration * size : (iteration + 1) * size]
-            drawn = learner.iteration(iteration, prompts, conditions, self._places)
-            self._diary.rows(iteration, drawn.rows)
-            self._history += [drawn.summary] if drawn.rows else []
-            while drawn.updates:
-                update = drawn.updates.pop(0)  # one that is done keeps no gradient alive
-                self._is_between = not drawn.updates
-                self._done = iteration + self._is_between
+            if previewed and iteration % params.watch.pictures_every == 0:
+                self._log.previews(iteration, learner.previews(previewed))
+            rollouts = learner.iteration(iteration, order[iteration], conditions, self._places)
+            self._log.scores(iteration, rollouts.scores)
+            self._history += [rollouts.summary] if rollouts.scores else []
+            while rollouts.updates:
+                update = rollouts.updates.pop(0)
+                self._is_between = not rollouts.updates
+                self._num_done = iteration + self._is_between
                 yield update
         else:
             iteration = params.num_iterations
             self._is_collapsed(iteration)
-        if seen:
-            self._diary.pictures(iteration, learner.pictures(seen))
+        if previewed:
+            self._log.previews(iteration, learner.previews(previewed))
 
-    def standing(self) -> dict[str, JSON] | None:
-        """The iterations done, where the window stands after them, and what was seen and counted in them."""
-        if not self._is_between:
-            return None
+    @property
+    def can_resume(self) -> bool:
+        """Whether the latest update was the last one of its iteration."""
+        return self._is_between
+
+    def state_dict(self) -> dict[str, JSON]:
+        """The number of iterations done, the window after them, their metrics and their counts."""
         report = self._learner.report
         return {
-            "iterations": self._done,
-            "window": self._learner.params.window(self._done).start,
+            "iterations": self._num_done,
+            "window": self._learner.params.window(self._num_done).start,
             "history": [dict(summary) for summary in self._history],
             "kept": list(report.kept),
             "rejections": [dict(rejection) for rejection in report.rejections],
             "forwards": dict(self._learner.forwards),
         }
 
-    def resume(self, standing: Mapping[str, Any]) -> None:
-        """Go on after the iterations of another run.
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on after the iterations of an earlier run.
 
         Raises:
-            ValueError: its window stood elsewhere.
+            ValueError: the earlier run's window was at another step.
         """
-        self._done = standing["iterations"]
-        start = self._learner.params.window(self._done).start
-        if start != standing["window"]:
-            raise ValueError(f"the window stood at step {standing['window']}, but is to be at {start}")
-        self._history = [dict(summary) for summary in standing["history"]]
-        self._learner.forwards.update(standing["forwards"])
-        self._learner.report.kept.extend(standing["kept"])
-        self._learner.report.rejections.extend(standing["rejections"])
+        self._num_done = state_dict["iterations"]
+        start = self._learner.params.window(self._num_done).start
+        if start != state_dict["window"]:
+            raise ValueError(f"the window stood at step {state_dict['window']}, but is to be at {start}")
+        self._history = [dict(summary) for summary in state_dict["history"]]
+        self._learner.forwards.update(state_dict["forwards"])
+        self._learner.report.kept.extend(state_dict["kept"])
+        self._learner.report.rejections.extend(state_dict["rejections"])
+
+    def _order(self) -> list[list[Prompt]]:
+        """The prompts of every iteration."""
+        params = self._learner.params
+        size = params.prompts_per_iteration
+        order = [
+            self._prompts[sample_index(len(self._prompts), params.seed, position)]
+            for position in range(params.num_iterations * size)
+        ]
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    @property
+    def _preview_prompts(self) -> Sequence[Prompt]:
+        watch = self._learner.params.watch
+        return self._prompts[: watch.num_prompts] if watch.pictures_every and is_main() else []
+
+    def _conditions(self, order: Sequence[Sequence[Prompt]]) -> dict[str, Conditions]:
+        """Encoded conditions in main memory, by key, of all prompts that this process has yet to use."""
+        own = [prompts[place] for prompts in order[self._num_done :] for place in self._places]
+        used = {prompt.key: prompt for prompt in [*own, *self._preview_prompts]}
+        return {
+            key: encode_conditions(self._learner.pipeline, [prompt.text], [prompt.references]).to("cpu")
+            for key, prompt in used.items()
+        }
 
     def _is_collapsed(self, iteration: int) -> bool:
-        """Whether the training has gone wrong before an iteration; says why."""
+        """Whether the training has collapsed before an iteration; keeps and logs the reason."""
         reason = collapse(self._history, self._learner.params.watch)
         if reason is not None:
             logger.warning("training stops before iteration %d: %s", iteration, reason)
@@ -131,17 +135,17 @@ class Iterations:
 
 
 def train_rl(
-    learner: Learner, prompts: Sequence[Prompt], on_step: OnStep, checkpoint: Checkpoint, diary: Diary
+    learner: Learner, prompts: Sequence[Prompt], on_step: OnStep, checkpoint: Checkpoint, log: RolloutLog
 ) -> dict[str, JSON]:
-    """Train the network's adapter on what the judges prefer; returns facts about the training.
+    """Train the network's adapter on rewards; returns facts about the training.
 
     Raises:
-        ValueError: no group could be judged, or the environment asks to spread weights over processes.
+        ValueError: no group could be scored, or the environment asks for sharding.
     """
-    ends = Ends(on_step)
-    course = Iterations(learner, prompts, diary, ends.latest)
+    curve_ends = CurveEnds(on_step)
+    iterations = Iterations(learner, prompts, log, curve_ends.latest)
     engine = engine_of(learner)
-    fit(engine, course, learner.losses, ends, checkpoint)
+    fit(engine, iterations, learner.accumulate, curve_ends, checkpoint)
     if learner.params.update.ema_decay:
         take_average(engine.optimizer)
     if not learner.report.kept:
@@ -150,26 +154,27 @@ def train_rl(
     return {
         "trained_parameters": sum(weight.numel() for weight in learner.weights),
         "forwards": dict(sorted(learner.forwards.items())),
-        "stopped": course.stopped,
-        "curves": {name: dict(values) for name, values in ends.means().items()},
+        "stopped": iterations.stopped,
+        "curves": {name: dict(values) for name, values in curve_ends.means().items()},
     }
 
 
 def engine_of(learner: Learner) -> Engine:
-    """What steps are taken with; every process holds all weights, and gradients reach it summed over processes.
+    """The engine of a learner: every process holds all weights, and `Learner.accumulate` reduces their gradient.
 
     Raises:
-        ValueError: the environment asks to spread weights over processes.
+        ValueError: the environment asks for sharding.
     """
-    machine, here, update = this_machine(), accelerator(), learner.params.update
-    if machine.sharding != "none":
+    runtime, update = runtime_from(), learner.params.update
+    if runtime.sharding != "none":
         raise ValueError(
-            f"reinforcement holds all weights in every process; MCPIPE_SHARDING={machine.sharding} is for the stages "
+            f"reinforcement holds all weights in every process; MCPIPE_SHARDING={runtime.sharding} is for the stages "
             "before it"
         )
-    lay_out(learner.network, machine, here.device, half=here.mixed_precision == "bf16")
+    accelerator = make_accelerator()
+    prepare(learner.network, runtime, accelerator.device, bfloat16=accelerator.mixed_precision == "bf16")
     optimizer = torch.optim.AdamW(learner.weights, lr=update.learning_rate, weight_decay=update.weight_decay)
     if update.ema_decay:
         keep_average(optimizer, update.ema_decay)
-    model = here.prepare_model(learner.network, evaluation_mode=True)
-    return Engine(here, model, here.prepare_optimizer(optimizer), update.max_grad_norm)
+    model = accelerator.prepare_model(learner.network, evaluation_mode=True)
+    return Engine(accelerator, model, accelerator.prepare_optimizer(optimizer), update.max_grad_norm)

@@ -5,7 +5,7 @@ import os
 import socket
 
 import numpy as np
-from rl_fixtures import Diary, Judge, learner_of, network_of, prompts_of
+from rl_fixtures import BrightnessScorer, MemoryLog, learner_of, network_of, prompts_of
 
 from mcpipe.flux.backbone import load_generator
 from mcpipe.train.loop.checkpoint import Checkpoint
@@ -14,11 +14,11 @@ from mcpipe.train.rl import trainer as rl
 
 def trained(generator_folder, people, folder):
     generator = load_generator(generator_folder)
-    learner, report = learner_of(generator, network_of(generator), Judge(), prompts_per_iteration=2)
-    seen, diary = [], Diary()
-    facts = rl.train_rl(learner, prompts_of(people), lambda _, values: seen.append(values), Checkpoint(folder), diary)
+    learner, report = learner_of(generator, network_of(generator), BrightnessScorer(), prompts_per_iteration=2)
+    seen, log = [], MemoryLog()
+    facts = rl.train_rl(learner, prompts_of(people), lambda _, values: seen.append(values), Checkpoint(folder), log)
     weights = np.concatenate([weight.detach().numpy().ravel() for weight in learner.weights])
-    return facts, seen, diary.told, report.kept, weights
+    return facts, seen, log.logged, report.kept, weights
 
 
 def one_of_two(rank, port, generator_folder, people, folder, answers):
@@ -49,10 +49,10 @@ def test_two_processes_end_where_one_does(generator_folder, people, tmp_path):
     both = dict(answers.get() for _ in processes)
     for process in processes:
         process.join()
-    for rank, (facts, seen, told, kept, weights) in both.items():
+    for rank, (facts, seen, logged, kept, weights) in both.items():
         assert kept == alone[3]
-        assert [len(rows) for rows in told.values()] == [8, 8]
-        assert told == alone[2], "every process knows every picture's scores"
+        assert [len(rows) for rows in logged.values()] == [8, 8]
+        assert logged == alone[2], "every process logs every image's scores"
         assert seen == alone[1]
         assert np.array_equal(weights, alone[4]), f"process {rank} has other weights"
         assert {name: facts["forwards"][name] for name in ("rollout", "update", "gradient")} == {

@@ -5,7 +5,7 @@ import pytest
 from fake_judges import Encoder, Scorer
 
 from mcpipe.models.protocols import Faces
-from mcpipe.train.rl.rewards import FaceJudge, JudgeError, Judges, ObjectJudge, Prompt, heldout_identity, rewards
+from mcpipe.train.rl.rewards import FaceScorer, ObjectScorer, Prompt, ScorerError, Scorers, heldout_identity, rewards
 
 NAMES = {"a red mug": (250, 0, 0), "a green bag": (0, 250, 0), "a blue hat": (0, 0, 250)}
 
@@ -45,9 +45,9 @@ def prompt(*names):
     return Prompt("p", "things on a table", references, embeddings, embeddings, names)
 
 
-def judged(pictures, wanted, matching="hungarian", detector=None):
-    judge = ObjectJudge(detector or Detector(), Encoder())
-    return rewards(Judges(judge, Encoder(), Scorer(), judge), pictures, wanted, matching)["identity"].tolist()
+def identity_rewards(pictures, wanted, matching="hungarian", detector=None):
+    scorer = ObjectScorer(detector or Detector(), Encoder())
+    return rewards(Scorers(scorer, Encoder(), Scorer(), scorer), pictures, wanted, matching)["identity"].tolist()
 
 
 MUG, BAG, HAT = NAMES
@@ -58,31 +58,31 @@ def test_objects_are_matched_one_to_one_and_missing_ones_count_zero():
     nothing, one, both, turned, twice = (
         picture(), picture(MUG), picture(MUG, BAG), picture(BAG, MUG), picture(MUG, MUG)
     )  # fmt: skip
-    found = judged([nothing, one, both, turned, twice], wanted)
+    found = identity_rewards([nothing, one, both, turned, twice], wanted)
     assert found[:4] == pytest.approx([0, 0.5, 1, 1], abs=1e-6)
     assert found[4] == pytest.approx(0.5, abs=0.01), "a second mug is no bag"
-    assert judged([one], wanted, "row_max")[0] == pytest.approx(0.5, abs=0.01)
+    assert identity_rewards([one], wanted, "row_max")[0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_detector_is_asked_for_the_prompts_own_objects_alone():
     detector = Detector()
-    assert judged([picture(HAT, MUG)], prompt(MUG), detector=detector) == pytest.approx([1])
+    assert identity_rewards([picture(HAT, MUG)], prompt(MUG), detector=detector) == pytest.approx([1])
     assert detector.asked == [(MUG,)]
 
 
 def test_a_detector_that_fails_drops_the_group_by_name():
-    with pytest.raises(JudgeError, match="identity_failed"):
-        judged([picture(MUG)], prompt(MUG), detector=Broken())
+    with pytest.raises(ScorerError, match="identity_failed"):
+        identity_rewards([picture(MUG)], prompt(MUG), detector=Broken())
 
 
-def test_who_watches_needs_not_judge_by_the_same_looks():
+def test_the_held_out_scorer_may_be_of_another_kind():
     class Analyser:
         name = "one"
 
         def faces(self, picture):
             return Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2)), Encoder().pictures([picture[:1, :1]]))
 
-    judges = Judges(ObjectJudge(Detector(), Encoder()), Encoder(), Scorer(), FaceJudge(Analyser()))
+    scorers = Scorers(ObjectScorer(Detector(), Encoder()), Encoder(), Scorer(), FaceScorer(Analyser()))
     wanted = prompt(MUG, BAG)
-    assert rewards(judges, [picture(MUG, BAG)], wanted, "hungarian")["identity"].item() == pytest.approx(1)
-    assert heldout_identity(judges, [picture(MUG, BAG)], wanted).item() == pytest.approx(0.5)
+    assert rewards(scorers, [picture(MUG, BAG)], wanted, "hungarian")["identity"].item() == pytest.approx(1)
+    assert heldout_identity(scorers, [picture(MUG, BAG)], wanted).item() == pytest.approx(0.5)

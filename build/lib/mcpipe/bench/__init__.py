@@ -1,1 +1,0 @@
-"""The benchmark: pairs of faces, metrics with intervals, tables and the report page."""

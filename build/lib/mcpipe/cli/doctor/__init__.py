@@ -1,1 +1,0 @@
-"""Checks of models, packages, memory and disk before anything runs."""

@@ -1,1 +1,0 @@
-"""What every stage stands on: parameters, records, shards, reports, progress."""

@@ -1,1 +1,0 @@
-"""Where work on many records is done, and how it resumes."""

@@ -1,1 +1,0 @@
-"""The generator and what we add to it: reference tokens, attention maps, experts, sampling."""

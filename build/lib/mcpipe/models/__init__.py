@@ -1,1 +1,0 @@
-"""Frozen third-party models behind small protocols; the only room that names vendors."""

@@ -1,1 +1,0 @@
-"""Frozen models whose scores are metrics or rewards."""

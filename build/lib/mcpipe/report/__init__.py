@@ -1,1 +1,0 @@
-"""The report page: figures, galleries, and numbers that others published."""

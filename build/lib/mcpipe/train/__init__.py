@@ -1,1 +1,0 @@
-"""Training: the loop, its batches, and the three stages that spend steps in it."""

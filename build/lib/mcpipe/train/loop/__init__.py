@@ -1,1 +1,0 @@
-"""The one training loop and what every training stage shares: data, checkpoints, curves, previews, outputs."""

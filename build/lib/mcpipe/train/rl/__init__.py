@@ -1,1 +1,0 @@
-"""Training stage 3: reinforcement learning from rewards of generated images."""

@@ -1,1 +1,0 @@
-"""The puppet world: seeded pictures and clips of people whose every label is known."""

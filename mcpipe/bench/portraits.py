@@ -1,0 +1,53 @@
+"""A pool of faces: every file of a folder, its key, and what the folder's table says of it."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from mcpipe.bench.face_table import face_attributes
+from mcpipe.core.records import record_key
+from mcpipe.curate.clips import file_names, title_of
+
+TABLE = "faces.csv"
+"""Optional table at the top of the folder (see `mcpipe.bench.face_table`), in any case."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A file that should show one face."""
+
+    file: Path
+    name: str
+    """Path in the folder, as text."""
+    key: str
+    """Made from the name without its ending; files that differ in their ending only share it."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """What the table says of it; nothing if it says nothing."""
+
+
+def portraits(folder: Path) -> list[Portrait]:
+    """All files below a folder except for its table, in the order of keys; what is no image is refused by name later.
+
+    Raises:
+        FileNotFoundError: the folder is missing or holds no file.
+        ValueError: there are several tables, or the table is damaged or names an image that is not there.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of faces {folder}")
+    # Paths are bytes; read as UTF-8, a name is the same in every locale.
+    names = {os.fsencode(name).decode(errors="surrogateescape"): name for name in file_names(folder)}
+    tables = [name for name in names if name.casefold() == TABLE]
+    if len(tables) > 1:
+        raise ValueError(f"{folder} holds several tables ({', '.join(tables)}); leave one of them")
+    images = [name for name in names if name not in tables]
+    if not images:
+        raise FileNotFoundError(f"no picture in {folder}")
+    attributes = face_attributes(folder / names[tables[0]], images) if tables else {}
+    found = [Portrait(folder / names[name], title_of(name), key_of(name), attributes.get(name, {})) for name in images]
+    return sorted(found, key=lambda portrait: (portrait.key, portrait.name))
+
+
+def key_of(name: str) -> str:
+    """Key of a portrait by its path; a plus sign joins the two faces of a pair."""
+    path = PurePosixPath(name)
+    return record_key(str(path.with_name(path.stem))).replace("+", "%2B")

@@ -1,0 +1,1 @@
+"""Typed records: one frozen dataclass per boundary between stages."""

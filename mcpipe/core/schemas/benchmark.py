@@ -1,0 +1,58 @@
+"""The pool of faces, the prompts about pairs of them, and the images that answer the prompts."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from pydantic import JsonValue
+
+from mcpipe.core.schemas.typed import TypedRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolFace(TypedRecord):
+    """The one face of a file of the pool."""
+
+    KIND: ClassVar[str] = "face"
+    STAGE: ClassVar[str] = "pairs"
+
+    file: str
+    """Name of the file."""
+    attributes: dict[str, JsonValue]
+    """The file's line in the table beside the pool, by column; empty if there is none."""
+    reference: UInt8[np.ndarray, "reference reference 3"]
+    """As the generator sees it."""
+    closeup: UInt8[np.ndarray, "closeup closeup 3"]
+    """As the captioner sees it."""
+    embedding: Float[np.ndarray, " width"]
+    """Unit length."""
+    landmarks: Float[np.ndarray, "5 2"]
+    """See `mcpipe.bench.landmarks`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairPrompt(TypedRecord):
+    """A prompt about some people of the pool."""
+
+    KIND: ClassVar[str] = "prompt"
+    STAGE: ClassVar[str] = "pairs"
+
+    prompt: str
+    faces: tuple[str, ...]
+    """Keys of the people in the pool."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedImage(TypedRecord):
+    """An image drawn for a prompt."""
+
+    KIND: ClassVar[str] = "image"
+    STAGE: ClassVar[str] = "generate"
+
+    prompt: str
+    faces: tuple[str, ...]
+    """Keys of the people in the pool, whose references were given."""
+    seed: int
+    """Seed of its noise."""
+    image: UInt8[np.ndarray, "height width 3"]

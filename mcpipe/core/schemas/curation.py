@@ -1,0 +1,159 @@
+"""What the stages of curation hand on about a clip, from its two frames to a training sample.
+
+Frame 0 is the initial frame, which gives the references, frame 1 the middle one, which is the target. Boxes are
+``x0, y0, x1, y1`` in pixels of the frames, masks are those of one person each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import JsonValue
+
+from mcpipe.core.packing import Packed
+from mcpipe.core.records import JSON
+from mcpipe.core.schemas.typed import TypedRecord, rest
+
+FRAMES = ("initial", "middle")
+"""Names of the two frames, in the order of the first axis of arrays."""
+
+SplitName = Literal["train", "val"]
+"""Training data, or held out by identity."""
+Measurement = float | int | list[float | int]
+"""A number, or a list with one per frame, or per person of the initial and of the middle frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramePair(TypedRecord):
+    """The initial and the middle frame of a clip, without black bars."""
+
+    KIND: ClassVar[str] = "frames of clip"
+    STAGE: ClassVar[str] = "frames"
+
+    clip: str
+    """Path of the file below the folder of clips."""
+    times_s: tuple[float, float]
+    """Presentation times of the two frames."""
+    num_frames: int
+    """Length of the whole clip."""
+    codec: str
+    picture_px: tuple[int, int, int, int]
+    """What was kept of the decoded frames: ``x0, y0, x1, y1``."""
+    scores: dict[str, Measurement] = rest()
+    """Measurements that accepted the clip."""
+    initial: UInt8[np.ndarray, "height width 3"]
+    middle: UInt8[np.ndarray, "height width 3"]
+
+    @property
+    def images(self) -> list[UInt8[np.ndarray, "height width 3"]]:
+        """Both frames, in the order of `FRAMES`."""
+        return [self.initial, self.middle]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipPeople(TypedRecord):
+    """The people of both frames, in each from left to right."""
+
+    KIND: ClassVar[str] = "people of clip"
+    STAGE: ClassVar[str] = "subjects"
+
+    scores: dict[str, Measurement] = rest()
+    """Measurements that accepted the clip."""
+    boxes: Float[np.ndarray, "2 people 4"]
+    keypoints: Float[np.ndarray, "2 people 17 3"]
+    """COCO order; x, y in pixels and certainty in [0, 1]."""
+    masks: Bool[np.ndarray, "2 people height width"]
+    """Disjoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedIdentity(TypedRecord):
+    """Faces of the same people in both frames; index i is the i-th person of the initial frame in all arrays."""
+
+    KIND: ClassVar[str] = "identities of clip"
+    STAGE: ClassVar[str] = "identity"
+
+    recogniser: str
+    """Name of the pack whose embeddings these are."""
+    scores: dict[str, Measurement] = rest()
+    """Measurements that accepted the clip."""
+    order: Int[np.ndarray, " people"]
+    """Index in `ClipPeople` of the middle frame, for each person of the initial one."""
+    face_boxes: Float[np.ndarray, "2 people 4"]
+    landmarks: Float[np.ndarray, "2 people 5 2"]
+    """Left eye, right eye, nose, mouth corners; in pixels."""
+    embeddings: Float[np.ndarray, "2 people width"]
+    """Unit length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipCaption(TypedRecord):
+    """A sentence about the target."""
+
+    KIND: ClassVar[str] = "caption of clip"
+    STAGE: ClassVar[str] = "captions"
+
+    caption: str
+    attempts: int
+    """Answers of the captioner up to this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutSample(TypedRecord):
+    """A training sample before all clips together determine identities and split; index i is one person everywhere."""
+
+    KIND: ClassVar[str] = "sample"
+    STAGE: ClassVar[str] = "samples"
+
+    caption: str
+    provenance: dict[str, JsonValue]
+    """Descriptions of the clip by all earlier stages, the target's window and the versions of packages."""
+    target: UInt8[np.ndarray, "height width 3"]
+    body_masks: Bool[np.ndarray, "people height width"]
+    face_masks: Bool[np.ndarray, "people height width"]
+    faces: UInt8[np.ndarray, "people reference reference 3"]
+    """References."""
+    portraits: UInt8[np.ndarray, "people portrait portrait 3"]
+    """Whole people on white."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(CutSample):
+    """A training sample."""
+
+    identities: tuple[str, ...]
+    """Names of the people; somebody has the same name in all samples."""
+    split: SplitName
+
+    @property
+    def clip(self) -> str:
+        """Path of the clip's file below the folder of clips.
+
+        Raises:
+            RecordError: the provenance does not name it.
+
+        """
+        clip = self.provenance.get("clip")
+        if not isinstance(clip, str):
+            raise self.error(self.key, f"'provenance.clip' should be a string, found {clip!r}")
+        return clip
+
+
+def with_split(cut: Packed, identities: Sequence[str], split: SplitName, versions: Mapping[str, JSON]) -> Packed:
+    """The stored form of a `Sample`, given that of its `CutSample`, whose arrays stay encoded.
+
+    Raises:
+        RecordError: the provenance is absent.
+
+    """
+    provenance = cut.meta.get("provenance")
+    if not isinstance(provenance, dict):
+        raise CutSample.error(cut.key, f"'provenance' should be a mapping, found {provenance!r}")
+    added: dict[str, JSON] = {
+        "provenance": {**provenance, "versions": dict(versions)},
+        "identities": [*identities],
+        "split": split,
+    }
+    return cut.with_meta({**cut.meta, **added})

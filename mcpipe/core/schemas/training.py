@@ -1,0 +1,46 @@
+"""What the stage ``encode`` hands to training."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mcpipe.core.schemas.curation import SplitName
+from mcpipe.core.schemas.typed import TypedRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSample(TypedRecord):
+    """A training sample as the generator sees it."""
+
+    KIND: ClassVar[str] = "encoded sample"
+    STAGE: ClassVar[str] = "encode"
+
+    caption: str
+    split: SplitName
+    image_size: int
+    """Side of the target in pixels."""
+    reference_size: int
+    """Side of a reference in pixels."""
+    latents: Float[np.ndarray, "channels latent_rows latent_columns"]
+    """Latents of the target."""
+    reference_latents: Float[np.ndarray, "references channels reference_rows reference_columns"]
+    face_masks: Bool[np.ndarray, "references token_rows token_columns"]
+    """On the token grid of the target."""
+    body_masks: Bool[np.ndarray, "references token_rows token_columns"]
+    prompt_embeds: Float[np.ndarray, "text_tokens text_width"] | None = None
+    """Embeddings of the caption's tokens; ``None`` if text embeddings are not stored."""
+    pooled: Float[np.ndarray, " pooled_width"] | None = None
+    """Embedding of the whole caption; likewise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyText(TypedRecord):
+    """The embeddings of the empty text."""
+
+    KIND: ClassVar[str] = "empty text"
+    STAGE: ClassVar[str] = "encode"
+
+    prompt_embeds: Float[np.ndarray, "text_tokens text_width"]
+    pooled: Float[np.ndarray, " pooled_width"]

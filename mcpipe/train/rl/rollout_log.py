@@ -1,0 +1,73 @@
+"""Log of all rollouts: scores of every image, and previews of the same prompts over the training."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from mcpipe.core.records import JSON
+from mcpipe.train.loop.runtime import is_main
+
+SCORES = "rewards.jsonl"
+PREVIEWS = "pictures"
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Unweighted scores of one image of a rollout."""
+
+    iteration: int
+    place: int
+    """Index of the group in its iteration."""
+    prompt: str
+    """Key of the prompt."""
+    picture: int
+    """Index of the image in its group."""
+    text: float
+    aesthetic: float
+    identity: float
+    heldout: float
+    """Multi-ID alignment by the held-out scorer."""
+    advantage: float
+
+    def to_record(self) -> dict[str, JSON]:
+        """The scores as a line of ``rewards.jsonl``."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class RolloutLog:
+    """One file per iteration, kept beside the checkpoint until the training ends.
+
+    An iteration that is repeated after an interruption overwrites its file with the same content.
+    """
+
+    folder: Path
+
+    def scores(self, iteration: int, scores: Sequence[ImageScores]) -> None:
+        """Write the scores of all images of an iteration."""
+        if is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lines = "".join(json.dumps(score.to_record()) + "\n" for score in scores)
+            (self.folder / f"{iteration:06d}.jsonl").write_text(lines)
+
+    def previews(self, iteration: int, images: UInt8[np.ndarray, "prompts S S 3"]) -> None:
+        """Write the previews before an iteration, side by side."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.concatenate(list(images), axis=1)).save(self.folder / f"{iteration:06d}.png")
+
+    def export(self, out: Path) -> None:
+        """Write all scores as one file; previews one file per iteration and as a grid with one row per iteration."""
+        (out / SCORES).write_text("".join(file.read_text() for file in sorted(self.folder.glob("*.jsonl"))))
+        previews = sorted(self.folder.glob("*.png"))
+        if previews:
+            (out / PREVIEWS).mkdir()
+            grid = np.concatenate([np.asarray(Image.open(file)) for file in previews])
+            Image.fromarray(grid).save(out / PREVIEWS / "grid.png")
+            for file in previews:
+                shutil.copy(file, out / PREVIEWS / file.name)

@@ -1,0 +1,114 @@
+"""Changes between arms beside the paper's, and the figures that say why a change comes out or does not."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Self
+
+import numpy as np
+from pydantic import model_validator
+
+from mcpipe.bench.tables import METRICS
+from mcpipe.core.params import Params
+from mcpipe.core.records import JSON
+from mcpipe.report.ablation import Change, SeedRange
+from mcpipe.report.published import ABLATION
+from mcpipe.report.published import METRICS as PUBLISHED_METRICS
+from studies.plan import Experiment, StudyPlan, Training
+from studies.summary import Summary, summarise
+from studies.trials import Trial, scores_path
+
+Diagnoses = Mapping[str, Mapping[str, SeedRange]]
+"""By title and arm; without arms that have no such figure."""
+OWN_LESS_CROSS = "detected faces: cosine with their own reference less that with the other's"
+"""Title of the figure that is 0 if references are ignored or mixed up."""
+
+
+class Diagnosis(Params):
+    """A figure of the trainings' reports."""
+
+    title: str
+    stage: Training
+    fact: str
+    """Dotted path among the stage's facts; a part ``*`` is the mean over all keys."""
+
+
+class AblationPlan(StudyPlan):
+    """A study whose arms are rows of the paper's table 2."""
+
+    diagnosis: list[Diagnosis]
+    published: dict[str, str]
+    """Rows of the paper's table by arm."""
+
+    @model_validator(mode="after")
+    def _rows_exist(self) -> Self:
+        if unknown := self.published.keys() - self.titles.keys():
+            raise ValueError(f"published rows of unknown arms: {sorted(unknown)}")
+        if unknown := set(self.published.values()) - {row.name for row in ABLATION.rows}:
+            raise ValueError(f"no such rows in {ABLATION.source}: {sorted(unknown)}")
+        return self
+
+
+def paths(plan: AblationPlan, experiment: Experiment) -> list[str]:
+    """The files of an experiment that the analysis reads."""
+    stages = {wanted.stage for wanted in plan.diagnosis} & set(experiment.arm.trainings)
+    return [scores_path(experiment.arm), *(f"data/models/{stage}/report.json" for stage in sorted(stages))]
+
+
+def summary(plan: AblationPlan, commit: str, trials: Sequence[Trial]) -> Summary[AblationPlan]:
+    """Scores of all trials of a commit, in the metrics that every image has, beside the paper's changes."""
+    metrics = [metric for metric in METRICS if all(metric in row for t in trials for row in t.rows.values())]
+    return summarise(plan, commit, trials, metrics, partial(published_change, plan.published))
+
+
+def published_change(published: Mapping[str, str], before: str, after: str, metric: str) -> float | None:
+    """The change of a metric between the rows of two arms in the paper's table; ``None`` if it does not have them."""
+    rows = {row.name: row.human for row in ABLATION.rows}
+    if not {before, after} <= published.keys() or metric not in PUBLISHED_METRICS:
+        return None
+    column = PUBLISHED_METRICS.index(metric)
+    return round(rows[published[after]][column] - rows[published[before]][column], 4)
+
+
+def tally(changes: Sequence[Change]) -> dict[str, int]:
+    """How often each verdict was reached on changes that the paper publishes."""
+    verdicts = [change.verdict for change in changes if change.published is not None]
+    return {verdict: verdicts.count(verdict) for verdict in ("comes out", "undecided", "reversed")}
+
+
+def diagnoses(plan: AblationPlan, trials: Sequence[Trial]) -> Diagnoses:
+    """The plan's figures, and how far images keep the two people apart."""
+    figures = {OWN_LESS_CROSS: [own_less_cross(trial) for trial in trials]}
+    for wanted in plan.diagnosis:
+        figures[wanted.title] = [
+            fact(trial.facts(wanted.stage), wanted.fact.split(".")) if wanted.stage in trial.arm.trainings else None
+            for trial in trials
+        ]
+    return {title: over_seeds(trials, values) for title, values in figures.items()}
+
+
+def own_less_cross(trial: Trial) -> float | None:
+    """How much nearer faces are to their own person than to the other one; ``None`` without both cosines."""
+    same, cross = ([c for row in trial.rows.values() for c in row.get(kind) or []] for kind in ("same", "cross"))
+    return float(np.mean(same) - np.mean(cross)) if same and cross else None
+
+
+def over_seeds(trials: Sequence[Trial], values: Sequence[float | None]) -> dict[str, SeedRange]:
+    """A figure of every trial that has it, gathered by arm."""
+    figures: dict[str, list[float]] = {}
+    for trial, value in zip(trials, values, strict=True):
+        if value is not None:
+            figures.setdefault(trial.arm.name, []).append(value)
+    return {arm: SeedRange(sum(some) / len(some), min(some), max(some)) for arm, some in figures.items()}
+
+
+def fact(facts: JSON, path: Sequence[str]) -> float | None:
+    """The number at a path of keys, where ``*`` stands for the mean over all keys; ``None`` if there is none."""
+    if not path:
+        return float(facts) if isinstance(facts, int | float) else None
+    if not isinstance(facts, dict):
+        return None
+    first, *rest = path
+    if first != "*":
+        return fact(facts.get(first), rest)
+    values = [value for inner in facts.values() if (value := fact(inner, rest)) is not None]
+    return sum(values) / len(values) if values else None
