@@ -22,6 +22,7 @@ from mcpipe.core.shards import whole_folder
 from mcpipe.world.captions import LASTING, attributes, describe_face, describe_person
 from mcpipe.world.clips import ClipSpec, ClipTruth, WorldParams, clip_specs, told_people, write_clip
 from mcpipe.world.identities import sample_identity, world_rng
+from mcpipe.world.lookalikes import look_alike
 from mcpipe.world.scene import render_portrait
 
 FACES_NAMESPACE = "faces"
@@ -105,7 +106,10 @@ def write_truth(folder: Path, clip: ClipTruth) -> None:
 def write_portrait(folder: Path, number: int, params: WorldParams) -> dict[str, str]:
     """Write the portrait ``face_NNN.png``; returns its row of ``faces.csv``."""
     rng = world_rng(FACES_NAMESPACE, params.seed, number)
-    frame = render_portrait(sample_identity(rng), rng, params.portrait_size)
+    identity = sample_identity(rng)
+    if number % 2 and params.alike and rng.random() < params.alike:
+        identity = look_alike(rng, sample_identity(world_rng(FACES_NAMESPACE, params.seed, number - 1)))
+    frame = render_portrait(identity, rng, params.portrait_size)
     file = f"face_{number:03d}.png"
     Image.fromarray(frame.rgb).save(folder / file)
     (sitter,) = frame.people

@@ -17,7 +17,9 @@ from mcpipe.core.params import Params
 from mcpipe.world.attributes.skin import skin_tone
 from mcpipe.world.backgrounds import PLACES
 from mcpipe.world.identities import Identity, sample_identity, world_rng
+from mcpipe.world.lookalikes import look_alike
 from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, Sway, render, render_rgb, sample_scene
+from mcpipe.world.setting import FRAMINGS, ShotSize
 from mcpipe.world.traits import SEEDS
 
 NAMESPACE = "clips"
@@ -26,6 +28,9 @@ RECURRING_SHARE = 0.3
 
 RECURRING_PEOPLE_PER_CLIP = 0.25
 """How many different ones there are, against the number of good clips."""
+
+PAIR = 2
+"""People of a good clip."""
 
 CHANGE_SPAN = (0.2, 0.8)
 """When an identity changes, as parts of the time to the middle frame."""
@@ -80,6 +85,11 @@ class WorldParams(Params):
     """Portraits in the face pool."""
     portrait_size: int = Field(ge=64)
     """Side of a portrait in pixels."""
+    shots: ShotSize
+    """How near the camera is to the people of a clip."""
+    alike: float = Field(ge=0, le=1)
+    """Share of pairs who differ in one or two lasting traits alone: the people of good clips, and of the face pool
+    the first and the second, the third and the fourth, and so on."""
 
 
 @dataclass(frozen=True)
@@ -189,9 +199,21 @@ def _filmed(scene: Scene) -> Script:
     return lambda _time_s: [(1.0, scene)]
 
 
+def _alike(rng: np.random.Generator, cast: list[Identity], params: WorldParams) -> list[Identity]:
+    """Two people, in `WorldParams.alike` of all cases the first and somebody who looks like that person."""
+    if len(cast) != PAIR or not params.alike or rng.random() >= params.alike:
+        return cast
+    pair = [cast[0], look_alike(rng, cast[0])]
+    return [pair[int(index)] for index in rng.permutation(PAIR)]
+
+
+def _scene(rng: np.random.Generator, cast: list[Identity], params: WorldParams) -> Scene:
+    return sample_scene(rng, cast, framing=FRAMINGS[params.shots])
+
+
 def _people(count: int) -> Callable[[np.random.Generator, int, WorldParams], Script]:
     def kind(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
-        return _filmed(sample_scene(rng, _cast(rng, count, params)))
+        return _filmed(_scene(rng, _alike(rng, _cast(rng, count, params), params), params))
 
     return kind
 
@@ -199,7 +221,7 @@ def _people(count: int) -> Callable[[np.random.Generator, int, WorldParams], Scr
 def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
     """Another scene with other people from some time before the middle."""
     cast = _cast(rng, 4, params)
-    before, after = sample_scene(rng, cast[:2]), sample_scene(rng, cast[2:])
+    before, after = _scene(rng, cast[:2], params), _scene(rng, cast[2:], params)
     place = next(place for place in PLACES if place not in (before.background.place, "studio"))
     after = replace(after, background=replace(after.background, place=place))
     cut_s = 0.5 * params.seconds * float(rng.uniform(*CUT_SPAN))
@@ -208,7 +230,7 @@ def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
 
 def _identity_change(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
     """One of two people turns into somebody else, too slowly for a cut."""
-    before = sample_scene(rng, _cast(rng, 2, params))
+    before = _scene(rng, _cast(rng, 2, params), params)
     changed = number % 2
     old = before.people[changed].identity
     new = next(
@@ -232,7 +254,7 @@ def _identity_change(rng: np.random.Generator, number: int, params: WorldParams)
 
 def _face_away(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
     """One of two people shows the back of the head."""
-    scene = sample_scene(rng, _cast(rng, 2, params))
+    scene = _scene(rng, _cast(rng, 2, params), params)
     people = list(scene.people)
     turned = people[number % 2]
     yaw = Sway(float(rng.uniform(*AWAY_YAW_RANGE)), 0.1, 0.3, 0.0)

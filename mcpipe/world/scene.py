@@ -74,7 +74,7 @@ def _painted(canvas: Canvas, scene: Scene, time_s: float) -> dict[int, Body]:
     bodies: dict[int, Body] = {}
     for index in scene.depth_order:
         person = scene.people[index]
-        pose = _pose(person, time_s, (canvas.width, canvas.height), scene.light.side)
+        pose = pose_at(person, time_s, (canvas.width, canvas.height), scene.light.side)
         bodies[index] = paint_person(canvas, person.identity, person.outfit, pose, index + 1)
     return bodies
 
@@ -90,7 +90,8 @@ def render_portrait(identity: Identity, rng: np.random.Generator, size: int) -> 
     return render(Scene((sitter,), (0,), scene.background, scene.light), 0.5 * BLINK_PERIOD_S, size, size)
 
 
-def _pose(person: Person, time_s: float, size: tuple[int, int], light: float) -> tuple[HeadPose, BodyPose]:
+def pose_at(person: Person, time_s: float, size: tuple[int, int], light: float) -> tuple[HeadPose, BodyPose]:
+    """What head and body of a person do at a time, in a frame of ``size`` (width, height) pixels."""
     width, height = size
     at = {name: sway.at(time_s) for name, sway in person.sways.items()}
     radius = 0.5 * person.head_height * height

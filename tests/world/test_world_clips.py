@@ -16,8 +16,9 @@ from mcpipe.world.identities import world_rng
 from stages.s00_world import run, side_by_side
 
 PARAMS = WorldParams(
-    seed=5, width=320, height=240, fps=12, seconds=1.0, good_clips=2, bad_clips_per_kind=1, faces=3, portrait_size=96
-)
+    seed=5, width=320, height=240, fps=12, seconds=1.0, good_clips=2, bad_clips_per_kind=1, faces=3, portrait_size=96,
+    shots="far", alike=0.0,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
