@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from hashlib import sha256
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -36,6 +37,8 @@ class SamplesParams(Params):
     """Side of a whole-body reference on white, in pixels."""
     same_identity: PerRecogniser
     """Cosine from which people of two clips count as one identity, by the name of the recogniser's pack."""
+    reference_background: Literal["scene", "white"]
+    """What a face reference shows outside of its person's mask: the frame as it is, or nothing."""
     val_fraction: float = Field(ge=0, lt=1)
     """Part of the samples that is held out."""
     seed: int
@@ -106,8 +109,12 @@ def portrait(
     if not len(rows):
         raise ValueError("a portrait needs a mask with at least one pixel")
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
-    alone = np.where(mask[:, :, None], picture, np.uint8(255))
-    return padded_square(alone, box, float(max(box[2] - box[0], box[3] - box[1])), size)
+    return padded_square(on_white(picture, mask), box, float(max(box[2] - box[0], box[3] - box[1])), size)
+
+
+def on_white(picture: UInt8[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture that is white outside of a mask."""
+    return np.where(mask[:, :, None], picture, np.uint8(255))
 
 
 def padded_square(

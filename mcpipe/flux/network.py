@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mcpipe.flux.backbone import FluxTransformer2DModel
@@ -37,6 +37,10 @@ class Conditions:
             self.references.expand(num, -1, -1, -1),
             self.present.expand(num, -1),
         )
+
+    def reordered(self, order: Int[Tensor, " slots"]) -> "Conditions":
+        """The same with the reference of slot ``order[i]`` in slot i."""
+        return Conditions(self.text, self.pooled, self.references[:, order], self.present[:, order])
 
 
 def padded_references(

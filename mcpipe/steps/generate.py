@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mcpipe.core.order import reference_order
 from mcpipe.core.params import Params, RecordsPerShard
 from mcpipe.core.progress import track
 from mcpipe.core.report import Report
@@ -26,6 +27,8 @@ class GenerateParams(Params):
     """Steps, guidance, schedule."""
     seed: int
     """Picture i starts from the noise of ``seed + i``."""
+    shuffle_references: bool
+    """Whether the order of a picture's references is drawn from its seed instead of being that of the prompt."""
     records_per_shard: RecordsPerShard
 
 
@@ -43,6 +46,9 @@ def write_images(pairs: Path, model: Path, generator: Path, images: Path, params
     references = [np.stack([pool[face] for face in prompt.faces]) for prompt in prompts]
     check_size(references, spec, pairs)
     seeds = [params.seed + i for i in range(len(prompts))]
+    if params.shuffle_references:
+        orders = [reference_order(len(of_one), seed, 0) for of_one, seed in zip(references, seeds, strict=True)]
+        references = [of_one[order] for of_one, order in zip(references, orders, strict=True)]
     pictures = generate(
         pipeline,
         [prompt.prompt for prompt in prompts],

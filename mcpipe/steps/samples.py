@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
 
 from mcpipe.core.packing import Packed
 from mcpipe.core.records import JSON, RejectionError
@@ -29,6 +30,7 @@ from mcpipe.curate.samples import (
     face_crop,
     face_masks,
     identity_groups,
+    on_white,
     portrait,
     split_by_identity,
     square_window,
@@ -77,6 +79,19 @@ def write_samples(work: SamplesWork, sources: tuple[Path, Path, Path, Path], sam
     kinds = (FramePair, ClipPeople, VerifiedIdentity, ClipCaption)
     items = StoredItems(*zip(sources, kinds, strict=True))
     write_decided(items, work, report, samples, params.records_per_shard, complete)
+
+
+def references(
+    picture: UInt8[np.ndarray, "H W 3"],
+    masks: Bool[np.ndarray, "N H W"],
+    boxes: Float[np.ndarray, "N 4"],
+    params: SamplesParams,
+) -> UInt8[np.ndarray, "N S S 3"]:
+    """The face reference of each person in a picture; on white it shows nobody and nothing else."""
+    white = params.reference_background == "white"
+    pictures = (on_white(picture, mask) if white else picture for mask in masks)
+    crops = [face_crop(shown, box, params.reference_size) for shown, box in zip(pictures, boxes, strict=True)]
+    return np.stack(crops)
 
 
 def largest_group(people: Mapping[str, Sequence[str]]) -> int:
@@ -132,6 +147,6 @@ def sample_of(
         target=crop_square(frames.middle, window, params.image_size),
         body_masks=crop_masks(bodies, window, params.image_size),
         face_masks=masks,
-        faces=np.stack([face_crop(frames.initial, box, params.reference_size) for box in boxes[0]]),
+        faces=references(frames.initial, subjects.masks[0], boxes[0], params),
         portraits=np.stack([portrait(frames.initial, mask, params.portrait_size) for mask in subjects.masks[0]]),
     )

@@ -8,6 +8,7 @@ router is trained by a straight-through weight, since the paper's formula has no
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -49,8 +50,14 @@ class TrainMultiParams(SupervisedParams):
     idar: IdarParams
     experts: ExpertParams | None
     """Experts on the output layers of the feed-forward networks; null keeps the plain adapter of stage 1."""
+    shuffle_references: bool
+    """Whether references change places, together with their masks, from draw to draw."""
     balance_weight: float = Field(ge=0)
     """Weight of the routers' balance loss."""
+
+    def draws(self, *, one_reference: bool) -> Draws:
+        """Parameters of the random draws of a batch."""
+        return replace(super().draws(one_reference=one_reference), shuffle_references=self.shuffle_references)
 
 
 def multi_spec(start: AdapterSpec, data: EncodedSet, params: TrainMultiParams) -> AdapterSpec:

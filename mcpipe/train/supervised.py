@@ -47,6 +47,10 @@ class SupervisedParams(Params):
     pictures_every: int = Field(ge=0)
     """Steps between two previews of a few held-out samples; 0 for none."""
 
+    def draws(self, *, one_reference: bool) -> Draws:
+        """Parameters of the random draws of a batch."""
+        return Draws(self.seed, self.batch_size, self.shift, self.text_dropout, one_reference)
+
 
 Objective = Callable[[nn.Module, Batch], Losses]
 """Losses of a model on a batch."""
@@ -113,7 +117,7 @@ def train(
 
     engine = engine_for(network, runtime, make_optimizer, params.max_grad_norm)
     accelerator = engine.accelerator
-    draws = Draws(params.seed, params.batch_size, params.shift, params.text_dropout, one_reference)
+    draws = params.draws(one_reference=one_reference)
     curve_ends = CurveEnds(on_step)
     before = held_out(network, data, draws)
     share = Share(accelerator.process_index, accelerator.num_processes, runtime.accumulation_steps)

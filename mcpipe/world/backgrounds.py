@@ -6,7 +6,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from mcpipe.world.canvas import Canvas, Points, ellipse
+from mcpipe.world.canvas import Canvas, Points, ellipse, enlarged
 from mcpipe.world.colours import Colour, jittered, mixed, scaled
 from mcpipe.world.traits import SEEDS
 
@@ -99,12 +99,12 @@ def sample_background(rng: np.random.Generator) -> Background:
 
 @lru_cache(maxsize=4)
 def backdrop(background: Background, width: int, height: int) -> np.ndarray:
-    """The picture (H, W, 3) uint8 of a place without people; not to be written to."""
+    """A place without people as the content of a canvas of ``width`` x ``height`` pixels; not to be written to."""
     rng = np.random.default_rng(background.seed)
-    canvas = Canvas(width, height)
+    canvas = Canvas(width, height, labelled=False)
     draw = {"park": _park, "beach": _beach, "street": _street, "room": _room, "studio": _studio}[background.place]
     draw(canvas, rng)
-    rgb = cv2.GaussianBlur(canvas.finished()[0], (0, 0), max(BLUR * height, 0.3))
+    rgb = enlarged(cv2.GaussianBlur(canvas.picture(), (0, 0), max(BLUR * height, 0.3)))
     rgb.setflags(write=False)
     return rgb
 

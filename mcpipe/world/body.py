@@ -59,6 +59,7 @@ class Body:
         """Hang the skeleton below a head."""
         self.head, self.pose, self.outfit, self.unit = head, pose, outfit, head.radius
         self.light = head.pose.light
+        self._lean = float(np.cos(pose.lean)), float(np.sin(pose.lean))
         build = head.identity.build
         self.joints = {"neck": self.spine(0.0, SHOULDER_DROP - 0.25)}
         for name, side in SIDES.items():
@@ -85,9 +86,9 @@ class Body:
 
     def spine(self, x: float, y: float) -> Points:
         """The pixel at a place beside the spine, measured from the centre of the head."""
-        lean = self.pose.lean
-        below = np.array([np.cos(lean) * x - np.sin(lean) * y, np.sin(lean) * x + np.cos(lean) * y])
-        return np.asarray(self.head.pose.centre) + self.unit * below
+        cosine, sine = self._lean
+        left, top = self.head.pose.centre
+        return np.array([left + self.unit * (cosine * x - sine * y), top + self.unit * (sine * x + cosine * y)])
 
     def torso(self) -> Points:
         """The outline of the shirt's trunk."""

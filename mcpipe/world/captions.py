@@ -1,12 +1,22 @@
-"""True captions of the world, in one fixed grammar.
+"""True captions of the world, in one grammar and two forms.
+
+`describe_scene` gives the form "people", which says who is shown:
 
     two people in a park: on the left a person with tan skin, short brown hair and glasses, wearing a red shirt and
     holding a blue ball; on the right a person with pale skin and a bald head, wearing a striped green shirt
 
-Every person is mentioned once, from left to right, always with the words "a person".
+`describe_setting` gives the form "scene", which leaves that to the references: place, clothes and actions, with at
+most one cue to each person:
+
+    two people in a park: a person wearing a striped green shirt; a person with glasses, wearing a red shirt and
+    holding a blue ball
+
+Every person is mentioned once, always with the words "a person"; in the first form from left to right.
 """
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from mcpipe.world.discovery import Part
 from mcpipe.world.discovery import attributes as known_attributes
@@ -19,6 +29,12 @@ SIDES = {
     2: ("on the left", "on the right"),
     3: ("on the left", "in the middle", "on the right"),
 }
+CUE_SHARE = 0.5
+"""Share of people of whom a caption of the scene says one of their lasting traits."""
+
+SIDES_SHARE = 0.5
+"""Share of captions of the scene that say on which side each person is."""
+
 VOCABULARY: dict[str, tuple[str, ...]] = {
     name: values for attribute in known_attributes() for name, values in attribute.vocabulary.items()
 }
@@ -41,10 +57,15 @@ def describe_face(identity: Identity) -> str:
 
 def describe_person(identity: Identity, outfit: Outfit) -> str:
     """One person with clothes: "a person with ..., wearing a striped red shirt and holding a blue ball"."""
+    return f"{describe_face(identity)}, {describe_outfit(outfit)}"
+
+
+def describe_outfit(outfit: Outfit) -> str:
+    """Clothes and what is held alone: "wearing a striped red shirt and holding a blue ball"."""
     shirt = " ".join(reversed(_said("shirt", outfit)))
     worn = _listed([_with_article(noun) for noun in (shirt, *_said("garment", outfit))])
     held = [_with_article(noun) for noun in _said("object", outfit)]
-    return f"{describe_face(identity)}, wearing {worn}{f' and holding {_listed(held)}' if held else ''}"
+    return f"wearing {worn}{f' and holding {_listed(held)}' if held else ''}"
 
 
 def describe_scene(scene: Scene) -> str:
@@ -54,6 +75,25 @@ def describe_scene(scene: Scene) -> str:
         return f"nobody {PLACES[scene.background.place]}"
     told = "; ".join(f"{side} {person}" for side, person in zip(SIDES[len(people)], people, strict=True))
     return f"{COUNTS[len(people)]} {PLACES[scene.background.place]}: {told}"
+
+
+def describe_setting(scene: Scene, rng: np.random.Generator, cue_share: float = CUE_SHARE) -> str:
+    """The picture without its people: count, place, clothes and actions of everybody, in random order.
+
+    A share ``cue_share`` of the people, in [0, 1], is mentioned with one lasting trait; nothing else tells who it is.
+    """
+    if not scene.people:
+        return describe_scene(scene)
+    count = len(scene.people)
+    sided = rng.random() < SIDES_SHARE
+    told = []
+    for place in rng.permutation(count):
+        person = scene.people[int(place)]
+        cues = _said("trait", person.identity)
+        cue = f" with {cues[int(rng.integers(len(cues)))]}," if rng.random() < cue_share else ""
+        side = f"{SIDES[count][int(place)]} " if sided else ""
+        told.append(f"{side}a person{cue} {describe_outfit(person.outfit)}")
+    return f"{COUNTS[count]} {PLACES[scene.background.place]}: {'; '.join(told)}"
 
 
 def _said(part: Part, owner: Identity | Outfit) -> list[str]:

@@ -17,7 +17,9 @@ from mcpipe.core.params import Params
 from mcpipe.world.attributes.skin import skin_tone
 from mcpipe.world.backgrounds import PLACES
 from mcpipe.world.identities import Identity, sample_identity, world_rng
-from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, Sway, render, sample_scene
+from mcpipe.world.lookalikes import look_alike
+from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, Sway, render, render_rgb, sample_scene
+from mcpipe.world.setting import FRAMINGS, ShotSize
 from mcpipe.world.traits import SEEDS
 
 NAMESPACE = "clips"
@@ -26,6 +28,9 @@ RECURRING_SHARE = 0.3
 
 RECURRING_PEOPLE_PER_CLIP = 0.25
 """How many different ones there are, against the number of good clips."""
+
+PAIR = 2
+"""People of a good clip."""
 
 CHANGE_SPAN = (0.2, 0.8)
 """When an identity changes, as parts of the time to the middle frame."""
@@ -80,6 +85,11 @@ class WorldParams(Params):
     """Portraits in the face pool."""
     portrait_size: int = Field(ge=64)
     """Side of a portrait in pixels."""
+    shots: ShotSize
+    """How near the camera is to the people of a clip."""
+    alike: float = Field(ge=0, le=1)
+    """Share of pairs who differ in one or two lasting traits alone: the people of good clips, and of the face pool
+    the first and the second, the third and the fourth, and so on."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +114,8 @@ class ClipTruth:
     middle: RenderedFrame
 
 
-Camera = Callable[[float], RenderedFrame]
-"""The picture at a time in seconds."""
+Script = Callable[[float], list[tuple[float, Scene]]]
+"""What is filmed at a time in seconds: a scene with the share 1, or two with shares that sum to 1, blended."""
 
 
 def clip_specs(params: WorldParams) -> list[ClipSpec]:
@@ -120,16 +130,35 @@ def clip_specs(params: WorldParams) -> list[ClipSpec]:
 def write_clip(folder: Path, spec: ClipSpec, params: WorldParams) -> ClipTruth:
     """Render and encode one clip into ``folder``; returns its truth."""
     rng = world_rng(NAMESPACE, params.seed, 1, list(KINDS).index(spec.kind), spec.number)
-    camera = KINDS[spec.kind](rng, spec.number, params)
+    script = KINDS[spec.kind](rng, spec.number, params)
     total = round(params.seconds * params.fps)
-    frames = [camera(index / params.fps) for index in range(total)]
     place = TRUNCATED_FORMATS[spec.number % 2] if spec.kind == "truncated" else spec.number % len(FORMATS)
     file = folder / f"{spec.name}.{FORMATS[place][0]}"
-    encode(file, (frame.rgb for frame in frames), place, params)
+    truths = {index: film_with_truth(script, index / params.fps, params) for index in (0, total // 2)}
+    pictures = (
+        truths[index].rgb if index in truths else film(script, index / params.fps, params) for index in range(total)
+    )
+    encode(file, pictures, place, params)
     if spec.kind == "truncated":
         data = file.read_bytes()
         file.write_bytes(data[: int(len(data) * rng.uniform(*TRUNCATED_RANGE))])
-    return ClipTruth(spec, file.name, frames[0], frames[total // 2])
+    return ClipTruth(spec, file.name, truths[0], truths[total // 2])
+
+
+def film(script: Script, time_s: float, params: WorldParams) -> np.ndarray:
+    """The picture (H, W, 3) uint8 of a clip at a time."""
+    shots = [(share, render_rgb(scene, time_s, params.width, params.height)) for share, scene in script(time_s)]
+    if len(shots) == 1:
+        return shots[0][1]
+    return np.rint(sum(share * rgb for share, rgb in shots)).astype(np.uint8)
+
+
+def film_with_truth(script: Script, time_s: float, params: WorldParams) -> RenderedFrame:
+    """The same picture with its truth; of two blended scenes the one with the larger share is true."""
+    shots = script(time_s)
+    _, scene = max(reversed(shots), key=lambda shot: shot[0])
+    frame = render(scene, time_s, params.width, params.height)
+    return frame if len(shots) == 1 else replace(frame, rgb=film(script, time_s, params))
 
 
 def encode(file: Path, pictures: Iterator[np.ndarray], place: int, params: WorldParams) -> None:
@@ -166,30 +195,42 @@ def _cast(rng: np.random.Generator, count: int, params: WorldParams) -> list[Ide
     ]
 
 
-def _filmed(scene: Scene, params: WorldParams) -> Camera:
-    return lambda time_s: render(scene, time_s, params.width, params.height)
+def _filmed(scene: Scene) -> Script:
+    return lambda _time_s: [(1.0, scene)]
 
 
-def _people(count: int) -> Callable[[np.random.Generator, int, WorldParams], Camera]:
-    def kind(rng: np.random.Generator, _number: int, params: WorldParams) -> Camera:
-        return _filmed(sample_scene(rng, _cast(rng, count, params)), params)
+def _alike(rng: np.random.Generator, cast: list[Identity], params: WorldParams) -> list[Identity]:
+    """Two people, in `WorldParams.alike` of all cases the first and somebody who looks like that person."""
+    if len(cast) != PAIR or not params.alike or rng.random() >= params.alike:
+        return cast
+    pair = [cast[0], look_alike(rng, cast[0])]
+    return [pair[int(index)] for index in rng.permutation(PAIR)]
+
+
+def _scene(rng: np.random.Generator, cast: list[Identity], params: WorldParams) -> Scene:
+    return sample_scene(rng, cast, framing=FRAMINGS[params.shots])
+
+
+def _people(count: int) -> Callable[[np.random.Generator, int, WorldParams], Script]:
+    def kind(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
+        return _filmed(_scene(rng, _alike(rng, _cast(rng, count, params), params), params))
 
     return kind
 
 
-def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Camera:
+def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
     """Another scene with other people from some time before the middle."""
     cast = _cast(rng, 4, params)
-    before, after = sample_scene(rng, cast[:2]), sample_scene(rng, cast[2:])
+    before, after = _scene(rng, cast[:2], params), _scene(rng, cast[2:], params)
     place = next(place for place in PLACES if place not in (before.background.place, "studio"))
     after = replace(after, background=replace(after.background, place=place))
     cut_s = 0.5 * params.seconds * float(rng.uniform(*CUT_SPAN))
-    return lambda time_s: _filmed(after if time_s >= cut_s else before, params)(time_s)
+    return lambda time_s: [(1.0, after if time_s >= cut_s else before)]
 
 
-def _identity_change(rng: np.random.Generator, number: int, params: WorldParams) -> Camera:
+def _identity_change(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
     """One of two people turns into somebody else, too slowly for a cut."""
-    before = sample_scene(rng, _cast(rng, 2, params))
+    before = _scene(rng, _cast(rng, 2, params), params)
     changed = number % 2
     old = before.people[changed].identity
     new = next(
@@ -201,31 +242,27 @@ def _identity_change(rng: np.random.Generator, number: int, params: WorldParams)
     )
     people = list(before.people)
     people[changed] = replace(people[changed], identity=new)
-    first, second = _filmed(before, params), _filmed(replace(before, people=tuple(people)), params)
+    after = replace(before, people=tuple(people))
     start, end = (0.5 * params.seconds * part for part in CHANGE_SPAN)
 
-    def blended(time_s: float) -> RenderedFrame:
+    def blended(time_s: float) -> list[tuple[float, Scene]]:
         share = float(np.clip((time_s - start) / (end - start), 0.0, 1.0))
-        if share in (0.0, 1.0):
-            return (first if share == 0.0 else second)(time_s)
-        old_frame, new_frame = first(time_s), second(time_s)
-        mixed = (1.0 - share) * old_frame.rgb + share * new_frame.rgb
-        return replace(new_frame if share >= 0.5 else old_frame, rgb=mixed.round().astype(np.uint8))
+        return [shot for shot in ((1.0 - share, before), (share, after)) if shot[0] > 0.0]
 
     return blended
 
 
-def _face_away(rng: np.random.Generator, number: int, params: WorldParams) -> Camera:
+def _face_away(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
     """One of two people shows the back of the head."""
-    scene = sample_scene(rng, _cast(rng, 2, params))
+    scene = _scene(rng, _cast(rng, 2, params), params)
     people = list(scene.people)
     turned = people[number % 2]
     yaw = Sway(float(rng.uniform(*AWAY_YAW_RANGE)), 0.1, 0.3, 0.0)
     people[number % 2] = replace(turned, sways=turned.sways | {"yaw": yaw})
-    return _filmed(replace(scene, people=tuple(people)), params)
+    return _filmed(replace(scene, people=tuple(people)))
 
 
-KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Camera]] = {
+KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Script]] = {
     "good": _people(2),
     "one_person": _people(1),
     "three_people": _people(3),

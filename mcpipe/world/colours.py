@@ -1,5 +1,7 @@
 """Colours of the world: the palette of clothes and objects, and what becomes of a colour in light and shade."""
 
+from functools import lru_cache
+
 import numpy as np
 
 Colour = tuple[float, float, float]
@@ -34,12 +36,14 @@ def as_colour(values: np.ndarray) -> Colour:
     return red, green, blue
 
 
+@lru_cache(maxsize=4096)
 def mixed(first: Colour, second: Colour, share: float) -> Colour:
     """``first`` with ``share`` in [0, 1] of ``second``."""
     red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
+@lru_cache(maxsize=4096)
 def scaled(colour: Colour, factor: float) -> Colour:
     """A darker (below 1) or brighter (above 1) colour."""
     red, green, blue = (min(255.0, channel * factor) for channel in colour)

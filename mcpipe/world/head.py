@@ -4,12 +4,13 @@ Lengths on the head are in units of its radius, half the height from chin to cro
 yaw 0, turns towards the right of the picture with positive yaw and shows its back beyond `AWAY_YAW`.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from mcpipe.world.attributes.skin import skin_rgb
-from mcpipe.world.canvas import Points, rotated
+from mcpipe.world.canvas import Points, rotated, steps
 from mcpipe.world.colours import Colour
 from mcpipe.world.traits import Identity
 
@@ -55,8 +56,10 @@ class Head:
         self.identity, self.pose, self.shape = identity, pose, identity.geometry
         self.radius = pose.radius
         self.skin = skin_rgb(identity.skin)
-        self._turn = _rotation(pose.yaw, pose.pitch, pose.roll)
-        self.facing = self._turn @ np.array([0.0, 0.0, 1.0])
+        turn = _rotation(pose.yaw, pose.pitch, pose.roll)
+        self.facing = turn @ np.array([0.0, 0.0, 1.0])
+        self._turn: list[list[float]] = turn.tolist()
+        self._reach = 1.02 * self.shape.face_width
         self.away = abs(pose.yaw) > AWAY_YAW
         across = np.hypot(self.shape.face_width * np.cos(pose.yaw), DEPTH * np.sin(pose.yaw))
         self.half_width = float(across)
@@ -64,18 +67,28 @@ class Head:
 
     def at(self, x: float, y: float, lift: float = 1.0) -> Points:
         """The pixel of a place on the face, ``lift`` times as far from the middle of the head as its surface."""
-        inside = 1.0 - (x / (1.02 * self.shape.face_width)) ** 2 - (y / 1.02) ** 2
-        depth = DEPTH * lift * np.sqrt(max(inside, 0.02))
-        return np.asarray(self.pose.centre) + self.radius * (self._turn @ np.array([x, y, depth]))[:2]
+        inside = 1.0 - (x / self._reach) ** 2 - (y / 1.02) ** 2
+        return self._seen_at(x, y, DEPTH * lift * math.sqrt(max(inside, 0.02)))
+
+    def _seen_at(self, x: float, y: float, z: float) -> Points:
+        """The pixel of a point in the head's own axes."""
+        (left, top), (across, down, _) = self.pose.centre, self._turn
+        return np.array(
+            [
+                left + self.radius * (across[0] * x + across[1] * y + across[2] * z),
+                top + self.radius * (down[0] * x + down[1] * y + down[2] * z),
+            ]
+        )
 
     def upright(self, points: Points) -> Points:
         """Pixels of places in the plane of the head's outline, which tilts with the head but does not turn."""
-        return np.asarray(self.pose.centre) + self.radius * rotated(np.asarray(points, dtype=float), self.pose.roll)
+        return self.pose.centre + self.radius * rotated(np.asarray(points, dtype=float), self.pose.roll)
 
     def ear(self, side: int) -> tuple[Points, float]:
         """The pixel of an ear (side -1 or 1 of the face's plane) and how far it comes forward of the head's middle."""
-        place = self._turn @ np.array([side * 0.97 * self.shape.face_width, 0.05, -0.05])
-        return np.asarray(self.pose.centre) + self.radius * place[:2], float(place[2])
+        x, y, z = side * 0.97 * self.shape.face_width, 0.05, -0.05
+        forward = self._turn[2]
+        return self._seen_at(x, y, z), forward[0] * x + forward[1] * y + forward[2] * z
 
     def eye(self, side: int) -> Points:
         """The pixel of an eye's centre."""
@@ -91,7 +104,7 @@ class Head:
 
     def outline(self, low: float = 0.0, high: float = 2.0 * np.pi, points: int = 60) -> Points:
         """The head's silhouette between two angles, clockwise from the right."""
-        turn = np.linspace(low, high, points)
+        turn = steps(low, high, points)
         x, y = self.half_width * np.cos(turn), np.sin(turn)
         below = np.clip(y, 0.0, 1.0)
         x = x * (1.0 - 0.5 * (1.0 - self.shape.jaw) * below**1.5) + 0.10 * self.facing[0] * below

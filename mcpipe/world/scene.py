@@ -1,6 +1,7 @@
 """What the camera sees of a scene at any time, with the truth about everybody in it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from mcpipe.world.truth import PersonTruth, mask_box, person_truth
 
 __all__ = [
     "OBJECT_LABEL", "PLACES", "PersonTruth", "RenderedFrame", "Scene", "Sway", "mask_box", "render", "render_portrait",
-    "sample_scene",
+    "render_rgb", "sample_scene",
 ]  # fmt: skip
 
 PORTRAIT_HEAD_HEIGHT = 0.52
@@ -55,14 +56,27 @@ class RenderedFrame:
 def render(scene: Scene, time_s: float, width: int, height: int) -> RenderedFrame:
     """What the camera sees at a time, ``width`` x ``height`` pixels."""
     canvas = Canvas(width, height, backdrop(scene.background, width, height))
+    bodies = _painted(canvas, scene, time_s)
+    labels = canvas.labels()
+    people = tuple(person_truth(bodies[index], labels, index + 1) for index in range(len(scene.people)))
+    return RenderedFrame(rgb=_exposed(canvas.picture(), scene.light, time_s), labels=labels, people=people)
+
+
+def render_rgb(scene: Scene, time_s: float, width: int, height: int) -> np.ndarray:
+    """The picture of `render` (H, W, 3) uint8 without its truth, in about four fifths of the time."""
+    canvas = Canvas(width, height, backdrop(scene.background, width, height), labelled=False)
+    _painted(canvas, scene, time_s)
+    return _exposed(canvas.picture(), scene.light, time_s)
+
+
+def _painted(canvas: Canvas, scene: Scene, time_s: float) -> dict[int, Body]:
+    """Everybody of a scene painted from back to front; returns the joints by index of the person."""
     bodies: dict[int, Body] = {}
     for index in scene.depth_order:
         person = scene.people[index]
-        pose = _pose(person, time_s, (width, height), scene.light.side)
+        pose = pose_at(person, time_s, (canvas.width, canvas.height), scene.light.side)
         bodies[index] = paint_person(canvas, person.identity, person.outfit, pose, index + 1)
-    rgb, labels = canvas.finished()
-    people = tuple(person_truth(bodies[index], labels, index + 1) for index in range(len(scene.people)))
-    return RenderedFrame(rgb=_exposed(rgb, scene.light, time_s), labels=labels, people=people)
+    return bodies
 
 
 def render_portrait(identity: Identity, rng: np.random.Generator, size: int) -> RenderedFrame:
@@ -76,7 +90,8 @@ def render_portrait(identity: Identity, rng: np.random.Generator, size: int) -> 
     return render(Scene((sitter,), (0,), scene.background, scene.light), 0.5 * BLINK_PERIOD_S, size, size)
 
 
-def _pose(person: Person, time_s: float, size: tuple[int, int], light: float) -> tuple[HeadPose, BodyPose]:
+def pose_at(person: Person, time_s: float, size: tuple[int, int], light: float) -> tuple[HeadPose, BodyPose]:
+    """What head and body of a person do at a time, in a frame of ``size`` (width, height) pixels."""
     width, height = size
     at = {name: sway.at(time_s) for name, sway in person.sways.items()}
     radius = 0.5 * person.head_height * height
@@ -102,6 +117,12 @@ def _blink(time_s: float) -> float:
 def _exposed(rgb: np.ndarray, light: Light, time_s: float) -> np.ndarray:
     """The picture under the scene's light, with the noise of that moment."""
     rng = np.random.default_rng([light.seed, round(time_s * 1000)])
-    noise = rng.standard_normal(rgb.shape, dtype=np.float32) * np.float32(light.noise)
-    lit = rgb.astype(np.float32) * (light.gain * np.array(light.tint)).astype(np.float32) + noise
-    return cv2.convertScaleAbs(np.clip(lit, 0.0, 255.0))
+    noise = rng.standard_normal(rgb.shape, dtype=np.float32)
+    noise *= np.float32(light.noise)
+    return cv2.add(cv2.LUT(rgb, _exposure(light.gain, light.tint)), noise, dtype=cv2.CV_8U)
+
+
+@lru_cache(maxsize=64)
+def _exposure(gain: float, tint: tuple[float, float, float]) -> np.ndarray:
+    """What becomes of every 8-bit step of each channel, (1, 256, 3) float32."""
+    return np.arange(256, dtype=np.float32)[None, :, None] * (gain * np.array(tint)).astype(np.float32)

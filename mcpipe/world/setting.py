@@ -1,11 +1,12 @@
 """Scenes before the camera: people with clothes, poses and a place, drawn from documented ranges.
 
-A two-shot as on television: half bodies, heads of about 0.3 of the frame's height, side by side. Lengths of a scene
-are in frame heights, from the top and from the middle line of the frame.
+A two-shot as on television: half bodies side by side, with heads of about 0.3 of the frame's height (`FAR`) or of up
+to half of it (`CLOSE`). Lengths of a scene are in frame heights, from the top and from the middle line of the frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -29,6 +30,24 @@ CROWN_RANGE = (0.09, 0.21)
 MIDDLE_RANGE = (-0.05, 0.05)
 """Offset of the group from the middle line of the frame."""
 
+CLOSE_HEAD_HEIGHT_RANGES = HEAD_HEIGHT_RANGES | {0: (0.36, 0.50), 1: (0.36, 0.50), 2: (0.36, 0.50)}
+"""The same of close shots, drawn for each person: sizes differ by up to 1.4 times. Three people are as far as ever."""
+
+CLOSE_SPACING_RANGES = SPACING_RANGES | {2: (1.95, 2.90)}
+"""The same of close shots, in the mean radius; no wider than both faces fit into the middle square of the frame."""
+
+CLOSE_HEAD_SHARE_RANGE = (1.0, 1.0)
+"""Neighbours of a close shot have head heights of their own instead."""
+
+CLOSE_CROWN_RANGE = (0.05, 0.30)
+"""Height of the crown below the top of the frame in close shots."""
+
+CLOSE_MIDDLE_RANGE = (-0.15, 0.15)
+"""Offset of the group in close shots, no further than the faces stay inside the middle square of the frame."""
+
+FACE_REACH = 0.95
+"""Largest half-width of a face, in head radii."""
+
 MOTION_RANGES: dict[str, tuple[float, float, float]] = {
     "x": (0.0, 0.0, 0.018),
     "y": (0.0, 0.0, 0.010),
@@ -44,8 +63,10 @@ ARM_RANGES: dict[str, tuple[float, float, float]] = {
     "upper": (0.03, 0.17, 0.03),
     "hanging": (-0.30, 0.00, 0.10),
     "bent": (-2.05, -1.35, 0.14),
+    "raised": (-2.75, -2.35, 0.14),
 }
-"""As `MOTION_RANGES`, of the upper arm's angle and of the elbow of an arm that hangs or is bent before the body."""
+"""As `MOTION_RANGES`, of the upper arm's angle and of the elbow of an arm that hangs, is bent before the body, or is
+raised to the chest, as a hand that holds something in a close shot is."""
 
 AMPLITUDE_SHARE_RANGE = (0.5, 1.0)
 """Share of the amplitudes above in one person's sway."""
@@ -70,6 +91,49 @@ NOISE_RANGE = (0.0, 3.5)
 
 LIGHT_SIDES = (-1.0, 1.0)
 """Where light comes from, left or right, equally likely."""
+
+
+ShotSize = Literal["far", "close"]
+"""How near the camera is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """Where people stand before the camera, by their number."""
+
+    head_heights: Mapping[int, tuple[float, float]]
+    one_size: bool
+    """Whether one head height is drawn for the whole group."""
+    spacings: Mapping[int, tuple[float, float]]
+    head_shares: tuple[float, float]
+    crowns: tuple[float, float]
+    middles: tuple[float, float]
+    faces_in_square: bool
+    """Whether the group is moved and narrowed so that every face lies inside the middle square of the frame."""
+    holding_arm: Literal["bent", "raised"]
+
+
+FAR = Framing(
+    head_heights=HEAD_HEIGHT_RANGES,
+    one_size=True,
+    spacings=SPACING_RANGES,
+    head_shares=HEAD_SHARE_RANGE,
+    crowns=CROWN_RANGE,
+    middles=MIDDLE_RANGE,
+    faces_in_square=False,
+    holding_arm="bent",
+)
+CLOSE = Framing(
+    head_heights=CLOSE_HEAD_HEIGHT_RANGES,
+    one_size=False,
+    spacings=CLOSE_SPACING_RANGES,
+    head_shares=CLOSE_HEAD_SHARE_RANGE,
+    crowns=CLOSE_CROWN_RANGE,
+    middles=CLOSE_MIDDLE_RANGE,
+    faces_in_square=True,
+    holding_arm="raised",
+)
+FRAMINGS: dict[ShotSize, Framing] = {"far": FAR, "close": CLOSE}
 
 
 @dataclass(frozen=True)
@@ -128,7 +192,10 @@ class Scene:
 
 
 def sample_scene(
-    rng: np.random.Generator, identities: Sequence[Identity], outfits: Sequence[Outfit] | None = None
+    rng: np.random.Generator,
+    identities: Sequence[Identity],
+    outfits: Sequence[Outfit] | None = None,
+    framing: Framing = FAR,
 ) -> Scene:
     """A scene of up to three people from left to right, in fresh clothes unless ``outfits`` are given.
 
@@ -136,19 +203,16 @@ def sample_scene(
         ValueError: there are more than three people, or not one outfit for each.
     """
     count = len(identities)
-    if count not in SPACING_RANGES:
+    if count not in framing.spacings:
         raise ValueError(f"a scene holds up to three people, not {count}")
     worn = [sample_outfit(rng) for _ in identities] if outfits is None else list(outfits)
     if len(worn) != count:
         raise ValueError(f"{count} people need {count} outfits, not {len(worn)}")
-    height = float(rng.uniform(*HEAD_HEIGHT_RANGES[count]))
-    spacing = 0.5 * height * float(rng.uniform(*SPACING_RANGES[count]))
-    middle = float(rng.uniform(*MIDDLE_RANGE))
-    places = [middle + spacing * (index - 0.5 * (count - 1)) for index in range(count)]
+    heights, places = _sample_places(rng, count, framing)
     return Scene(
         people=tuple(
-            _sample_person(rng, (identity, outfit), x, height)
-            for identity, outfit, x in zip(identities, worn, places, strict=True)
+            _sample_person(rng, (identity, outfit), x, height, framing)
+            for identity, outfit, x, height in zip(identities, worn, places, heights, strict=True)
         ),
         depth_order=tuple(int(index) for index in rng.permutation(count)),
         background=sample_background(rng),
@@ -156,20 +220,43 @@ def sample_scene(
     )
 
 
-def _sample_person(rng: np.random.Generator, who: tuple[Identity, Outfit], x: float, height: float) -> Person:
+def _sample_places(rng: np.random.Generator, count: int, framing: Framing) -> tuple[list[float], list[float]]:
+    """Head heights of everybody, and the places of the heads beside the middle line, from left to right."""
+    drawn = [float(rng.uniform(*framing.head_heights[count])) for _ in range(1 if framing.one_size else count)]
+    heights = drawn * count if framing.one_size else drawn
+    radius = 0.5 * sum(drawn) / max(len(drawn), 1)
+    nearest, farthest = framing.spacings[count]
+    # How far the first and the last head may stand from the middle line.
+    reach = [0.5 - MOTION_RANGES["x"][2] - 0.5 * FACE_REACH * height for height in (*heights[:1], *heights[-1:])]
+    if framing.faces_in_square and count > 1:
+        farthest = max(nearest, min(farthest, sum(reach) / (count - 1) / radius))
+    spacing = radius * float(rng.uniform(nearest, farthest))
+    low, high = framing.middles
+    if framing.faces_in_square and count:
+        half = 0.5 * spacing * (count - 1)
+        low, high = max(low, half - reach[0]), min(high, reach[1] - half)
+        low, high = min(low, 0.5 * (low + high)), max(high, 0.5 * (low + high))
+    middle = float(rng.uniform(low, high))
+    return heights, [middle + spacing * (index - 0.5 * (count - 1)) for index in range(count)]
+
+
+def _sample_person(
+    rng: np.random.Generator, who: tuple[Identity, Outfit], x: float, height: float, framing: Framing
+) -> Person:
     identity, outfit = who
     holding = str(rng.choice(list(SIDES)))
     arms = {}
     for side in SIDES:
-        bent = (side == holding and outfit.held is not None) or rng.random() < BENT_SHARE
-        elbow = _sample_sway(rng, ARM_RANGES["bent" if bent else "hanging"])
+        holds = side == holding and outfit.held is not None
+        bent = "bent" if not holds and rng.random() < BENT_SHARE else "hanging"
+        elbow = _sample_sway(rng, ARM_RANGES[framing.holding_arm if holds else bent])
         arms[side] = (_sample_sway(rng, ARM_RANGES["upper"]), elbow)
     return Person(
         identity=identity,
         outfit=outfit,
         x=x,
-        crown=float(rng.uniform(*CROWN_RANGE)),
-        head_height=height * float(rng.uniform(*HEAD_SHARE_RANGE)),
+        crown=float(rng.uniform(*framing.crowns)),
+        head_height=height * float(rng.uniform(*framing.head_shares)),
         sways={name: _sample_sway(rng, span) for name, span in MOTION_RANGES.items()},
         arms=arms,
         holding=holding,

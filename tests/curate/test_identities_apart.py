@@ -85,7 +85,7 @@ def test_every_namespace_is_in_use():
 @pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("zoo.")])
 def test_the_zoo_renders_no_clip_and_no_face_of_the_pipeline(module):
     names = {one.name for node in ast.walk(tree_of(module)) if isinstance(node, ast.ImportFrom) for one in node.names}
-    assert not names & {"KINDS", "clip_identity", "write_clip", "write_faces", "clip_specs"}
+    assert not names & {"KINDS", "clip_identity", "write_clip", "write_portrait", "clip_specs"}
 
 
 def cast_of_the_clips():
@@ -94,9 +94,10 @@ def cast_of_the_clips():
     people = {}
     for spec in clip_specs(small):
         rng = world_rng(NAMESPACE, small.seed, 1, list(KINDS).index(spec.kind), spec.number)
-        camera = KINDS[spec.kind](rng, spec.number, small)
+        script = KINDS[spec.kind](rng, spec.number, small)
         for time_s in (0.0, small.seconds) if spec.kind in ("cut", "identity_change") else (0.0,):
-            people |= {person.identity.key: person.identity for person in camera(time_s).people}
+            cast = [person.identity for _, scene in script(time_s) for person in scene.people]
+            people |= {identity.key: identity for identity in cast}
     return list(people.values())
 
 

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from imports import ROOT
 
+from mcpipe.core.params import read_params
 from mcpipe.curate.captions import SentenceParams, caption_fault
 from mcpipe.curate.samples import (
+    SamplesParams,
     crop_masks,
     crop_square,
     face_crop,
@@ -12,7 +15,10 @@ from mcpipe.curate.samples import (
     split_by_identity,
     square_window,
 )
-from mcpipe.steps.samples import largest_group
+from mcpipe.steps.samples import largest_group, references
+from mcpipe.world.identities import sample_identity, world_rng
+from mcpipe.world.scene import render, sample_scene
+from mcpipe.world.setting import CLOSE
 
 SENTENCE = SentenceParams(min_words=5, max_words=20, attempts=2, temperature=0.7, max_tokens=64, seed=0)
 
@@ -177,3 +183,27 @@ def test_both_splits_have_a_sample_from_two_groups_on(fraction, number, seed):
     assert set(splits.values()) == {"train", "val"}
     assert set(split_by_identity(pairs_of_strangers(number), 0.0, seed).values()) == {"train"}
     assert split_by_identity({}, fraction, seed) == {}
+
+
+def test_a_reference_on_white_shows_nobody_else():
+    """In close shots a neighbour is in many a reference that is cut from the scene."""
+    params = read_params(ROOT / "params.yaml", "samples", SamplesParams)
+    strangers = {"scene": [], "white": []}
+    for number in range(12):
+        rng = world_rng("tests of references", number)
+        frame = render(sample_scene(rng, [sample_identity(rng) for _ in range(2)], framing=CLOSE), 0.5, 240, 240)
+        masks = np.stack([frame.labels == place + 1 for place in range(2)])
+        boxes = np.stack([person.face_box for person in frame.people])
+        marked = np.where(masks[:, :, :, None].any(axis=0), frame.rgb, np.uint8(255))
+        for background, found in strangers.items():
+            chosen = params.model_copy(update={"reference_background": background})
+            for place in range(2):
+                # The neighbour alone is red: whatever of the reference is red shows the neighbour.
+                picture = np.where(masks[1 - place][:, :, None], np.uint8([255, 0, 0]), marked)
+                cut = references(picture, masks, boxes, chosen)[place].astype(int)
+                assert cut.shape == (48, 48, 3)
+                found.append(int(((cut[..., 0] > 200) & (cut[..., 1:].max(axis=2) < 50)).sum()))
+                own = references(frame.rgb, masks, boxes, chosen)[place]
+                assert (own.min(axis=2) < 250).mean() > 0.3
+    assert max(strangers["white"]) == 0
+    assert np.mean(np.array(strangers["scene"]) > 10) > 0.5

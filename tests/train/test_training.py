@@ -44,6 +44,41 @@ def test_draws_belong_to_a_position_not_to_a_batch(encoded):
                 assert len(one.references) == 1
 
 
+def orders(data, samples, draws, total):
+    """Whether the first reference of every draw is the first of its sample; masks must have moved with references."""
+    first = []
+    for position in range(total):
+        shown, *_ = draw(data, samples, draws, position)
+        stored = samples[sample_index(len(samples), draws.seed, position)]
+        order = [
+            next(place for place, reference in enumerate(stored.references) if torch.equal(reference, one))
+            for one in shown.references
+        ]
+        assert sorted(order) == list(range(len(stored.references)))
+        assert torch.equal(shown.masks, stored.masks[order])
+        first.append(order[0] == 0)
+    return np.array(first)
+
+
+def test_the_order_of_references_says_nothing_when_they_are_shuffled(encoded):
+    """Swapping the references of every sample gives the same distribution of what a slot shows."""
+    data = read_encoded(encoded)
+    samples = [data.train[place] for place in range(len(data.train))]
+    swapped = [replace(one, references=one.references.flip(0), masks=one.masks.flip(0)) for one in samples]
+    fixed = Draws(5, 2, 1.5, 0.5, one_reference=False)
+    shuffled = replace(fixed, shuffle_references=True)
+    total = 400
+    shares = [orders(data, one, shuffled, total).mean() for one in (samples, swapped)]
+    assert all(abs(share - 0.5) < 4 * 0.5 / total**0.5 for share in shares)
+    assert orders(data, samples, fixed, 40).all()
+    assert np.array_equal(orders(data, samples, shuffled, 40), orders(data, samples, shuffled, 40))
+    for position in range(10):
+        one, other = (draw(data, samples, draws, position) for draws in (fixed, shuffled))
+        assert torch.equal(one[1], other[1])
+        assert one[2] == other[2]
+        assert one[0].text == other[0].text or torch.equal(one[0].text[0], other[0].text[0])
+
+
 def test_encoded_masks_follow_the_faces(encoded):
     data = read_encoded(encoded)
     assert (len(data.train), len(data.val)) == (4, 2)

@@ -2,20 +2,23 @@
 
 import csv
 import json
+import os
 from collections import Counter
+from functools import partial
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from mcpipe.world.clips import FORMATS, KINDS, ClipSpec, WorldParams, clip_specs, write_clip
+from mcpipe.world.clips import FORMATS, KINDS, ClipSpec, WorldParams, clip_specs, film_with_truth, write_clip
 from mcpipe.world.identities import world_rng
-from stages.s00_world import run
+from stages.s00_world import run, side_by_side
 
 PARAMS = WorldParams(
-    seed=5, width=320, height=240, fps=12, seconds=1.0, good_clips=2, bad_clips_per_kind=1, faces=3, portrait_size=96
-)
+    seed=5, width=320, height=240, fps=12, seconds=1.0, good_clips=2, bad_clips_per_kind=1, faces=3, portrait_size=96,
+    shots="far", alike=0.0,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,8 @@ def made(folder, kind, number=0):
     return write_clip(folder, ClipSpec(kind, kind, number), PARAMS)
 
 
-def test_bytes_depend_on_the_seed_alone(world, tmp_path):
+def test_bytes_depend_on_the_seed_alone(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("MCPIPE_WORKERS", "1")
     run(tmp_path / "clips", tmp_path / "faces", tmp_path / "truth", PARAMS)
     for file in sorted(world.rglob("*.*")):
         assert (tmp_path / file.relative_to(world)).read_bytes() == file.read_bytes(), file.name
@@ -49,6 +53,23 @@ def test_neither_order_nor_processes_change_a_clip(world, tmp_path):
     for spec in reversed(clip_specs(PARAMS)):
         file = write_clip(tmp_path, spec, PARAMS).file
         assert (tmp_path / file).read_bytes() == (world / "clips" / file).read_bytes(), spec.kind
+
+
+def test_an_error_ends_the_rendering_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    """A job that fails, a process that is killed, and a number of processes that is none."""
+    with pytest.raises(OSError, match="no such place"):
+        list(side_by_side([partial(fail, OSError("no such place")), *[partial(int, 1)] * 3], 2))
+    with pytest.raises(OSError, match="ended from outside"):
+        list(side_by_side([partial(os._exit, 9), partial(int, 1)], 2))
+    for workers in ("0", "two", "1.5", ""):
+        monkeypatch.setenv("MCPIPE_WORKERS", workers)
+        with pytest.raises(ValueError, match="MCPIPE_WORKERS"):
+            run(*(tmp_path / name for name in ("clips", "faces", "truth")), PARAMS)
+    assert not list(tmp_path.iterdir())
+
+
+def fail(error):
+    raise error
 
 
 def test_no_encoder_follows_the_clock():
@@ -152,7 +173,7 @@ def test_some_people_recur_in_other_clothes_but_never_twice_in_a_clip():
     casts = []
     for number in range(16):
         rng = world_rng("clips", params.seed, 1, list(KINDS).index("good"), number)
-        people = KINDS["good"](rng, number, params)(0.0).people
+        people = film_with_truth(KINDS["good"](rng, number, params), 0.0, params).people
         casts.append({person.identity.key: person.outfit for person in people})
     assert all(len(cast) == 2 for cast in casts)
     appearances = Counter(key for cast in casts for key in cast)

@@ -115,15 +115,15 @@ def test_faces_are_found_at_the_generators_size_and_in_portraits(frames, faces):
 
 
 def test_a_head_turned_away_has_no_face(faces):
-    from mcpipe.world.clips import KINDS, WorldParams
+    from mcpipe.world.clips import KINDS, WorldParams, film
 
     params = WorldParams(
         seed=77, width=320, height=240, fps=12, seconds=1.0, good_clips=8, bad_clips_per_kind=1, faces=1,
-        portrait_size=96,
+        portrait_size=96, shots="far", alike=0.0,
     )  # fmt: skip
     for number in range(6):
-        frame = KINDS["face_away"](world_rng("tests of the zoo", number), number, params)(0.0)
-        assert len(faces.faces(frame.rgb).boxes) == 1
+        script = KINDS["face_away"](world_rng("tests of the zoo", number), number, params)
+        assert len(faces.faces(film(script, 0.0, params)).boxes) == 1
 
 
 def test_recogniser_knows_people_again_in_other_clothes_and_places(faces):

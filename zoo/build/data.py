@@ -22,6 +22,7 @@ from mcpipe.core.progress import track
 from mcpipe.core.shards import whole_folder
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import RenderedFrame, Scene, render, render_portrait, sample_scene
+from mcpipe.world.setting import CLOSE, FAR, Framing
 
 NAMESPACE = "zoo"
 MOST_PEOPLE = 3
@@ -63,6 +64,8 @@ class DataParams(Params):
     """People to train the recogniser on; an even number."""
     face_views: int = Field(ge=2)
     """Pictures of each."""
+    close_share: float = Field(ge=0, le=1)
+    """Share of scenes that are close shots."""
     workers: int = Field(ge=1)
     """Processes that render; they do not change the result."""
 
@@ -110,10 +113,11 @@ def read_frames(file: Path) -> Frames:
         return Frames(**{field.name: stored[field.name] for field in dataclasses.fields(Frames)})
 
 
-def sample_zoo_scene(rng: np.random.Generator) -> Scene:
-    """A scene of 0 to 3 new people; now and then one of them looks away."""
+def sample_zoo_scene(rng: np.random.Generator, close_share: float = 0.0) -> Scene:
+    """A scene of 0 to 3 new people, far or close; now and then one of them looks away."""
     count = int(rng.choice(len(COUNT_SHARES), p=COUNT_SHARES))
-    scene = sample_scene(rng, [sample_identity(rng) for _ in range(count)])
+    framing = sample_framing(rng, close_share)
+    scene = sample_scene(rng, [sample_identity(rng) for _ in range(count)], framing=framing)
     if count == 0 or rng.random() > AWAY_SHARE:
         return scene
     turned = int(rng.integers(count))
@@ -122,6 +126,11 @@ def sample_zoo_scene(rng: np.random.Generator) -> Scene:
     yaw = dataclasses.replace(person.sways["yaw"], rest=float(rng.uniform(*AWAY_YAW_RANGE)))
     people[turned] = dataclasses.replace(person, sways=person.sways | {"yaw": yaw})
     return dataclasses.replace(scene, people=tuple(people))
+
+
+def sample_framing(rng: np.random.Generator, close_share: float) -> Framing:
+    """A close shot in a share of all cases, else a far one; nothing is drawn where the share is 0."""
+    return CLOSE if close_share and rng.random() < close_share else FAR
 
 
 def softened(rgb: np.ndarray, factor: float) -> np.ndarray:
@@ -135,7 +144,9 @@ def _frame(job: tuple[DataParams, int, int]) -> RenderedFrame:
     params, split, number = job
     cv2.setNumThreads(1)
     rng = world_rng(NAMESPACE, params.seed, split, number)
-    frame = render(sample_zoo_scene(rng), float(rng.uniform(0.0, SECONDS)), params.width, params.height)
+    frame = render(
+        sample_zoo_scene(rng, params.close_share), float(rng.uniform(0.0, SECONDS)), params.width, params.height
+    )
     if rng.random() < SOFT_SHARE:
         frame = dataclasses.replace(frame, rgb=softened(frame.rgb, float(rng.uniform(*SOFT_RANGE))))
     return frame
@@ -189,5 +200,5 @@ def _meetings(
         if alone:
             yield people, render_portrait(identities[0], rng, params.height)
         else:
-            scene = sample_scene(rng, identities)
+            scene = sample_scene(rng, identities, framing=sample_framing(rng, params.close_share))
             yield people, render(scene, float(rng.uniform(0.0, SECONDS)), params.width, params.height)

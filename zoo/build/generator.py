@@ -53,6 +53,8 @@ class GeneratorParams(Params):
     """Share of the steps after which guidance is taught."""
     guidance_share: float = Field(ge=0, le=1)
     """Share of a batch that is taught guidance from then on."""
+    scene_share: float = Field(ge=0, le=1)
+    """Share of scenes that are told in the form "scene", without their people."""
     portrait_share: float = Field(ge=0, le=1)
     """Share of batches that show one face close by instead of a scene."""
     patch_weight: float = Field(ge=0)
@@ -69,7 +71,7 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
     (text, tokenizers), transformer = read_text(words), make_transformer(params)
     use_plain_attention(transformer)
     patches = PatchHeads(transformer.inner_dim)
-    examples = Examples(train, autoencoder, tokenizers, params.size)
+    examples = Examples(train, autoencoder, tokenizers, params.size, params.scene_share)
 
     def loss_of(step: int, rng: np.random.Generator) -> Loss:
         taught = step >= params.guidance_from * params.fit.steps

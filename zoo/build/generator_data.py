@@ -44,8 +44,16 @@ class Examples:
         vae: AutoencoderKL,
         tokenizers: tuple[CLIPTokenizer, T5TokenizerFast],
         size: int,
+        scene_share: float = 0.0,
     ) -> None:
-        """Encode pictures at ``size`` pixels and captions as the pipeline will."""
+        """Encode pictures at ``size`` pixels and captions as the pipeline will.
+
+        A share ``scene_share`` of the scenes in a batch is told in the form "scene".
+
+        Raises:
+            ValueError: the picture set has no such captions.
+        """
+        self._scene_share = scene_share
         self._vae, self._tokenizers, self._size = vae, tokenizers, size
         squares = pictures.small(size)
         mirrored = [scene["mirrored_caption"] for scene in pictures.scenes]
@@ -54,6 +62,7 @@ class Examples:
             *token_ids(tokenizers, [*pictures.captions(), *mirrored]),
             _regions(pictures, size // TOKEN_PX),
         )
+        self._settings = _setting_ids(pictures, tokenizers) if scene_share else None
         shown, told = _portraits(pictures, size)
         nothing = torch.full((len(shown), *self._scenes.regions.shape[1:]), UNSEEN, dtype=torch.int8)
         self._portraits = Batch(packed_latents(vae, shown), *token_ids(tokenizers, told), nothing)
@@ -69,9 +78,13 @@ class Examples:
         """A batch of scenes or of portraits."""
         source = self._portraits if portraits else self._scenes
         rows = torch.from_numpy(rng.integers(0, len(source.latents), count))
-        return Batch(
-            source.latents[rows].float(), source.clip_ids[rows], source.t5_ids[rows], source.regions[rows].long()
-        )
+        clip_ids, t5_ids = source.clip_ids[rows], source.t5_ids[rows]
+        if self._settings is not None and not portraits:
+            replaced = torch.from_numpy(rng.random(count) < self._scene_share)[:, None]
+            variant = torch.from_numpy(rng.integers(0, self._settings[0].shape[1], count))
+            of_scene = [ids[rows, variant] for ids in self._settings]
+            clip_ids, t5_ids = torch.where(replaced, of_scene[0], clip_ids), torch.where(replaced, of_scene[1], t5_ids)
+        return Batch(source.latents[rows].float(), clip_ids, t5_ids, source.regions[rows].long())
 
     def without_some(self, batch: Batch, share: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The ids of a batch, some captions replaced by the empty one."""
@@ -99,6 +112,15 @@ def _regions(pictures: Pictures, side: int) -> Tensor:
     maps = [regions_of(pictures, index, cropped=True, side=(side, side)) for index in range(len(pictures.scenes))]
     both = np.stack(maps).astype(np.int8)
     return torch.from_numpy(np.concatenate([both, both[:, :, ::-1]])).flatten(1, 2)
+
+
+def _setting_ids(pictures: Pictures, tokenizers: tuple[CLIPTokenizer, T5TokenizerFast]) -> tuple[Tensor, Tensor]:
+    """Ids of all captions in the form "scene", of squares as they are and mirrored, each (2 N, variants, length)."""
+    if "settings" not in pictures.scenes[0]:
+        raise ValueError("the pictures have no captions of the scene; set pictures.scene_captions to 1 or more")
+    told = [scene[name] for name in ("settings", "mirrored_settings") for scene in pictures.scenes]
+    clip_ids, t5_ids = token_ids(tokenizers, [text for texts in told for text in texts])
+    return clip_ids.unflatten(0, (len(told), -1)), t5_ids.unflatten(0, (len(told), -1))
 
 
 def _portraits(pictures: Pictures, size: int) -> tuple[np.ndarray, list[str]]:

@@ -18,9 +18,10 @@ from pydantic import Field
 
 from mcpipe.core.params import Params
 from mcpipe.core.progress import track
-from mcpipe.world.captions import attributes, describe_face, describe_person, describe_scene
+from mcpipe.world.captions import attributes, describe_face, describe_person, describe_scene, describe_setting
 from mcpipe.world.identities import GEOMETRY_RANGES, Identity, sample_identity, world_rng
 from mcpipe.world.scene import OBJECT_LABEL, RenderedFrame, Scene, mask_box, render, render_portrait, sample_scene
+from mcpipe.world.setting import CLOSE, FAR
 
 FRAME = (320, 240)
 """Width and height of the clips' frames."""
@@ -69,6 +70,10 @@ class PicturesParams(Params):
     """Others, for the figures."""
     gallery_pictures: int = Field(ge=2)
     """Appearances of each of them, in different scenes and clothes."""
+    close_share: float = Field(ge=0, le=1)
+    """Share of scenes that are close shots."""
+    scene_captions: int = Field(ge=0)
+    """Captions in the form "scene" for each scene, beside the one in the form "people"."""
 
 
 def build(out: Path, params: PicturesParams) -> None:
@@ -78,35 +83,64 @@ def build(out: Path, params: PicturesParams) -> None:
         "test": (params.num_test_scenes, params.num_test_gallery_identities),
     }
     for split, (num_scenes, num_identities) in sizes.items():
+        look = Look(params.close_share, params.scene_captions)
         write_pictures(
-            out / split, partial(world_rng, "zoo"), split, (num_scenes, num_identities, params.gallery_pictures)
+            out / split, partial(world_rng, "zoo"), split, (num_scenes, num_identities, params.gallery_pictures), look
         )
 
 
-def write_pictures(folder: Path, stream: Stream, split: str, sizes: tuple[int, int, int]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What scenes look like, and how they are told."""
+
+    close_share: float = 0.0
+    """Share of close shots, in [0, 1]."""
+    scene_captions: int = 0
+    """Captions in the form "scene" per scene."""
+
+
+FAR_LOOK = Look()
+
+
+def write_pictures(
+    folder: Path, stream: Stream, split: str, sizes: tuple[int, int, int], look: Look = FAR_LOOK
+) -> None:
     """Render a picture set: so many scenes, and so many people so often, drawn from ``stream``."""
     num_scenes, num_identities, appearances = sizes
     folder.mkdir(parents=True, exist_ok=True)
-    scenes = _write_scenes(folder, stream, split, num_scenes)
+    scenes = _write_scenes(folder, stream, split, num_scenes, look)
     gallery = _write_gallery(folder, stream, split, num_identities, appearances)
     (folder / "pictures.json").write_text(json.dumps({"scenes": scenes, "gallery": gallery}), encoding="utf-8")
 
 
-def _write_scenes(folder: Path, stream: Stream, split: str, total: int) -> list[dict]:
+def _settings(scene: Scene, rng: np.random.Generator, total: int) -> dict[str, list[str]]:
+    """Captions in the form "scene" of a scene and of its mirror image, if any are wanted."""
+    if not total:
+        return {}
+    mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
+    told = {"settings": scene, "mirrored_settings": mirrored}
+    return {name: [describe_setting(one, rng) for _ in range(total)] for name, one in told.items()}
+
+
+def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Look) -> list[dict]:
     frames = _array(folder / "frames.npy", (total, FRAME[1], FRAME[0], 3))
     labels = _array(folder / "labels.npy", (total, FRAME[1] // COARSER, FRAME[0] // COARSER))
     references: list[np.ndarray] = []
     told = []
     for index in track(range(total), total, f"rendering {split} scenes"):
-        rng = stream(100 + SPLITS[split], index)
+        rng, extra = stream(100 + SPLITS[split], index), stream(300 + SPLITS[split], index)
         count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
         people = [sample_identity(rng) for _ in range(count)]
-        scene = sample_scene(rng, people)
+        scene = sample_scene(rng, people, framing=CLOSE if extra.random() < look.close_share else FAR)
         start = float(rng.uniform(0, LATEST_S))
         frame = render(scene, start + float(rng.uniform(*SECONDS_BETWEEN)), *FRAME)
         frames[index] = frame.rgb
         labels[index] = frame.labels[COARSER // 2 :: COARSER, COARSER // 2 :: COARSER]
-        told.append(_told(scene, frame, rng) | {"first_reference": len(references)})
+        told.append(
+            _told(scene, frame, rng)
+            | _settings(scene, extra, look.scene_captions)
+            | {"first_reference": len(references)}
+        )
         references += _references(render(scene, start, *FRAME), people, rng)
     frames.flush()
     labels.flush()
@@ -243,6 +277,7 @@ class Pictures:
         """Every sentence of the set: what tokenizers learn from."""
         for scene in self.scenes:
             yield from (scene["caption"], scene["mirrored_caption"], *scene["people"], *scene["invented"])
+            yield from (*scene.get("settings", ()), *scene.get("mirrored_settings", ()))
 
     def people(self) -> Iterable[tuple[int, int]]:
         """Index of the scene and of the seat of everybody in the squares."""

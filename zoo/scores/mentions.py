@@ -27,6 +27,18 @@ EXTRA = {
 }
 """Attributes that captions mention, too, but that are not part of the score."""
 
+OF_PEOPLE = {
+    "skin": r"\b(?:\w+ )?skin(?:ned)?\b|\bcomplexion\b",
+    "hair": r"\bhair(?:ed|cut)?\b|\bbald\b|\bblonde?\b|\bbrunette\b|\b(?:curls|ponytail|bob)\b",
+    "facial_hair": r"\bbeard(?:ed)?\b|\bmoustache\b|\bmustache\b|\bstubble\b",
+    "glasses": r"\bglasses\b|\bspectacles\b",
+    "face": r"\b(?:eyes?|freckles?|freckled|nose|lips|jaw)\b",
+}
+"""What tells who somebody is, whatever the clothes, and the words by which a sentence gives it away."""
+
+ALLOWED_CUES = 1
+"""Of one person, in a caption of the scene."""
+
 Mention = tuple[int, str]
 """Whose, and the word."""
 
@@ -40,6 +52,25 @@ def mentions(caption: str) -> dict[str, set[Mention]]:
             if match:
                 told[name].add((place, next(word for word in match.groups() if word).lower()))
     return told
+
+
+def told_of_people(sentence: str) -> list[set[str]]:
+    """For everybody whom a sentence calls "a person", in order, which of `OF_PEOPLE` it mentions.
+
+    What stands before the first person is counted to a set of its own at the beginning, if it mentions anything.
+    """
+    before, *people = (
+        {name for name, words in OF_PEOPLE.items() if re.search(words, part, re.IGNORECASE)}
+        for part in SUBJECT.split(sentence)
+    )
+    return [before, *people] if before else people
+
+
+def leaks(sentence: str) -> bool:
+    """Whether a caption of the scene says more of somebody than one cue, or anything of nobody in particular."""
+    told = told_of_people(sentence)
+    unassigned = len(told) > len(SUBJECT.findall(sentence))
+    return unassigned or any(len(of_one) > ALLOWED_CUES for of_one in told)
 
 
 def f1_scores(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[float, int]]:

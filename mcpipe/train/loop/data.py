@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mcpipe.core.order import reference_order
 from mcpipe.core.schemas.training import EmptyText, EncodedSample
 from mcpipe.core.shards import StoredItem, StoredItems, read_shards
 from mcpipe.flux.network import Conditions, padded_references
@@ -115,6 +116,8 @@ class Draws:
     """Chance of an empty text, in [0, 1]."""
     one_reference: bool
     """Whether only one of the people, chosen at random, is given instead of all."""
+    shuffle_references: bool = False
+    """Whether references change places, together with their masks, from draw to draw."""
 
 
 def read_encoded(folder: Path) -> EncodedSet:
@@ -202,6 +205,9 @@ def draw(
     if draws.one_reference:
         chosen = int(chances[0] * len(references))
         references, masks = references[chosen : chosen + 1], masks[chosen : chosen + 1]
+    if draws.shuffle_references:
+        order = torch.from_numpy(reference_order(len(references), draws.seed, position))
+        references, masks = references[order], masks[order]
     text = data.empty if chances[1] < draws.text_dropout else data.text(sample)
     t = shifted(chances[2:], draws.shift)[0]
     return replace(sample, references=references, masks=masks, text=text), noise, t

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
+from mcpipe.core.order import reference_order
 from mcpipe.core.report import Report
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import decode_latents
@@ -193,6 +194,9 @@ class Learner:
         """
         key = f"{iteration:05d}-{place:05d}-{prompt.key}"  # an iteration may have a prompt twice
         position = iteration * self.params.prompts_per_iteration + place
+        if self.params.shuffle_references:
+            order = reference_order(conditions.present.shape[1], self.params.seed, position)
+            conditions = conditions.reordered(torch.from_numpy(order).to(self.device))
         policy, update = self._policy(iteration), self.params.update
         kept = self._parts[0] if update.gradient == "joint" else range(0)
         trajectory = rollout(self.network, conditions, policy, Noise(self.params.seed, position), counts, kept)

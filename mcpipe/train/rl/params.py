@@ -109,6 +109,8 @@ class TrainRLParams(Params):
     seed: int = Field(ge=0)
     num_iterations: int = Field(ge=1)
     prompts_per_iteration: int = Field(ge=1)
+    shuffle_references: bool
+    """Whether references change places from group to group."""
     sampling: Annotated[SdeParams, TakenFrom("rl_sampling")]
     update: Annotated[UpdateParams, TakenFrom("rl_update")]
     rewards: RewardParams

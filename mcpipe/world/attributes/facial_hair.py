@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mcpipe.world.body import Body
-from mcpipe.world.canvas import Canvas, curve
+from mcpipe.world.canvas import Canvas, curve, steps
 from mcpipe.world.colours import scaled
 from mcpipe.world.discovery import Attribute
 from mcpipe.world.head import INK
@@ -27,7 +27,7 @@ def _paint_beard(canvas: Canvas, body: Body, label: int) -> None:
     jaw = head.outline(0.02 * np.pi, 0.98 * np.pi, 30)
     upper = [
         head.at(x * shape.face_width, (shape.mouth_height - 0.16) * (1.0 - 0.75 * abs(x) ** 2.5))
-        for x in np.linspace(-0.93, 0.93, 15)
+        for x in steps(-0.93, 0.93, 15)
     ]
     hair = scaled(head.identity.hair_rgb, 0.92)
     canvas.shade(np.concatenate([jaw, upper]), scaled(hair, 1.08), scaled(hair, 0.76), head.downlight, label)

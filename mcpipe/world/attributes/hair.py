@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mcpipe.world.body import Body
-from mcpipe.world.canvas import Canvas, Points, arc, curve, ellipse
+from mcpipe.world.canvas import Canvas, Points, arc, curve, ellipse, steps
 from mcpipe.world.colours import Colour, jittered, mixed, scaled
 from mcpipe.world.discovery import Attribute
 from mcpipe.world.head import INK, Head
@@ -91,7 +91,7 @@ def _paint(canvas: Canvas, head: Head, shape: Points, brightness: float, label: 
 
 
 def _curls(head: Head) -> Points:
-    turn = np.linspace(0.0, 2.0 * np.pi, 90)
+    turn = steps(0.0, 2.0 * np.pi, 90)
     ripple = 1.0 + 0.055 * np.cos(13 * turn)
     return np.stack([1.34 * head.half_width * ripple * np.cos(turn), -0.16 + 1.16 * ripple * np.sin(turn)], axis=1)
 
@@ -139,7 +139,7 @@ def _lock(head: Head, side: int, length: float) -> Points:
 def _crown(head: Head, cut: str) -> Points:
     """The outer edge of the hair, from the left temple over the top to the right one."""
     reach = {"spiky": 1.14, "curly": 1.16, "tied": 1.05}.get(cut, 1.10)
-    turn = np.linspace(1.02 * np.pi, 1.98 * np.pi, 41)
+    turn = steps(1.02 * np.pi, 1.98 * np.pi, 41)
     edge = np.full(turn.shape, reach)
     if cut == "spiky":
         edge = edge + 0.17 * np.abs((np.arange(41) % 8) / 4.0 - 1.0) * np.sin(turn - np.pi) ** 0.5
@@ -151,7 +151,7 @@ def _crown(head: Head, cut: str) -> Points:
 def _hairline(head: Head) -> Points:
     """The lower edge over the forehead, from the right temple back to the left one."""
     shape = head.shape
-    across = np.linspace(1.0, -1.0, 21)
+    across = steps(1.0, -1.0, 21)
     rise = 0.30 + 0.32 * shape.fringe
     level = -rise + 0.46 * np.abs(across) ** 2.4 + 0.12 * shape.parting * across
     level = level + _FRINGES[head.identity.hair_cut](across)

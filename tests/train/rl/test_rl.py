@@ -374,3 +374,28 @@ def test_a_checkpoint_with_another_window_is_refused(generator, network, people)
     assert state["window"] == 0
     with pytest.raises(ValueError, match="stood at step 1, but is to be at 0"):
         iterations.load_state_dict(state | {"window": 1})
+
+
+class SeenError(Exception):
+    """Ends a rollout before it begins."""
+
+
+def test_references_change_places_from_group_to_group_when_shuffled(generator, network, people, monkeypatch):
+    seen = []
+
+    def recorded(_network, conditions, *_arguments):
+        seen.append(conditions.references)
+        raise SeenError
+
+    monkeypatch.setattr("mcpipe.train.rl.learner.rollout", recorded)
+    prompt = prompts_of(people)[0]
+    inputs = encode_conditions(generator, [prompt.text], [prompt.references])
+    for shuffled, expected in ((False, {True}), (True, {True, False})):
+        learner, _ = learner_of(generator, network, BrightnessScorer(), shuffle_references=shuffled)
+        seen.clear()
+        for number in range(12):
+            with pytest.raises(SeenError):
+                learner.iteration(number, [prompt], {prompt.key: inputs}, range(1))
+        assert {torch.equal(references, inputs.references) for references in seen} == expected
+        kept = (inputs.references, inputs.references.flip(1))
+        assert all(any(torch.equal(references, one) for one in kept) for references in seen)
