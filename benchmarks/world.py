@@ -46,7 +46,7 @@ def main() -> None:
     text = json.dumps(figures, indent=1)
     print(text)
     if options.json:
-        options.json.write_text(text + "\n")
+        options.json.write_text(text + "\n", encoding="utf-8")
 
 
 def compared(folder: Path, revision: str, clips: int, rounds: int) -> dict[str, object]:
@@ -77,7 +77,7 @@ def rendered(clips: int) -> dict[str, object]:
     from mcpipe.world.clips import WorldParams, clip_specs, write_clip
 
     cv2.setNumThreads(1)
-    settings = yaml.safe_load(Path("params.yaml").read_text())["world"]
+    settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["world"]
     params = WorldParams(**settings)
     first, *specs = clip_specs(params)[: clips + 1]
     with tempfile.TemporaryDirectory() as folder:
@@ -104,9 +104,9 @@ def side_by_side(folder: Path) -> dict[str, object]:
 def stage_seconds(folder: Path, clips: int, workers: int) -> float:
     """Seconds that the stage takes for so many good clips."""
     folder.mkdir()
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["world"] |= {"good_clips": clips, "bad_clips_per_kind": 0, "faces": 0}
-    (folder / "params.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     start = time.monotonic()
     run([sys.executable, "-m", "stages", "world", "clips", "faces", "truth"], folder, MCPIPE_WORKERS=str(workers))
     return time.monotonic() - start
@@ -116,7 +116,7 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
     """What a command prints that runs in a folder with the code of that folder, or else of this revision."""
     code = folder if (folder / "mcpipe").is_dir() else ROOT
     settings = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "MCPIPE_LOG": "WARNING"} | environment
-    done = subprocess.run(command, cwd=folder, env=settings, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=settings, stdout=subprocess.PIPE, encoding="utf-8", check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed in {folder}")
     return done.stdout
@@ -129,7 +129,7 @@ def unpacked(folder: Path, revision: str) -> Path:
     packed = subprocess.run(wanted, stdout=subprocess.PIPE, check=False)
     if packed.returncode:
         sys.exit(f"no revision {revision}; name one that this repository holds with --against")
-    with tarfile.open(fileobj=BytesIO(packed.stdout)) as archive:
+    with tarfile.open(fileobj=BytesIO(packed.stdout), encoding="utf-8") as archive:
         archive.extractall(folder, filter="data")
     return folder
 

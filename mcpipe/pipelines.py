@@ -29,7 +29,8 @@ from mcpipe.flux.encoders import decode_latents
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.sampler import SampleParams, encode_conditions, latents
 from mcpipe.flux.tokens import layout
-from mcpipe.models.images import ACCEPTED, ImageInput, read_image
+from mcpipe.models.image_arrays import ACCEPTED, ImageInput
+from mcpipe.models.images import read_image
 
 ADAPTER = "adapter"
 """Folder of the adapter in a folder that `MultiCrafterPipeline.save_pretrained` wrote."""

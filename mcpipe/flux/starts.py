@@ -76,7 +76,7 @@ def import_uno(file: Path, folder: Path, image_size: int, reference_size: int) -
         raise ValueError(f"{file} should hold a LoRA of one rank, found ranks {sorted(ranks)}")
     spec = AdapterSpec(rank=ranks.pop(), experts=None, image_size=image_size, reference_size=reference_size)
     save_file({f"transformer.{key}": weight for key, weight in weights.items()}, folder / PLAIN_FILE)
-    (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n")
+    (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return spec
 
 

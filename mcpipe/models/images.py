@@ -11,28 +11,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from mcpipe.core.errors import one_line
+from mcpipe.models.image_arrays import ImageInput, array_of, image_of
 from mcpipe.models.protocols import Picture
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 logger = logging.getLogger(__name__)
-
-ImageInput: TypeAlias = Union[str, Path, Image.Image, np.ndarray, "Tensor"]
-"""What `read_image` accepts."""
-ACCEPTED = (
-    "a path, a PIL image, a numpy array (H x W or H x W x 1, 3 or 4) or a tensor (also 1, 3 or 4 x H x W); "
-    "arrays and tensors are uint8, or floating point in [0, 1]"
-)
-CHANNELS = (1, 3, 4)
-HALF_A_LEVEL = 0.5 / 255
-"""How far a float may lie outside of [0, 1], by which rounding explains it."""
 
 GREY_16_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of such images; its own conversion would make everything above 255 white."""
@@ -93,12 +80,12 @@ def read_image(source: ImageInput, name: str = "") -> Picture:
     Raises:
         FileNotFoundError: there is no such file.
         UnusableImageError: the file is no image, is damaged, or has more pixels than Pillow opens.
-        ValueError: the source is of another kind, or its shape, type or values are not among `ACCEPTED`.
+        ValueError: the source is of another kind, or its shape, type or values are not among `image_arrays.ACCEPTED`.
     """
     if isinstance(source, str | Path):
         return _read_file(Path(source), f"{name}: " if name else "")
     name = name or "the image"
-    image = source if isinstance(source, Image.Image) else _from_array(_array(source, name), name)
+    image = source if isinstance(source, Image.Image) else image_of(array_of(source, name), name)
     if not image.width * image.height:
         raise ValueError(f"{name} is an image without pixels")
     try:
@@ -263,47 +250,3 @@ def _transformed(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.
     transformed = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     assert transformed is not None, "it is not changed in place"
     return transformed
-
-
-def _array(source: object, name: str) -> np.ndarray:
-    """A numpy array as it is, or a tensor as one with channels last.
-
-    Raises:
-        ValueError: the source is neither.
-    """
-    if isinstance(source, np.ndarray):
-        return source
-    import torch
-
-    if not isinstance(source, torch.Tensor):
-        raise ValueError(f"{name} is of type {type(source).__name__}; accepted are {ACCEPTED}")  # noqa: TRY004  documented
-    if source.layout != torch.strided or source.device.type == "meta":
-        raise ValueError(f"{name} is a tensor without plain values ({source.layout}, {source.device})")
-    tensor = source.detach().cpu()
-    if (
-        tensor.ndim == 3 and tensor.shape[0] in CHANNELS
-    ):  # also where both ends could be channels: torch puts them first
-        tensor = tensor.movedim(0, -1)
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-
-
-def _from_array(values: np.ndarray, name: str) -> Image.Image:
-    """Pillow's image of an array with channels last.
-
-    Raises:
-        ValueError: it has another shape or type, or values out of range.
-    """
-    if not values.size or values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in CHANNELS):
-        raise ValueError(f"{name} has the shape {_shape(values)}; accepted are {ACCEPTED}")
-    if np.issubdtype(values.dtype, np.floating):
-        least, most = values.min(), values.max()
-        if not -HALF_A_LEVEL <= least <= most <= 1 + HALF_A_LEVEL:  # false for NaN, too
-            raise ValueError(f"{name} holds values from {least:g} to {most:g}; accepted are {ACCEPTED}")
-        values = np.rint(values.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
-    if values.dtype != np.uint8:
-        raise ValueError(f"{name} holds values of type {values.dtype}; accepted are {ACCEPTED}")
-    return Image.fromarray(np.ascontiguousarray(values[:, :, 0] if values.shape[2:] == (1,) else values))
-
-
-def _shape(values: np.ndarray) -> str:
-    return " x ".join(map(str, values.shape)) or "of a single number"

@@ -228,7 +228,7 @@ def _blend(patch: np.ndarray, painted: np.ndarray, coverage: np.ndarray) -> None
         cv2.blendLinear(patch, painted, cv2.LUT(coverage, _UNCOVERED), cv2.LUT(coverage, _COVERED), dst=patch)
         return
     edge = np.flatnonzero(coverage - np.uint8(1) < 254)
-    cv2.copyTo(painted, cv2.compare(coverage, 255, cv2.CMP_EQ), patch)
+    cv2.copyTo(painted, cv2.inRange(coverage, (255,), (255,)), patch)
     if len(edge):
         places, covered = np.divmod(edge, coverage.shape[1]), coverage.reshape(-1).take(edge)
         patch[places] = cv2.blendLinear(

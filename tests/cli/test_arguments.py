@@ -160,7 +160,8 @@ def test_a_project_without_git_is_told_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="is no git repository"):
         run_study(ABLATION, ROOT / "studies" / "ablation" / "plan.yaml", None, tmp_path / "out")
-    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    environment["GIT_CEILING_DIRECTORIES"] = str(tmp_path.parent)
     for target in ("repro", "test", "zoo", "ablation", "alignment", "walkthrough"):
         done = subprocess.run(["make", target], env=environment, capture_output=True, encoding="utf-8", check=False)
         assert done.returncode == 2, target

@@ -62,6 +62,6 @@ def test_the_limit_of_captions_is_that_of_the_generator():
 def test_a_limit_without_its_files_is_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="no T5 tokenizer folder"):
         T5Limit(tmp_path / "none")
-    (tmp_path / "tokenizer_config.json").write_text("{")
+    (tmp_path / "tokenizer_config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="no usable T5 tokenizer"):
         T5Limit(tmp_path)

@@ -61,7 +61,7 @@ def test_stock_diffusers_loads_the_generator_and_the_plain_lora(generator_folder
 def test_what_cannot_be_saved_is_refused_with_what_to_do(generator_folder, tmp_path):
     pipeline = trained(generator_folder, PLAIN, tmp_path / "adapter")
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").write_text("mine")
+    (tmp_path / "full" / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(FileExistsError, match="is there and not empty; choose another folder"):
         pipeline.save_pretrained(tmp_path / "full")
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine.txt"]

@@ -136,7 +136,7 @@ def folder_of_everything(folder):
     folder.mkdir()
     clip(folder / "real.mp4").rename(folder / "real.without_ending")
     clip(folder / "file:real.ts", codec="mpeg2video", options={})
-    (folder / "notes.txt").write_text("a note")
+    (folder / "notes.txt").write_text("a note", encoding="utf-8")
     os.mkfifo(folder / "pipe.mp4")
     for name in (b"/x\xff.mp4", b"/x\xfe.mp4", b"/x\\xff.mp4", b"/x%FF.mp4"):
         Path(os.fsdecode(os.fsencode(folder) + name)).write_bytes(b"\0nothing")

@@ -20,7 +20,10 @@ def door(tmp_path):
     def run(*arguments, settings=SETTINGS):
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         command = [sys.executable, "-m", "stages", *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
+        )
         assert done.returncode == 1, done.stderr
         lines = done.stderr.strip().splitlines()
         assert len(lines) == 1, done.stderr

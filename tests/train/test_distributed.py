@@ -71,7 +71,13 @@ def test_two_processes_learn_what_one_learns(encoded, generator_folder, tmp_path
     flow = {name: getattr(params, name) for name in ("shift", "guidance", "text_dropout")}
     own = params.model_dump(exclude=set(flow))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train_single": own, "flow": flow}), encoding="utf-8")
-    options = ["--nproc_per_node=2", "--standalone", f"--log-dir={tmp_path / 'logs'}", "--redirects=3"]
+    options = [
+        "--nproc_per_node=2",
+        "--standalone",
+        "--local-addr=127.0.0.1",
+        f"--log-dir={tmp_path / 'logs'}",
+        "--redirects=3",
+    ]
     launch = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "stages", "train_single"]
     subprocess.run(
         [*launch, *map(str, (encoded, generator_folder, tmp_path / "together"))],

@@ -37,7 +37,7 @@ OF_PEOPLE = {
 """What tells who somebody is, whatever the clothes, and the words by which a sentence gives it away."""
 
 ALLOWED_CUES = 1
-"""Of one person, in a caption of the scene."""
+"""Lasting traits that a caption of the scene may give of a person, at most."""
 
 Mention = tuple[int, str]
 """Whose, and the word."""
