@@ -169,8 +169,8 @@ def _per_prompt(prompts: list[str], sets: list[object]) -> list[list[ImageInput]
             f"{len(prompts)} prompts, but {len(sets)} sets of references; give a list of images per prompt"
         )
     people = []
-    for prompt, given in zip(prompts, sets, strict=True):
-        images = _members(given, IMAGE_DIMENSIONS + 1)
+    for prompt, references in zip(prompts, sets, strict=True):
+        images = _members(references, IMAGE_DIMENSIONS + 1)
         if not images:
             raise ValueError(
                 f"no references for the prompt {prompt!r}; give a list of images, one per person, each {ACCEPTED}"
@@ -179,11 +179,11 @@ def _per_prompt(prompts: list[str], sets: list[object]) -> list[list[ImageInput]
     return people
 
 
-def _members(given: object, dimensions: int) -> list:
+def _members(value: object, dimensions: int) -> list:
     """What a list holds, or an array or a tensor of so many dimensions along the first; nothing of anything else."""
-    if isinstance(given, list | tuple):
-        return list(given)
-    return list(given) if isinstance(given, np.ndarray | Tensor) and given.ndim == dimensions else []
+    if isinstance(value, list | tuple):
+        return list(value)
+    return list(value) if isinstance(value, np.ndarray | Tensor) and value.ndim == dimensions else []
 
 
 def _square(source: ImageInput, name: str, size: int) -> UInt8[np.ndarray, "R R 3"]:
@@ -202,11 +202,11 @@ def _noise(
     network: ReferenceFlux, num: int, generator: torch.Generator | Sequence[torch.Generator] | None
 ) -> Float[Tensor, "batch tokens packed"]:
     """Pure noise; one generator serves all pictures in turn, and a fresh one of a seed gives what the sampler gives."""
-    given = [generator] * num if generator is None or isinstance(generator, torch.Generator) else list(generator)
-    if len(given) != num:
-        raise ValueError(f"{num} prompts, but {len(given)} generators")
+    generators = [generator] * num if generator is None or isinstance(generator, torch.Generator) else list(generator)
+    if len(generators) != num:
+        raise ValueError(f"{num} prompts, but {len(generators)} generators")
     shape, device = network.state_shape, network.transformer.x_embedder.weight.device
-    drawn = [torch.randn(shape, generator=each, device=each.device if each else None).to(device) for each in given]
+    drawn = [torch.randn(shape, generator=each, device=each.device if each else None).to(device) for each in generators]
     return torch.stack(drawn)
 
 

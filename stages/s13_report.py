@@ -79,7 +79,7 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         clips=read_clips(clips, frames, curation, params.num_clips),
         samples=[sheet(record, params.picture_px) for record in read_samples(samples, params.num_samples)],
         curves=[curves for arm in params.arms if (curves := read_curves(models / arm)).plots],
-        maps=[maps(*shown, params.picture_px) for some in drawn.values() for shown in some],
+        maps=[maps(*sample_maps, params.picture_px) for some in drawn.values() for sample_maps in some],
         arms=arms,
         others=others,
         suites=suites,
@@ -106,13 +106,13 @@ def accounts(folders: Sequence[Path], arms: Sequence[str]) -> list[Account]:
     return [account(folder / arm) for folder in folders for arm in arms]
 
 
-def study(found: Ablation | None) -> StudySection | None:
+def study(ablation: Ablation | None) -> StudySection | None:
     """An ablation with its figures."""
-    if found is None:
+    if ablation is None:
         return None
-    arms = {found.titles[arm]: means for arm, means in found.means.items()}
-    shown = [{metric: LABELS[metric] for metric in pair if metric in found.metrics} for pair in PAIRS]
-    return StudySection(found, [(next(iter(labels)), interval_plot(labels, arms)) for labels in shown if labels])
+    arms = {ablation.titles[arm]: means for arm, means in ablation.means.items()}
+    groups = [{metric: LABELS[metric] for metric in pair if metric in ablation.metrics} for pair in PAIRS]
+    return StudySection(ablation, [(next(iter(labels)), interval_plot(labels, arms)) for labels in groups if labels])
 
 
 def similarity_plots(scores: Scores) -> list[tuple[str, Plot]]:
@@ -142,7 +142,7 @@ def write_page(folder: Path, page: Page) -> None:
         "prompts": len(page.rows),
         "maps": len(page.maps),
         "other_systems": len(page.others),
-        "ablation": page.study.found.commit if page.study else None,
+        "ablation": page.study.ablation.commit if page.study else None,
     }
     (folder / "index.html").write_text(html, encoding="utf-8")
     summary.write(folder)
@@ -152,8 +152,8 @@ def write_plots(folder: Path, page: Page, drawn: Mapping[str, Sequence[Attention
     """Write the page's figures, and the attention maps of each arm, as files that ``dvc plots`` shows."""
     folder.mkdir()
     for arm, some in drawn.items():
-        for number, shown in enumerate(some):
-            map_sheet(*shown).save(folder / f"attention_{arm}_{number}.png")
+        for number, sample_maps in enumerate(some):
+            map_sheet(*sample_maps).save(folder / f"attention_{arm}_{number}.png")
     plots = {
         "face_sim": page.face_sim,
         "funnel": funnel_plot([(title_of(step.stage), step.seen, step.kept) for step in page.funnel]),

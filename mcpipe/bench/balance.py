@@ -15,20 +15,20 @@ NOT_GIVEN = "not given"
 
 def counts(attribute: str, faces: Iterable[str], labels: Labels) -> dict[str, int]:
     """How often each value of an attribute appears; a face counts as often as it is named."""
-    found = Counter(labels.get(face, {}).get(attribute) or NOT_GIVEN for face in faces)
-    return dict(sorted(found.items()))
+    appearances = Counter(labels.get(face, {}).get(attribute) or NOT_GIVEN for face in faces)
+    return dict(sorted(appearances.items()))
 
 
-def evenness(found: Mapping[str, int]) -> float:
+def evenness(frequencies: Mapping[str, int]) -> float:
     """Entropy of the values over the largest it could be for so many values: 1 if all are equally frequent."""
-    share = np.array(list(found.values()), np.float64) / sum(found.values())
+    share = np.array(list(frequencies.values()), np.float64) / sum(frequencies.values())
     return float(-(share * np.log(share)).sum() / np.log(len(share))) if len(share) > 1 else 1.0
 
 
-def largest_gap(found: Mapping[str, int], whole: Mapping[str, int]) -> float:
+def largest_gap(part: Mapping[str, int], pool: Mapping[str, int]) -> float:
     """The largest difference, over values, between a value's share in a part and in the whole, in [0, 1]."""
-    part, total = max(sum(found.values()), 1), sum(whole.values())
-    return max(abs(found.get(value, 0) / part - number / total) for value, number in whole.items())
+    num_part, num_pool = max(sum(part.values()), 1), sum(pool.values())
+    return max(abs(part.get(value, 0) / num_part - number / num_pool) for value, number in pool.items())
 
 
 def balanced_faces(faces: list[str], labels: Labels, number: int, rng: np.random.Generator) -> list[str]:

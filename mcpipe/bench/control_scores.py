@@ -63,12 +63,12 @@ def ceiling_of(targets: Path, analyser: FaceAnalyser, params: IntervalParams) ->
     values, units, faceless = [], [], 0
     for target in read_shards(targets, RealTarget) if targets.is_dir() else ():
         embeddings = [sole_identity(analyser.faces(reference)) for reference in target.references]
-        known = [i for i, embedding in enumerate(embeddings) if embedding.any()]
-        faceless += len(embeddings) - len(known)
-        if known:
-            identities = np.stack([embeddings[i] for i in known])
+        detected = [i for i, embedding in enumerate(embeddings) if embedding.any()]
+        faceless += len(embeddings) - len(detected)
+        if detected:
+            identities = np.stack([embeddings[i] for i in detected])
             values.append(similarity_to(identities, target.image, analyser))
-            units.append([target.identities[i] for i in known])
+            units.append([target.identities[i] for i in detected])
     if len(values) < 2 or len({unit for members in units for unit in members}) < 2:
         return {}, faceless
     return {"face_sim_ceiling": unit_interval(values, units, params)}, faceless

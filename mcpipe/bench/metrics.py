@@ -126,15 +126,15 @@ def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, R
     }
 
 
-def sole_identity(found: Faces) -> Float[np.ndarray, " E"]:
+def sole_identity(faces: Faces) -> Float[np.ndarray, " E"]:
     """The embedding of the most certain face; zeros if there is none."""
-    return found.embeddings[0] if len(found.embeddings) else np.zeros(found.embeddings.shape[1], np.float32)
+    return faces.embeddings[0] if len(faces.embeddings) else np.zeros(faces.embeddings.shape[1], np.float32)
 
 
 def score(  # noqa: PLR0913  the attention is optional
     picture: Picture,
     prompt: str,
-    wanted: Sequence[str],
+    subjects: Sequence[str],
     people: Mapping[str, Reference],
     scorers: MetricScorers,
     attention: Float[np.ndarray, "R rows columns"] | None = None,
@@ -143,47 +143,47 @@ def score(  # noqa: PLR0913  the attention is optional
 
     ``attention`` holds a map per wanted person, where the generator recorded them.
     """
-    found, shown = scorers.faces.faces(picture), [people[name] for name in wanted]
-    similarity = np.stack([person.identity for person in shown]) @ found.embeddings.T
-    heldout = np.stack([person.heldout for person in shown]) @ scorers.heldout.faces(picture).embeddings.T
+    faces, references = scorers.faces.faces(picture), [people[name] for name in subjects]
+    similarity = np.stack([person.identity for person in references]) @ faces.embeddings.T
+    heldout = np.stack([person.heldout for person in references]) @ scorers.heldout.faces(picture).embeddings.T
     pairs = pairing(similarity)
-    crops = [scorers.crop(picture, found.boxes[face]) for face in pairs.values()]
-    whole_and_crops = scorers.clip.pictures([picture, *crops])
+    crops = [scorers.crop(picture, faces.boxes[face]) for face in pairs.values()]
+    image_and_crops = scorers.clip.pictures([picture, *crops])
     dino = scorers.dino.pictures(crops) if crops else []
     paper = {
-        "clip_t": float(whole_and_crops[0] @ scorers.clip.texts([prompt])[0]),
+        "clip_t": float(image_and_crops[0] @ scorers.clip.texts([prompt])[0]),
         "face_sim": identity_reward(similarity),
-        "dino_i": mean_or_zero([shown[i].dino @ seen for i, seen in zip(pairs, dino, strict=True)], len(wanted)),
+        "dino_i": mean_or_zero([references[i].dino @ seen for i, seen in zip(pairs, dino, strict=True)], len(subjects)),
         "clip_i": mean_or_zero(
-            [shown[i].clip @ seen for i, seen in zip(pairs, whole_and_crops[1:], strict=True)], len(wanted)
+            [references[i].clip @ seen for i, seen in zip(pairs, image_and_crops[1:], strict=True)], len(subjects)
         ),
         "hps": float(scorers.hps.scores([picture], [prompt])[0]),
     }
     poses, backgrounds = copies(
-        {wanted[i]: (face, crop) for (i, face), crop in zip(pairs.items(), crops, strict=True)}, found, people
+        {subjects[i]: (face, crop) for (i, face), crop in zip(pairs.items(), crops, strict=True)}, faces, people
     )
     same, cross = same_and_cross(similarity, pairs)
     return Score(
         **paper,
         overall=mean_of([paper[metric] for metric in AVERAGED]),
         face_sim_heldout=identity_reward(heldout),
-        detection_rate=len(pairs) / len(wanted),
+        detection_rate=len(pairs) / len(subjects),
         swap_rate=mean_of(swapped(similarity, pairs)),
         copy_paste=mean_of([*poses, *backgrounds]),
         copy_pose=mean_of(poses),
         copy_background=mean_of(backgrounds),
         own_minus_cross=own_minus_cross(same, cross),
         duplicate_rate=as_rate(is_duplicate(similarity, pairs)),
-        binding=None if attention is None else binding(attention, located_boxes(pairs, found), picture.shape[:2]),
-        num_faces=len(found.boxes),
+        binding=None if attention is None else binding(attention, located_boxes(pairs, faces), picture.shape[:2]),
+        num_faces=len(faces.boxes),
         same=same,
         cross=cross,
     )
 
 
-def located_boxes(pairs: Mapping[int, int], found: Faces) -> dict[int, Float[np.ndarray, " 4"]]:
+def located_boxes(pairs: Mapping[int, int], faces: Faces) -> dict[int, Float[np.ndarray, " 4"]]:
     """The box of each located face, by its reference."""
-    return {reference: found.boxes[face] for reference, face in pairs.items()}
+    return {reference: faces.boxes[face] for reference, face in pairs.items()}
 
 
 def missing() -> Score:
@@ -207,7 +207,7 @@ def pairing(similarity: Float[np.ndarray, "R F"]) -> dict[int, int]:
 
 
 def copies(
-    located: Mapping[str, tuple[int, Picture]], found: Faces, people: Mapping[str, Reference]
+    located: Mapping[str, tuple[int, Picture]], faces: Faces, people: Mapping[str, Reference]
 ) -> tuple[list[float | None], list[float | None]]:
     """How much pose and background of each located person are those of the reference (see `mcpipe.bench.copying`).
 
@@ -215,7 +215,7 @@ def copies(
     """
     poses, backgrounds = [], []
     for name, (face, crop) in located.items():
-        held, behind = face_landmarks(found.landmarks[face], found.boxes[face]), background(crop)
+        held, behind = face_landmarks(faces.landmarks[face], faces.boxes[face]), background(crop)
         pose = {other: pose_distance(held, person.landmarks) for other, person in people.items()}
         scene = {other: background_distance(behind, person.background) for other, person in people.items()}
         poses.append(copied(pose.pop(name), list(pose.values())))
@@ -223,15 +223,15 @@ def copies(
     return poses, backgrounds
 
 
-def mean_or_zero(cosines: Sequence[float], num_wanted: int) -> float:
+def mean_or_zero(cosines: Sequence[float], num_subjects: int) -> float:
     """The mean over all subjects wanted, of which those without a cosine count 0."""
-    return float(sum(cosines)) / num_wanted
+    return float(sum(cosines)) / num_subjects
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
     """The mean of the values that there are; ``None`` if there are none."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if numbers else None
 
 
 def as_rate(value: bool | None) -> float | None:
@@ -255,8 +255,8 @@ def summary(
     means = {}
     for metric in (field.name for field in fields(Score) if field.name in ALL_METRICS):
         by_prompt: defaultdict[str, list[float | None]] = defaultdict(list)
-        for key, one in zip(keys, scores, strict=True):
-            by_prompt[key].append(as_row(one)[metric])
+        for key, image_score in zip(keys, scores, strict=True):
+            by_prompt[key].append(as_row(image_score)[metric])
         values = {key: mean for key, values in by_prompt.items() if (mean := mean_of(values)) is not None}
         if len(values) > 1:
             means[metric] = unit_interval([*values.values()], [units[key] or [key] for key in values], params)

@@ -104,8 +104,8 @@ def _by_identity(
 ) -> tuple[list[Pair], list[Pair]]:
     """Pairs of held-out faces and pairs of all others; pairs across the two are not used."""
     names = sorted(set(faces))
-    known = labels if params.draw == "even" else {}
-    held_out = balanced_faces(names, known, min(num_held_out(params.num_bench), len(names)), rng)
+    balanced_labels = labels if params.draw == "even" else {}
+    held_out = balanced_faces(names, balanced_labels, min(num_held_out(params.num_bench), len(names)), rng)
     return all_pairs(held_out), all_pairs([name for name in names if name not in held_out])
 
 

@@ -41,8 +41,8 @@ def portraits(folder: Path) -> list[Portrait]:
     if not images:
         raise FileNotFoundError(f"no picture in {folder}")
     attributes = face_attributes(path_of(folder, tables[0]), images) if tables else {}
-    found = [Portrait(path_of(folder, name), title_of(name), key_of(name), attributes.get(name, {})) for name in images]
-    return sorted(found, key=lambda portrait: (portrait.key, portrait.name))
+    pool = [Portrait(path_of(folder, name), title_of(name), key_of(name), attributes.get(name, {})) for name in images]
+    return sorted(pool, key=lambda portrait: (portrait.key, portrait.name))
 
 
 def key_of(name: str) -> str:

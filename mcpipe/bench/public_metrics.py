@@ -18,7 +18,7 @@ from mcpipe.objectives.reward import identity_reward
 
 
 @dataclass(frozen=True)
-class Given:
+class ReferenceFeatures:
     """A subject's reference as the scorers see it; all of unit length."""
 
     clip: Float[np.ndarray, " C"]
@@ -40,16 +40,16 @@ class PublicScorers:
     heldout: FaceAnalyser | None
 
 
-def given(subject: Subject, picture: Picture, scorers: PublicScorers) -> Given:
+def embed_reference(subject: Subject, picture: Picture, scorers: PublicScorers) -> ReferenceFeatures:
     """A reference as the scorers see it."""
 
     def identity(analyser: FaceAnalyser | None) -> Float[np.ndarray, " D"] | None:
         if analyser is None or not subject.is_person:
             return None
-        found = analyser.faces(picture).embeddings
-        return found[0] if len(found) else np.zeros(found.shape[1], np.float32)
+        embeddings = analyser.faces(picture).embeddings
+        return embeddings[0] if len(embeddings) else np.zeros(embeddings.shape[1], np.float32)
 
-    return Given(
+    return ReferenceFeatures(
         scorers.clip.pictures([picture])[0],
         scorers.dino.pictures([picture])[0],
         identity(scorers.faces),
@@ -57,53 +57,55 @@ def given(subject: Subject, picture: Picture, scorers: PublicScorers) -> Given:
     )
 
 
-def score_whole(picture: Picture, task: Task, known: Mapping[str, Given], scorers: PublicScorers) -> Score:
+def score_image(
+    picture: Picture, task: Task, features: Mapping[str, ReferenceFeatures], scorers: PublicScorers
+) -> Score:
     """A picture's scores; what needs a reference that is not among ``known`` (by path) stays ``None``."""
     seen = scorers.clip.pictures([picture])[0]
     clip_t = float(seen @ scorers.clip.texts([task.prompt])[0])
     hps = float(scorers.hps.scores([picture], [task.prompt])[0])
-    shown = [known[subject.picture] for subject in task.subjects if subject.picture in known]
-    if len(shown) < len(task.subjects):
+    references = [features[subject.picture] for subject in task.subjects if subject.picture in features]
+    if len(references) < len(task.subjects):
         return Score(clip_t=clip_t, hps=hps, clip_i=None, dino_i=None, overall=None)
-    clip_i = float(np.mean([reference.clip @ seen for reference in shown]))
-    features = scorers.dino.pictures([picture])[0]
-    dino_i = float(np.mean([reference.dino @ features for reference in shown]))
-    whole = Score(clip_t, hps, clip_i, dino_i, float(np.mean([clip_t, hps, clip_i, dino_i])))
-    people = [reference.identity for reference in shown if reference.identity is not None]
-    heldout = [reference.heldout for reference in shown if reference.heldout is not None]
+    clip_i = float(np.mean([reference.clip @ seen for reference in references]))
+    dino_features = scorers.dino.pictures([picture])[0]
+    dino_i = float(np.mean([reference.dino @ dino_features for reference in references]))
+    image_score = Score(clip_t, hps, clip_i, dino_i, float(np.mean([clip_t, hps, clip_i, dino_i])))
+    people = [reference.identity for reference in references if reference.identity is not None]
+    heldout = [reference.heldout for reference in references if reference.heldout is not None]
     if scorers.faces is None or scorers.heldout is None or not people:
-        return whole
-    return _with_people(whole, picture, people, heldout, (scorers.faces, scorers.heldout))
+        return image_score
+    return _with_people(image_score, picture, people, heldout, (scorers.faces, scorers.heldout))
 
 
-def missing_whole(task: Task, known: Mapping[str, Given]) -> Score:
+def missing_image(task: Task, features: Mapping[str, ReferenceFeatures]) -> Score:
     """The score of a picture that is not there: 0 for every metric that it would have had."""
-    if any(subject.picture not in known for subject in task.subjects):
+    if any(subject.picture not in features for subject in task.subjects):
         return Score(clip_t=0, hps=0, clip_i=None, dino_i=None, overall=None)
-    if not any(known[subject.picture].identity is not None for subject in task.subjects):
+    if not any(features[subject.picture].identity is not None for subject in task.subjects):
         return Score(clip_t=0, hps=0, clip_i=0, dino_i=0, overall=0)
     return Score(0, 0, 0, 0, 0, face_sim=0, face_sim_heldout=0, detection_rate=0)
 
 
 def _with_people(
-    whole: Score,
+    image_score: Score,
     picture: Picture,
     people: Sequence[Float[np.ndarray, " D"]],
     heldout: Sequence[Float[np.ndarray, " E"]],
     analysers: tuple[FaceAnalyser, FaceAnalyser],
 ) -> Score:
     """A score with what concerns the people of a picture."""
-    found = analysers[0].faces(picture)
-    similarity = np.stack(people) @ found.embeddings.T
+    faces = analysers[0].faces(picture)
+    similarity = np.stack(people) @ faces.embeddings.T
     pairs = pairing(similarity)
     same, cross = same_and_cross(similarity, pairs)
     return replace(
-        whole,
+        image_score,
         face_sim=identity_reward(similarity),
         face_sim_heldout=identity_reward(np.stack(heldout) @ analysers[1].faces(picture).embeddings.T),
         detection_rate=len(pairs) / len(people),
         swap_rate=mean_of(swapped(similarity, pairs)),
-        num_faces=len(found.boxes),
+        num_faces=len(faces.boxes),
         same=same,
         cross=cross,
     )

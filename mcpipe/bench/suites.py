@@ -92,9 +92,9 @@ def xversebench(content: str) -> list[Task]:
             key_of(entry.index),
             entry.prompt,
             tuple(
-                Subject(given.image_path, given.caption, _folder(given.image_path) == "human")
+                Subject(entry.image_path, entry.caption, _folder(entry.image_path) == "human")
                 for modulation in entry.modulation
-                for given in modulation.src_inputs
+                for entry in modulation.src_inputs
             ),
         )
         for entry in _entries(content, TypeAdapter(list[_XVerseEntry]))

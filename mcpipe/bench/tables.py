@@ -79,7 +79,7 @@ POLICY = (
     "Higher is better, except for Swapped and Copied, which are rates over the faces found."
 )
 """Stands beside every table, because other papers skip such pictures or compare the whole of them."""
-POLICY_WHOLE = (
+POLICY_PUBLIC = (
     "The whole picture is compared with each subject's reference, nothing is located; people also count for Face-Sim. "
     "A person without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
     "Overall is the mean of CLIP-T, DINO-I, CLIP-I and HPS."
@@ -103,7 +103,7 @@ class ArmScores:
     """The prompts that were answered; scores of different suites cannot be compared."""
     num_missing: int = 0
     """Pictures that were not there or could not be read, and count 0."""
-    footing: Mapping[str, JSON] = field(default_factory=dict)
+    protocol: Mapping[str, JSON] = field(default_factory=dict)
     """What was answered and by what it was judged, as digests and settings; empty in results of older versions."""
 
 
@@ -113,20 +113,20 @@ def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
     Raises:
         ValueError: a number is missing or is none.
     """
-    footing = metrics.get("footing", {})
-    if not isinstance(footing, dict):
-        raise ValueError(f"footing should be a mapping, not {footing!r}; evaluate or score it again")  # noqa: TRY004
+    protocol = metrics.get("footing", {})
+    if not isinstance(protocol, dict):
+        raise ValueError(f"footing should be a mapping, not {protocol!r}; evaluate or score it again")  # noqa: TRY004
     suite = str(metrics.get("suite", PEOPLE))
-    wanted = [metric for metric in ALL_METRICS if metric in metrics]
+    present = [metric for metric in ALL_METRICS if metric in metrics]
     try:
         for metric in METRICS if suite == PEOPLE else ALWAYS:
             metrics[metric]
         means = {
             metric: Interval(*(_number(metrics, f"{metric}{end}") for end in ("", "_low", "_high")))
-            for metric in wanted
+            for metric in present
         }
         num_pictures, num_missing = (int(_number(metrics, name)) for name in ("num_images", "num_missing"))
-        return ArmScores(name, means, num_pictures, suite, num_missing, footing)
+        return ArmScores(name, means, num_pictures, suite, num_missing, protocol)
     except KeyError as error:
         raise ValueError(f"metrics of {name} lack {error}; evaluate or score it again") from error
 
@@ -147,7 +147,7 @@ def as_metrics(scores: ArmScores) -> dict[str, JSON]:
             f"{metric}_low": round(interval.low, 6),
             f"{metric}_high": round(interval.high, 6),
         }
-    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing, "footing": dict(scores.footing)}
+    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing, "footing": dict(scores.protocol)}
     return flat if scores.suite == PEOPLE else flat | {"suite": scores.suite}
 
 
@@ -165,13 +165,13 @@ def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
     first: dict[str, ArmScores] = {}
     kept, lines = [], []
     for arm in arms:
-        if not arm.footing:
+        if not arm.protocol:
             reason = "it is older than this version and does not tell its prompts and judges"
         else:
-            wanted = first.setdefault(arm.suite, arm)
-            names = sorted(arm.footing.keys() | wanted.footing.keys())
-            others = [name for name in names if arm.footing.get(name) != wanted.footing.get(name)]
-            reason = f"not the same {', '.join(others)} as {wanted.name}" if others else ""
+            baseline = first.setdefault(arm.suite, arm)
+            names = sorted(arm.protocol.keys() | baseline.protocol.keys())
+            others = [name for name in names if arm.protocol.get(name) != baseline.protocol.get(name)]
+            reason = f"not the same {', '.join(others)} as {baseline.name}" if others else ""
         if reason:
             lines.append(f"{arm.name} is left out: {reason}; evaluate or score it again")
         else:
@@ -192,7 +192,7 @@ def text_table(arms: Sequence[ArmScores]) -> str:
             f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}" + _cells(columns, arm)
             for arm in answered
         ]
-        lines.append(POLICY if suite == PEOPLE else POLICY_WHOLE)
+        lines.append(POLICY if suite == PEOPLE else POLICY_PUBLIC)
         if suite == PEOPLE and (controls := _present(CONTROLS, answered)):
             lines += ["", f"{'controls':<{width}}" + _header(beside := ["face_sim", *controls])]
             lines += [f"{arm.name:<{width}}" + _cells(beside, arm) for arm in answered]

@@ -71,11 +71,11 @@ def check_text(options: argparse.Namespace) -> None:
     """
     for name, value in vars(options).items():
         for text in value if isinstance(value, list) else [value]:
-            shown = text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
-            if shown != text:
+            printable = text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
+            if printable != text:
                 option = "-S" if name == "changes" else f"--{name}"
                 raise ValueError(
-                    f"{option} {shown} is not UTF-8; write it in UTF-8, or rename the file if it names one"
+                    f"{option} {printable} is not UTF-8; write it in UTF-8, or rename the file if it names one"
                 )
 
 

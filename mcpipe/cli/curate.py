@@ -212,11 +212,11 @@ def clip_files(clips: Path, out: Path) -> list[ClipFile]:
         FileNotFoundError: the folder is empty.
         ValueError: ``out`` holds others of these files.
     """
-    found = [ClipFile(clips, name) for name in file_names(clips)]
-    if not found:
+    clip_list = [ClipFile(clips, name) for name in file_names(clips)]
+    if not clip_list:
         raise FileNotFoundError(f"no file in {clips}")
-    own = lying_in([clip.file for clip in found], [place for output in outputs(out) for place in output.written()])
-    files = [clip for clip in found if clip.file not in own]
+    own = lying_in([clip.file for clip in clip_list], [place for output in outputs(out) for place in output.written()])
+    files = [clip for clip in clip_list if clip.file not in own]
     over = lying_in([clip.file for clip in files], [out])
     if over:
         raise ValueError(f"--out {out} lies over the clips in {clips}, such as {min(over)}; choose another folder")
@@ -229,8 +229,10 @@ def funnel(files: Sequence[ClipFile], out: Path) -> list[FunnelRow]:
     scores: dict[str, FunnelRow] = {}
     for stage in STAGES:
         for packed in read_packed(out / stage):
-            told = {name: value for name, value in packed.meta.items() if stage != "samples" or name in SAMPLE_SCORES}
-            scores.setdefault(packed.key, {}).update(told)
+            measured = {
+                name: value for name, value in packed.meta.items() if stage != "samples" or name in SAMPLE_SCORES
+            }
+            scores.setdefault(packed.key, {}).update(measured)
         rejections = read_report(out / stage)["rejections"]
         for rejection in rejections if isinstance(rejections, list) else []:
             match rejection:
@@ -240,20 +242,20 @@ def funnel(files: Sequence[ClipFile], out: Path) -> list[FunnelRow]:
     rows = []
     for file in files:
         fate = fates.get(file.key, ACCEPTED)
-        told = {name: value for name, value in scores.get(file.key, {}).items() if name != "clip"}
-        rows.append({"clip": file.title, **fate, "scores": told})
+        measured = {name: value for name, value in scores.get(file.key, {}).items() if name != "clip"}
+        rows.append({"clip": file.title, **fate, "scores": measured})
     return rows
 
 
 def table(rows: Sequence[FunnelRow], out: Path) -> Table:
     """The funnel for people."""
-    shown = Table(
+    grid = Table(
         "stage", "seen", "kept", "dropped", title=f"{out}: {sum(bool(row['accepted']) for row in rows)} samples"
     )
     seen = len(rows)
     for stage in STAGES:
         reasons = Counter(str(row["reason"]) for row in rows if row["stage"] == stage)
-        told = ", ".join(f"{reason} {number}" for reason, number in sorted(reasons.items()))
-        shown.add_row(stage, str(seen), str(seen - reasons.total()), told)
+        counted = ", ".join(f"{reason} {number}" for reason, number in sorted(reasons.items()))
+        grid.add_row(stage, str(seen), str(seen - reasons.total()), counted)
         seen -= reasons.total()
-    return shown
+    return grid

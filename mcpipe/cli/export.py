@@ -11,7 +11,7 @@ from mcpipe.core.shards import read_shards, whole_folder
 TABLE = "prompts.csv"
 
 
-def write_handout(pairs: Path, out: Path) -> str:
+def write_export(pairs: Path, out: Path) -> str:
     """Write ``prompts.csv`` and the faces it names to a new folder; returns what was written.
 
     A line of the table holds the key after which a picture is to be called, the prompt, and the files of the people

@@ -70,8 +70,10 @@ def command(options: argparse.Namespace) -> str:
     finder = InsightFaces(models["faces"], settings.pairs.min_face_score, settings.pairs.detection_size)
     references = [reference(picture, finder, settings.pairs, size) for picture in options.references]
     pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter)
-    watch = options.attention is not None
-    drawn = draw(pipeline, options.prompt, references, options.seed, settings.generate.sample, watch=watch)
+    with_attention = options.attention is not None
+    drawn = draw(
+        pipeline, options.prompt, references, options.seed, settings.generate.sample, with_attention=with_attention
+    )
     return "\n".join(write(drawn, [output.path for output in outputs]))
 
 
@@ -108,8 +110,8 @@ def reference(file: Path, finder: FaceAnalyser, params: PairsParams, size: int) 
     except RejectionError as error:
         reason = error.reason.replace("_", " ")
         about_faces = error.reason in ("no_face", "several_faces")
-        wanted = "a picture of exactly one face, with some room around it" if about_faces else "an image file"
-        raise ValueError(f"reference {file}: {reason} ({error.detail}); give {wanted}") from error
+        expected = "a picture of exactly one face, with some room around it" if about_faces else "an image file"
+        raise ValueError(f"reference {file}: {reason} ({error.detail}); give {expected}") from error
 
 
 def draw(
@@ -119,7 +121,7 @@ def draw(
     seed: int,
     params: SampleParams,
     *,
-    watch: bool,
+    with_attention: bool,
 ) -> MultiCrafterOutput:
     """One picture, the same for the same seed; with attention maps if ``watch``."""
     return pipeline(
@@ -129,7 +131,7 @@ def draw(
         guidance_scale=params.guidance,
         shift=params.shift,
         generator=torch.Generator().manual_seed(seed),
-        output_attention=watch,
+        output_attention=with_attention,
     )
 
 

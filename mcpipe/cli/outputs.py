@@ -95,8 +95,8 @@ def write_pictures(pictures: Mapping[Path, Image.Image], *, optimize: bool = Fal
         for file, picture in pictures.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             picture.save(unfinished[file], optimize=optimize)
-        for file, whole in unfinished.items():
-            whole.replace(file)
+        for file, final in unfinished.items():
+            final.replace(file)
     finally:
         for rest in unfinished.values():
             rest.unlink(missing_ok=True)
@@ -156,12 +156,12 @@ def _check_against(output: Output, name: str, path: Path) -> None:
             raise ValueError(f"{output} lies in {what}, which is read; {ELSEWHERE}")
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same(first: Path, second: Path) -> bool:
     """Whether two paths lead to one file or folder, also by a hard link, or will do so."""
-    if os.path.realpath(one) == os.path.realpath(other):
+    if os.path.realpath(first) == os.path.realpath(second):
         return True
     try:
-        return one.samefile(other)
+        return first.samefile(second)
     except OSError:
         return False
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
-from mcpipe.bench.public_metrics import Given, PublicScorers, given, missing_whole, score_whole
+from mcpipe.bench.public_metrics import PublicScorers, ReferenceFeatures, embed_reference, missing_image, score_image
 from mcpipe.bench.suites import PUBLIC, Subject, Task
-from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_WHOLE, text_table
-from mcpipe.cli.export import write_handout
+from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_PUBLIC, text_table
+from mcpipe.cli.export import write_export
 from mcpipe.cli.outputs import Output, check_outputs
 from mcpipe.cli.settings import located, read_content, settings_file
 from mcpipe.core.offline import stay_offline
@@ -43,9 +43,9 @@ from mcpipe.steps.evaluate import (
     EvaluateParams,
     ScoredImage,
     facts,
-    footing_of,
     load_scorers,
-    people_footing,
+    people_protocol,
+    protocol_of,
     write_results,
 )
 
@@ -72,7 +72,7 @@ def command(options: argparse.Namespace) -> str:
         if options.suite != PEOPLE:
             raise ValueError(f"--handout is for --suite {PEOPLE}; the prompts of {options.suite} are published")
         check_outputs([Output("--handout", options.handout, "folder", "prompts.csv")], {"--pairs": options.pairs})
-        return write_handout(options.pairs, options.handout)
+        return write_export(options.pairs, options.handout)
     if not options.images or not options.name:
         raise ValueError("score takes --images DIR and --name NAME")
     stay_offline()
@@ -91,14 +91,14 @@ def command(options: argparse.Namespace) -> str:
     check_results(options.out / options.name)
     report = Report(STAGE, PACKAGES)
     if options.suite == PEOPLE:
-        tasks, footing = people_tasks(options.pairs, models, params, report)
+        tasks, protocol = people_tasks(options.pairs, models, params, report)
     else:
-        tasks, footing = public_tasks(options, models, params, report)
+        tasks, protocol = public_tasks(options, models, params, report)
     with recorded_cuts() as cut:
-        judged = list(judge(tasks, options.images, report))
+        scored = list(score_images(tasks, options.images, report))
     report.facts |= cut_facts(cut)
-    scores = write_results(options.out / options.name, judged, report, params.interval, footing)
-    return "\n".join([text_table([scores]), *told(report), f"written to {options.out / options.name}"])
+    scores = write_results(options.out / options.name, scored, report, params.interval, protocol)
+    return "\n".join([text_table([scores]), *problems(report), f"written to {options.out / options.name}"])
 
 
 def check_name(name: str) -> None:
@@ -134,9 +134,9 @@ def check_place(options: argparse.Namespace, models: dict[str, Path], settings: 
         ValueError: they would replace it.
         OSError: they cannot be written.
     """
-    given = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
-    given |= {"--pairs": options.pairs if options.suite == PEOPLE else None, "the settings": settings}
-    read = {name: path for name, path in given.items() if path is not None}
+    named = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
+    named |= {"--pairs": options.pairs if options.suite == PEOPLE else None, "the settings": settings}
+    read = {name: path for name, path in named.items() if path is not None}
     read |= {f"models.{name}": models[name] for name in MODELS}
     check_outputs([Output("--out", options.out / options.name, "folder", "rows.parquet")], read)
 
@@ -149,12 +149,12 @@ def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, r
     people = references(pool, scorers)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
-    def answer(prompt: str, wanted: Sequence[str]) -> Answer:
-        return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, scorers)
+    def answer(prompt: str, subjects: Sequence[str]) -> Answer:
+        return lambda picture: missing() if picture is None else score(picture, prompt, subjects, people, scorers)
 
     prompts = list(read_shards(pairs / "bench", PairPrompt))
     tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces), prompt.faces) for prompt in prompts}
-    return tasks, people_footing(prompts, pool, models, params)
+    return tasks, people_protocol(prompts, pool, models, params)
 
 
 def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
@@ -177,26 +177,30 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
         else [None, None]
     )
     scorers = PublicScorers(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
-    known = known_references(subjects, options.references, scorers)
+    features = reference_features(subjects, options.references, scorers)
     names = [analyser and analyser.name for analyser in (faces, heldout)]
-    unknown: list[JSON] = [*sorted(subjects.keys() - known.keys())]
+    unknown: list[JSON] = [*sorted(subjects.keys() - features.keys())]
     report.facts = {
-        **facts(params, options.suite, POLICY_WHOLE, *names, people={}),
-        "references": len(known),
+        **facts(params, options.suite, POLICY_PUBLIC, *names, people={}),
+        "references": len(features),
         "references_missing": unknown,
     }
 
     def answer(task: Task) -> Answer:
-        return lambda seen: missing_whole(task, known) if seen is None else score_whole(seen, task, known, scorers)
+        return lambda seen: (
+            missing_image(task, features) if seen is None else score_image(seen, task, features, scorers)
+        )
 
-    asked = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
+    contents = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
     used = [name for name in MODELS if faces or name not in MODELS[:2]]
-    files = {path: options.references / path for path in known}
-    footing = footing_of(asked, files, {name: models[name] for name in used}, params)
-    return {task.key: (task.prompt, answer(task), tuple(asked[task.key][1:])) for task in tasks}, footing
+    files = {path: options.references / path for path in features}
+    protocol = protocol_of(contents, files, {name: models[name] for name in used}, params)
+    return {task.key: (task.prompt, answer(task), tuple(contents[task.key][1:])) for task in tasks}, protocol
 
 
-def known_references(subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers) -> dict[str, Given]:
+def reference_features(
+    subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers
+) -> dict[str, ReferenceFeatures]:
     """The references that the user has, by their path in the suite.
 
     Raises:
@@ -208,10 +212,15 @@ def known_references(subjects: dict[str, Subject], folder: Path | None, scorers:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of references {folder}")
     files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    return {path: given(subjects[path], read_image(file, f"reference {path}"), scorers) for path, file in files.items()}
+    return {
+        path: embed_reference(subjects[path], read_image(file, f"reference {path}"), scorers)
+        for path, file in files.items()
+    }
 
 
-def judge(tasks: dict[str, tuple[str, Answer, tuple[str, ...]]], images: Path, report: Report) -> list[ScoredImage]:
+def score_images(
+    tasks: dict[str, tuple[str, Answer, tuple[str, ...]]], images: Path, report: Report
+) -> list[ScoredImage]:
     """Score every picture of every prompt; what is missing or cannot be read counts 0 and is named.
 
     Raises:
@@ -226,19 +235,19 @@ def judge(tasks: dict[str, tuple[str, Answer, tuple[str, ...]]], images: Path, r
         )
     unlisted: list[JSON] = [file.name.encode(errors="backslashreplace").decode() for file in unknown]
     report.facts["files_without_prompt"] = unlisted
-    judged = []
-    for key, (prompt, answer, shown) in track(tasks.items(), len(tasks), f"score {images.name}"):
+    scored = []
+    for key, (prompt, answer, faces) in track(tasks.items(), len(tasks), f"score {images.name}"):
         if key not in files:
             report.drop(key, "missing", f"no image is called {key}")
-            judged.append(ScoredImage(key, prompt, "", "missing", answer(None), shown))
+            scored.append(ScoredImage(key, prompt, "", "missing", answer(None), faces))
         for file in files.get(key, []):
             try:
-                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_image(file)), shown))
+                scored.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_image(file)), faces))
                 report.keep(file.name)
             except (FileNotFoundError, ValueError) as error:
                 report.drop(file.name, "unreadable", str(error))
-                judged.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None), shown))
-    return judged
+                scored.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None), faces))
+    return scored
 
 
 def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -275,7 +284,7 @@ def _without_number(stem: str) -> str:
     return start if number.isdecimal() else ""
 
 
-def told(report: Report) -> list[str]:
+def problems(report: Report) -> list[str]:
     """What did not go well, in a line each."""
     lines = []
     for reason in ("missing", "unreadable"):

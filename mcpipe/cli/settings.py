@@ -79,10 +79,10 @@ def section(content: Content, name: str) -> Content:
     Raises:
         ValueError: there is none of that name.
     """
-    found = content.get(name)
-    if not isinstance(found, dict):
+    values = content.get(name)
+    if not isinstance(values, dict):
         raise ValueError(f"{SETTINGS} has no section {name!r}")  # noqa: TRY004  not a type that a caller passed
-    return found
+    return values
 
 
 def located(content: Content, folder: Path) -> dict[str, Path]:

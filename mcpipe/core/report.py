@@ -33,10 +33,10 @@ class Report:
     def drop(self, key: str, reason: str, detail: str = "", scores: Mapping[str, JSON] | None = None) -> None:
         """Count an item that ends here; ``reason`` is a name to count by, the rest says more of this one."""
         logger.info("%s: dropped %s: %s %s", self.stage, key, reason, detail)
-        told: dict[str, JSON] = {"key": key, "reason": reason, "detail": detail}
+        rejection: dict[str, JSON] = {"key": key, "reason": reason, "detail": detail}
         if scores:
-            told["scores"] = dict(scores)
-        self.rejections.append(told)
+            rejection["scores"] = dict(scores)
+        self.rejections.append(rejection)
 
     def summary(self) -> dict[str, JSON]:
         """The account as JSON: counts first, then every rejection in the order of keys."""

@@ -120,8 +120,8 @@ def jump(before: UInt8[np.ndarray, "h w 3"], after: UInt8[np.ndarray, "h w 3"]) 
     small changes of light count little and a new picture counts much.
     """
     outside = [
-        np.maximum(cv2.subtract(one, cv2.dilate(other, REACH)), cv2.subtract(cv2.erode(other, REACH), one)).mean()
-        for one, other in ((before, after), (after, before))
+        np.maximum(cv2.subtract(first, cv2.dilate(second, REACH)), cv2.subtract(cv2.erode(second, REACH), first)).mean()
+        for first, second in ((before, after), (after, before))
     ]
     return float(np.mean(outside))
 

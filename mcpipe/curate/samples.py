@@ -55,8 +55,8 @@ def square_window(boxes: Float[np.ndarray, "N 4"], height: int, width: int) -> t
     low, high = np.floor(boxes[:, :2].min(axis=0)), np.ceil(boxes[:, 2:].max(axis=0))
     low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
     needed, shorter, longer = float((high - low).max()), min(height, width), max(height, width)
-    wanted = int(np.ceil(needed * TARGET_MARGIN))
-    side = min(wanted, shorter) if needed <= shorter else min(wanted, longer)
+    target_side = int(np.ceil(needed * TARGET_MARGIN))
+    side = min(target_side, shorter) if needed <= shorter else min(target_side, longer)
     if side * (1 - LARGEST_PADDING) > shorter:
         return None
     room = np.array((width, height)) - side
@@ -186,7 +186,7 @@ def split_by_identity(people: Mapping[str, Sequence[Hashable]], val_fraction: fl
     firsts: dict[int, str] = {}
     for name, own in sorted(zip(names, group.tolist(), strict=True)):
         firsts.setdefault(own, name)
-    lots = np.array([_lot(firsts[one], seed) for one in range(num_groups)])
+    lots = np.array([_lot(firsts[group], seed) for group in range(num_groups)])
     held_out = lots < val_fraction
     if val_fraction > 0 and num_groups > 1:
         held_out |= lots == lots.min()

@@ -43,9 +43,9 @@ def blockiness(picture: UInt8[np.ndarray, "H W 3"], height_px: int, blocks: tupl
     ordinary = [max(float(np.median(profile)), LEAST_STEP) for profile in (columns, rows)]
     best = 0.0
     for cell in np.arange(height_px / blocks[1], height_px / blocks[0], 0.5):
-        upright = _steps(columns, float(cell)) / ordinary[0]
-        if upright > best:  # otherwise the other direction need not be looked at
-            best = max(best, min(upright, _steps(rows, float(cell)) / ordinary[1]))
+        vertical = _steps(columns, float(cell)) / ordinary[0]
+        if vertical > best:  # otherwise the other direction need not be looked at
+            best = max(best, min(vertical, _steps(rows, float(cell)) / ordinary[1]))
     return best
 
 

@@ -50,9 +50,9 @@ class AttentionCapture:
         self._handles.append(self._transformer.register_forward_pre_hook(self._opened))
         for index, block in enumerate(self._transformer.transformer_blocks):
             self._handles += [
-                block.attn.register_forward_pre_hook(self._told(index), with_kwargs=True),
-                block.attn.norm_q.register_forward_hook(self._asked(index)),
-                block.attn.norm_k.register_forward_hook(self._mapped(index)),
+                block.attn.register_forward_pre_hook(self._capture_rotary(index), with_kwargs=True),
+                block.attn.norm_q.register_forward_hook(self._capture_queries(index)),
+                block.attn.norm_k.register_forward_hook(self._capture_maps(index)),
             ]
         return self
 
@@ -74,31 +74,31 @@ class AttentionCapture:
         self._maps.clear()
         self._is_open = True
 
-    def _told(self, index: int) -> Callable[[nn.Module, tuple, dict], None]:
+    def _capture_rotary(self, index: int) -> Callable[[nn.Module, tuple, dict], None]:
         def store(_module: nn.Module, _args: tuple, call: dict) -> None:
             self._rotary[index] = call["image_rotary_emb"]
 
         return store
 
-    def _asked(self, index: int) -> Callable[[nn.Module, tuple, Tensor], None]:
+    def _capture_queries(self, index: int) -> Callable[[nn.Module, tuple, Tensor], None]:
         def store(module: nn.Module, args: tuple, output: Tensor) -> None:
             self._queries[index] = Normed(module, args[0], output)
 
         return store
 
-    def _mapped(self, index: int) -> Callable[[nn.Module, tuple, Tensor], None]:
+    def _capture_maps(self, index: int) -> Callable[[nn.Module, tuple, Tensor], None]:
         def store(module: nn.Module, args: tuple, output: Tensor) -> None:
             queries, keys = self._queries.pop(index), Normed(module, args[0], output)
             rotary = self._rotary.pop(index)
             picture, size = self._layout.num_image_tokens, self._layout.num_reference_tokens
             num_references = (output.shape[1] - picture) // size
-            found = turned_column_mean(
+            map_means = turned_column_mean(
                 queries.part(slice(picture, None), rotary),
                 keys.part(slice(0, picture), rotary),
                 [size] * num_references,
             )
             if self._is_open:
-                self._maps[index] = found
+                self._maps[index] = map_means
 
         return store
 

@@ -68,9 +68,9 @@ def scale(layer: str, rank: int, alphas: Mapping[str, float], config: PeftConfig
         return alphas[layer] / rank
     if not config:
         return 1.0
-    wanted = _by_pattern(layer, "rank_pattern", config, _number(config, "r", rank))
-    if wanted != rank:
-        raise ValueError(f"its configuration says rank {wanted:g} at {layer}, but its weights have rank {rank}")
+    layer_rank = _by_pattern(layer, "rank_pattern", config, _number(config, "r", rank))
+    if layer_rank != rank:
+        raise ValueError(f"its configuration says rank {layer_rank:g} at {layer}, but its weights have rank {rank}")
     alpha = _by_pattern(layer, "alpha_pattern", config, _number(config, "lora_alpha", rank))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 

@@ -167,7 +167,7 @@ def usage_by_kind(
     ``num_text`` and ``num_picture`` are numbers of tokens. Double-stream blocks have a layer for text and one for the
     rest, single-stream blocks one for [text | picture | references].
     """
-    found = {}
+    usage = {}
     for name, layer in expert_layers(transformer):
         if layer.chosen is None:
             continue
@@ -175,8 +175,8 @@ def usage_by_kind(
         pictures = 0 if "ff_context" in name else num_picture
         kinds = layer.chosen.tensor_split([texts, texts + pictures], dim=1)
         named = zip(("text", "picture", "references"), kinds, strict=True)
-        found[name] = {kind: _shares(layer, chosen) for kind, chosen in named if chosen.numel()}
-    return found
+        usage[name] = {kind: _shares(layer, chosen) for kind, chosen in named if chosen.numel()}
+    return usage
 
 
 def _shares(layer: MoELoraLinear, chosen: Int[Tensor, "batch tokens"]) -> Float[Tensor, " experts"]:

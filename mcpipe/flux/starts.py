@@ -53,8 +53,10 @@ def start_lora(pipeline: FluxPipeline, file: Path, spec: AdapterSpec, seed: int)
     for key, weight in weights.items():
         layer, part, _ = key.rsplit(".", 2)
         _fill(parameters[key].data, weight, part, experts.get(layer, 1))
-    wanted = sum(".lora_A." in key for key in parameters)
-    logger.info("%s: %d of %d layers start from it, at rank %d of %d", file, len(weights) // 2, wanted, rank, spec.rank)
+    num_expected = sum(".lora_A." in key for key in parameters)
+    logger.info(
+        "%s: %d of %d layers start from it, at rank %d of %d", file, len(weights) // 2, num_expected, rank, spec.rank
+    )
 
 
 def import_uno(file: Path, folder: Path, image_size: int, reference_size: int) -> AdapterSpec:

@@ -39,7 +39,7 @@ def from_uno(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: a name is unknown, or half of a pair is missing.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for key, weight in weights.items():
         match = KEY.fullmatch(key)
         places = PLACES.get((match[1], match[3])) if match else None
@@ -53,5 +53,5 @@ def from_uno(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parts = [weight.clone() for _ in places] if match[4] == "down" else weight.chunk(len(places))
         part = "lora_A" if match[4] == "down" else "lora_B"
         for place, some in zip(places, parts, strict=True):
-            found[f"{BLOCKS[match[1]]}.{match[2]}.{place}.{part}.weight"] = some.contiguous()
-    return found
+            tensors[f"{BLOCKS[match[1]]}.{match[2]}.{place}.{part}.weight"] = some.contiguous()
+    return tensors

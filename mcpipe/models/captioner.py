@@ -41,8 +41,8 @@ class Qwen2_5VL:  # noqa: N801  the model's published name
         from PIL import Image
         from qwen_vl_utils import process_vision_info
 
-        shown = [{"type": "image", "image": Image.fromarray(picture)} for picture in pictures]
-        messages = [{"role": "user", "content": [*shown, {"type": "text", "text": instruction}]}]
+        contents = [{"type": "image", "image": Image.fromarray(picture)} for picture in pictures]
+        messages = [{"role": "user", "content": [*contents, {"type": "text", "text": instruction}]}]
         text = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         images, videos, *_ = process_vision_info(messages)
         inputs = self._processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pt")

@@ -86,8 +86,8 @@ def one_file(folder: Path, what: str, pattern: str) -> Path:
     Raises:
         FileNotFoundError: none or several do.
     """
-    found = sorted(checkpoint_folder(folder, what).glob(pattern))
-    if len(found) != 1:
-        names = os.pathsep.join(path.name for path in found) or "none"
+    files = sorted(checkpoint_folder(folder, what).glob(pattern))
+    if len(files) != 1:
+        names = os.pathsep.join(path.name for path in files) or "none"
         raise FileNotFoundError(f"{what} folder {folder} should hold exactly one {pattern}, found {names}")
-    return found[0]
+    return files[0]

@@ -67,11 +67,11 @@ class InsightFaces:
         bordered = cv2.copyMakeBorder(bgr, border, border, border, border, cv2.BORDER_CONSTANT)
         narrow = min(bgr.shape[:2]) * self._detection_size < max(bgr.shape[:2])  # no pixel high for the detector
         views = [(bordered, border)] if narrow else [(bgr, 0), (bordered, border)]
-        found = [(face, view, shift) for view, shift in views for face in self._detected(view)]
-        found.sort(key=lambda item: -float(item[0].det_score))
-        boxes = np.array([face.bbox - shift for face, _, shift in found], np.float32).reshape(-1, 4)
+        detections = [(face, view, shift) for view, shift in views for face in self._detected(view)]
+        detections.sort(key=lambda item: -float(item[0].det_score))
+        boxes = np.array([face.bbox - shift for face, _, shift in detections], np.float32).reshape(-1, 4)
         chosen = distinct(boxes, without_parts(boxes, FILLS * max(bgr.shape[:2])))
-        kept = [found[i] for i in chosen]
+        kept = [detections[i] for i in chosen]
         for face, view, _ in kept:  # what both views show is recognised once
             self._app.models["recognition"].get(view, face)
         landmarks = np.array([face.kps - shift for face, _, shift in kept], np.float32)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcpipe.models.containers import UnusableClipError, opened, picture_stream
 from mcpipe.models.protocols import Picture
-from mcpipe.models.video import FrameReader, upright
+from mcpipe.models.video import FrameReader, oriented
 
 
 def first_frame(file: Path) -> Picture | None:
@@ -18,6 +18,6 @@ def first_frame(file: Path) -> Picture | None:
         with opened(file) as container:
             stream = picture_stream(container)
             frame = next(FrameReader(container, stream, Fraction(1)).frames(), None)
-            return None if frame is None else upright(frame, stream)
+            return None if frame is None else oriented(frame, stream)
     except (av.error.FFmpegError, UnusableClipError, OSError, ValueError):
         return None

@@ -170,18 +170,18 @@ def _rgb(image: Image.Image) -> Picture:
     if image.mode == "P" and image.palette is None:  # of ICNS
         image = image.convert("RGBA")
     profile = image.info.get("icc_profile")
-    upright = _upright(_eight_bits(image))
-    if not upright.has_transparency_data:
-        return np.asarray(_srgb(upright, profile))
-    if upright.mode in ("La", "RGBa"):  # colours multiplied by opacity
-        upright = upright.convert(upright.mode.upper())
-    straight = upright.convert("RGBA")
-    colours = _srgb(upright.getchannel("L") if upright.mode == "LA" else straight.convert("RGB"), profile)
+    oriented = _oriented(_eight_bits(image))
+    if not oriented.has_transparency_data:
+        return np.asarray(_srgb(oriented, profile))
+    if oriented.mode in ("La", "RGBa"):  # colours multiplied by opacity
+        oriented = oriented.convert(oriented.mode.upper())
+    straight = oriented.convert("RGBA")
+    colours = _srgb(oriented.getchannel("L") if oriented.mode == "LA" else straight.convert("RGB"), profile)
     colours.putalpha(straight.getchannel("A"))
     return np.asarray(Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB"))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _oriented(image: Image.Image) -> Image.Image:
     """An image turned as its EXIF says; not at all where that is damaged, as viewers do it."""
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))

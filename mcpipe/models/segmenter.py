@@ -60,8 +60,8 @@ class Sam2:
         self._predictor.set_image_batch([picture.copy() for picture in pictures])  # torch wants to own what it reads
         masks, _, _ = self._predictor.predict_batch(box_batch=list(boxes), multimask_output=False)
         return [
-            np.asarray(found, dtype=np.float32).reshape(len(some), *picture.shape[:2]) > 0
-            for picture, some, found in zip(pictures, boxes, masks, strict=True)
+            np.asarray(raw, dtype=np.float32).reshape(len(some), *picture.shape[:2]) > 0
+            for picture, some, raw in zip(pictures, boxes, masks, strict=True)
         ]
 
 
@@ -70,10 +70,10 @@ def _none(picture: Picture) -> Bool[np.ndarray, "0 H W"]:
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise FileNotFoundError(f"segmenter folder {folder} should hold exactly one {pattern}, found {len(found)}")
-    return found[0]
+    files = sorted(folder.glob(pattern))
+    if len(files) != 1:
+        raise FileNotFoundError(f"segmenter folder {folder} should hold exactly one {pattern}, found {len(files)}")
+    return files[0]
 
 
 def _load(config: Path, checkpoint: Path) -> "SAM2ImagePredictor":

@@ -137,13 +137,13 @@ def _timing(container: "InputContainer", stream: "VideoStream") -> Timing:
         for packet in container.demux(stream)
         if packet.size and not packet.is_discard
     ]
-    shown = sorted((time, duration) for time, duration in packets if time is not None)
-    if not shown:
+    displayed = sorted((time, duration) for time, duration in packets if time is not None)
+    if not displayed:
         step = 1 / Fraction(stream.guessed_rate or UNKNOWN_RATE)
         return Timing([number * step for number in range(len(packets))], len(packets) * step, 0.0, step)
-    times = [time * unit for time, _ in shown]
+    times = [time * unit for time, _ in displayed]
     step = Fraction(float(np.median(np.diff([float(time) for time in times])))) if len(times) > 1 else Fraction(0)
-    return Timing(times, times[-1] + max(shown[-1][1] * unit, step), _promised_s(container, stream))
+    return Timing(times, times[-1] + max(displayed[-1][1] * unit, step), _promised_s(container, stream))
 
 
 def _promised_s(container: "InputContainer", stream: "VideoStream") -> float:
@@ -169,7 +169,7 @@ def _decode(file: Path, timing: Timing) -> ClipFrames:
     with opened(file) as container:
         stream = picture_stream(container)
         reader, unit = FrameReader(container, stream, timing.step_s), stream.time_base or Fraction(1)
-        wanted = timing.times_s[timing.middle]
+        middle_s = timing.times_s[timing.middle]
         thumbnails: list[Picture] = []
         initial: VideoFrame | None = None
         for frame in (frames := reader.frames()):
@@ -177,26 +177,26 @@ def _decode(file: Path, timing: Timing) -> ClipFrames:
                 initial = frame
                 check_colours(frame, reader.tags)
                 timing = timing.from_time((frame.pts or 0) * unit)
-                wanted = timing.times_s[timing.middle]
+                middle_s = timing.times_s[timing.middle]
             thumbnails.append(_thumbnail(frame))
-            if frame is initial or (frame.pts or 0) * unit < wanted:
+            if frame is initial or (frame.pts or 0) * unit < middle_s:
                 continue
             _check_alike(initial, frame)
             check_colours(frame, reader.tags)
             reader.become_tolerant()
-            whole = timing.up_to(_last_pts(frames, frame) * unit)
-            if whole.middle < timing.middle:
-                return _decode(file, whole)
+            complete = timing.up_to(_last_pts(frames, frame) * unit)
+            if complete.middle < timing.middle:
+                return _decode(file, complete)
             return ClipFrames(
-                initial=upright(initial, stream),
-                middle=upright(frame, stream),
+                initial=oriented(initial, stream),
+                middle=oriented(frame, stream),
                 times_s=(float(initial.time or 0), float(frame.time or 0)),
-                num_frames=len(whole.times_s),
-                duration_s=float(whole.times_s[-1] - whole.times_s[0]),
+                num_frames=len(complete.times_s),
+                duration_s=float(complete.times_s[-1] - complete.times_s[0]),
                 codec=stream.codec_context.name,
                 thumbnails=np.stack(thumbnails),
             )
-    raise UnusableClipError("truncated", f"no frame can be decoded at {float(wanted):.2f} s")
+    raise UnusableClipError("truncated", f"no frame can be decoded at {float(middle_s):.2f} s")
 
 
 class FrameReader:
@@ -276,7 +276,7 @@ def _thumbnail(frame: "VideoFrame") -> Picture:
     return rgb(frame, width=THUMBNAIL_PX, height=THUMBNAIL_PX, interpolation="AREA")
 
 
-def upright(frame: "VideoFrame", stream: "VideoStream") -> Picture:
+def oriented(frame: "VideoFrame", stream: "VideoStream") -> Picture:
     """The frame as a viewer sees it: RGB, square pixels, upright."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     matrix = frame.side_data.get("DISPLAYMATRIX")

@@ -102,7 +102,7 @@ class Ablation(BaseModel):
     @property
     def steps(self) -> list[tuple[str, str, list[Change]]]:
         """Changes by the titles of the arms before and after, in the order of the plan."""
-        found: dict[tuple[str, str], list[Change]] = {}
+        steps: dict[tuple[str, str], list[Change]] = {}
         for change in self.changes:
-            found.setdefault((self.titles[change.before], self.titles[change.after]), []).append(change)
-        return [(*pair, changes) for pair, changes in found.items()]
+            steps.setdefault((self.titles[change.before], self.titles[change.after]), []).append(change)
+        return [(*pair, changes) for pair, changes in steps.items()]

@@ -105,18 +105,18 @@ def read_curves(model: Path) -> Curves:
         if len(table) > 1:
             values = [float(line[file.stem]) for line in table]
             plots.append((name, curve_plot(name, [float(line["step"]) for line in table], values)))
-    told: Any = account(model).facts
+    usage: Any = account(model).facts
     for name in USAGE:
-        told = told.get(name, {})
-    lines = usage_lines(TypeAdapter(dict[str, list[float] | dict[str, list[float]]]).validate_python(told))
+        usage = usage.get(name, {})
+    lines = usage_lines(TypeAdapter(dict[str, list[float] | dict[str, list[float]]]).validate_python(usage))
     return Curves(model.name, plots, usage_plot(model.name, lines) if lines else None)
 
 
 def usage_lines(layers: Mapping[str, list[float] | dict[str, list[float]]]) -> dict[str, list[float]]:
     """Shares per expert by layer, a line per kind of token where a layer sees several kinds."""
     lines = {}
-    for layer, told in layers.items():
-        kinds = told if isinstance(told, dict) else {"": told}
+    for layer, shares_by_kind in layers.items():
+        kinds = shares_by_kind if isinstance(shares_by_kind, dict) else {"": shares_by_kind}
         lines |= {f"{layer}: {kind}" if kind else layer: shares for kind, shares in kinds.items()}
     return lines
 
@@ -172,14 +172,14 @@ def read_rows(results: Path) -> dict[str, PictureScores]:
 def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams) -> list[PromptRow]:
     """The first prompts of the benchmark with the pictures of all arms."""
     prompts = list(islice(read_shards(pairs / "bench", PairPrompt), params.num_prompts))
-    wanted = {prompt.key for prompt in prompts}
+    prompt_keys = {prompt.key for prompt in prompts}
     references = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
-    pictures: dict[str, dict[str, np.ndarray]] = {key: {} for key in wanted}
+    pictures: dict[str, dict[str, np.ndarray]] = {key: {} for key in prompt_keys}
     for arm in params.arms:
         for drawn in read_shards(images / arm, GeneratedImage):
-            if drawn.key in wanted:
+            if drawn.key in prompt_keys:
                 pictures[drawn.key][arm] = drawn.image
-    controls = read_controls(images / params.arms[-1] / CONTROLS, wanted)
+    controls = read_controls(images / params.arms[-1] / CONTROLS, prompt_keys)
     return [
         row(
             prompt,

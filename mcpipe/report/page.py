@@ -20,7 +20,7 @@ from mcpipe.bench.tables import (
     MEANINGS,
     POLICY,
     POLICY_CONTROLS,
-    POLICY_WHOLE,
+    POLICY_PUBLIC,
     ArmScores,
 )
 from mcpipe.report.ablation import Ablation
@@ -170,7 +170,7 @@ class PromptRow:
 class StudySection:
     """An ablation with its figures."""
 
-    found: Ablation
+    ablation: Ablation
     plots: Sequence[tuple[str, Plot]]
     """By the first metric of each."""
 
@@ -225,7 +225,7 @@ def render(page: Page) -> str:
         labels=LABELS,
         meanings=MEANINGS,
         policy=POLICY,
-        policy_whole=POLICY_WHOLE,
+        policy_public=POLICY_PUBLIC,
         policy_controls=POLICY_CONTROLS,
         explanations=EXPLANATIONS,
         scales={
@@ -243,8 +243,8 @@ def study_scales(study: StudySection | None) -> dict[str, tuple[float, float]]:
     """The range of every metric over the arms of an ablation."""
     if study is None:
         return {}
-    arms = study.found.means.values()
-    return {metric: scale([means[metric] for means in arms]) for metric in study.found.metrics}
+    arms = study.ablation.means.values()
+    return {metric: scale([means[metric] for means in arms]) for metric in study.ablation.metrics}
 
 
 def metrics_of(systems: Sequence[ArmScores]) -> list[str]:

@@ -87,18 +87,18 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
     people = references(pool, scorers)
     report = Report("evaluate", PACKAGES)
     controls = control_scores([prompt for prompt, _ in answered], images / CONTROLS, people, scorers)
-    judged = []
+    scored = []
     with recorded_cuts() as cut:
         for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
             points = score(picture.image, prompt.prompt, prompt.faces, people, scorers, picture.attention)
             beside = with_controls(points, controls[prompt.key])
-            judged.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, beside, prompt.faces))
+            scored.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, beside, prompt.faces))
             report.keep(prompt.key)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people) | cut_facts(cut)
     ceiling, faceless = ceiling_of(images / CONTROLS / TARGETS, scorers.faces, params.interval)
     report.facts |= {"targets_without_face": faceless}
-    footing = people_footing([prompt for prompt, _ in answered], pool, models, params)
-    write_results(results, judged, report, params.interval, footing, ceiling)
+    protocol = people_protocol([prompt for prompt, _ in answered], pool, models, params)
+    write_results(results, scored, report, params.interval, protocol, ceiling)
 
 
 def load_scorers(  # noqa: PLR0913  one argument per model
@@ -143,16 +143,16 @@ def facts(  # noqa: PLR0913  one argument per fact
     }
 
 
-def people_footing(
+def people_protocol(
     prompts: Iterable[PairPrompt], pool: Iterable[PoolFace], models: Mapping[str, Path], params: EvaluateParams
 ) -> dict[str, JSON]:
     """What a result of the pipeline's own benchmark was judged on and by."""
-    asked = {prompt.key: [prompt.prompt, *prompt.faces] for prompt in prompts}
-    shown = {face.key: sha256(face.reference.tobytes()).hexdigest() for face in pool}
-    return footing_of(asked, shown, models, params)
+    contents = {prompt.key: [prompt.prompt, *prompt.faces] for prompt in prompts}
+    reference_digests = {face.key: sha256(face.reference.tobytes()).hexdigest() for face in pool}
+    return protocol_of(contents, reference_digests, models, params)
 
 
-def footing_of(
+def protocol_of(
     prompts: Mapping[str, list[str]], references: Mapping[str, str | Path], models: Mapping[str, Path], params: Params
 ) -> dict[str, JSON]:
     """What a result was judged on and by, part by part, so that `comparable` can name what differs."""
@@ -170,23 +170,23 @@ def answers(prompts: Path, images: Path) -> list[tuple[PairPrompt, GeneratedImag
     Raises:
         ValueError: one has no other.
     """
-    wanted = {prompt.key: prompt for prompt in read_shards(prompts, PairPrompt)}
+    prompt_by_key = {prompt.key: prompt for prompt in read_shards(prompts, PairPrompt)}
     pictures = {image.key: image for image in read_shards(images, GeneratedImage)}
-    if wanted.keys() != pictures.keys():
-        odd = sorted(wanted.keys() ^ pictures.keys())
+    if prompt_by_key.keys() != pictures.keys():
+        odd = sorted(prompt_by_key.keys() ^ pictures.keys())
         raise ValueError(
             f"{images} and {prompts} do not fit: {len(odd)} keys are in one only, the first is {odd[0]!r}; "
             "run generate again"
         )
-    return [(wanted[key], pictures[key]) for key in sorted(wanted)]
+    return [(prompt_by_key[key], pictures[key]) for key in sorted(prompt_by_key)]
 
 
 def write_results(
     results: Path,
-    judged: list[ScoredImage],
+    scored: list[ScoredImage],
     report: Report,
     params: IntervalParams,
-    footing: Mapping[str, JSON],
+    protocol: Mapping[str, JSON],
     ceiling: Mapping[str, Interval] | None = None,
 ) -> ArmScores:
     """Write means to ``metrics.json`` and ``headline.json``, a row per picture to ``rows.parquet``, and the report.
@@ -196,22 +196,22 @@ def write_results(
     Raises:
         ValueError: there are fewer than two prompts.
     """
-    units = {one.key: one.references for one in judged}
-    means = summary([one.key for one in judged], units, [one.score for one in judged], params) | dict(ceiling or {})
-    num_missing = sum(one.status != SCORED for one in judged)
-    scores = ArmScores(results.name, means, len(judged), str(report.facts["suite"]), num_missing, footing)
+    units = {item.key: item.references for item in scored}
+    means = summary([item.key for item in scored], units, [item.score for item in scored], params) | dict(ceiling or {})
+    num_missing = sum(item.status != SCORED for item in scored)
+    scores = ArmScores(results.name, means, len(scored), str(report.facts["suite"]), num_missing, protocol)
     with whole_folder(results) as folder:
         for name, content in (("metrics", as_metrics(scores)), ("headline", as_headline(scores))):
             (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        write_rows(folder / "rows.parquet", judged)
+        write_rows(folder / "rows.parquet", scored)
         report.write(folder)
     return scores
 
 
-def write_rows(file: Path, judged: Iterable[ScoredImage]) -> None:
+def write_rows(file: Path, scored: Iterable[ScoredImage]) -> None:
     """One row per picture: its prompt, which one it is, whether it was there, and its scores."""
     rows = [
-        {name: getattr(one, name) for name in TEXTS} | {"references": [*one.references]} | as_row(one.score)
-        for one in judged
+        {name: getattr(item, name) for name in TEXTS} | {"references": [*item.references]} | as_row(item.score)
+        for item in scored
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=ROWS), file)

@@ -91,16 +91,16 @@ class Suite:
                 key=prompt.key, prompt=prompt.prompt, faces=prompt.faces, seed=seed, image=image, attention=attention
             )
 
-    def control(self, given: Sequence[tuple[str, ...]]) -> Iterator[GeneratedImage]:
+    def control(self, faces_by_prompt: Sequence[tuple[str, ...]]) -> Iterator[GeneratedImage]:
         """The pictures drawn from the references of other faces than the prompts'; without any where none are given."""
         own = [prompt.faces for prompt in self.prompts]
-        hidden = not any(given)
+        hidden = not any(faces_by_prompt)
         drawn = generate(
-            self.pipeline, [prompt.prompt for prompt in self.prompts], self.references(own if hidden else given),
-            self.seeds, self.params.sample, image_size=self.spec.image_size, batch_size=BATCH_SIZE,
+            self.pipeline, [prompt.prompt for prompt in self.prompts],
+            self.references(own if hidden else faces_by_prompt), self.seeds, self.params.sample, image_size=self.spec.image_size, batch_size=BATCH_SIZE,
             hide_references=hidden,
         )  # fmt: skip
-        for prompt, seed, faces, image in zip(self.prompts, self.seeds, given, drawn, strict=True):
+        for prompt, seed, faces, image in zip(self.prompts, self.seeds, faces_by_prompt, drawn, strict=True):
             yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=faces, seed=seed, image=image)
 
 
@@ -122,14 +122,14 @@ def write_images(
     check_size(pool.values(), spec, pairs)
     suite = Suite(pipeline, spec, prompts, pool, params)
     named = [prompt.faces for prompt in prompts]
-    given = {kind: control_faces(kind, named, list(pool), params.seed) for kind in params.controls.kinds}
+    faces_by_control = {kind: control_faces(kind, named, list(pool), params.seed) for kind in params.controls.kinds}
     report = Report("generate", ("diffusers", "transformers", "peft", "torch"))
     report.facts = {**params.sample.model_dump(), "seed": params.seed, "image_size": spec.image_size}
-    report.facts |= {"controls": [*given]}
+    report.facts |= {"controls": [*faces_by_control]}
     with whole_folder(images) as folder, recorded_cuts() as cut:
         drawn = track(kept(suite.images(), report), len(prompts), f"generate {model.name}")
         write_shards(drawn, folder, params.records_per_shard)
-        for kind, faces in given.items():
+        for kind, faces in faces_by_control.items():
             drawn = track(suite.control(faces), len(prompts), f"generate {model.name}, {kind}")
             write_shards(drawn, folder / CONTROLS / kind, params.records_per_shard)
         targets = real_targets(pipeline, samples, params.controls.num_targets)

@@ -90,7 +90,7 @@ def references(
     """The face reference of each person in a picture; on white it shows nobody and nothing else."""
     white = params.reference_background == "white"
     pictures = (on_white(picture, mask) if white else picture for mask in masks)
-    crops = [face_crop(shown, box, params.reference_size) for shown, box in zip(pictures, boxes, strict=True)]
+    crops = [face_crop(picture, box, params.reference_size) for picture, box in zip(pictures, boxes, strict=True)]
     return np.stack(crops)
 
 

@@ -40,14 +40,20 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 }
 """Every value each word about a person can take (`attributes`)."""
 
-LASTING = tuple(name for one in known_attributes() if one.owner is Identity for name in one.vocabulary)
+LASTING = tuple(
+    name for attribute in known_attributes() if attribute.owner is Identity for name in attribute.vocabulary
+)
 """The words of `VOCABULARY` that belong to an identity, whatever the clothes."""
 
 
 def attributes(identity: Identity, outfit: Outfit) -> dict[str, str]:
     """What a caption says about a person, one word per entry of `VOCABULARY`."""
     owners = {Identity: identity, Outfit: outfit}
-    return {name: word for one in known_attributes() for name, word in one.words(owners[one.owner]).items()}
+    return {
+        name: word
+        for attribute in known_attributes()
+        for name, word in attribute.words(owners[attribute.owner]).items()
+    }
 
 
 def describe_face(identity: Identity) -> str:
@@ -73,8 +79,8 @@ def describe_scene(scene: Scene) -> str:
     people = [describe_person(person.identity, person.outfit) for person in scene.people]
     if not people:
         return f"nobody {PLACES[scene.background.place]}"
-    told = "; ".join(f"{side} {person}" for side, person in zip(SIDES[len(people)], people, strict=True))
-    return f"{COUNTS[len(people)]} {PLACES[scene.background.place]}: {told}"
+    described = "; ".join(f"{side} {person}" for side, person in zip(SIDES[len(people)], people, strict=True))
+    return f"{COUNTS[len(people)]} {PLACES[scene.background.place]}: {described}"
 
 
 def describe_setting(scene: Scene, rng: np.random.Generator, cue_share: float = CUE_SHARE) -> str:
@@ -86,18 +92,18 @@ def describe_setting(scene: Scene, rng: np.random.Generator, cue_share: float = 
         return describe_scene(scene)
     count = len(scene.people)
     sided = rng.random() < SIDES_SHARE
-    told = []
+    described = []
     for place in rng.permutation(count):
         person = scene.people[int(place)]
         cues = _said("trait", person.identity)
         cue = f" with {cues[int(rng.integers(len(cues)))]}," if rng.random() < cue_share else ""
         side = f"{SIDES[count][int(place)]} " if sided else ""
-        told.append(f"{side}a person{cue} {describe_outfit(person.outfit)}")
-    return f"{COUNTS[count]} {PLACES[scene.background.place]}: {'; '.join(told)}"
+        described.append(f"{side}a person{cue} {describe_outfit(person.outfit)}")
+    return f"{COUNTS[count]} {PLACES[scene.background.place]}: {'; '.join(described)}"
 
 
 def _said(part: Part, owner: Identity | Outfit) -> list[str]:
-    phrases = [one.phrase(owner) for one in known_attributes() if one.part == part]
+    phrases = [attribute.phrase(owner) for attribute in known_attributes() if attribute.part == part]
     return [phrase for phrase in phrases if phrase is not None]
 
 

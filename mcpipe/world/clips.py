@@ -120,11 +120,11 @@ Script = Callable[[float], list[tuple[float, Scene]]]
 
 def clip_specs(params: WorldParams) -> list[ClipSpec]:
     """All clips, good and bad mixed in an order drawn from the seed."""
-    wanted = [("good", number) for number in range(params.good_clips)]
+    jobs = [("good", number) for number in range(params.good_clips)]
     bad = [kind for kind in KINDS if kind != "good"]
-    wanted += [(kind, number) for kind in bad for number in range(params.bad_clips_per_kind)]
-    order = world_rng(NAMESPACE, params.seed, 0).permutation(len(wanted))
-    return [ClipSpec(f"clip_{place:03d}", *wanted[index]) for place, index in enumerate(order)]
+    jobs += [(kind, number) for kind in bad for number in range(params.bad_clips_per_kind)]
+    order = world_rng(NAMESPACE, params.seed, 0).permutation(len(jobs))
+    return [ClipSpec(f"clip_{place:03d}", *jobs[index]) for place, index in enumerate(order)]
 
 
 def write_clip(folder: Path, spec: ClipSpec, params: WorldParams) -> ClipTruth:
@@ -185,8 +185,8 @@ def clip_identity(params: WorldParams, *numbers: int) -> Identity:
 
 def _cast(rng: np.random.Generator, count: int, params: WorldParams) -> list[Identity]:
     """People of one scene, some of them known from other clips, never the same person twice."""
-    known = max(1, round(RECURRING_PEOPLE_PER_CLIP * params.good_clips))
-    recurring = list(rng.permutation(known)[:count])
+    num_recurring = max(1, round(RECURRING_PEOPLE_PER_CLIP * params.good_clips))
+    recurring = list(rng.permutation(num_recurring)[:count])
     return [
         clip_identity(params, 0, int(recurring.pop()))
         if recurring and rng.random() < RECURRING_SHARE
@@ -274,7 +274,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Script]] = {
 """Every kind of clip; all but the first must be refused by curation."""
 
 
-def told_people(people: tuple[PersonTruth, ...]) -> list[dict[str, object]]:
+def people_as_json(people: tuple[PersonTruth, ...]) -> list[dict[str, object]]:
     """The truth of everybody in one frame, ready for JSON; pixels."""
     return [
         {

@@ -91,13 +91,13 @@ def attributes() -> tuple[Attribute, ...]:
         ValueError: two attributes draw or tell the same thing, or a trait has a name that means something else.
     """
     names = sorted(module.name for module in iter_modules(folder.__path__))
-    found = [import_module(f"{folder.__name__}.{name}").ATTRIBUTE for name in names]
+    modules = [import_module(f"{folder.__name__}.{name}").ATTRIBUTE for name in names]
     own = ["values", *(name for name in dir(Identity) if name[0] != "_")]
     for kind, taken in (("draws", own), ("vocabulary", [])):
-        named = Counter([*taken, *(name for one in found for name in getattr(one, kind))])
+        named = Counter([*taken, *(name for attribute in modules for name in getattr(attribute, kind))])
         if twice := [name for name, count in named.items() if count > 1]:
             raise ValueError(f"{kind} of {folder.__name__}: the name {', '.join(twice)} is taken")
-    return tuple(sorted(found, key=lambda attribute: attribute.order))
+    return tuple(sorted(modules, key=lambda attribute: attribute.order))
 
 
 @cache
@@ -112,7 +112,9 @@ def sampled(owner: type[Person], rng: np.random.Generator) -> Person:
     Traits of the shared stream are drawn from ``rng``. Every other trait is drawn from a stream that follows from
     those and from its own name, so that a new attribute leaves all that was there before as it was.
     """
-    draws = {name: draw for one in attributes() if one.owner is owner for name, draw in one.draws.items()}
+    draws = {
+        name: draw for attribute in attributes() if attribute.owner is owner for name, draw in attribute.draws.items()
+    }
     values: dict[str, Any] = {}
     for name in owner.SHARED_STREAM:
         values[name] = draws.pop(name)(rng, values)

@@ -72,8 +72,8 @@ class Identity(Traits):
             "round_glasses",
         )  # fmt: skip
         added = [item for item in self.values.items() if item[0] not in self.SHARED_STREAM]
-        told = (*(self.values[name] for name in names), tuple(self.geometry.values.values()), *added)
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:10]
+        values = (*(self.values[name] for name in names), tuple(self.geometry.values.values()), *added)
+        return hashlib.sha256(repr(values).encode()).hexdigest()[:10]
 
 
 class Outfit(Traits):

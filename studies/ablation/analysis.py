@@ -50,7 +50,7 @@ class AblationPlan(StudyPlan):
 
 def paths(plan: AblationPlan, experiment: Experiment) -> list[str]:
     """The files of an experiment that the analysis reads."""
-    stages = {wanted.stage for wanted in plan.diagnosis} & set(experiment.arm.trainings)
+    stages = {figure.stage for figure in plan.diagnosis} & set(experiment.arm.trainings)
     return [scores_path(experiment.arm), *(f"data/models/{stage}/report.json" for stage in sorted(stages))]
 
 
@@ -78,9 +78,9 @@ def tally(changes: Sequence[Change]) -> dict[str, int]:
 def diagnoses(plan: AblationPlan, trials: Sequence[Trial]) -> Diagnoses:
     """The plan's figures, and how far images keep the two people apart."""
     figures = {OWN_LESS_CROSS: [own_less_cross(trial) for trial in trials]}
-    for wanted in plan.diagnosis:
-        figures[wanted.title] = [
-            fact(trial.facts(wanted.stage), wanted.fact.split(".")) if wanted.stage in trial.arm.trainings else None
+    for figure in plan.diagnosis:
+        figures[figure.title] = [
+            fact(trial.facts(figure.stage), figure.fact.split(".")) if figure.stage in trial.arm.trainings else None
             for trial in trials
         ]
     return {title: over_seeds(trials, values) for title, values in figures.items()}

@@ -77,7 +77,7 @@ def model_folder(folder: Path, name: str) -> Path:
 
 def payment(people: Sequence[Float[np.ndarray, "N D"]], images: Sequence[Picture], recogniser: InsightFaces) -> Payment:
     """The rewards of images, each of some wanted people."""
-    cosines = [wanted @ recogniser.faces(image).embeddings.T for wanted, image in zip(people, images, strict=True)]
+    cosines = [identity @ recogniser.faces(image).embeddings.T for identity, image in zip(people, images, strict=True)]
     rewards = {matching: np.array([identity_reward(each, matching) for each in cosines]) for matching in MATCHINGS}
     return Payment(rewards, np.array([each.shape[1] for each in cosines], np.float64), images[0])
 

@@ -16,7 +16,7 @@ from mcpipe.bench.tables import (
     METRICS,
     POLICY,
     POLICY_CONTROLS,
-    POLICY_WHOLE,
+    POLICY_PUBLIC,
     ArmScores,
     as_metrics,
     changes,
@@ -210,8 +210,9 @@ def test_metrics_survive_their_file_and_differences_are_paired():
     assert stored["clip_t_low"] <= stored["clip_t"] <= stored["clip_t_high"]
     elsewhere = ArmScores("theirs", {"clip_t": means["clip_t"]}, 3, "dreambench", 1)
     lines = text_table([elsewhere, read]).splitlines()
-    assert [line if line in (POLICY, POLICY_WHOLE, POLICY_CONTROLS) else line.split()[0] for line in lines if line] == [
-        "arm", "arm", POLICY, "controls", "arm", POLICY_CONTROLS, "dreambench:", "arm", "theirs", POLICY_WHOLE
+    policies = (POLICY, POLICY_PUBLIC, POLICY_CONTROLS)
+    assert [line if line in policies else line.split()[0] for line in lines if line] == [
+        "arm", "arm", POLICY, "controls", "arm", POLICY_CONTROLS, "dreambench:", "arm", "theirs", POLICY_PUBLIC
     ]  # fmt: skip
     assert from_metrics("theirs", as_metrics(ArmScores("theirs", means, 3, "dreambench", 1))).num_missing == 1
     rows = {

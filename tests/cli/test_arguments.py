@@ -156,7 +156,7 @@ def test_a_project_without_git_is_told_what_to_do(tmp_path, monkeypatch):
     for name in ("Makefile", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     (found,) = repository_rows(tmp_path)
-    assert (found.verdict, "is no git repository" in found.told) == ("problem", True)
+    assert (found.verdict, "is no git repository" in found.message) == ("problem", True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="is no git repository"):
         run_study(ABLATION, ROOT / "studies" / "ablation" / "plan.yaml", None, tmp_path / "out")

@@ -187,7 +187,7 @@ def boundless(folder):
 def test_a_damaged_or_strange_checkpoint_is_named_without_being_loaded(tmp_path, capsys, name, make, reason):
     row = next(model_rows({"models": {name: str(make(tmp_path))}}, tmp_path))
     assert row.verdict == "problem"
-    assert reason in row.told
+    assert reason in row.message
     assert "unpickled\n" not in capsys.readouterr().out
 
 
@@ -224,7 +224,7 @@ def test_packages_and_sources_that_are_missing_are_told(tmp_path):
     (tmp_path / "requirements.lock").write_text("torch==2.15.0 \\\n    --hash=sha256:00\ndvc==1.0\n", encoding="utf-8")
     versions = {"torch": "2.15.0+cu130", "dvc": "3.67.1"}
     rows = list(package_rows(tmp_path / "requirements.lock", lambda name: versions.get(name, "1.0")))
-    assert [(row.verdict, row.told.split(": ")[1]) for row in rows] == [("note", "dvc 3.67.1 instead of 1.0")]
+    assert [(row.verdict, row.message.split(": ")[1]) for row in rows] == [("note", "dvc 3.67.1 instead of 1.0")]
     missing = list(source_rows({"source": {"clips": "gone", "faces": "data/world/faces"}}, tmp_path))
     assert [row.verdict for row in missing] == ["problem", "note"]
 

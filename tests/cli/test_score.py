@@ -15,7 +15,7 @@ from fake_judges import Encoder, Finder, Heldout, Scorer, judges
 from imports import ROOT
 from PIL import Image
 
-from mcpipe.bench.tables import POLICY, POLICY_WHOLE
+from mcpipe.bench.tables import POLICY, POLICY_PUBLIC
 from mcpipe.cli import score as scoring
 from mcpipe.cli.__main__ import scoring_arguments
 from mcpipe.cli.score import command, files_by_prompt
@@ -139,7 +139,7 @@ def test_public_suites_are_compared_by_their_own_prompts_references_and_judges(p
         score(*chosen, "--out", "elsewhere", "-S", "models.faces=unused")
     said = benchmark_table(argparse.Namespace(results=place / "elsewhere"))
     assert "zz is left out: not the same references as theirs" in said
-    assert POLICY_WHOLE in said
+    assert POLICY_PUBLIC in said
     assert POLICY not in said
 
 

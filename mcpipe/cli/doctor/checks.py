@@ -39,7 +39,7 @@ class Finding:
 
     about: str
     verdict: Verdict
-    told: str
+    message: str
 
 
 def command(options: argparse.Namespace) -> str:
@@ -57,13 +57,13 @@ def command(options: argparse.Namespace) -> str:
     problems = [row for row in rows if row.verdict == "problem"]
     tables = [table(rows, options.conf or file.name)]
     if not any(row.about.startswith("settings") for row in problems):
-        shown, more = fitting(content, file.parent, hardware)
-        tables += shown
+        capacity_tables, more = fitting(content, file.parent, hardware)
+        tables += capacity_tables
         problems += more
-    for shown in tables:
-        Console(soft_wrap=True, highlight=False).print(shown)
+    for capacity_tables in tables:
+        Console(soft_wrap=True, highlight=False).print(capacity_tables)
     if problems:
-        first = f"{problems[0].about}: {problems[0].told}"
+        first = f"{problems[0].about}: {problems[0].message}"
         raise ValueError(f"{len(problems)} problem{'s' * (len(problems) > 1)}, first {first}")
     return "everything is there and fits"
 
@@ -71,10 +71,10 @@ def command(options: argparse.Namespace) -> str:
 def fitting(content: Content, root: Path, hardware: Hardware) -> tuple[list[Table], list[Finding]]:
     """Tables of what a run needs, and what does not fit; nothing to show if that cannot be told."""
     try:
-        told = capacity(content, located(content, root)["generator"], hardware)
+        needs = capacity(content, located(content, root)["generator"], hardware)
     except (ValueError, OSError) as error:
         return [], [Finding("capacity", "problem", " ".join(str(error).split()))]
-    return told.tables, [Finding("capacity", "problem", fault) for fault in told.problems]
+    return needs.tables, [Finding("capacity", "problem", fault) for fault in needs.problems]
 
 
 def settings_rows(content: Content) -> Iterator[Finding]:
@@ -106,21 +106,21 @@ def source_rows(content: Content, root: Path) -> Iterator[Finding]:
 
 def model_rows(content: Content, root: Path) -> Iterator[Finding]:
     """Whether every checkpoint is there, whole, of the right kind, and the one that was used last."""
-    known = recorded_digests(root / "dvc.lock")
+    recorded = recorded_digests(root / "dvc.lock")
     models = section(content, "models")
     for name, path in located(content, root).items():
         try:
-            told = inspect_model(name, path)
+            summary = inspect_model(name, path)
         except (ValueError, OSError) as error:
             yield Finding(f"models.{name}", "problem", " ".join(str(error).split()))
             continue
-        before = known.get(name_in(root, models[name]))
+        before = recorded.get(name_in(root, models[name]))
         if before is None:
-            yield Finding(f"models.{name}", "ok", f"{told}; hash unknown")
+            yield Finding(f"models.{name}", "ok", f"{summary}; hash unknown")
         elif digest(path) == before:
-            yield Finding(f"models.{name}", "ok", f"{told}; hash as in dvc.lock")
+            yield Finding(f"models.{name}", "ok", f"{summary}; hash as in dvc.lock")
         else:
-            yield Finding(f"models.{name}", "note", f"{told}; not the one of dvc.lock, so what needs it runs again")
+            yield Finding(f"models.{name}", "note", f"{summary}; not the one of dvc.lock, so what needs it runs again")
 
 
 def recorded_digests(lock: Path) -> dict[str, str]:
@@ -137,12 +137,12 @@ def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Itera
     others, missing = [], []
     for name in PACKAGES:
         try:
-            found = installed(name).split("+")[0]
+            installed_version = installed(name).split("+")[0]
         except PackageNotFoundError:
             missing.append(name)
             continue
-        if found not in pins.get(name, {found}):
-            others.append(f"{name} {found} instead of {' or '.join(sorted(pins[name]))}")
+        if installed_version not in pins.get(name, {installed_version}):
+            others.append(f"{name} {installed_version} instead of {' or '.join(sorted(pins[name]))}")
     if missing:
         yield Finding("packages", "problem", f"not installed: {', '.join(missing)}; run `make setup`")
     if others:
@@ -174,7 +174,7 @@ def locked(lock: Path) -> dict[str, set[str]]:
 
 def table(rows: list[Finding], title: str) -> Table:
     """What was looked at, for people."""
-    shown = Table("", "", "", title=title, show_header=False, title_justify="left")
+    grid = Table("", "", "", title=title, show_header=False, title_justify="left")
     for row in rows:
-        shown.add_row(row.about, f"[{COLOURS[row.verdict]}]{row.verdict}[/]", row.told.replace("[", r"\["))
-    return shown
+        grid.add_row(row.about, f"[{COLOURS[row.verdict]}]{row.verdict}[/]", row.message.replace("[", r"\["))
+    return grid

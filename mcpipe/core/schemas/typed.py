@@ -124,8 +124,8 @@ def _check_arrays(kind: type[TypedRecord], record: Record, layout: RecordLayout)
     for name, array in record.arrays.items():
         hint = layout.arrays[name]
         if not isinstance(array, hint):
-            wanted = f"{hint.dtype.__name__} array of shape ({hint.dim_str.strip()})"
-            raise kind.error(record.key, f"{name!r} should be a {wanted}, found {_described(array)}")
+            expected = f"{hint.dtype.__name__} array of shape ({hint.dim_str.strip()})"
+            raise kind.error(record.key, f"{name!r} should be a {expected}, found {_described(array)}")
         for axis, size in zip(hint.dim_str.split(), array.shape, strict=True):
             other, first = sizes.setdefault(axis, (size, name))
             if size != other:
