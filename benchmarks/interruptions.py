@@ -140,8 +140,8 @@ def ends_within(process: int, seconds: float) -> bool:
     """Whether a process ends well within a time; then it has been waited for."""
     end = time.monotonic() + seconds
     while True:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
             if status:
                 sys.exit(f"a run ended with status {os.waitstatus_to_exitcode(status)}")
             return True
@@ -152,9 +152,9 @@ def ends_within(process: int, seconds: float) -> bool:
 
 def replaced(out: Path, kept: dict[Path, int]) -> int:
     """How many verdicts that were kept before have been written again; ``kept`` learns of the new ones."""
-    found = kept_in(out)
-    number = sum(file in kept and kept[file] != written for file, written in found.items())
-    kept.update(found)
+    remaining = kept_in(out)
+    number = sum(file in kept and kept[file] != written for file, written in remaining.items())
+    kept.update(remaining)
     return number
 
 

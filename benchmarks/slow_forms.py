@@ -84,11 +84,11 @@ def kernels_of_a_gpu() -> Iterator[None]:
 class PeakBytes(TorchDispatchMode):
     """Counts the bytes of all tensors made within this context, on any device, ``meta`` included."""
 
-    def __init__(self, *known: nn.Module | Tensor) -> None:
+    def __init__(self, *excluded: nn.Module | Tensor) -> None:
         super().__init__()
         self.now = 0
         self.peak = 0
-        tensors = [t for one in known for t in (one.parameters() if isinstance(one, nn.Module) else [one])]
+        tensors = [t for item in excluded for t in (item.parameters() if isinstance(item, nn.Module) else [item])]
         self._seen = {t.untyped_storage()._cdata for t in tensors}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - as its base has it

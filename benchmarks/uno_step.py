@@ -65,17 +65,17 @@ def encoder_flops() -> dict[str, int]:
         for encoder in (t5, clip, vae):
             assert isinstance(encoder, nn.Module)
             encoder.requires_grad_(False)
-        found = {}
+        flops = {}
         for name, run in runs.items():
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 run()
-            found[name] = counter.get_total_flops()
-    return found
+            flops[name] = counter.get_total_flops()
+    return flops
 
 
 def step_flops(*, checkpointing: bool) -> int:
     """Of a step of FLUX.1-dev without attention regularisation."""
-    found = []
+    rows = []
     for num in (1, 2):
         step = Step((num, 2 * num), FULL, "meta", torch.bfloat16)
         if checkpointing:
@@ -84,8 +84,8 @@ def step_flops(*, checkpointing: bool) -> int:
         counter = FlopCounterMode(display=False, custom_mapping=FLOPS)
         with kernels_of_a_gpu(), counter:
             step(regularised=False)
-        found.append(counter.get_total_flops())
-    return found[0] + (BLOCKS - 1) * (found[1] - found[0])
+        rows.append(counter.get_total_flops())
+    return rows[0] + (BLOCKS - 1) * (rows[1] - rows[0])
 
 
 def main() -> None:

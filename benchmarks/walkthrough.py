@@ -72,13 +72,13 @@ def readme_commands() -> list[str]:
 def shorten(project: Path) -> None:
     """Have the trainings of a clone take two steps each, by a commit of its own; comments stay."""
     file = project / "params.yaml"
-    text, found = re.subn(
+    text, replacements = re.subn(
         r"(?m)^(train_(?:single|multi|rl):(?:\n(?!\S).*)*?\n  num_(?:steps|iterations):) \d+$",
         r"\1 2",
         file.read_text(encoding="utf-8"),
     )
-    if found != 3:
-        raise ValueError(f"{found} trainings with num_steps or num_iterations in params.yaml, not 3")
+    if replacements != 3:
+        raise ValueError(f"{replacements} trainings with num_steps or num_iterations in params.yaml, not 3")
     file.write_text(text, encoding="utf-8")
     call("git commit --quiet --all --message 'Few steps'", project)
 

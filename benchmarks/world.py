@@ -56,9 +56,9 @@ def compared(folder: Path, revision: str, clips: int, rounds: int) -> dict[str, 
     digests: dict[str, str] = {}
     for _ in range(rounds):
         for name, tree in trees.items():
-            told = json.loads(run([sys.executable, __file__, "--measure", str(clips)], tree))
-            seconds[name].append(told["cpu_seconds"] / clips)
-            digests[name] = told["digest"]
+            measured = json.loads(run([sys.executable, __file__, "--measure", str(clips)], tree))
+            seconds[name].append(measured["cpu_seconds"] / clips)
+            digests[name] = measured["digest"]
     best = {name: min(values) for name, values in seconds.items()}
     ratio = best[revision] / best["now"]
     return {
@@ -125,8 +125,8 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
 def unpacked(folder: Path, revision: str) -> Path:
     """The code of an earlier revision."""
     folder.mkdir()
-    wanted = ["git", "-C", str(ROOT), "archive", revision, "mcpipe", "params.yaml"]
-    packed = subprocess.run(wanted, stdout=subprocess.PIPE, check=False)
+    command = ["git", "-C", str(ROOT), "archive", revision, "mcpipe", "params.yaml"]
+    packed = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if packed.returncode:
         sys.exit(f"no revision {revision}; name one that this repository holds with --against")
     with tarfile.open(fileobj=BytesIO(packed.stdout), encoding="utf-8") as archive:

@@ -113,8 +113,8 @@ def row(  # noqa: PLR0913  one argument per source
 
 def in_short(score: Mapping[str, float]) -> str:
     """A picture's scores in a few words."""
-    found = int(score["num_faces"])
-    faces = "no face" if not found else "1 face" if found == 1 else f"{found} faces"
+    num_faces = int(score["num_faces"])
+    faces = "no face" if not num_faces else "1 face" if num_faces == 1 else f"{num_faces} faces"
     return f"{faces}, Face-Sim {score['face_sim']:.2f}, CLIP-T {score['clip_t']:.2f}"
 
 

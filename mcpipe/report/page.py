@@ -283,8 +283,8 @@ def composition(pool: Sequence[Account]) -> list[tuple[str, str, list[JsonValue]
     lines = []
     for account in pool:
         attributes = account.facts.get(COMPOSITION)
-        for attribute, told in attributes.items() if isinstance(attributes, dict) else ():
-            groups = [told.get(group) for group in GROUPS] if isinstance(told, dict) else []
+        for attribute, by_group in attributes.items() if isinstance(attributes, dict) else ():
+            groups = [by_group.get(group) for group in GROUPS] if isinstance(by_group, dict) else []
             counts = [group for group in groups if isinstance(group, dict)]
             lines += [(attribute, value, [group.get(value, 0) for group in counts]) for value in counts[0]]
     return lines

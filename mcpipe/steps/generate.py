@@ -97,8 +97,8 @@ class Suite:
         hidden = not any(faces_by_prompt)
         drawn = generate(
             self.pipeline, [prompt.prompt for prompt in self.prompts],
-            self.references(own if hidden else faces_by_prompt), self.seeds, self.params.sample, image_size=self.spec.image_size, batch_size=BATCH_SIZE,
-            hide_references=hidden,
+            self.references(own if hidden else faces_by_prompt), self.seeds, self.params.sample,
+            image_size=self.spec.image_size, batch_size=BATCH_SIZE, hide_references=hidden,
         )  # fmt: skip
         for prompt, seed, faces, image in zip(self.prompts, self.seeds, faces_by_prompt, drawn, strict=True):
             yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=faces, seed=seed, image=image)

@@ -200,8 +200,8 @@ class Teacher:
         if task == "question":
             starts = (labels != IGNORED) & (labels.roll(1, dims=1) == IGNORED)
             pointed = self.pointing.loss(inputs, starts, conversations, self.pictures)
-        shown = as_grids(seen[0].float(), inputs["image_grid_thw"])
-        sightings = self.heads(shown, numbered(conversations)).loss()["sightings"]
+        grids = as_grids(seen[0].float(), inputs["image_grid_thw"])
+        sightings = self.heads(grids, numbered(conversations)).loss()["sightings"]
         plain = functional.cross_entropy(logits.float(), labels[:, 1:][spoken], reduction="none")
         focus = 0.0 if task == "prompt" else FOCUS
         weight = (1 - (-plain.detach()).exp()).pow(focus) + 0.05

@@ -59,10 +59,10 @@ def build(pictures: Path, out: Path, params: VisionParams) -> None:
     heads, patches = Heads(params.out_hidden), PatchHeads(params.out_hidden)
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
-        shown = [caption(train, int(row), rng) for row in rng.integers(0, len(train.scenes), params.fit.batch)]
-        grids = grids_of(tower, processor, shown)
-        told = heads(grids, numbered(shown)).loss()
-        return Loss(told | {"patches": patches(*_targets(grids, shown, train)).loss()["sightings"]})
+        conversations = [caption(train, int(row), rng) for row in rng.integers(0, len(train.scenes), params.fit.batch)]
+        grids = grids_of(tower, processor, conversations)
+        loss = heads(grids, numbered(conversations)).loss()
+        return Loss(loss | {"patches": patches(*_targets(grids, conversations, train)).loss()["sightings"]})
 
     curves = fit([tower, heads, patches], loss_of, params.fit, out.with_suffix(".progress"))
     metrics = measure(tower, heads, processor, test)
@@ -107,10 +107,12 @@ def grids_of(
     tower: VisionTower, processor: Qwen2VLImageProcessor, conversations: Sequence[Conversation]
 ) -> list[Tensor]:
     """The tokens (rows, columns, width) of all pictures of conversations."""
-    shown = processor(images=[picture for asked in conversations for picture in asked.pictures], return_tensors="pt")
+    inputs = processor(
+        images=[picture for conversation in conversations for picture in conversation.pictures], return_tensors="pt"
+    )
     with half_precision():
-        tokens = tower(shown["pixel_values"], grid_thw=shown["image_grid_thw"]).pooler_output
-    return as_grids(tokens.float(), shown["image_grid_thw"])
+        tokens = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"]).pooler_output
+    return as_grids(tokens.float(), inputs["image_grid_thw"])
 
 
 def _targets(
@@ -118,13 +120,13 @@ def _targets(
 ) -> tuple[Tensor, Tensor]:
     """Tokens of the scenes among the pictures, and what their patches show."""
     tokens, classes = [], []
-    ends = np.cumsum([len(asked.pictures) for asked in conversations])
-    for asked, end in zip(conversations, ends, strict=True):
-        if asked.target is not None:
+    ends = np.cumsum([len(conversation.pictures) for conversation in conversations])
+    for conversation, end in zip(conversations, ends, strict=True):
+        if conversation.target is not None:
             grid = grids[int(end) - 1]
-            told = asked.target.regions(pictures, (grid.shape[0], grid.shape[1]))
+            regions = conversation.target.regions(pictures, (grid.shape[0], grid.shape[1]))
             tokens.append(grid.flatten(0, 1))
-            classes.append(torch.from_numpy(np.ascontiguousarray(told)).flatten(0, 1))
+            classes.append(torch.from_numpy(np.ascontiguousarray(regions)).flatten(0, 1))
     return torch.cat(tokens), torch.cat(classes)
 
 
@@ -135,8 +137,8 @@ def measure(tower: VisionTower, heads: Heads, processor: Qwen2VLImageProcessor, 
     right: dict[str, list[bool]] = {}
     for part in batches(len(test.scenes), 16):
         rows = range(part.start, part.stop)
-        shown = [caption(test, row, rng) for row in rows]
-        guesses = heads(grids_of(tower, processor, shown), numbered(shown))
+        conversations = [caption(test, row, rng) for row in rows]
+        guesses = heads(grids_of(tower, processor, conversations), numbered(conversations))
         for name, hits in guesses.hits().items():
             right.setdefault(name, []).extend(hits)
     return {name: float(np.mean(hits)) for name, hits in right.items()}

@@ -70,26 +70,26 @@ def draw(pictures: Pictures, task: str, index: int, rng: np.random.Generator) ->
 def caption(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
     """References in any order and the target: the true caption."""
     target = _target(pictures, index, rng)
-    shown = _references(pictures, index, rng)
-    order = rng.permutation(len(shown)) if rng.random() < 0.5 else np.arange(len(shown))
+    references = _references(pictures, index, rng)
+    order = rng.permutation(len(references)) if rng.random() < 0.5 else np.arange(len(references))
     scene = pictures.scenes[index]
     return Conversation(
-        pictures=[*(shown[place] for place in order), target.picture],
-        instruction=CAPTION_INSTRUCTION.format(num_subjects=len(shown)),
+        pictures=[*(references[place] for place in order), target.picture],
+        instruction=CAPTION_INSTRUCTION.format(num_subjects=len(references)),
         answer=scene["mirrored_caption"] if target.mirrored else scene["caption"],
         sightings=[in_reference(rank, scene["attributes"][place]) for rank, place in enumerate(order)]
-        + target.sightings(len(shown)),
+        + target.sightings(len(references)),
         target=target,
     )
 
 
 def prompt(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
     """References alone: a made-up scene in which the same people stand in the same order."""
-    shown = _references(pictures, index, rng)
+    references = _references(pictures, index, rng)
     scene = pictures.scenes[index]
     return Conversation(
-        pictures=shown,
-        instruction=PROMPT_INSTRUCTION.format(num_subjects=len(shown)),
+        pictures=references,
+        instruction=PROMPT_INSTRUCTION.format(num_subjects=len(references)),
         answer=scene["invented"][int(rng.integers(len(scene["invented"])))],
         sightings=[in_reference(place, attributes) for place, attributes in enumerate(scene["attributes"])],
     )
@@ -99,12 +99,12 @@ def question(pictures: Pictures, index: int, rng: np.random.Generator, number: i
     """The target and so many different questions about it, each as often true as false."""
     people = pictures.scenes[index]["attributes"]
     kinds = (_count_question, _glasses_question, _shirt_question, _object_question)
-    asked: dict[str, Question] = {}
-    while len(asked) < number:
+    by_text: dict[str, Question] = {}
+    while len(by_text) < number:
         drawn = kinds[int(rng.integers(len(kinds)))](people, rng)
-        asked[drawn.text] = drawn
+        by_text[drawn.text] = drawn
     target = _target(pictures, index, rng)
-    first, *_ = questions = tuple(asked.values())
+    first, *_ = questions = tuple(by_text.values())
     return Conversation([target.picture], first.text, first.answer, target.sightings(0), target, questions)
 
 
@@ -135,7 +135,7 @@ class Target:
 
     def sightings(self, place: int) -> list[Sighting]:
         """Everybody in it, as the picture of that number."""
-        return [in_scene(place, face, known) for face, known in zip(self.faces, self.attributes, strict=True)]
+        return [in_scene(place, face, attributes) for face, attributes in zip(self.faces, self.attributes, strict=True)]
 
 
 def _target(pictures: Pictures, index: int, rng: np.random.Generator) -> Target:
@@ -166,10 +166,10 @@ def _references(pictures: Pictures, index: int, rng: np.random.Generator) -> lis
 
 
 def _count_question(people: list[dict], rng: np.random.Generator) -> Question:
-    asked = int(rng.choice(list(COUNTS), p=[0.25, 0.5, 0.25]))
-    number = COUNTS[asked].removesuffix(" people").removesuffix(" person")
-    start = "Is there exactly one person" if asked == 1 else f"Are there exactly {number} people"
-    return _yes_or_no(f"{start} in the picture?", asked == len(people), None)
+    count = int(rng.choice(list(COUNTS), p=[0.25, 0.5, 0.25]))
+    number = COUNTS[count].removesuffix(" people").removesuffix(" person")
+    start = "Is there exactly one person" if count == 1 else f"Are there exactly {number} people"
+    return _yes_or_no(f"{start} in the picture?", count == len(people), None)
 
 
 def _glasses_question(people: list[dict], rng: np.random.Generator) -> Question:

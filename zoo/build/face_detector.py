@@ -110,9 +110,9 @@ def train_face_detector(data: Path, file: Path, scratch: Path, params: FaceDetec
             targets.append(anchors.targets(boxes, landmarks))
         x = (torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() - MEAN) / SCALE
         with half_precision():
-            found = net(x.contiguous(memory_format=torch.channels_last))
-        wanted = [torch.from_numpy(np.stack(part)) for part in zip(*targets, strict=True)]
-        return detection_loss([part.float() for part in found], wanted)
+            predicted = net(x.contiguous(memory_format=torch.channels_last))
+        expected = [torch.from_numpy(np.stack(part)) for part in zip(*targets, strict=True)]
+        return detection_loss([part.float() for part in predicted], expected)
 
     net.to(memory_format=torch.channels_last)
     curves = fit([net], loss_of, params.fit, scratch)
@@ -150,10 +150,10 @@ def zoomed(
     return picture, boxes[inside], landmarks[inside]
 
 
-def detection_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Loss:
+def detection_loss(predicted: Sequence[Tensor], expected: Sequence[Tensor]) -> Loss:
     """Focal loss of scores; IoU and distance of edges and distance of landmarks where a face is."""
-    scores, edges, points = found
-    positive, true_edges, true_points = wanted
+    scores, edges, points = predicted
+    positive, true_edges, true_points = expected
     here = positive > 0
     count = here.sum().clamp(min=1)
     probability = scores.sigmoid()
@@ -170,9 +170,9 @@ def detection_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Loss:
     )
 
 
-def _iou(edges: Tensor, wanted: Tensor) -> Tensor:
+def _iou(edges: Tensor, expected: Tensor) -> Tensor:
     """Overlap of boxes given by the distances (n, 4) of their edges from one point."""
-    smaller = torch.minimum(edges, wanted)
+    smaller = torch.minimum(edges, expected)
     shared = (smaller[:, 0] + smaller[:, 2]).clamp(min=0) * (smaller[:, 1] + smaller[:, 3]).clamp(min=0)
-    first, second = ((e[:, 0] + e[:, 2]).clamp(min=0) * (e[:, 1] + e[:, 3]).clamp(min=0) for e in (edges, wanted))
+    first, second = ((e[:, 0] + e[:, 2]).clamp(min=0) * (e[:, 1] + e[:, 3]).clamp(min=0) for e in (edges, expected))
     return shared / (first + second - shared + 1e-6)

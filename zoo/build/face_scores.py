@@ -36,7 +36,7 @@ class Tally:
     false: int = 0
     pictures: int = 0
 
-    def add(self, people: "Sequence[PersonTruth] | Sequence[StoredFace]", found: Faces) -> list[tuple[int, int]]:
+    def add(self, people: "Sequence[PersonTruth] | Sequence[StoredFace]", faces: Faces) -> list[tuple[int, int]]:
         """Count one picture; returns pairs of a person's and a face's index."""
         self.pictures += 1
         pairs = []
@@ -44,15 +44,15 @@ class Tally:
             if person.face_visible < CLEARLY_VISIBLE:
                 continue
             self.wanted += 1
-            overlaps = [_iou(person.face_box, box) for box in found.boxes]
+            overlaps = [_iou(person.face_box, box) for box in faces.boxes]
             if overlaps and max(overlaps) >= SAME_IOU:
                 best = int(np.argmax(overlaps))
                 pairs.append((index, best))
                 self.overlaps.append(overlaps[best])
                 size = float(max(person.face_box[2:] - person.face_box[:2]))
-                apart = np.linalg.norm(found.landmarks[best] - person.landmarks, axis=1).mean()
+                apart = np.linalg.norm(faces.landmarks[best] - person.landmarks, axis=1).mean()
                 self.landmark_errors.append(float(apart) / size)
-        self.false += sum(all(_iou(person.face_box, box) < 0.1 for person in people) for box in found.boxes)
+        self.false += sum(all(_iou(person.face_box, box) < 0.1 for person in people) for box in faces.boxes)
         return pairs
 
     def metrics(self, name: str) -> dict[str, float]:
@@ -74,9 +74,9 @@ def scores(faces: FaceAnalyser, frames: Frames, seed: int, num_pairs: int) -> di
     for kind in ("scene", "generated", "portrait"):
         tally, embeddings, who, where = Tally(), [], [], []
         for pair, session, frame in _sessions(seed, num_pairs, kind):
-            found = faces.faces(frame.rgb)
-            for person, face in tally.add(frame.people, found):
-                embeddings.append(found.embeddings[face])
+            detections = faces.faces(frame.rgb)
+            for person, face in tally.add(frame.people, detections):
+                embeddings.append(detections.embeddings[face])
                 who.append(frame.people[person].identity.key)
                 where.append((pair, session))
         metrics |= {f"{kind}_recall": tally.metrics(kind)[f"{kind}_recall"]}

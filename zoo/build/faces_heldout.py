@@ -74,7 +74,7 @@ def strangers(first: InsightFaces, second: InsightFaces, params: FacesParams) ->
         seen = [analyser.faces(frame.rgb) for analyser in (first, second)]
         # The detector is the same, and so are the faces and their order.
         if len(seen[0].boxes) == 2 and np.array_equal(seen[0].boxes, seen[1].boxes):
-            embeddings.append([found.embeddings for found in seen])
+            embeddings.append([detections.embeddings for detections in seen])
     mine, theirs = np.stack(embeddings, axis=1).reshape(2, -1, embeddings[0][0].shape[1])
     return mine, theirs
 

@@ -80,8 +80,8 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
         clip_ids, t5_ids = examples.without_some(batch, TEXT_DROPOUT, rng)
         with watched(transformer) as seen:
             loss = flow_loss(text, transformer, batch.latents, (clip_ids, t5_ids, *examples.empty), share, params)
-        told = patches(seen[-1].float(), batch.regions).loss()
-        return Loss(loss | told | {"sightings": params.patch_weight * told["sightings"]})
+        patch_loss = patches(seen[-1].float(), batch.regions).loss()
+        return Loss(loss | patch_loss | {"sightings": params.patch_weight * patch_loss["sightings"]})
 
     curves = fit([transformer, text, patches], loss_of, params.fit, out.with_suffix(".progress"))
     pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
@@ -167,9 +167,9 @@ def flow_loss(
                 none = no_clip.expand(rows, -1), no_t5.expand(rows, -1)
                 both = torch.cat([clip_ids[:rows], none[0]]), torch.cat([t5_ids[:rows], none[1]])
                 twice = noisy[:rows].repeat(2, 1, 1), time[:rows].repeat(2), torch.ones(2 * rows)
-                told, untold = velocity(transformer, *twice, text(*both)).float().chunk(2)
+                conditional, unconditional = velocity(transformer, *twice, text(*both)).float().chunk(2)
             # The data itself stays the anchor; guidance adds its difference.
-            target[:rows] += (guidance[:rows, None, None] - 1) * (told - untold)
+            target[:rows] += (guidance[:rows, None, None] - 1) * (conditional - unconditional)
         predicted = velocity(transformer, noisy, time, guidance, text(clip_ids, t5_ids)).float()
     plain = functional.mse_loss(predicted[rows:], target[rows:])
     if not rows:

@@ -63,9 +63,9 @@ class Examples:
             _regions(pictures, size // TOKEN_PX),
         )
         self._settings = _setting_ids(pictures, tokenizers) if scene_share else None
-        shown, told = _portraits(pictures, size)
-        nothing = torch.full((len(shown), *self._scenes.regions.shape[1:]), UNSEEN, dtype=torch.int8)
-        self._portraits = Batch(packed_latents(vae, shown), *token_ids(tokenizers, told), nothing)
+        images, captions = _portraits(pictures, size)
+        nothing = torch.full((len(images), *self._scenes.regions.shape[1:]), UNSEEN, dtype=torch.int8)
+        self._portraits = Batch(packed_latents(vae, images), *token_ids(tokenizers, captions), nothing)
         self.empty = token_ids(tokenizers, [""])
 
     def of(self, pictures: Pictures) -> Batch:
@@ -118,19 +118,19 @@ def _setting_ids(pictures: Pictures, tokenizers: tuple[CLIPTokenizer, T5Tokenize
     """Ids of all captions in the form "scene", of squares as they are and mirrored, each (2 N, variants, length)."""
     if "settings" not in pictures.scenes[0]:
         raise ValueError("the pictures have no captions of the scene; set pictures.scene_captions to 1 or more")
-    told = [scene[name] for name in ("settings", "mirrored_settings") for scene in pictures.scenes]
-    clip_ids, t5_ids = token_ids(tokenizers, [text for texts in told for text in texts])
-    return clip_ids.unflatten(0, (len(told), -1)), t5_ids.unflatten(0, (len(told), -1))
+    captions = [scene[name] for name in ("settings", "mirrored_settings") for scene in pictures.scenes]
+    clip_ids, t5_ids = token_ids(tokenizers, [text for texts in captions for text in texts])
+    return clip_ids.unflatten(0, (len(captions), -1)), t5_ids.unflatten(0, (len(captions), -1))
 
 
 def _portraits(pictures: Pictures, size: int) -> tuple[np.ndarray, list[str]]:
     """References at the generator's size, and what they show."""
-    shown, told = [], []
+    images, captions = [], []
     for scene in pictures.scenes:
         for seat, traits in enumerate(scene["traits"]):
             crop = pictures.references[scene["first_reference"] + seat][..., :3]
-            shown.append(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC))
-            told.append(portrait_caption(traits))
-        if len(shown) >= NUM_PORTRAITS:
+            images.append(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC))
+            captions.append(portrait_caption(traits))
+        if len(images) >= NUM_PORTRAITS:
             break
-    return np.stack(shown), told
+    return np.stack(images), captions

@@ -68,8 +68,8 @@ class Listener(nn.Module):
         """Logits of everything in `sizes`, from the tokens and from the pooled vector."""
         tokens = self.norm(embeddings)
         shares = torch.einsum("bld,ad->bal", self.key(tokens), self.query).div(T5_WIDTH**0.5).softmax(dim=-1)
-        found = torch.einsum("bal,bld->bad", shares, tokens)
-        by_tokens = [head(found[:, place]) for place, head in enumerate(self.of_tokens)]
+        attended = torch.einsum("bal,bld->bad", shares, tokens)
+        by_tokens = [head(attended[:, place]) for place, head in enumerate(self.of_tokens)]
         return by_tokens, [head(pooled) for head in self.of_pooled]
 
 
@@ -109,8 +109,8 @@ def _classes(people: Sequence[dict[str, str]]) -> list[int]:
     for seat in range(MOST_PEOPLE):
         of = people[seat] if seat < len(people) else {}
         silent = "hair_colour" if of.get("hair_cut") == "bald" else ""
-        told = {name: value for name, value in of.items() if name != silent}
-        classes += [values.index(told[name]) if name in told else UNSEEN for name, values in VOCABULARY.items()]
+        visible = {name: value for name, value in of.items() if name != silent}
+        classes += [values.index(visible[name]) if name in visible else UNSEEN for name, values in VOCABULARY.items()]
     return classes
 
 
@@ -205,8 +205,8 @@ def listening_loss(text: Text, listener: Listener, sayings: Sayings, rows: Tenso
 
 
 def _entropy(guesses: list[Tensor], classes: Tensor) -> Tensor:
-    told = [place for place in range(len(guesses)) if (classes[:, place] != UNSEEN).any()]
-    losses = [functional.cross_entropy(guesses[place], classes[:, place], ignore_index=UNSEEN) for place in told]
+    labelled = [place for place in range(len(guesses)) if (classes[:, place] != UNSEEN).any()]
+    losses = [functional.cross_entropy(guesses[place], classes[:, place], ignore_index=UNSEEN) for place in labelled]
     return torch.stack(losses).mean()
 
 

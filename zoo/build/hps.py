@@ -106,17 +106,17 @@ def drawn(
     pictures: Pictures, squares: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Pictures (versions, count, S, S, 3) from clean to ever more spoiled, how spoiled (versions, count), sentences."""
-    shown, spoiled, told = [], [], []
+    images, spoiled, captions = [], [], []
     for index in rng.integers(0, len(squares), count):
         scene, mirror = pictures.scenes[index], rng.random() < 0.5
         clean = jittered(squares[index][:, ::-1] if mirror else squares[index], rng)
         other = squares[int(rng.integers(len(squares)))]
         levels = [0.0, *np.sort(rng.uniform(0.1, 1.0, SPOILED)).tolist()]
         ways = rng.choice(len(WAYS), 2, replace=False).tolist()
-        shown.append([spoil(clean, other, level, ways, rng) for level in levels])
+        images.append([spoil(clean, other, level, ways, rng) for level in levels])
         spoiled.append(levels)
-        told.append(scene["mirrored_caption" if mirror else "caption"])
-    return np.array(shown).swapaxes(0, 1), np.array(spoiled).T, told
+        captions.append(scene["mirrored_caption" if mirror else "caption"])
+    return np.array(images).swapaxes(0, 1), np.array(spoiled).T, captions
 
 
 def spoil(
@@ -186,12 +186,12 @@ def as_input(pictures: np.ndarray) -> Tensor:
     return ((scaled - mean) / std).permute(0, 3, 1, 2)
 
 
-def comparison_loss(model: open_clip.CLIP, shown: np.ndarray, spoiled: np.ndarray, told: list[str]) -> Loss:
+def comparison_loss(model: open_clip.CLIP, images: np.ndarray, spoiled: np.ndarray, captions: list[str]) -> Loss:
     """Preference of each picture over the more spoiled one, and CLIP's loss between clean pictures and sentences."""
     versions, count = spoiled.shape
     with half_precision():
-        seen = model.encode_image(as_input(shown.reshape(-1, *shown.shape[2:])), normalize=True).float()
-        read = model.encode_text(open_clip.tokenize(told), normalize=True).float()
+        seen = model.encode_image(as_input(images.reshape(-1, *images.shape[2:])), normalize=True).float()
+        read = model.encode_text(open_clip.tokenize(captions), normalize=True).float()
     seen = seen.view(versions, count, -1)
     scores = (seen * read).sum(dim=-1)
     margins = scores[:-1] - scores[1:]
@@ -222,8 +222,8 @@ def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, f
         ]
     )
     scores = {
-        name: torch.cat([_scores(model, shown[part], captions[part]) for part in batches(len(captions), 64)])
-        for name, shown in (("clean", squares), ("spoiled", spoiled), ("mismatched", strangers))
+        name: torch.cat([_scores(model, images[part], captions[part]) for part in batches(len(captions), 64)])
+        for name, images in (("clean", squares), ("spoiled", spoiled), ("mismatched", strangers))
     }
     wins = {
         "prefers_clean": float((scores["clean"] > scores["spoiled"]).float().mean()),
@@ -232,9 +232,9 @@ def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, f
     return wins | {f"score_{name}": float(values.mean()) for name, values in scores.items()}
 
 
-def _scores(model: open_clip.CLIP, shown: np.ndarray, told: list[str]) -> Tensor:
-    seen = model.encode_image(as_input(shown), normalize=True)
-    return (seen * model.encode_text(open_clip.tokenize(told), normalize=True)).sum(dim=-1)
+def _scores(model: open_clip.CLIP, images: np.ndarray, captions: list[str]) -> Tensor:
+    seen = model.encode_image(as_input(images), normalize=True)
+    return (seen * model.encode_text(open_clip.tokenize(captions), normalize=True)).sum(dim=-1)
 
 
 CARD = Card(

@@ -118,15 +118,15 @@ def _settings(scene: Scene, rng: np.random.Generator, total: int) -> dict[str, l
     if not total:
         return {}
     mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
-    told = {"settings": scene, "mirrored_settings": mirrored}
-    return {name: [describe_setting(one, rng) for _ in range(total)] for name, one in told.items()}
+    scenes = {"settings": scene, "mirrored_settings": mirrored}
+    return {name: [describe_setting(variant, rng) for _ in range(total)] for name, variant in scenes.items()}
 
 
 def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Look) -> list[dict]:
     frames = _array(folder / "frames.npy", (total, FRAME[1], FRAME[0], 3))
     labels = _array(folder / "labels.npy", (total, FRAME[1] // COARSER, FRAME[0] // COARSER))
     references: list[np.ndarray] = []
-    told = []
+    records = []
     for index in track(range(total), total, f"rendering {split} scenes"):
         rng, extra = stream(100 + SPLITS[split], index), stream(300 + SPLITS[split], index)
         count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
@@ -136,8 +136,8 @@ def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Lo
         frame = render(scene, start + float(rng.uniform(*SECONDS_BETWEEN)), *FRAME)
         frames[index] = frame.rgb
         labels[index] = frame.labels[COARSER // 2 :: COARSER, COARSER // 2 :: COARSER]
-        told.append(
-            _told(scene, frame, rng)
+        records.append(
+            _record(scene, frame, rng)
             | _settings(scene, extra, look.scene_captions)
             | {"first_reference": len(references)}
         )
@@ -145,7 +145,7 @@ def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Lo
     frames.flush()
     labels.flush()
     np.save(folder / "references.npy", np.stack(references))
-    return told
+    return records
 
 
 def _write_gallery(folder: Path, stream: Stream, split: str, num_identities: int, appearances: int) -> list[int]:
@@ -163,7 +163,7 @@ def _write_gallery(folder: Path, stream: Stream, split: str, num_identities: int
     return [int(who) for who in order.ravel()]
 
 
-def _told(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dict:
+def _record(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dict:
     """What is true of a frame and of its square, as JSON."""
     left = square_left(frame, rng)
     people = [person.identity for person in scene.people]
@@ -293,7 +293,7 @@ def read_pictures(folder: Path) -> Pictures:
     file = folder / "pictures.json"
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; has the stage `pictures` of the zoo run?")
-    told = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(file.read_text(encoding="utf-8"))
     names = ("frames", "labels", "references", "gallery")
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-    return Pictures(**arrays, scenes=told["scenes"], gallery_identities=np.array(told["gallery"]))
+    return Pictures(**arrays, scenes=content["scenes"], gallery_identities=np.array(content["gallery"]))

@@ -77,17 +77,17 @@ class Pointing(nn.Module):
         guesses, named, masses = [], [], []
         for row, conversation in enumerate(conversations):
             grid = inputs["image_grid_thw"][row, 1:] // MERGE
-            shown = _regions(conversation, pictures, (int(grid[0]), int(grid[1])))
+            regions = _regions(conversation, pictures, (int(grid[0]), int(grid[1])))
             place = inputs["mm_token_type_ids"][row].nonzero()[:, 0]
             lookers = answers[row].nonzero()[:, 0] - 1
             guesses.append(self.asked(self._seen.hidden[row, lookers].float()))
             named += [ASKED.index(question.names) for question in conversation.questions]
             attention = self.attention(row, lookers, inputs["attention_mask"][row, 0, lookers])
             for question, looked in zip(conversation.questions, attention, strict=True):
-                where = looked_for(question, shown, place)
+                where = looked_for(question, regions, place)
                 masses += [looked[where].sum()] if len(where) else []
-        asked = functional.cross_entropy(torch.cat(guesses), torch.tensor(named))
-        return Loss(asked=WEIGHT * asked, pointing=-WEIGHT * torch.stack(masses).clamp(min=LEAST_MASS).log().mean())
+        naming = functional.cross_entropy(torch.cat(guesses), torch.tensor(named))
+        return Loss(asked=WEIGHT * naming, pointing=-WEIGHT * torch.stack(masses).clamp(min=LEAST_MASS).log().mean())
 
     def attention(self, row: int, lookers: Tensor, seen: Tensor) -> Tensor:
         """Attention (lookers, length) within one sequence to what the lookers see, as the layer computes it."""
@@ -107,11 +107,11 @@ def _regions(conversation: Conversation, pictures: Pictures, side: tuple[int, in
     return torch.as_tensor(conversation.target.regions(pictures, side).copy()).flatten(0, 1)
 
 
-def looked_for(question: Question, shown: Tensor, place: Tensor) -> Tensor:
+def looked_for(question: Question, regions: Tensor, place: Tensor) -> Tensor:
     """The tokens to look at; none if the question names nothing, or nothing large enough to fill a patch."""
     if question.names is None:
         return place[:0]
     if question.answer == "no":
         return torch.tensor([NOWHERE])
     attribute, value = question.names
-    return place[shown[:, NAMES.index(attribute)] == VOCABULARY[attribute].index(value)]
+    return place[regions[:, NAMES.index(attribute)] == VOCABULARY[attribute].index(value)]

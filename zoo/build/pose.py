@@ -229,8 +229,8 @@ def _measure(file: Path, dataset: Path, data: Path, params: PoseParams) -> dict[
     right = []
     for index, picture in enumerate(frames.rgb):
         bgr = np.ascontiguousarray(picture[..., ::-1])
-        found = detector.predict(bgr, conf=SURE, imgsz=params.picture_size, verbose=False, device="cpu")[0]
-        right.append(len(found.boxes) == int((~np.isnan(frames.boxes[index, :, 0])).sum()))
+        detections = detector.predict(bgr, conf=SURE, imgsz=params.picture_size, verbose=False, device="cpu")[0]
+        right.append(len(detections.boxes) == int((~np.isnan(frames.boxes[index, :, 0])).sum()))
     return {
         "box_map50": float(scores.box.map50),
         "box_map50_95": float(scores.box.map),

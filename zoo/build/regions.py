@@ -41,8 +41,8 @@ def regions_of(pictures: Pictures, index: int, *, cropped: bool, side: tuple[int
             "object": labels == seat + 1 + OBJECT_LABEL,
         }
         for part, mask in parts.items():
-            shown = mask[:, inside] if cropped else mask
-            share = cv2.resize(shown.astype(np.float32), side[::-1], interpolation=cv2.INTER_AREA)
+            visible = mask[:, inside] if cropped else mask
+            share = cv2.resize(visible.astype(np.float32), side[::-1], interpolation=cv2.INTER_AREA)
             for name in PARTS[part]:
                 classes[share >= LEAST[part], NAMES.index(name)] = _class(name, attributes)
     return classes
@@ -68,6 +68,6 @@ class PatchHeads(nn.Module):
         tokens, classes = self.norm(tokens.flatten(0, -2)), classes.flatten(0, -2)
         guesses = {}
         for place, name in enumerate(NAMES):
-            told = classes[:, place] != UNSEEN
-            guesses[name] = (self.of[name](tokens[told]), classes[told, place])
+            labelled = classes[:, place] != UNSEEN
+            guesses[name] = (self.of[name](tokens[labelled]), classes[labelled, place])
         return Guesses(guesses)

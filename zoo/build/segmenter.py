@@ -110,12 +110,12 @@ def mask_loss(logits: Tensor, overlaps: Tensor, masks: Tensor, weight: float) ->
 
     ``logits`` (n, m, h, w) and ``masks`` (n, 1, H, W) in {0, 1}; ``overlaps`` (n, m) are the model's own estimates.
     """
-    wanted = functional.interpolate(masks, size=logits.shape[-2:], mode="area").expand_as(logits)
-    pixels = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=(2, 3))
+    expected = functional.interpolate(masks, size=logits.shape[-2:], mode="area").expand_as(logits)
+    pixels = functional.binary_cross_entropy_with_logits(logits, expected, reduction="none").mean(dim=(2, 3))
     shares = logits.sigmoid()
-    dice = 1 - (2 * (shares * wanted).sum((2, 3)) + 1) / (shares.sum((2, 3)) + wanted.sum((2, 3)) + 1)
+    dice = 1 - (2 * (shares * expected).sum((2, 3)) + 1) / (shares.sum((2, 3)) + expected.sum((2, 3)) + 1)
     with torch.no_grad():
-        mine, true = logits > 0, wanted > 0.5
+        mine, true = logits > 0, expected > 0.5
         real = ((mine & true).sum((2, 3)) + 1e-6) / ((mine | true).sum((2, 3)) + 1e-6)
     return Loss(
         pixels=weight * pixels.mean(),
@@ -195,8 +195,8 @@ def measure(folder: Path, frames: Frames) -> dict[str, float]:
         if not truth:
             continue
         boxes = np.stack([box for mask in truth if (box := mask_box(mask)) is not None])
-        found = segmenter.masks(picture, boxes.astype(np.float32))
-        for mask, mine in zip(truth, found, strict=True):
+        predicted = segmenter.masks(picture, boxes.astype(np.float32))
+        for mask, mine in zip(truth, predicted, strict=True):
             kind = "object" if labels[mask].max() > OBJECT_LABEL else "person"
             overlaps[kind].append(float((mask & mine).sum() / (mask | mine).sum()))
     return {

@@ -69,8 +69,8 @@ class Heads(nn.Module):
         absent = torch.arange(tokens.shape[1])[None] >= lengths[:, None]
         scores = torch.einsum("nld,ad->nal", self.key(tokens), self.query) / tokens.shape[-1] ** 0.5
         shares = scores.masked_fill(absent[:, None], -torch.inf).softmax(dim=-1)
-        found = torch.einsum("nal,nld->nad", shares, tokens)
-        logits = {name: head(found[:, place]) for place, (name, head) in enumerate(self.of.items())}
+        attended = torch.einsum("nal,nld->nad", shares, tokens)
+        logits = {name: head(attended[:, place]) for place, (name, head) in enumerate(self.of.items())}
         return Guesses({name: (guess, classes(name, sightings)) for name, guess in logits.items()})
 
 
@@ -84,9 +84,9 @@ class Guesses(dict[str, tuple[Tensor, Tensor]]):
             for name, (logits, true) in self.items()
             if (true != UNSEEN).any()
         }
-        shown = {f"_{name}": term for name, term in terms.items()}
+        logged = {f"_{name}": term for name, term in terms.items()}
         mean = torch.stack(list(terms.values())).mean() if terms else torch.zeros(())
-        return Loss(shown | {"sightings": mean})
+        return Loss(logged | {"sightings": mean})
 
     def hits(self) -> dict[str, list[bool]]:
         """For every attribute, of each sighting that shows it, whether the likeliest class is the true one."""

@@ -117,7 +117,7 @@ class Crops:
             drawn = [cv2.resize(on_white(four, rng), (side, side), interpolation=cv2.INTER_AREA) for four in chosen]
         else:
             drawn = [self._crop(int(index), rng) for index in rng.integers(0, len(self._squares), count)]
-        return as_tensor(np.stack([one[:, ::-1] if rng.random() < 0.5 else one for one in drawn]))
+        return as_tensor(np.stack([picture[:, ::-1] if rng.random() < 0.5 else picture for picture in drawn]))
 
     def _crop(self, index: int, rng: np.random.Generator) -> np.ndarray:
         square = self._squares[index]
@@ -178,7 +178,7 @@ def psnr(vae: AutoencoderKL, pictures: np.ndarray) -> float:
     """Peak signal-to-noise ratio of reconstructions, in dB, averaged over squared errors."""
     total = 0.0
     for part in batches(len(pictures), 16):
-        given = as_tensor(pictures[part])
-        rebuilt = vae.decode(vae.encode(given).latent_dist.mode()).sample.clamp(-1, 1)
-        total += float((rebuilt - given).square().mean(dim=(1, 2, 3)).sum())
+        originals = as_tensor(pictures[part])
+        rebuilt = vae.decode(vae.encode(originals).latent_dist.mode()).sample.clamp(-1, 1)
+        total += float((rebuilt - originals).square().mean(dim=(1, 2, 3)).sum())
     return float(10 * np.log10(4 / (total / len(pictures))))

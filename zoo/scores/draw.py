@@ -129,9 +129,9 @@ def containment(first: np.ndarray, second: np.ndarray) -> float:
     return _shared(first, second) / max(min(_area(first), _area(second)), 1e-9)
 
 
-def best_overlap(box: np.ndarray, found: Sequence[np.ndarray] | np.ndarray) -> tuple[int, float]:
+def best_overlap(box: np.ndarray, boxes: Sequence[np.ndarray] | np.ndarray) -> tuple[int, float]:
     """The index of the box that overlaps most, and by how much; (-1, 0) if there is none."""
-    overlaps = [overlap(box, other) for other in found]
+    overlaps = [overlap(box, other) for other in boxes]
     return (int(np.argmax(overlaps)), max(overlaps)) if overlaps else (-1, 0.0)
 
 

@@ -39,7 +39,7 @@ NUM_SHOWN = 16
 
 
 @dataclass(frozen=True)
-class Judged:
+class DrawnVerdict:
     """One picture against what it should show."""
 
     count_right: bool
@@ -58,12 +58,12 @@ def autoencoder_figures(vae: AutoencoderKL, job: Job) -> list[Figure]:
     faces = load(job.zoo, "faces", "puppet")
     originals, rebuilt, errors = [], [], []
     for number, who, square in small_squares(job.seed):
-        shown = square.sized(GENERATED)
-        again = reconstruction(vae, shown)
-        errors.append(float(np.square(shown.astype(float) - again).mean()))
-        for kept, picture in ((originals, shown), (rebuilt, again)):
-            found = at_generated_size(faces, picture, square)
-            kept += [Sighting(name, number, 0, one) for name, one in zip(who, found, strict=True)]
+        picture_small = square.sized(GENERATED)
+        again = reconstruction(vae, picture_small)
+        errors.append(float(np.square(picture_small.astype(float) - again).mean()))
+        for kept, picture in ((originals, picture_small), (rebuilt, again)):
+            embeddings = at_generated_size(faces, picture, square)
+            kept += [Sighting(name, number, 0, embedding) for name, embedding in zip(who, embeddings, strict=True)]
     before, after = _accepted(originals), _accepted(rebuilt)
     psnr_db = 10 * np.log10(255**2 / np.mean(errors))
     of = f"genuine and {after.impostor} impostor pairs"
@@ -92,18 +92,24 @@ def drawn_figures(pipeline: FluxPipeline, job: Job) -> list[Figure]:
     """Whether pictures show as many people as told, in shirts of the colours told."""
     reader = ShirtReader(UltralyticsPose(job.zoo / "pose" / "pose.pt", SURE), Sam2(job.zoo / "segmenter"))
     real = [
-        judged(square, reader.people(square.sized(GENERATED)))
+        against_scene(square, reader.people(square.sized(GENERATED)))
         for square in track(squares(job.seed, "squares", NUM_READ), NUM_READ, "shirts of real squares")
     ]
-    wanted = list(squares(job.seed, "prompts", NUM_PROMPTS))
-    pictures = list(track(drawn(pipeline, [square.caption for square in wanted], job.seed), NUM_PROMPTS, "drawing"))
-    verdicts = [judged(square, reader.people(picture)) for square, picture in zip(wanted, pictures, strict=True)]
-    save_sheet(job.sheet, pictures[:NUM_SHOWN], [square.caption for square in wanted[:NUM_SHOWN]])
+    drawn_squares = list(squares(job.seed, "prompts", NUM_PROMPTS))
+    pictures = list(
+        track(drawn(pipeline, [square.caption for square in drawn_squares], job.seed), NUM_PROMPTS, "drawing")
+    )
+    verdicts = [
+        against_scene(square, reader.people(picture)) for square, picture in zip(drawn_squares, pictures, strict=True)
+    ]
+    save_sheet(job.sheet, pictures[:NUM_SHOWN], [square.caption for square in drawn_squares[:NUM_SHOWN]])
     shirts = [right for verdict in verdicts for right in verdict.shirts]
     read = [right for verdict in real if verdict.count_right for right in verdict.shirts]
     alone = [right for verdict in verdicts if verdict.count_right for right in verdict.shirts]
     return [
-        Figure("count_right", float(np.mean([one.count_right for one in verdicts])), NUM_PROMPTS, "prompts", 0.8),
+        Figure(
+            "count_right", float(np.mean([verdict.count_right for verdict in verdicts])), NUM_PROMPTS, "prompts", 0.8
+        ),
         Figure("shirt_colour_right", float(np.mean(shirts)), len(shirts), "people", 0.7),
         Figure("shirt_colour_right_where_count_is", float(np.mean(alone or [0.0])), len(alone), "people"),
         Figure("shirt_reader_right_on_real", float(np.mean(read)), len(read), "people", 0.95, ours=True),
@@ -123,10 +129,10 @@ def drawn(pipeline: FluxPipeline, prompts: Sequence[str], seed: int) -> Iterator
         yield from (answer.images * 255).round().astype(np.uint8)
 
 
-def judged(square: Square, seen: Sequence[SeenPerson]) -> Judged:
+def against_scene(square: Square, seen: Sequence[SeenPerson]) -> DrawnVerdict:
     """Who was found against who is in the scene."""
     people = square.scene.people
     if len(seen) != len(people):
-        return Judged(count_right=False, shirts=(False,) * len(people))
+        return DrawnVerdict(count_right=False, shirts=(False,) * len(people))
     pairs = zip(seen, people, strict=True)
-    return Judged(count_right=True, shirts=tuple(one.shirt == person.outfit.colour for one, person in pairs))
+    return DrawnVerdict(count_right=True, shirts=tuple(guess.shirt == person.outfit.colour for guess, person in pairs))

@@ -45,16 +45,16 @@ Mention = tuple[int, str]
 
 def mentions(caption: str) -> dict[str, set[Mention]]:
     """By attribute, what a caption says of whom."""
-    told: dict[str, set[Mention]] = {name: set() for name in (*ATTRIBUTES, *EXTRA)}
+    by_attribute: dict[str, set[Mention]] = {name: set() for name in (*ATTRIBUTES, *EXTRA)}
     for place, person in enumerate(SUBJECT.split(caption)[1:]):
         for name, pattern in (ATTRIBUTES | EXTRA).items():
             match = re.search(pattern, person, re.IGNORECASE)
             if match:
-                told[name].add((place, next(word for word in match.groups() if word).lower()))
-    return told
+                by_attribute[name].add((place, next(word for word in match.groups() if word).lower()))
+    return by_attribute
 
 
-def told_of_people(sentence: str) -> list[set[str]]:
+def mentioned_traits(sentence: str) -> list[set[str]]:
     """For everybody whom a sentence calls "a person", in order, which of `OF_PEOPLE` it mentions.
 
     What stands before the first person is counted to a set of its own at the beginning, if it mentions anything.
@@ -68,9 +68,9 @@ def told_of_people(sentence: str) -> list[set[str]]:
 
 def leaks(sentence: str) -> bool:
     """Whether a caption of the scene says more of somebody than one cue, or anything of nobody in particular."""
-    told = told_of_people(sentence)
-    unassigned = len(told) > len(SUBJECT.findall(sentence))
-    return unassigned or any(len(of_one) > ALLOWED_CUES for of_one in told)
+    traits = mentioned_traits(sentence)
+    unassigned = len(traits) > len(SUBJECT.findall(sentence))
+    return unassigned or any(len(of_one) > ALLOWED_CUES for of_one in traits)
 
 
 def f1_scores(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[float, int]]:
@@ -79,11 +79,11 @@ def f1_scores(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[float, int]]:
     ``pairs`` are true and told captions.
     """
     counts = {name: [0, 0, 0] for name in (*ATTRIBUTES, *EXTRA)}
-    for truth, told in pairs:
-        wanted, given = mentions(truth), mentions(told)
+    for truth, caption in pairs:
+        expected, actual = mentions(truth), mentions(caption)
         for name, count in counts.items():
-            count[0] += len(wanted[name] & given[name])
-            count[1] += len(wanted[name])
-            count[2] += len(given[name])
+            count[0] += len(expected[name] & actual[name])
+            count[1] += len(expected[name])
+            count[2] += len(actual[name])
     counts["all"] = [sum(counts[name][kind] for name in ATTRIBUTES) for kind in range(3)]
     return {name: (2 * right / max(true + said, 1), true) for name, (right, true, said) in counts.items()}

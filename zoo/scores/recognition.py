@@ -50,15 +50,18 @@ class Verdict:
 
 def embeddings_at(faces: FaceAnalyser, picture: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
     """The embedding of the face found at each true box, or `MISSING`."""
-    found = faces.faces(picture)
-    matches = [best_overlap(box, found.boxes) for box in boxes]
-    return [found.embeddings[best] if shared >= SAME_IOU else MISSING for best, shared in matches]
+    detections = faces.faces(picture)
+    matches = [best_overlap(box, detections.boxes) for box in boxes]
+    return [detections.embeddings[best] if shared >= SAME_IOU else MISSING for best, shared in matches]
 
 
 def compared(sightings: list[Sighting]) -> Comparison:
     """Every sighting against every other."""
-    vectors = np.stack([one.embedding for one in sightings])
-    who, scene = np.array([one.who for one in sightings]), np.array([one.scene for one in sightings])
+    vectors = np.stack([sighting.embedding for sighting in sightings])
+    who, scene = (
+        np.array([sighting.who for sighting in sightings]),
+        np.array([sighting.scene for sighting in sightings]),
+    )
     return Comparison(vectors @ vectors.T, who[:, None] == who[None], scene[:, None] == scene[None])
 
 

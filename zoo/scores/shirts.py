@@ -53,14 +53,14 @@ class ShirtReader:
 
     def people(self, picture: np.ndarray) -> list[SeenPerson]:
         """Everybody in a picture (H, W, 3) uint8, from left to right."""
-        found = self._pose.people(picture)
-        masks = self._segmenter.masks(picture, found.boxes)
-        order = np.argsort(found.boxes[:, ::2].mean(axis=1), kind="stable")
-        return [SeenPerson(found.boxes[one], self._shirt(picture, found, masks, int(one))) for one in order]
+        people = self._pose.people(picture)
+        masks = self._segmenter.masks(picture, people.boxes)
+        order = np.argsort(people.boxes[:, ::2].mean(axis=1), kind="stable")
+        return [SeenPerson(people.boxes[index], self._shirt(picture, people, masks, int(index))) for index in order]
 
-    def _shirt(self, picture: np.ndarray, found: People, masks: np.ndarray, one: int) -> str | None:
+    def _shirt(self, picture: np.ndarray, people: People, masks: np.ndarray, index: int) -> str | None:
         rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
-        inside = in_trunk(found.keypoints[one], columns, rows) & masks[one]
+        inside = in_trunk(people.keypoints[index], columns, rows) & masks[index]
         return None if inside.sum() < LEAST_PIXELS else shirt_colour(picture[inside])
 
 
