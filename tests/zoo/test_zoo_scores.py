@@ -12,7 +12,7 @@ from mcpipe.world.scene import render, sample_scene
 from zoo.scores.__main__ import MEASURES, SCORES, main
 from zoo.scores.draw import containment, meetings, square_of, squares, visible_box
 from zoo.scores.figures import Figure, as_json, missed_bars
-from zoo.scores.generator import judged
+from zoo.scores.generator import against_scene
 from zoo.scores.mentions import ATTRIBUTES, EXTRA, f1_scores, mentions
 from zoo.scores.pose import correct, overlapping, precision, pushed
 from zoo.scores.recognition import MISSING, Sighting, compared, verdict
@@ -103,9 +103,9 @@ def test_a_wrong_number_of_people_makes_all_shirts_wrong():
     (square,) = (one for one in squares(8, "prompts", 1))
     people = square.scene.people
     seen = [SeenPerson(np.zeros(4), person.outfit.colour) for person in people]
-    assert judged(square, seen).shirts == (True,) * len(people)
-    assert not any(judged(square, [*seen, seen[0]]).shirts)
-    assert not judged(square, seen[:-1]).count_right
+    assert against_scene(square, seen).shirts == (True,) * len(people)
+    assert not any(against_scene(square, [*seen, seen[0]]).shirts)
+    assert not against_scene(square, seen[:-1]).count_right
 
 
 def test_acceptance_at_a_rate_and_a_face_not_found_is_not_accepted():
