@@ -1,4 +1,4 @@
-"""Whether each reference looks at the face that it became, measured on generated images.
+"""Share of each reference's attention that goes to its own face, measured on generated images.
 
     binding = M_i(box of face i) / sum over located faces j of M_i(box of face j)
 
@@ -47,6 +47,6 @@ def binding(
 
 
 def _share(own: float, all_faces: Sequence[float]) -> float:
-    """Own part of a sum; that of chance where the reference looks at no face at all."""
+    """Own part of a sum; the chance level if the reference attends to no face."""
     total = sum(all_faces)
     return own / total if total > 0 else 1 / len(all_faces)

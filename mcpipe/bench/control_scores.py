@@ -47,7 +47,7 @@ def similarity_to(identities: np.ndarray, picture: np.ndarray, analyser: FaceAna
 
 
 def with_controls(score: Score, controls: Mapping[str, float]) -> Score:
-    """A picture's score with those of its controls and what its references add to them."""
+    """The score of an image with the scores of its controls, and the gain over other people's references."""
     beside: dict[str, Any] = dict(controls)
     if score.face_sim is not None and "face_sim_others" in controls:
         beside["identity_lift"] = score.face_sim - controls["face_sim_others"]

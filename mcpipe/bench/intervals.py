@@ -1,7 +1,7 @@
 """Percentile bootstrap intervals of means, reproducible from a seed.
 
-The resampled unit is what was sampled: people, where several pictures show the same person. Pictures that share a
-person are not independent, and intervals that treat them so are too narrow.
+The resampled units are people, where several images show the same person. Images that share a person are not
+independent, and intervals that treat them as independent are too narrow.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from mcpipe.core.params import Params
 CONFIDENCE = 0.95
 """Share of the resampled means inside an interval."""
 RESAMPLES_AT_ONCE = 1000
-"""Bounds memory; each batch holds this many copies of the values."""
+"""Number of resamples in a batch, which bounds memory."""
 
 Block = Float[np.ndarray, "seeds prompts"]
 Units = Sequence[Sequence[str]]
-"""The sampled units that every prompt belongs to: itself, or the people whom it names."""
+"""The sampled units of every prompt: the prompt itself, or the people whom it names."""
 
 
 class IntervalParams(Params):
-    """How intervals are drawn."""
+    """Settings of the bootstrap."""
 
     resamples: int = Field(ge=100)
-    """How many resampled means."""
+    """Number of resampled means."""
     seed: int
     """Seed of the resampling."""
 
@@ -111,7 +111,7 @@ def block_interval(block: Block, units: Units, params: IntervalParams) -> Interv
 
 
 def draw_counts(random: np.random.Generator, number: int, resamples: int) -> Float[np.ndarray, "resamples number"]:
-    """Number of draws of each of several things in every resample of as many, with replacement."""
+    """Numbers of draws of each of ``number`` units in every resample of the same size, with replacement."""
     draws = random.integers(number, size=(resamples, number))
     offsets = number * np.arange(resamples)[:, None]
     return np.bincount((draws + offsets).ravel(), minlength=resamples * number).reshape(resamples, number).astype(float)

@@ -2,12 +2,12 @@
 
 Choices where the paper is silent or wrong:
 
-1. A subject that is not found counts 0 and stays in the denominator.
+1. A subject without a detected face counts 0 and stays in the denominator.
 2. DINO-I uses DINO, the self-supervised encoder; the paper cites a detector of the same name.
 3. Located subjects are square face crops, cut like the references.
 4. HPS is v2.1, which the published numbers fit.
 5. A second recogniser, which no stage was trained with, measures Face-Sim again.
-6. Faults of people who were found (mixed up, pasted) are rates over these; a picture that shows nobody has none.
+6. Faults of detected people (swapped, copied) are rates over these people; an image without people has none.
 """
 
 from collections import defaultdict
@@ -44,21 +44,21 @@ class MetricScorers:
 
     faces: FaceAnalyser
     heldout: FaceAnalyser
-    """Knows people by a recogniser that no reward was computed with."""
+    """Face analyser with a recogniser that is not part of any reward."""
     clip: ImageTextEncoder
     dino: ImageEncoder
     hps: PreferenceScorer
     crop: Callable[[Picture, Float[np.ndarray, " 4"]], Picture]
-    """Cuts a found face out of a picture, framed like a reference."""
+    """Function that crops a detected face from an image, framed like a reference."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A person to be shown, as the scorers see them; embeddings have unit length."""
+    """Features of a person of a prompt, by all scorers; embeddings have unit length."""
 
     identity: Float[np.ndarray, " D"]
     heldout: Float[np.ndarray, " E"]
-    """By the held-out recogniser; zeros, which resemble nobody, if it found no face."""
+    """Embedding by the held-out recogniser; zeros, whose cosine is 0 with anybody, if it detects no face."""
     clip: Float[np.ndarray, " C"]
     dino: Float[np.ndarray, " V"]
     landmarks: Float[np.ndarray, "5 2"]
@@ -69,24 +69,24 @@ class Reference:
 
 @dataclass(frozen=True)
 class Score:
-    """One picture's scores; ``None`` where a metric has no sense for it."""
+    """Scores of one image; ``None`` where a metric is undefined for it."""
 
     clip_t: float
     hps: float
     clip_i: float | None
     dino_i: float | None
     overall: float | None
-    """Mean of the paper's columns that the suite has."""
+    """Mean of those of the paper's columns that the suite has."""
     face_sim: float | None = None
-    """In [0, 1]."""
+    """Mean cosine of references and matched faces, in [0, 1]."""
     face_sim_heldout: float | None = None
-    """The same by the held-out recogniser."""
+    """`face_sim` by the held-out recogniser."""
     detection_rate: float | None = None
-    """Share of the references for which a face was left, in [0, 1]."""
+    """Share of the references with an assigned face, in [0, 1]."""
     swap_rate: float | None = None
-    """Share of the located faces that resemble another wanted person more than their own, in [0, 1]."""
+    """Share of the located faces that resemble another person of the prompt more than their own, in [0, 1]."""
     copy_paste: float | None = None
-    """Mean of the next two."""
+    """Mean of `copy_pose` and `copy_background`."""
     copy_pose: float | None = None
     copy_background: float | None = None
     own_minus_cross: float | None = None
@@ -104,15 +104,15 @@ class Score:
     identity_lift: float | None = None
     """`face_sim` less `face_sim_others`: what the references add to the text."""
     num_faces: int = 0
-    """Faces found, also beyond those that are wanted."""
+    """Number of detected faces, including those beyond the people of the prompt."""
     same: Sequence[float] = ()
     """Cosines of located faces and their own references."""
     cross: Sequence[float] = ()
-    """Cosines of located faces and the other references that are wanted."""
+    """Cosines of located faces and the other references of the prompt."""
 
 
 def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, Reference]:
-    """Every face of the pool as the scorers see it, by its key."""
+    """Features of every face of the pool, by its key."""
     return {
         face.key: Reference(
             identity=face.embedding,
@@ -139,9 +139,9 @@ def score(  # noqa: PLR0913  the attention is optional
     scorers: MetricScorers,
     attention: Float[np.ndarray, "R rows columns"] | None = None,
 ) -> Score:
-    """How well a picture follows its prompt and shows those wanted of all ``people``; their order does not matter.
+    """Scores of an image for its prompt and for its ``subjects`` among all ``people``; their order does not matter.
 
-    ``attention`` holds a map per wanted person, where the generator recorded them.
+    ``attention`` holds a map per subject, where the generator recorded them.
     """
     faces, references = scorers.faces.faces(picture), [people[name] for name in subjects]
     similarity = np.stack([person.identity for person in references]) @ faces.embeddings.T
@@ -194,10 +194,11 @@ def missing() -> Score:
 
 
 def pairing(similarity: Float[np.ndarray, "R F"]) -> dict[int, int]:
-    """Which face stands for which reference, each at most once.
+    """A one-to-one assignment of references to faces.
 
-    First the pairing behind Face-Sim, which has positive similarities only; then whoever is left over, most similar
-    first in total, so that a subject that was found but not recognised still has a crop to compare.
+    It begins with the assignment of Face-Sim, which has positive similarities only, and assigns the rest with the
+    largest sum of similarities, so that a subject whose face is detected but not recognised still has a crop to
+    compare.
     """
     pairs = dict(match(similarity))
     rows = [i for i in range(similarity.shape[0]) if i not in pairs]
@@ -209,9 +210,9 @@ def pairing(similarity: Float[np.ndarray, "R F"]) -> dict[int, int]:
 def copies(
     located: Mapping[str, tuple[int, Picture]], faces: Faces, people: Mapping[str, Reference]
 ) -> tuple[list[float | None], list[float | None]]:
-    """How much pose and background of each located person are those of the reference (see `mcpipe.bench.copying`).
+    """Copy scores of pose and background of each located person (see `mcpipe.bench.copying`).
 
-    ``located`` holds the number of the face that stands for a person and its crop, by the person's name.
+    ``located`` holds the index of the face assigned to a person and its crop, by the person's name.
     """
     poses, backgrounds = [], []
     for name, (face, crop) in located.items():
@@ -224,12 +225,12 @@ def copies(
 
 
 def mean_or_zero(cosines: Sequence[float], num_subjects: int) -> float:
-    """The mean over all subjects wanted, of which those without a cosine count 0."""
+    """The mean over all subjects of the prompt; a subject without a cosine counts 0."""
     return float(sum(cosines)) / num_subjects
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """The mean of the values that there are; ``None`` if there are none."""
+    """The mean of the values that are not ``None``; ``None`` if there are none."""
     numbers = [value for value in values if value is not None]
     return float(np.mean(numbers)) if numbers else None
 
@@ -242,7 +243,7 @@ def as_rate(value: bool | None) -> float | None:
 def summary(
     keys: Sequence[str], units: Mapping[str, Sequence[str]], scores: Sequence[Score], params: IntervalParams
 ) -> dict[str, Interval]:
-    """The mean of every metric over prompts, with its interval; metrics that have a value for one or none are left out.
+    """The mean of every metric over prompts, with its interval; metrics with fewer than two values are left out.
 
     ``keys`` names the prompt of each picture, and ``units`` the references of each prompt, over which intervals are
     taken: prompts that share a person are not independent. Several pictures of one prompt count as their mean.

@@ -1,7 +1,7 @@
-"""Scores of pictures in public suites, whose subjects are mostly no people.
+"""Scores of images in public suites, most of whose subjects are not people.
 
-As DreamBench wants it, the whole picture is compared with the reference of each subject, and the mean over subjects is
-taken; nothing is located. People count for Face-Sim besides, found and matched as in `mcpipe.bench.metrics`.
+As in DreamBench, the whole image is compared with the reference of each subject, and the score is the mean over
+subjects; subjects are not located. People also count for Face-Sim, detected and matched as in `mcpipe.bench.metrics`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,19 +19,20 @@ from mcpipe.objectives.reward import identity_reward
 
 @dataclass(frozen=True)
 class ReferenceFeatures:
-    """A subject's reference as the scorers see it; all of unit length."""
+    """Features of a subject's reference by all scorers, of unit length."""
 
     clip: Float[np.ndarray, " C"]
     dino: Float[np.ndarray, " V"]
     identity: Float[np.ndarray, " D"] | None
-    """Embedding of a person; zeros, which resemble nobody, if no face is detected; ``None`` for anything else."""
+    """Embedding of a person; zeros, whose cosine is 0 with anybody, if no face is detected; ``None`` for other
+    subjects."""
     heldout: Float[np.ndarray, " E"] | None
-    """The same by the held-out recogniser."""
+    """The embedding by the held-out recogniser."""
 
 
 @dataclass(frozen=True)
 class PublicScorers:
-    """The models that score a picture as a whole; recognisers only where a suite has people."""
+    """The models that score whole images; recognisers only for suites with people."""
 
     clip: ImageTextEncoder
     dino: ImageEncoder
@@ -41,7 +42,7 @@ class PublicScorers:
 
 
 def embed_reference(subject: Subject, picture: Picture, scorers: PublicScorers) -> ReferenceFeatures:
-    """A reference as the scorers see it."""
+    """Features of a subject's reference."""
 
     def identity(analyser: FaceAnalyser | None) -> Float[np.ndarray, " D"] | None:
         if analyser is None or not subject.is_person:
@@ -60,7 +61,7 @@ def embed_reference(subject: Subject, picture: Picture, scorers: PublicScorers) 
 def score_image(
     picture: Picture, task: Task, features: Mapping[str, ReferenceFeatures], scorers: PublicScorers
 ) -> Score:
-    """A picture's scores; what needs a reference that is not among ``known`` (by path) stays ``None``."""
+    """Scores of an image; metrics that need a reference missing from ``features`` (by path) are ``None``."""
     seen = scorers.clip.pictures([picture])[0]
     clip_t = float(seen @ scorers.clip.texts([task.prompt])[0])
     hps = float(scorers.hps.scores([picture], [task.prompt])[0])
@@ -79,7 +80,7 @@ def score_image(
 
 
 def missing_image(task: Task, features: Mapping[str, ReferenceFeatures]) -> Score:
-    """The score of a picture that is not there: 0 for every metric that it would have had."""
+    """The score of a missing image: 0 for every metric that the image would have."""
     if any(subject.picture not in features for subject in task.subjects):
         return Score(clip_t=0, hps=0, clip_i=None, dino_i=None, overall=None)
     if not any(features[subject.picture].identity is not None for subject in task.subjects):
@@ -94,7 +95,7 @@ def _with_people(
     heldout: Sequence[Float[np.ndarray, " E"]],
     analysers: tuple[FaceAnalyser, FaceAnalyser],
 ) -> Score:
-    """A score with what concerns the people of a picture."""
+    """A score with the metrics of the people in an image."""
     faces = analysers[0].faces(picture)
     similarity = np.stack(people) @ faces.embeddings.T
     pairs = pairing(similarity)

@@ -10,9 +10,9 @@ from mcpipe.core.records import JSON
 AVERAGED = ("clip_t", "face_sim", "dino_i", "clip_i", "hps")
 """The columns of the paper's tables for people; "overall" is their plain mean, as in the paper's last column."""
 METRICS = (*AVERAGED, "overall", "detection_rate", "face_sim_heldout")
-"""Where higher is better and a missing subject counts 0."""
+"""Metrics for which higher is better and a missing subject counts 0."""
 FAULTS = ("swap_rate", "copy_paste")
-"""Where lower is better, of subjects that were found."""
+"""Metrics of detected subjects for which lower is better."""
 COLUMNS = METRICS + FAULTS
 CONTROLS = (
     "face_sim_others",
@@ -24,7 +24,7 @@ CONTROLS = (
     "duplicate_rate",
     "binding",
 )
-"""What Face-Sim is worth: the same measure with its cause taken away, its ceiling, and who is mixed up with whom."""
+"""Controls of Face-Sim: its value without its cause, its ceiling, and confusions between people."""
 ALL_METRICS = COLUMNS + CONTROLS
 LABELS = {
     "clip_t": "CLIP-T",
@@ -47,7 +47,7 @@ LABELS = {
     "binding": "Binding",
 }
 HEADLINE = ("overall", "face_sim", "identity_lift")
-"""What ``dvc exp show`` tells of every arm: few, so that experiments stand side by side on a terminal."""
+"""Metrics of every arm in ``dvc exp show``: few, so that experiments fit side by side on a terminal."""
 MEANINGS = {
     "clip_t": "cosine of the picture and its prompt in CLIP space",
     "face_sim": "cosine of each reference face and the face matched with it, each at most once; negative ones count 0",
@@ -73,45 +73,45 @@ POLICY_CONTROLS = (
     "Face-Sim says something of references only where it is above its values without them and with other people's. "
     "Intervals are over people, since pictures that share a person are not independent."
 )
-"""Stands beside every table of controls."""
+"""Note beside every table of controls."""
 POLICY = (
     "A subject without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
     "Higher is better, except for Swapped and Copied, which are rates over the faces found."
 )
-"""Stands beside every table, because other papers skip such pictures or compare the whole of them."""
+"""Note beside every table, because other papers skip such images or compare whole images."""
 POLICY_PUBLIC = (
     "The whole picture is compared with each subject's reference, nothing is located; people also count for Face-Sim. "
     "A person without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
     "Overall is the mean of CLIP-T, DINO-I, CLIP-I and HPS."
 )
-"""Stands beside every score of a public suite."""
+"""Note beside every score of a public suite."""
 PEOPLE = "mcpipe"
-"""The benchmark of the pipeline itself, in which every metric has a sense."""
+"""The benchmark of the pipeline itself, for which every metric is defined."""
 ALWAYS = ("clip_t", "hps")
-"""What every picture of every suite has."""
+"""Metrics of every image of every suite."""
 
 
 @dataclass(frozen=True)
 class ArmScores:
-    """What one arm scored."""
+    """Scores of one arm."""
 
     name: str
     means: Mapping[str, Interval]
-    """By metric; without those that the suite does not have."""
+    """Intervals by metric, for the metrics of the suite."""
     num_pictures: int
     suite: str = PEOPLE
     """The prompts that were answered; scores of different suites cannot be compared."""
     num_missing: int = 0
-    """Pictures that were not there or could not be read, and count 0."""
+    """Number of images that are missing or unreadable, and count 0."""
     protocol: Mapping[str, JSON] = field(default_factory=dict)
-    """What was answered and by what it was judged, as digests and settings; empty in results of older versions."""
+    """Digests of prompts, references and scorers, and settings; empty in results of older versions."""
 
 
 def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
     """The scores in a ``metrics.json``.
 
     Raises:
-        ValueError: a number is missing or is none.
+        ValueError: a number is missing, or a value is not a number.
     """
     protocol = metrics.get("footing", {})
     if not isinstance(protocol, dict):
@@ -152,15 +152,15 @@ def as_metrics(scores: ArmScores) -> dict[str, JSON]:
 
 
 def as_headline(scores: ArmScores) -> dict[str, dict[str, float]]:
-    """The content of a ``headline.json``: a few means, under a name of each arm's own."""
+    """The content of a ``headline.json``: a few means under the arm's name."""
     means = {metric: round(scores.means[metric].value, 4) for metric in HEADLINE if metric in scores.means}
     return {scores.name.removeprefix("train_"): means}
 
 
 def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
-    """The arms that stand on the same footing as the first of their suite, and a line for each that is left out.
+    """The arms with the same protocol as the first arm of their suite, and a line for each arm that is left out.
 
-    Where a suite was answered by arms of the pipeline, these should come first.
+    Arms of the pipeline should come first.
     """
     first: dict[str, ArmScores] = {}
     kept, lines = [], []
@@ -180,7 +180,7 @@ def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
 
 
 def text_table(arms: Sequence[ArmScores]) -> str:
-    """For each suite its policy, below one line per arm: every metric and half the width of its interval."""
+    """A table per suite with a line per arm: every metric, half the width of its interval, the suite's policy."""
     lines = []
     for suite in sorted({arm.suite for arm in arms}, key=lambda name: (name != PEOPLE, name)):
         if suite != PEOPLE:
@@ -201,7 +201,7 @@ def text_table(arms: Sequence[ArmScores]) -> str:
 
 
 def _present(metrics: Sequence[str], arms: Sequence[ArmScores]) -> list[str]:
-    """The metrics that some arm has."""
+    """The metrics of at least one arm."""
     return [metric for metric in metrics if any(metric in arm.means for arm in arms)]
 
 
@@ -216,11 +216,11 @@ def _cells(metrics: Sequence[str], arm: ArmScores) -> str:
 def changes(
     arms: Sequence[str], rows: Mapping[str, Mapping[str, Mapping[str, Any]]], params: IntervalParams
 ) -> dict[str, dict[str, Interval]]:
-    """What each arm changed against the one before it, by arm and metric, on the pictures that both have.
+    """The mean difference of each arm and the arm before it, by arm and metric, on the images that both have.
 
-    ``rows`` holds the scores by arm, picture and metric, and the picture's ``references``, over which intervals are
-    taken. Every arm answers the same prompts from the same noise, so the
-    differences are paired and their intervals narrower than the arms' own.
+    ``rows`` holds the scores by arm, image and metric, and the image's ``references``, over which intervals are taken.
+    Every arm draws the same prompts from the same noise, so the differences are paired, and their intervals are
+    narrower than the arms' own.
     """
     changed = {}
     for i, arm in enumerate(arms[1:]):
