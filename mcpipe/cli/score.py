@@ -51,21 +51,21 @@ from mcpipe.steps.evaluate import (
 
 STAGE = "score"
 NUM_NAMED = 10
-"""Missing pictures that are named on the terminal; the report names all."""
+"""Maximum number of missing images named on the terminal; the report names all."""
 
 Answer = Callable[[Picture | None], Score]
-"""Scores a prompt's picture, or its absence."""
+"""Function that scores a prompt's image, or a missing image as ``None``."""
 Tasks = tuple[dict[str, tuple[str, Answer, tuple[str, ...]]], dict[str, JSON]]
-"""Prompts by key, each with how its picture is scored and its references; and what they are judged on and by."""
+"""Prompts by key, each with the scoring of its image and its references; and the protocol of the scores."""
 
 
 def command(options: argparse.Namespace) -> str:
-    """Score a folder as the command line says; returns the table to print.
+    """Run the verb; returns the table to print.
 
     Raises:
         FileNotFoundError: a folder, a prompt file or a checkpoint is missing.
-        ValueError: the name is that of an arm or no name, a setting is wrong, a file is damaged, or what is written
-            would replace what is read.
+        ValueError: the name is invalid or belongs to an arm, a setting is wrong, a file is damaged, or an output would
+            replace an input.
         OSError: results cannot be written.
     """
     if options.handout:
@@ -77,7 +77,7 @@ def command(options: argparse.Namespace) -> str:
         raise ValueError("score takes --images DIR and --name NAME")
     stay_offline()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    # A line for every picture that is missing would hide what is said at the end.
+    # A line for every missing image would hide the summary at the end.
     logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "WARNING"))
     check_name(options.name)
     file = settings_file()
@@ -102,20 +102,20 @@ def command(options: argparse.Namespace) -> str:
 
 
 def check_name(name: str) -> None:
-    """Make sure that a system's name can be that of a folder.
+    """Check that a system's name is a valid name of a folder.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: the name is invalid.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"--name {name!r}: should be of letters, digits, dots, dashes and underscores")
 
 
 def check_results(folder: Path) -> None:
-    """Make sure that a system's results replace nothing but its own.
+    """Check that a system's results replace only its own earlier results.
 
     Raises:
-        ValueError: they would replace those of an arm, or what is there does not say whose it is.
+        ValueError: the results would replace those of an arm, or files of unknown origin.
     """
     if not folder.exists():
         return
@@ -128,11 +128,11 @@ def check_results(folder: Path) -> None:
 
 
 def check_place(options: argparse.Namespace, models: dict[str, Path], settings: Path) -> None:
-    """Make sure that results can be written, and replace nothing that is read.
+    """Check that results can be written and replace no input.
 
     Raises:
-        ValueError: they would replace it.
-        OSError: they cannot be written.
+        ValueError: the results would replace an input.
+        OSError: the results cannot be written.
     """
     named = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
     named |= {"--pairs": options.pairs if options.suite == PEOPLE else None, "the settings": settings}
@@ -162,7 +162,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
 
     Raises:
         FileNotFoundError: the prompt file is missing.
-        ValueError: it is damaged or was not named.
+        ValueError: the prompt file is damaged, or the option is missing.
     """
     if options.prompts is None:
         raise ValueError(f"--suite {options.suite} needs its published prompt file: --prompts FILE")
@@ -201,10 +201,10 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
 def reference_features(
     subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers
 ) -> dict[str, ReferenceFeatures]:
-    """The references that the user has, by their path in the suite.
+    """Features of the references in the user's folder, by their path in the suite.
 
     Raises:
-        FileNotFoundError: the folder that should hold them is missing.
+        FileNotFoundError: the folder is missing.
         ValueError: a reference is damaged.
     """
     if folder is None:
@@ -221,11 +221,11 @@ def reference_features(
 def score_images(
     tasks: dict[str, tuple[str, Answer, tuple[str, ...]]], images: Path, report: Report
 ) -> list[ScoredImage]:
-    """Score every picture of every prompt; what is missing or cannot be read counts 0 and is named.
+    """Score every image of every prompt; missing and unreadable images count 0 and are reported.
 
     Raises:
-        FileNotFoundError: there is no folder of pictures.
-        ValueError: no file answers a prompt, or one may answer either of two.
+        FileNotFoundError: the folder of images does not exist.
+        ValueError: no file belongs to a prompt, or a file may belong to either of two.
     """
     files, unknown = files_by_prompt(images, set(tasks))
     if not files:
@@ -251,11 +251,11 @@ def score_images(
 
 
 def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The pictures of every prompt, of any ending, and the files that answer none or are no images.
+    """The images of every prompt, with any ending, and the files that belong to no prompt or are not images.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: a file may be the only picture of one prompt or one of several of another.
+        FileNotFoundError: the folder does not exist.
+        ValueError: a file may be the only image of one prompt or one of several images of another.
     """
     if not images.is_dir():
         raise FileNotFoundError(f"no folder of pictures {images}")
@@ -279,13 +279,13 @@ def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]]
 
 
 def _without_number(stem: str) -> str:
-    """The key in ``KEY_0``; nothing if there is no number."""
+    """The key in ``KEY_0``; empty without a number."""
     start, _, number = stem.rpartition("_")
     return start if number.isdecimal() else ""
 
 
 def problems(report: Report) -> list[str]:
-    """What did not go well, in a line each."""
+    """A line for each kind of problem in a report."""
     lines = []
     for reason in ("missing", "unreadable"):
         names = [str(lost["key"]) for lost in report.rejections if lost["reason"] == reason]

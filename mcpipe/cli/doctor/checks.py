@@ -1,6 +1,6 @@
-"""Whether everything that a run needs is there and fits, before anything runs: what ``mcpipe doctor`` does.
+"""Checks before a run that all inputs exist and fit, for ``mcpipe doctor``.
 
-Nothing is loaded: checkpoints are judged by their headers, the network is built without weights.
+The checks load no checkpoint: they read headers, and build the network without weights.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from mcpipe.steps.settings import SECTIONS
 Verdict = Literal["ok", "note", "problem"]
 COLOURS: dict[Verdict, str] = {"ok": "green", "note": "yellow", "problem": "red"}
 EMBEDDED = "data/world/"
-"""What the stage `world` renders is not there before the first run."""
+"""Prefix of folders that the stage `world` renders, which do not exist before the first run."""
 PACKAGES = (
     "accelerate", "av", "diffusers", "dvc", "insightface", "numpy", "onnxruntime", "open-clip-torch",
     "opencv-python-headless", "peft", "pyarrow", "safetensors", "sam2", "torch", "torchvision", "transformers",
@@ -35,7 +35,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     about: str
     verdict: Verdict
@@ -43,10 +43,10 @@ class Finding:
 
 
 def command(options: argparse.Namespace) -> str:
-    """Print what was looked at; returns a closing line.
+    """Print the results of all checks; returns a closing line.
 
     Raises:
-        FileNotFoundError: there are no settings, or no such configuration.
+        FileNotFoundError: the settings or the configuration do not exist.
         ValueError: there is a problem; the message says how many and the first.
     """
     file = settings_file()
@@ -69,7 +69,7 @@ def command(options: argparse.Namespace) -> str:
 
 
 def fitting(content: Content, root: Path, hardware: Hardware) -> tuple[list[Table], list[Finding]]:
-    """Tables of what a run needs, and what does not fit; nothing to show if that cannot be told."""
+    """Tables of memory and disk space, and the problems; no tables if they cannot be computed."""
     try:
         needs = capacity(content, located(content, root)["generator"], hardware)
     except (ValueError, OSError) as error:
@@ -78,7 +78,7 @@ def fitting(content: Content, root: Path, hardware: Hardware) -> tuple[list[Tabl
 
 
 def settings_rows(content: Content) -> Iterator[Finding]:
-    """Whether every stage would accept its settings."""
+    """Check the settings of every stage."""
     faults = []
     for name, model in SECTIONS.items():
         try:
@@ -91,7 +91,7 @@ def settings_rows(content: Content) -> Iterator[Finding]:
 
 
 def source_rows(content: Content, root: Path) -> Iterator[Finding]:
-    """Whether the raw material is there."""
+    """Check that the folders of clips and faces exist."""
     for name, path in section(content, "source").items():
         folder = root / str(path)
         if folder.is_dir() and any(folder.iterdir()):
@@ -105,7 +105,7 @@ def source_rows(content: Content, root: Path) -> Iterator[Finding]:
 
 
 def model_rows(content: Content, root: Path) -> Iterator[Finding]:
-    """Whether every checkpoint is there, whole, of the right kind, and the one that was used last."""
+    """Check that every checkpoint exists, is complete, has the right kind, and equals the one of the last run."""
     recorded = recorded_digests(root / "dvc.lock")
     models = section(content, "models")
     for name, path in located(content, root).items():
@@ -124,7 +124,7 @@ def model_rows(content: Content, root: Path) -> Iterator[Finding]:
 
 
 def recorded_digests(lock: Path) -> dict[str, str]:
-    """The hashes that DVC recorded of all dependencies in the last run, by their paths; none if there was no run."""
+    """The hashes of all dependencies of the last run as recorded by DVC, by path; empty without a run."""
     if not lock.is_file():
         return {}
     stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]  # noqa: S506  both are safe
@@ -132,7 +132,7 @@ def recorded_digests(lock: Path) -> dict[str, str]:
 
 
 def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Iterator[Finding]:
-    """Whether the packages that decide results are those of the lock file."""
+    """Check that the packages that determine results have the versions of the lock file."""
     pins = locked(lock)
     others, missing = [], []
     for name in PACKAGES:
@@ -152,7 +152,7 @@ def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Itera
 
 
 def repository_rows(root: Path) -> Iterator[Finding]:
-    """Whether DVC can work where its pipeline lies."""
+    """Check that the pipeline lies in a git repository, which DVC needs."""
     if not (root / "dvc.yaml").is_file():
         return
     try:
@@ -164,7 +164,7 @@ def repository_rows(root: Path) -> Iterator[Finding]:
 
 
 def locked(lock: Path) -> dict[str, set[str]]:
-    """The versions that a lock file names, by package; none if there is no such file."""
+    """The versions in a lock file by package; empty without a file."""
     pins: dict[str, set[str]] = {}
     if lock.is_file():
         for name, pin in re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE):
@@ -173,7 +173,7 @@ def locked(lock: Path) -> dict[str, set[str]]:
 
 
 def table(rows: list[Finding], title: str) -> Table:
-    """What was looked at, for people."""
+    """The results of checks as a table for a terminal."""
     grid = Table("", "", "", title=title, show_header=False, title_justify="left")
     for row in rows:
         grid.add_row(row.about, f"[{COLOURS[row.verdict]}]{row.verdict}[/]", row.message.replace("[", r"\["))
