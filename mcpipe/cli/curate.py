@@ -96,8 +96,8 @@ class Adapters:
 def command(options: argparse.Namespace, make: Adapters = Adapters()) -> Table:  # noqa: B008  frozen
     """Run the verb; returns the funnel to print.
 
-    Clips of unknown origin may hang or crash a decoder, so the work runs in processes that can be killed, unless the
-    environment sets another number of workers.
+    Clips of unknown origin may hang or crash a decoder, so the work runs in processes that can be killed, unless
+    ``MCPIPE_ENGINE`` names another engine.
     """
     stay_offline()
     os.environ.setdefault("MCPIPE_ENGINE", "pool")

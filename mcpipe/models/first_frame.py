@@ -1,4 +1,4 @@
-"""A glimpse of a clip, also of one that the pipeline refuses: its first picture, if any can be decoded."""
+"""The first frame of a clip, also of a rejected clip, if it can be decoded."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +9,7 @@ from mcpipe.models.video import FrameReader, oriented
 
 
 def first_frame(file: Path) -> Picture | None:
-    """The first picture of a file as a viewer sees it; ``None`` if there is none or it is too large to be one."""
+    """The first frame of a file as a viewer sees it; ``None`` if it cannot be decoded or is too large."""
     import av
 
     if not file.is_file():

@@ -19,11 +19,11 @@ INFERENCE = {
     "dynamic_multimask_stability_delta": 0.05,
     "dynamic_multimask_stability_thresh": 0.98,
 }
-"""What sam2.build_sam.build_sam2 adds to the mask decoder's settings for inference."""
+"""Settings that sam2.build_sam.build_sam2 adds to the mask decoder for inference."""
 
 
 class ClipSegmenter(Segmenter, Protocol):
-    """Cuts out what boxes point at, also in several frames of one clip at a time."""
+    """A segmenter that also processes several frames of a clip in a batch."""
 
     def masks_of(
         self, pictures: Sequence[Picture], boxes: Sequence[Float[np.ndarray, "P 4"]]
@@ -33,10 +33,10 @@ class ClipSegmenter(Segmenter, Protocol):
 
 
 class Sam2:
-    """A folder with one model configuration (``*.yaml``) and its checkpoint (``*.pt``), as SAM 2 publishes them."""
+    """A segmenter from a folder with a model configuration (``*.yaml``) and its checkpoint (``*.pt``) by SAM 2."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the checkpoint on the best device there is.
+        """Load the checkpoint on the best available device.
 
         Raises:
             FileNotFoundError: the folder lacks the configuration or the checkpoint, or has several.
@@ -57,7 +57,7 @@ class Sam2:
         if not all(len(some) for some in boxes):
             pairs = zip(pictures, boxes, strict=True)
             return [self.masks(picture, some) if len(some) else _none(picture) for picture, some in pairs]
-        self._predictor.set_image_batch([picture.copy() for picture in pictures])  # torch wants to own what it reads
+        self._predictor.set_image_batch([picture.copy() for picture in pictures])  # torch needs writable arrays
         masks, _, _ = self._predictor.predict_batch(box_batch=list(boxes), multimask_output=False)
         return [
             np.asarray(raw, dtype=np.float32).reshape(len(some), *picture.shape[:2]) > 0
@@ -82,7 +82,7 @@ def _load(config: Path, checkpoint: Path) -> "SAM2ImagePredictor":
     from omegaconf import OmegaConf
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-    # The predictor scripts its resizing, which torch has begun to discourage; nobody here can change that.
+    # The predictor scripts its resizing, which torch has deprecated.
     warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
     settings = OmegaConf.load(config)
     OmegaConf.resolve(settings)
