@@ -65,9 +65,7 @@ class InsightFaces:
             bgr = cv2.resize(bgr, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
         border = round(BORDER * max(bgr.shape[:2]))
         bordered = cv2.copyMakeBorder(bgr, border, border, border, border, cv2.BORDER_CONSTANT)
-        narrow = min(bgr.shape[:2]) * self._detection_size < max(
-            bgr.shape[:2]
-        )  # below a pixel at the detector's size
+        narrow = min(bgr.shape[:2]) * self._detection_size < max(bgr.shape[:2])  # below a pixel at the detector's size
         views = [(bordered, border)] if narrow else [(bgr, 0), (bordered, border)]
         detections = [(face, view, shift) for view, shift in views for face in self._detected(view)]
         detections.sort(key=lambda item: -float(item[0].det_score))
