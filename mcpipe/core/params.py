@@ -18,7 +18,7 @@ from mcpipe.core.errors import one_line
 
 
 class Params(BaseModel):
-    """Settings of one stage or of one part of it."""
+    """Settings of a stage or of a part of a stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

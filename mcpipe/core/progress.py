@@ -18,7 +18,7 @@ Note = Callable[[], str]
 
 
 def track(items: Iterable[T], total: int, label: str, note: Note | None = None) -> Iterator[T]:
-    """The same items, while counts, rate, time left and the note are shown to whoever watches."""
+    """The same items; counts, rate, remaining time and the note are shown on the terminal or logged."""
     if sys.stderr.isatty():
         return _bar(items, total, label, note)
     return _lines(items, total, label, note)

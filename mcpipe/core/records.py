@@ -1,4 +1,4 @@
-"""What is stored between stages: a key, a small JSON description and named arrays; and why an item is refused.
+"""Stored records (a key, a small JSON description and named arrays), and rejections of items.
 
 Stages exchange the typed records of `mcpipe.core.schemas`; a `Record` is the form that all of them have in a shard.
 """
@@ -82,7 +82,7 @@ class Rejection:
 
 
 class RejectionError(ValueError):
-    """Refuses an item by name; raised by whatever decides, counted by `mcpipe.execution`."""
+    """Rejection of an item with a named reason; raised by decisions, counted by `mcpipe.execution`."""
 
     def __init__(self, reason: str, detail: str = "", scores: Mapping[str, JSON] | None = None) -> None:
         super().__init__(reason, detail, scores)

@@ -1,4 +1,4 @@
-"""The account a stage gives of itself: what it kept, what it dropped and why, with which versions.
+"""The report of a stage: kept and dropped items, reasons, and versions of packages.
 
 Nothing in it depends on the clock or the machine, because it is part of the stage's output.
 """
@@ -24,7 +24,7 @@ class Report:
         self.kept: list[str] = []
         self.rejections: list[dict[str, JSON]] = []
         self.facts: dict[str, JSON] = {}
-        """Whatever else the stage wants to say of its result."""
+        """Further facts about the stage's result."""
 
     def keep(self, key: str) -> None:
         """Count an item that goes on."""

@@ -1,4 +1,4 @@
-"""Mapping a decision over many items: what it keeps goes on, what it rejects is counted by name.
+"""Application of a decision to many items: accepted items continue, rejected ones are counted by reason.
 
 The environment chooses where the work of a stage is done, which never changes what comes out: ``MCPIPE_ENGINE`` is
 ``inline`` (this process), ``pool`` (processes of this machine) or ``ray`` (a cluster), ``MCPIPE_WORKERS`` how many
@@ -119,7 +119,7 @@ def write_decided(  # noqa: PLR0913  one argument per part of a stage
 
 
 def kept(items: Iterable[tuple[str, T]], total: int, decide: Callable[[T], R], report: Report) -> Iterator[R]:
-    """The records that ``decide`` makes of keyed items here and now, in order; for work that is no matter of clips.
+    """The records that ``decide`` makes of keyed items in this process, in order; for items other than clips.
 
     ``decide`` refuses an item by a `RejectionError`.
     """

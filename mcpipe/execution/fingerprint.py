@@ -46,7 +46,7 @@ def _parts(work: object) -> Iterator[object]:
 
 
 def _stable_form(value: object) -> JSON:
-    """A value as JSON; a path is told by what it holds."""
+    """A value as JSON; a path is replaced by digests of its content."""
     if isinstance(value, Params):
         return value.model_dump(mode="json", exclude={PACKING})
     if isinstance(value, Path):

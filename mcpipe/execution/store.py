@@ -73,7 +73,7 @@ def save(place: Path, verdict: Record | Rejection) -> None:
 
 
 def load(place: Path) -> Packed | Rejection | None:
-    """The verdict kept at a place; ``None`` if there is none or it is damaged."""
+    """The verdict stored at a place; ``None`` if it is missing or damaged."""
     content = _content(place)
     if content is None:
         return None

@@ -88,7 +88,7 @@ class AdapterSpec(Params):
     reference_size: int = Field(ge=1)
     """Side of a reference in pixels."""
     positions: Positions = "unope"
-    """How references are told apart; that of files that do not say."""
+    """Positions of references; the default for files that do not name any."""
     shift: float | None = Field(default=None, gt=0)
     """Shift s of the noise levels of its last training on flow matching, if the file says; right for drawing."""
 
@@ -129,7 +129,7 @@ def save_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, folder:
 
 
 def read_spec(folder: Path) -> AdapterSpec:
-    """What the adapter in a folder is made of.
+    """Specification of the adapter in a folder.
 
     Raises:
         FileNotFoundError: the folder holds none.

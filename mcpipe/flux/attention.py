@@ -1,4 +1,4 @@
-"""Where each reference looks in the picture: attention maps of the double blocks, taken beside the running network.
+"""Attention maps of each reference over the image, captured in the double blocks while the network runs.
 
 In a double block, ``attn.norm_q`` and ``attn.norm_k`` see exactly the queries and keys of the image stream. Hooks
 there and on ``attn`` itself rebuild softmax(q_reference k_picture / sqrt(d)) over the picture's tokens (paper, eq.

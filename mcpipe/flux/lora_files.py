@@ -56,7 +56,7 @@ def plain_lora(stored: Mapping[str, Tensor], config: PeftConfig) -> dict[str, Te
     ``config`` is peft's configuration where the file has one (see `mcpipe.flux.lora_scale`), else empty.
 
     Raises:
-        ValueError: the file holds something else; the message names what was seen.
+        ValueError: the file holds something else; the message names its content.
     """
     named = _named(stored)
     _check_kind(named)
@@ -76,7 +76,7 @@ def plain_lora(stored: Mapping[str, Tensor], config: PeftConfig) -> dict[str, Te
 
 
 def seen_layout(keys: Iterable[str]) -> str:
-    """What the names of weights look like, for messages."""
+    """Layout of the names of weights, for messages."""
     names = sorted(map(_bare, keys))
     for pattern, layout in (UNSUPPORTED | LAYOUTS).items():
         if name := next((name for name in names if re.search(pattern, name)), None):
@@ -85,7 +85,7 @@ def seen_layout(keys: Iterable[str]) -> str:
 
 
 def layout_of(file: Path) -> str:
-    """What the names of weights in a file look like, for messages."""
+    """Layout of the names of weights in a file, for messages."""
     with safe_open(file, "pt") as content:
         return seen_layout(content.keys())
 
@@ -174,7 +174,7 @@ def _for_converter(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_matrices(weights: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> None:
-    """Make sure that matrices come in pairs of one rank."""
+    """Check that matrices come in pairs of equal rank."""
     for key, weight in weights.items():
         if not re.fullmatch(r".+\.lora_[AB]\.weight", key):
             raise ValueError(f"it has {seen_layout(named)}, and {key} is no LoRA matrix")

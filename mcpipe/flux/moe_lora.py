@@ -33,7 +33,7 @@ class MoELoraConfig(LoraConfig):
     generator: str = field(default="")
     """Mark of the generator that the adapter belongs to."""
     positions: Positions = field(default="unope")
-    """How references are told apart."""
+    """Positions that distinguish references."""
     expert_modules: str = field(default="")
     """Pattern of the names of layers with experts."""
     num_experts: int = field(default=1)

@@ -19,7 +19,7 @@ class Conditions:
     pooled: Float[Tensor, "batch pooled_width"]
     references: Float[Tensor, "batch slots tokens packed"]
     present: Bool[Tensor, "batch slots"]
-    """Which slots hold a reference; the others hold anything and are never looked at."""
+    """Mask of slots with a reference; the content of the others is never attended to."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -65,7 +65,7 @@ class ReferenceFlux(nn.Module):
         self.transformer = transformer
         self.layout = layout
         self.guidance = guidance
-        """Guidance scale told to a guidance-distilled transformer; others are not told."""
+        """Guidance scale, an input of guidance-distilled transformers only."""
 
     @property
     def state_shape(self) -> tuple[int, int]:

@@ -23,7 +23,7 @@ class SampleParams(Params):
 
     num_steps: int = Field(ge=1)
     guidance: float = Field(ge=0)
-    """Guidance scale told to the guidance-distilled transformer."""
+    """Guidance scale, an input of the guidance-distilled transformer."""
     shift: float = Field(gt=0)
     """s of the noise schedule; larger spends more steps near pure noise."""
 
@@ -110,7 +110,7 @@ def latents(
     noise: Float[Tensor, "batch tokens packed"],
     params: SampleParams,
 ) -> Float[Tensor, "batch channels h w"]:
-    """What the VAE decodes to pictures, from pure noise along the whole schedule."""
+    """Latents for the VAE, sampled from pure noise along the whole schedule."""
     sigmas = schedule(params.num_steps, params.shift)
     return unpack(integrate(network, noise, sigmas, range(params.num_steps), conditions), network.layout.image)
 

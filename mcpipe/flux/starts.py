@@ -1,4 +1,4 @@
-"""Adapters that begin with a LoRA file of somebody else."""
+"""Adapters initialised from a published LoRA file."""
 
 import logging
 from pathlib import Path

@@ -42,5 +42,5 @@ def schedule(num_steps: int, shift: float) -> Float[Tensor, " {num_steps}+1"]:
 
 
 def resolution_shift(num_tokens: int) -> float:
-    """FLUX's shift exp(mu) for a picture of so many tokens: mu rises linearly from 0.5 at 256 to 1.15 at 4096."""
+    """FLUX's shift exp(mu) by an image's number of tokens: mu rises linearly from 0.5 at 256 to 1.15 at 4096."""
     return math.exp(0.5 + (num_tokens - 256) * (1.15 - 0.5) / (4096 - 256))

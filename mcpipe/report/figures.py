@@ -49,7 +49,7 @@ ROW_INCHES = 0.32
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing with what it shows in words."""
+    """A drawing with a description in words."""
 
     svg: str
     description: str
@@ -153,7 +153,7 @@ def usage_plot(name: str, layers: Mapping[str, Sequence[float]]) -> Plot:
 
 
 def funnel_plot(steps: Sequence[tuple[str, int, int]]) -> Plot:
-    """What every stage kept of what it saw; ``steps`` are name, seen and kept."""
+    """Numbers of seen and kept items by stage; ``steps`` are name, seen and kept."""
     places = np.arange(len(steps))
     with _drawing("funnel", 6.4, 0.8 + ROW_INCHES * len(steps)) as (axes, plot):
         axes.barh(places, [kept for _, _, kept in steps], 0.7, color=ACCENT)

@@ -1,4 +1,4 @@
-"""From stored records to what the report page shows of them."""
+"""Images and texts of the report page, from stored records."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ THUMBNAIL_PX = 200
 
 
 class ReportParams(Params):
-    """What the page shows of everything there is."""
+    """Numbers of examples on the page."""
 
     arms: list[str] = Field(min_length=1)
     """Models to compare, in the order in which they build on each other."""
@@ -119,7 +119,7 @@ def in_short(score: Mapping[str, float]) -> str:
 
 
 def map_sheet(sample: Sample, arrays: Mapping[str, np.ndarray]) -> Image.Image:
-    """The same as one picture: a row per reference, with the face and where it is looked for before and after."""
+    """The maps as one image: a row per reference, with the face and its maps before and after."""
     rows = [
         [face, *(heat_overlay(sample.target, arrays[when][i], i) for when in ("before", "after"))]
         for i, face in enumerate(sample.faces)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 PERSON_COLOURS = ((58, 124, 190), (222, 128, 52), (76, 153, 98), (160, 94, 168))
-"""One per subject, told apart also by people who do not see red and green."""
+"""Colours of subjects, which people without red-green vision can distinguish."""
 LOSSLESS_PX = 128
 """Pictures up to this side stay PNG: at that size compression artefacts would be the picture."""
 JPEG_QUALITY = 86

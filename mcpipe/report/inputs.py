@@ -1,4 +1,4 @@
-"""What the report reads of the outputs of all stages."""
+"""Inputs of the report, from the outputs of all stages."""
 
 import csv
 import logging
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 LIVE = "live/plots/metrics"
 """Where DVCLive keeps its tables inside a training stage's output."""
 USAGE = ("held_out", "after", "expert_shares")
-"""Where among its facts a training stage tells, by layer and kind of token, each expert's share of the tokens."""
+"""Path among a training stage's facts of each expert's share of the tokens, by layer and kind of token."""
 UNSAFE = ("crashed", "timed_out")
 """Clips refused for these reasons are not opened again: they would take the report down, too."""
 
@@ -56,7 +56,7 @@ def check_arms(folders: Sequence[Path], arms: Sequence[str]) -> None:
 
 
 def account(folder: Path) -> Account:
-    """What a stage says of itself."""
+    """The report of a stage."""
     return Account.model_validate(read_report(folder))
 
 
@@ -95,7 +95,7 @@ def read_samples(samples: Path, number: int) -> list[Sample]:
 
 
 def read_curves(model: Path) -> Curves:
-    """What a training stage logged with DVCLive, one TSV file per quantity, and how it used its experts."""
+    """The curves that a training stage logged with DVCLive, a TSV file per quantity, and the usage of its experts."""
     folder = model / LIVE
     plots = []
     for file in sorted(folder.rglob("*.tsv")):
@@ -147,7 +147,7 @@ def read_others(results: Path, arms: Sequence[ArmScores]) -> dict[str, list[ArmS
 
 
 def read_ablation(folder: Path) -> Ablation | None:
-    """What `make ablation` found, if it has run.
+    """Results of `make ablation`, if it has run.
 
     Raises:
         ValueError: the file is damaged or of another version.

@@ -1,6 +1,6 @@
-"""The report page: one self-contained HTML file that tells a run from its clips to its scores.
+"""The report page: a self-contained HTML file about a run, from its clips to its scores.
 
-What the page shows is put together here as plain data; how it looks stands in ``page.html.j2``.
+This module collects the content as plain data; ``page.html.j2`` defines the layout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class Figure:
 
     uri: str
     alt: str
-    """What it shows, for those who cannot see it."""
+    """Description for readers who cannot see the image."""
 
 
 class Refusal(BaseModel):
@@ -82,7 +82,7 @@ class Refusal(BaseModel):
     reason: str
     detail: str
     scores: dict[str, JsonValue] = {}
-    """What was measured of it."""
+    """Measurements."""
 
 
 class Account(BaseModel):
@@ -134,12 +134,12 @@ class Curves:
     plots: Sequence[tuple[str, Plot]]
     """Name and picture of each quantity."""
     usage: Plot | None
-    """How much each expert of each layer is used, where there are experts and the training tells."""
+    """Usage of each expert of each layer, if the training reports it."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """Where the tokens of one reference look."""
+    """Attention maps of the tokens of one reference."""
 
     reference: Figure
     before: tuple[Figure, str]
@@ -149,7 +149,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Maps:
-    """Where each reference looks in one picture."""
+    """Attention maps of all references over one image."""
 
     looks: Sequence[Look]
 

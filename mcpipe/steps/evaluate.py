@@ -43,11 +43,11 @@ ROWS = pa.schema(
     [*((name, pa.string()) for name in TEXTS), ("references", pa.list_(pa.string()))]
     + [(field.name, pa.list_(pa.float64()) if field.name in LISTS else pa.float64()) for field in fields(Score)]
 )
-"""Columns of ``rows.parquet``: the same whatever a suite has; what has no value is null."""
+"""Columns of ``rows.parquet``, equal for all suites; missing values are null."""
 
 
 class EvaluateParams(Params):
-    """How pictures are judged."""
+    """Settings of the evaluation."""
 
     min_face_score: float = Field(ge=0, le=1)
     """Certainty of a face detection."""
@@ -104,7 +104,7 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
 def load_scorers(  # noqa: PLR0913  one argument per model
     faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[PoolFace], params: EvaluateParams
 ) -> MetricScorers:
-    """The models that judge pictures of people, who are cut out like the faces of the pool.
+    """The models that score images of people, with crops like the faces of the pool.
 
     Raises:
         FileNotFoundError: a checkpoint is missing.
@@ -130,7 +130,7 @@ def facts(  # noqa: PLR0913  one argument per fact
     heldout: str | None,
     people: Mapping[str, Reference],
 ) -> dict[str, JSON]:
-    """What a reader has to know of the scores."""
+    """Facts that a reader needs to interpret the scores."""
     return {
         "suite": suite,
         "policy": policy,
@@ -146,7 +146,7 @@ def facts(  # noqa: PLR0913  one argument per fact
 def people_protocol(
     prompts: Iterable[PairPrompt], pool: Iterable[PoolFace], models: Mapping[str, Path], params: EvaluateParams
 ) -> dict[str, JSON]:
-    """What a result of the pipeline's own benchmark was judged on and by."""
+    """The protocol of a result of the pipeline's own benchmark."""
     contents = {prompt.key: [prompt.prompt, *prompt.faces] for prompt in prompts}
     reference_digests = {face.key: sha256(face.reference.tobytes()).hexdigest() for face in pool}
     return protocol_of(contents, reference_digests, models, params)
@@ -155,7 +155,7 @@ def people_protocol(
 def protocol_of(
     prompts: Mapping[str, list[str]], references: Mapping[str, str | Path], models: Mapping[str, Path], params: Params
 ) -> dict[str, JSON]:
-    """What a result was judged on and by, part by part, so that `comparable` can name what differs."""
+    """The protocol of a result: digests of prompts, references and models, and settings, for `comparable`."""
     return {
         "prompts": content_digest(prompts),
         "references": content_digest(references),
@@ -168,7 +168,7 @@ def answers(prompts: Path, images: Path) -> list[tuple[PairPrompt, GeneratedImag
     """Every prompt of the benchmark with its picture.
 
     Raises:
-        ValueError: one has no other.
+        ValueError: a prompt has no image, or an image has no prompt.
     """
     prompt_by_key = {prompt.key: prompt for prompt in read_shards(prompts, PairPrompt)}
     pictures = {image.key: image for image in read_shards(images, GeneratedImage)}

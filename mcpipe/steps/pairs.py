@@ -46,11 +46,11 @@ class PairsParams(Params):
     captioner_size: int = Field(ge=28)
     """Side in pixels at which the captioner sees a face."""
     attributes: list[str]
-    """Columns of the pool's table by which the draw is balanced and reported; what is not there counts as not given."""
+    """Columns of the pool's table by which the draw is balanced and reported; missing values count as not given."""
     split: SplitParams
     """Which pairs are the benchmark."""
     prompt: SentenceParams
-    """What a prompt must be like; every attempt is sampled, from a seed of its own pair."""
+    """Requirements for a prompt; every attempt is sampled with a seed that depends on its pair."""
     records_per_shard: RecordsPerShard
 
 
@@ -110,7 +110,7 @@ def composition(
 def write_faces(
     faces: Path, finder: FaceAnalyser, folder: Path, params: PairsParams
 ) -> tuple[dict[str, np.ndarray], Labels]:
-    """Write every image with exactly one face; returns by key what the captioner sees, and the attributes given.
+    """Write every image with exactly one face; returns the captioner's inputs and the attributes by key.
 
     Every file below ``faces`` but its table has a row in the report: it is kept, or dropped with a reason.
 
@@ -146,7 +146,7 @@ def face_of(portrait: Portrait, finder: FaceAnalyser, params: PairsParams) -> Po
     """The one face of an image, cut like the references of samples.
 
     Raises:
-        RejectionError: the file is no image, or shows no face or several.
+        RejectionError: the file is not an image, or has no face or several.
     """
     try:
         picture = read_image(portrait.file)

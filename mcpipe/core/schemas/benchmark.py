@@ -20,7 +20,7 @@ class PoolFace(TypedRecord):
     file: str
     """Name of the file."""
     attributes: dict[str, JsonValue]
-    """The file's line in the table beside the pool, by column; empty if there is none."""
+    """The file's row in the table beside the pool, by column; empty without a row."""
     reference: UInt8[np.ndarray, "reference reference 3"]
     """As the generator sees it."""
     closeup: UInt8[np.ndarray, "closeup closeup 3"]

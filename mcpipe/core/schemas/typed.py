@@ -1,4 +1,4 @@
-"""The base of all typed records: dataclass fields say what a stored record must hold.
+"""The base of all typed records, whose dataclass fields define the content of a stored record.
 
 A field annotated with a jaxtyping array is an array of the record, any other one a value of its description. Reading
 checks names, dtypes, ranks and sizes: an axis that appears in several fields has one size, which is not 0.
@@ -40,7 +40,7 @@ class RecordLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class TypedRecord:
-    """What one stage hands to the next about one item."""
+    """A record that one stage passes to the next for one item."""
 
     KIND: ClassVar[str] = "record"
     """What error messages call it."""

@@ -6,7 +6,7 @@ environment sets the rest:
     MCPIPE_ACCUMULATION_STEPS      batches into which a process divides its share of a step; 1
     MCPIPE_GRADIENT_CHECKPOINTING  1: keep only the input of each block and recompute the block in the backward pass; 0
     MCPIPE_COMPILE                 backend of torch.compile for the repeated blocks, such as inductor; none
-    MCPIPE_SHARDING                what is sharded over the processes: ``none``; ``adapter`` (its weights, gradients
+    MCPIPE_SHARDING                parts sharded over the processes: ``none``; ``adapter`` (its weights, gradients
                                    and optimiser state, with a whole frozen base everywhere); ``all`` (the base, too)
 """
 
