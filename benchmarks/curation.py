@@ -29,7 +29,7 @@ ENOUGH_SPEEDUP = 1.7
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process and its children took."""
+    """Resources of a process and its children."""
 
     seconds: float
     cpu_seconds: float
@@ -39,13 +39,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Slope:
-    """What one more clip takes, from the costs of few and of many."""
+    """Cost of one more clip, from the costs of few and of many."""
 
     seconds: float
     cpu_seconds: float
     peak_kb: float
     start_seconds: float
-    """What is left of the time for no clip at all."""
+    """Extrapolated time without clips."""
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def measured(folder: Path, chain: tuple[int, int], frames: tuple[int, int], pool
 
 
 def slope(costs: dict[int, Cost]) -> Slope:
-    """What one more clip takes."""
+    """Cost of one more clip."""
     (few, small), (many, large) = sorted(costs.items())
     seconds, cpu, peak = (
         (getattr(large, name) - getattr(small, name)) / (many - few) for name in ("seconds", "cpu_seconds", "peak_mb")
@@ -139,7 +139,7 @@ def stage(clips: Path, out: Path) -> list[str]:
 
 
 def run(name: str, command: list[str], **environment: str) -> Cost:
-    """What a command costs, its children included."""
+    """Cost of a command, its children included."""
     start = time.monotonic()
     settings = os.environ | {"OMP_NUM_THREADS": "1", "MCPIPE_LOG": "WARNING"} | environment
     process = subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""Curation killed at random moments: what comes out in the end, and what was computed twice.
+"""Curation killed at random moments: equality of the final output, and work computed twice.
 
     python benchmarks/interruptions.py [--clips 24] [--kills 20] [--json FILE]
 
@@ -44,7 +44,7 @@ LIBRARIES = (
     "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",
     "qwen_vl_utils",
 )
-"""What the stages import when they load their models."""
+"""Modules that the stages import to load their models."""
 BETWEEN_LOOKS_S = 0.005
 SPREAD = 1.2
 """Longest time after a run's first verdict until it is killed, in units of an even share of the work."""

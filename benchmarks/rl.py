@@ -5,12 +5,12 @@
 
 The loop draws every picture alone and from the first step on, decodes and judges it alone, and then takes, per picture
 and step of the window, a forward and a backward pass of one picture, as the trainers of MixGRPO and Flow-GRPO do on one
-device. It was written for this comparison: same network, noise, judges, optimiser, no gradient checkpointing on either
+device. It was written for this comparison: same network, noise, scorers, optimiser, no gradient checkpointing on either
 side (the trainers checkpoint every block, one more forward pass per backward pass: counted apart). Stage 3 also watches
 (a held-out recogniser, the divergence from the start); the loop does not.
 
-Both must find the same gradient of the same advantages. The loop's own advantages are told apart: where a rounding in
-the last digit of a latent moves a byte of the picture, every judge sees another picture.
+Both must compute the same gradient of the same advantages. The loop's own advantages are compared separately: where a
+rounding in the last digit of a latent changes a byte of the image, the scorers see another image.
 
 With ``sampling.after_window`` below 1 stage 3 takes fewer steps behind the window, which is no longer exact: timed
 against the same loop, and how its advantages correlate with those of all steps, over pictures of several prompts.
@@ -67,7 +67,7 @@ Gradient = list[torch.Tensor]
 
 @dataclass(frozen=True)
 class Learned:
-    """What an iteration found."""
+    """Results of an iteration."""
 
     gradient: Gradient
     """Of its first update."""
@@ -141,7 +141,7 @@ def made(options: argparse.Namespace) -> tuple[Learner, list[Prompt]]:
 
 
 def shortened(learner: Learner, after_window: float) -> Learner:
-    """The same network and judges with fewer steps behind the window."""
+    """A learner with the same network and scorers, and fewer steps after the window."""
     sampling = learner.params.sampling.model_copy(update={"after_window": after_window})
     params = learner.params.model_copy(update={"sampling": sampling})
     return Learner(learner.pipeline, learner.network, learner.scorers, params, Report("train_rl"))
@@ -183,7 +183,7 @@ def agreement(
 
 
 def advantages(learner: Learner, prompt: Prompt, conditions: Conditions, start: int) -> torch.Tensor:
-    """Of the pictures that stage 3 draws."""
+    """Advantages of the images that stage 3 draws."""
     drawn = learner.iteration(start, [prompt], {prompt.key: conditions}, range(1))
     return drawn.updates[0].groups[0].advantages
 
@@ -191,7 +191,7 @@ def advantages(learner: Learner, prompt: Prompt, conditions: Conditions, start: 
 def measured(
     learner: Learner, repeats: int, ways: dict[str, Callable[[Counter[str]], Learned]]
 ) -> tuple[dict[str, Learned], dict[str, dict[str, float]]]:
-    """What every way to do an iteration finds, and what it costs; they take turns."""
+    """Results and costs of every way to run an iteration; the ways alternate."""
     results, costs = {}, {}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -226,7 +226,7 @@ def shared(learner: Learner, prompt: Prompt, conditions: Conditions, start: int,
 def looped(  # noqa: PLR0913  shared's arguments and one more
     learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str], advantage: torch.Tensor
 ) -> Learned:
-    """The loop over pictures and steps; it learns from ``given`` advantages and returns its own."""
+    """The loop over pictures and steps; it learns from the advantages passed and returns its own."""
     params, network, optimizer = learner.params, learner.network, optimizer_of(learner)
     sampling, update, window = params.sampling, params.update, params.window(start)
     sigmas, noise, shape = schedule(sampling.num_steps, sampling.shift), Noise(params.seed, start), network.state_shape
@@ -275,7 +275,7 @@ def in_double(learner: Learner, conditions: Conditions) -> Conditions:
 
 
 def level(sigmas: torch.Tensor, index: int, x: torch.Tensor) -> torch.Tensor:
-    """The noise level of a step, as the network is told it."""
+    """The noise level of a step, as the network's input."""
     return torch.full((len(x),), float(sigmas[index]), device=x.device)
 
 

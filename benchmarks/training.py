@@ -42,7 +42,7 @@ CI = (2048, 1024, 256, 2048)
 
 
 def main() -> None:
-    """Measure, print, compare with what is demanded."""
+    """Measure, print, and compare with the requirements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--device", default="cpu", help="where times are taken")

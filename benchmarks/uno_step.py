@@ -1,4 +1,4 @@
-"""What a training step costs that encodes pictures and texts as it goes, as UNO's does, beside one with stored inputs.
+"""Cost of a training step that encodes images and texts itself, like UNO's, against a step with stored inputs.
 
 UNO runs T5-XXL, CLIP and the VAE (the target and every reference) in every step, and always checkpoints all blocks. Its
 layers with LoRA and ours are the same.

@@ -1,4 +1,4 @@
-"""The README's way with clips of one's own, executed: python -m benchmarks.walkthrough [--all].
+"""The README's commands for your own clips, executed: python -m benchmarks.walkthrough [--all].
 
 Clones the current commit, has its trainings take two steps, renders clips and portraits outside of the clone, with
 people of another seed, and runs the commands of the README's section one by one, as they are written there. The last
@@ -30,7 +30,7 @@ LEAST_SAMPLES = 4
 
 def main(arguments: list[str] | None = None) -> int:
     """Run every command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="walkthrough", description="the README's way with clips of one's own")
+    parser = argparse.ArgumentParser(prog="walkthrough", description="the README's commands for your own clips")
     parser.add_argument("--all", action="store_true", help="also what the last command does")
     options = parser.parse_args(arguments)
     try:

@@ -102,7 +102,7 @@ def side_by_side(folder: Path) -> dict[str, object]:
 
 
 def stage_seconds(folder: Path, clips: int, workers: int) -> float:
-    """Seconds that the stage takes for so many good clips."""
+    """Seconds that the stage takes for a number of good clips."""
     folder.mkdir()
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["world"] |= {"good_clips": clips, "bad_clips_per_kind": 0, "faces": 0}
@@ -113,7 +113,7 @@ def stage_seconds(folder: Path, clips: int, workers: int) -> float:
 
 
 def run(command: list[str], folder: Path, **environment: str) -> str:
-    """What a command prints that runs in a folder with the code of that folder, or else of this revision."""
+    """Output of a command in a folder, with the folder's code if it has any, otherwise with this revision's."""
     code = folder if (folder / "mcpipe").is_dir() else ROOT
     settings = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "MCPIPE_LOG": "WARNING"} | environment
     done = subprocess.run(command, cwd=folder, env=settings, stdout=subprocess.PIPE, encoding="utf-8", check=False)

@@ -4,8 +4,8 @@
     out = pipeline("a woman and a man in a park", [face_a, face_b], generator=torch.Generator().manual_seed(7))
     out.images[0].save("park.png")
 
-It is a stock `FluxPipeline` in every other respect: offloading, saving and devices work as they do there. What it
-draws is what `mcpipe.flux.sampler.generate` draws, which the benchmark uses.
+It is a stock `FluxPipeline` in every other respect: offloading, saving and devices work alike. Its images equal
+those of `mcpipe.flux.sampler.generate`, which the benchmark uses.
 """
 
 from collections.abc import Sequence
@@ -44,19 +44,19 @@ References = Sequence[ImageInput] | np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class MultiCrafterOutput:
-    """What one call drew."""
+    """Output of one call."""
 
     images: list[Image.Image] | Float[np.ndarray, "batch S S 3"] | Float[Tensor, "batch channels h w"]
     """Pictures (`pil`), values in [0, 1] (`np`) or latents ready for the VAE (`latent`)."""
     attention: Float[Tensor, "batch subjects rows columns"] | None
-    """Where each reference looked in the picture, averaged over all steps, each map adding up to 1; if asked for."""
+    """Attention map of each reference over the image, averaged over all steps, with sum 1; only on request."""
 
 
 class MultiCrafterPipeline(FluxPipeline):
     """FLUX with an adapter of this project and any number of references per picture."""
 
     spec: AdapterSpec
-    """What the adapter is made of, and the sizes it was trained for."""
+    """Specification of the adapter, and its training sizes."""
 
     @classmethod
     def from_pretrained(cls, generator: str | Path, *, adapter: str | Path | None = None) -> "MultiCrafterPipeline":
@@ -127,9 +127,9 @@ class MultiCrafterPipeline(FluxPipeline):
 
         Raises:
             FileNotFoundError: the path of a reference leads to no file.
-            ValueError: nobody tells the shift; prompts, references and generators differ in number; a prompt has no
-                reference; one cannot be read or is not square; or maps are asked for where prompts have different
-                numbers of references.
+            ValueError: the shift is unknown; prompts, references and generators differ in number; a prompt has no
+                reference; a reference cannot be read or is not square; or maps are requested for prompts with
+                different numbers of references.
         """
         if (shift := self.spec.shift if shift is None else shift) is None:
             raise ValueError("the adapter does not tell the shift of its training (adapter.json); give shift=...")
@@ -153,7 +153,7 @@ class MultiCrafterPipeline(FluxPipeline):
         return MultiCrafterOutput(_finished(self, drawn, output_type), mean)
 
     def _prepared(self, references: Sequence[ImageInput], name: str) -> UInt8[np.ndarray, "N R R 3"]:
-        """References at the size that the adapter was trained with; ``name`` is what the caller calls them."""
+        """References at the adapter's training size; ``name`` is the caller's name of them."""
         size = self.spec.reference_size
         return np.stack([_square(image, f"{name}[{number}]", size) for number, image in enumerate(references)])
 
@@ -180,7 +180,7 @@ def _per_prompt(prompts: list[str], sets: list[object]) -> list[list[ImageInput]
 
 
 def _members(value: object, dimensions: int) -> list:
-    """What a list holds, or an array or a tensor of so many dimensions along the first; nothing of anything else."""
+    """The items of a list, or of an array or tensor with this number of dimensions; otherwise an empty list."""
     if isinstance(value, list | tuple):
         return list(value)
     return list(value) if isinstance(value, np.ndarray | Tensor) and value.ndim == dimensions else []
@@ -201,7 +201,7 @@ def _square(source: ImageInput, name: str, size: int) -> UInt8[np.ndarray, "R R 
 def _noise(
     network: ReferenceFlux, num: int, generator: torch.Generator | Sequence[torch.Generator] | None
 ) -> Float[Tensor, "batch tokens packed"]:
-    """Pure noise; one generator serves all pictures in turn, and a fresh one of a seed gives what the sampler gives."""
+    """Pure noise; one generator serves all images in turn, and a fresh one with a seed gives the sampler's noise."""
     generators = [generator] * num if generator is None or isinstance(generator, torch.Generator) else list(generator)
     if len(generators) != num:
         raise ValueError(f"{num} prompts, but {len(generators)} generators")

@@ -1,7 +1,7 @@
 """The one door: ``python -m stages NAME IN... OUT...`` runs a stage on the paths that dvc.yaml names.
 
-What a person can mend ends in one line on standard error and exit status 1: a missing file, a bad parameter, a broken
-checkpoint, a full disk. With ``MCPIPE_DEBUG=1`` the traceback follows.
+An error that the user can fix ends in one line on standard error and exit status 1: a missing file, a bad parameter, a
+broken checkpoint, a full disk. With ``MCPIPE_DEBUG=1`` the traceback follows.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """Stage 0: the embedded source of the pipeline, rendered: clips, a pool of faces, and the truth about the clips.
 
-The truth is for tests and for judging the pipeline from outside; no stage reads it.
+The ground truth is for tests and for an external evaluation of the pipeline; no stage reads it.
 """
 
 import csv
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def run(clips: Path, faces: Path, truth: Path, params: WorldParams) -> None:
-    """Write video files to ``clips``, portraits and faces.csv to ``faces``, and what the clips show to ``truth``.
+    """Write video files to ``clips``, portraits and faces.csv to ``faces``, and the clips' ground truth to ``truth``.
 
     Clips and portraits are rendered in as many processes as ``MCPIPE_WORKERS`` says, by default one per core; each
     depends on the seed and its number alone, so that the number of processes changes no byte.
@@ -63,7 +63,7 @@ def processes() -> int:
 def side_by_side(jobs: Sequence[Callable[[], T]], workers: int) -> Iterator[T]:
     """The results of jobs in their order; with several workers each is a process of its own, with one thread.
 
-    The first error ends it: what has not begun is not done.
+    The first error stops all jobs that have not begun.
 
     Raises:
         OSError: a process died.
@@ -119,7 +119,7 @@ def write_portrait(folder: Path, number: int, params: WorldParams) -> dict[str, 
 
 
 def write_table(file: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Write ``faces.csv``: what every portrait shows."""
+    """Write ``faces.csv`` with the attributes of every portrait."""
     with file.open("w", encoding="utf-8", newline="") as lines:
         table = csv.DictWriter(lines, ["file", *LASTING, "description", "identity"], lineterminator="\n")
         table.writeheader()

@@ -1,4 +1,4 @@
-"""Stage 13: one page that tells the run, its figures as files, and the numbers behind them as tables."""
+"""Stage 13: a page about the run, its figures as files, and their data as tables."""
 
 import csv
 import logging
@@ -38,7 +38,7 @@ PAIRS = (("face_sim", "face_sim_heldout"), ("overall", "detection_rate"), ("dino
 """Metrics that share a figure of the ablation."""
 
 KINDS = ("same", "cross")
-"""Cosines of located faces with the right person, and with another one that is wanted."""
+"""Cosines of located faces with the right person, and with the other person of the prompt."""
 
 
 def run(  # noqa: PLR0913  one argument per path in dvc.yaml
@@ -62,7 +62,7 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     ``ablation`` is what `make ablation` wrote, some time and apart from this run; it may be empty.
 
     Raises:
-        FileNotFoundError: an arm named in the settings was not trained, drawn or judged.
+        FileNotFoundError: an arm in the settings was not trained, generated or evaluated.
         ValueError: the ablation's outcome is damaged.
     """
     check_arms((models, images, results), params.arms)
@@ -102,7 +102,7 @@ def write(report: Path, page: Page, scores: Scores, drawn: Mapping[str, Sequence
 
 
 def accounts(folders: Sequence[Path], arms: Sequence[str]) -> list[Account]:
-    """What the stages that run once per arm say of themselves."""
+    """Reports of the stages that run once per arm."""
     return [account(folder / arm) for folder in folders for arm in arms]
 
 
@@ -172,7 +172,7 @@ def write_plots(folder: Path, page: Page, drawn: Mapping[str, Sequence[Attention
 
 
 def write_series(folder: Path, page: Page, scores: Scores) -> None:
-    """Write what the figures show as tables, which ``dvc plots diff`` can lay over those of another run."""
+    """Write the data of the figures as tables, which ``dvc plots diff`` compares with another run."""
     folder.mkdir()
     arms = [*page.arms, *page.others]
     lines = [

@@ -2,7 +2,7 @@
 
 Every arm draws the same prompts from the same noise with each seed, so scores form a block of seeds and prompts, and
 changes are paired. Seeds and units are resampled independently of each other: a claim has to hold for other trainings
-and for other prompts or people. With three seeds the first of these can be judged coarsely only.
+and for other prompts or people. With three seeds, the first of these is only a coarse estimate.
 """
 
 from collections.abc import Mapping, Sequence

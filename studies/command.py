@@ -60,10 +60,10 @@ def main(analysis: Analysis[P], home: Path, arguments: Sequence[str] | None = No
 
 
 def run_study(analysis: Analysis[P], plan_file: Path, seeds: Sequence[int] | None, out: Path) -> str:
-    """Run what has no result, then write tables and figures into ``out``; returns the page.
+    """Run experiments without a result, then write tables and figures into ``out``; returns the page.
 
     Raises:
-        FileNotFoundError: this is no git repository.
+        FileNotFoundError: the current folder is not a git repository.
         ValueError: the plan or the checkout is not fit; see `studies.runner.run_experiments`.
         RuntimeError: an experiment failed.
     """

@@ -136,7 +136,7 @@ def read_plan(file: Path, model: type[P]) -> P:
     """The plan in a YAML file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it is not valid YAML, a key is missing or unknown, or names contradict each other.
     """
     try:

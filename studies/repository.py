@@ -95,7 +95,7 @@ class Repository:
                 raise
 
     def discard_abandoned(self, names: Collection[str]) -> None:
-        """Delete the copies of the checkout in which killed experiments ran; nobody may be running them."""
+        """Delete the copies of the checkout of killed experiments, none of which may be running."""
         for file in (self.root / ".dvc" / "tmp" / "exps" / "run").glob("*/*.run"):
             info = read_mapping(file)
             if info.get("name") in names:

@@ -17,7 +17,7 @@ from studies.plan import Arm, Experiment
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished experiment and the folder that holds what its analysis reads, as in a checkout."""
+    """A finished experiment and the folder with the inputs of its analysis, as in a checkout."""
 
     experiment: Experiment
     folder: Path
@@ -38,7 +38,7 @@ class Trial:
         return self.folder / "data" / "models" / training
 
     def facts(self, training: str) -> JSON:
-        """What a training's report says of its result."""
+        """Facts of a training's report."""
         return read_report(self.model(training))["facts"]
 
 

@@ -42,7 +42,7 @@ SIDES = {"right": -1, "left": 1}
 
 @dataclass(frozen=True)
 class BodyPose:
-    """What the body does below the head; angles in radians."""
+    """Pose of the body below the head; angles in radians."""
 
     lean: float
     arms: dict[str, tuple[float, float]]
@@ -53,7 +53,7 @@ class BodyPose:
 
 
 class Body:
-    """Joints of one person in pixels, and what is worn."""
+    """Joints of one person in pixels, and the outfit."""
 
     def __init__(self, head: Head, pose: BodyPose, outfit: Outfit) -> None:
         """Hang the skeleton below a head."""

@@ -1,4 +1,4 @@
-"""An anti-aliased canvas that paints colours and, where they are wanted, labels.
+"""An anti-aliased canvas that paints colours and, optionally, labels.
 
 Coordinates are in pixels of the final picture, x to the right and y down, with the first pixel spanning [0, 1).
 """
@@ -24,7 +24,7 @@ LARGE_PATCH = 10_000
 
 _COVERED = np.arange(256, dtype=np.float32) / np.float32(255)
 _UNCOVERED = np.float32(1) - _COVERED
-"""Weights of a painted pixel and of what was there before, by coverage in 8-bit steps."""
+"""Weights of a painted pixel and of the earlier value, by coverage in 8-bit steps."""
 
 
 class Canvas:
@@ -190,7 +190,7 @@ def _bounds(vertices: np.ndarray) -> tuple[int, int, int, int]:
 
 
 class _Scratch:
-    """Memory for what is computed of one shape after the other; a fresh array each would cost more than to fill it."""
+    """Memory reused for one shape after the other; allocating a new array each time would cost more than filling it."""
 
     def __init__(self, pixels: int) -> None:
         self._place = np.empty(pixels, np.float32)

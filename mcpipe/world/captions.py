@@ -1,6 +1,6 @@
 """True captions of the world, in one grammar and two forms.
 
-`describe_scene` gives the form "people", which says who is shown:
+`describe_scene` gives the form "people", which describes identities:
 
     two people in a park: on the left a person with tan skin, short brown hair and glasses, wearing a red shirt and
     holding a blue ball; on the right a person with pale skin and a bald head, wearing a striped green shirt
@@ -43,11 +43,11 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 LASTING = tuple(
     name for attribute in known_attributes() if attribute.owner is Identity for name in attribute.vocabulary
 )
-"""The words of `VOCABULARY` that belong to an identity, whatever the clothes."""
+"""The words of `VOCABULARY` that belong to an identity rather than to clothes."""
 
 
 def attributes(identity: Identity, outfit: Outfit) -> dict[str, str]:
-    """What a caption says about a person, one word per entry of `VOCABULARY`."""
+    """The words of a caption about a person, one per entry of `VOCABULARY`."""
     owners = {Identity: identity, Outfit: outfit}
     return {
         name: word
@@ -67,7 +67,7 @@ def describe_person(identity: Identity, outfit: Outfit) -> str:
 
 
 def describe_outfit(outfit: Outfit) -> str:
-    """Clothes and what is held alone: "wearing a striped red shirt and holding a blue ball"."""
+    """Clothes and the held object alone: "wearing a striped red shirt and holding a blue ball"."""
     shirt = " ".join(reversed(_said("shirt", outfit)))
     worn = _listed([_with_article(noun) for noun in (shirt, *_said("garment", outfit))])
     held = [_with_article(noun) for noun in _said("object", outfit)]
@@ -86,7 +86,8 @@ def describe_scene(scene: Scene) -> str:
 def describe_setting(scene: Scene, rng: np.random.Generator, cue_share: float = CUE_SHARE) -> str:
     """The picture without its people: count, place, clothes and actions of everybody, in random order.
 
-    A share ``cue_share`` of the people, in [0, 1], is mentioned with one lasting trait; nothing else tells who it is.
+    A share ``cue_share`` of the people, in [0, 1], is mentioned with one lasting trait; nothing else identifies
+    anybody.
     """
     if not scene.people:
         return describe_scene(scene)

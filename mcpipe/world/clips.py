@@ -65,7 +65,7 @@ TRUNCATED_FORMATS = (0, 1)
 
 
 class WorldParams(Params):
-    """What is rendered for the pipeline to work on."""
+    """Settings of the rendered clips and faces."""
 
     seed: int = Field(ge=0)
     """Seed of everything; another seed gives other people."""
@@ -97,7 +97,7 @@ class ClipSpec:
     """One clip to be made."""
 
     name: str
-    """File name without its ending; tells nothing about the kind."""
+    """File name without its ending; it does not depend on the kind."""
     kind: str
     """One of `KINDS`."""
     number: int
@@ -106,7 +106,7 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class ClipTruth:
-    """What is true of one clip."""
+    """Ground truth of one clip."""
 
     spec: ClipSpec
     file: str
@@ -115,7 +115,7 @@ class ClipTruth:
 
 
 Script = Callable[[float], list[tuple[float, Scene]]]
-"""What is filmed at a time in seconds: a scene with the share 1, or two with shares that sum to 1, blended."""
+"""Content at a time in seconds: a scene with the share 1, or two blended scenes with shares that sum to 1."""
 
 
 def clip_specs(params: WorldParams) -> list[ClipSpec]:
@@ -184,7 +184,7 @@ def clip_identity(params: WorldParams, *numbers: int) -> Identity:
 
 
 def _cast(rng: np.random.Generator, count: int, params: WorldParams) -> list[Identity]:
-    """People of one scene, some of them known from other clips, never the same person twice."""
+    """Different people of one scene, some of whom recur in other clips."""
     num_recurring = max(1, round(RECURRING_PEOPLE_PER_CLIP * params.good_clips))
     recurring = list(rng.permutation(num_recurring)[:count])
     return [
@@ -200,7 +200,7 @@ def _filmed(scene: Scene) -> Script:
 
 
 def _alike(rng: np.random.Generator, cast: list[Identity], params: WorldParams) -> list[Identity]:
-    """Two people, in `WorldParams.alike` of all cases the first and somebody who looks like that person."""
+    """Two people; in a share `WorldParams.alike` of all cases, the second is a look-alike of the first."""
     if len(cast) != PAIR or not params.alike or rng.random() >= params.alike:
         return cast
     pair = [cast[0], look_alike(rng, cast[0])]
@@ -229,7 +229,7 @@ def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
 
 
 def _identity_change(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
-    """One of two people turns into somebody else, too slowly for a cut."""
+    """One of two people turns into another person, too slowly for a cut."""
     before = _scene(rng, _cast(rng, 2, params), params)
     changed = number % 2
     old = before.people[changed].identity
@@ -275,7 +275,7 @@ KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Script]] = {
 
 
 def people_as_json(people: tuple[PersonTruth, ...]) -> list[dict[str, object]]:
-    """The truth of everybody in one frame, ready for JSON; pixels."""
+    """Ground truth of everybody in one frame as JSON, in pixels."""
     return [
         {
             "identity": person.identity.key,

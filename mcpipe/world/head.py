@@ -1,4 +1,4 @@
-"""Heads: an ellipsoid seen from any side, and the places of features on it.
+"""Heads: an ellipsoid from any viewpoint, and the places of features on it.
 
 Lengths on the head are in units of its radius, half the height from chin to crown; the head looks at the viewer at
 yaw 0, turns towards the right of the picture with positive yaw and shows its back beyond `AWAY_YAW`.
@@ -15,7 +15,7 @@ from mcpipe.world.colours import Colour
 from mcpipe.world.traits import Identity
 
 AWAY_YAW = 1.6
-"""Turn in radians beyond which nothing of the face can be seen."""
+"""Turn in radians beyond which no part of the face is visible."""
 
 PROFILE_YAW = 1.0
 """Turn in radians beyond which the far half of the face is hidden and the face no longer counts as visible."""
@@ -31,7 +31,7 @@ WHITE: Colour = (250, 250, 248)
 
 @dataclass(frozen=True)
 class HeadPose:
-    """Where a head is and what it does; positions in pixels, angles in radians."""
+    """Place and pose of a head; positions in pixels, angles in radians."""
 
     centre: tuple[float, float]
     radius: float

@@ -19,7 +19,7 @@ NUM_CHANGES = (1, 2)
 """How many traits of a look-alike differ, equally likely."""
 
 Change = Callable[[np.random.Generator, Identity], dict[str, Any]]
-"""Draws the changed values of one trait."""
+"""Function that draws the changed values of one trait."""
 
 
 def look_alike(rng: np.random.Generator, identity: Identity) -> Identity:

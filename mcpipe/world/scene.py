@@ -1,4 +1,4 @@
-"""What the camera sees of a scene at any time, with the truth about everybody in it."""
+"""Rendering of a scene at any time, with the ground truth of everybody in it."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,7 +54,7 @@ class RenderedFrame:
 
 
 def render(scene: Scene, time_s: float, width: int, height: int) -> RenderedFrame:
-    """What the camera sees at a time, ``width`` x ``height`` pixels."""
+    """The frame of a scene at a time, ``width`` x ``height`` pixels."""
     canvas = Canvas(width, height, backdrop(scene.background, width, height))
     bodies = _painted(canvas, scene, time_s)
     labels = canvas.labels()

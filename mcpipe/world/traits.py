@@ -1,4 +1,4 @@
-"""What is known of a person: traits that last, and clothes worn in one scene; and the streams they are drawn from.
+"""Lasting traits of a person, clothes in one scene, and the random streams that they are drawn from.
 
 Which traits there are is up to the modules in the folder ``attributes``; a trait is read as ``identity.glasses``.
 """
@@ -77,6 +77,6 @@ class Identity(Traits):
 
 
 class Outfit(Traits):
-    """What a person wears and holds in one scene."""
+    """Clothes and held object of a person in one scene."""
 
     SHARED_STREAM = ("colour", "pattern", "rgb", "long_sleeves", "collar", "held")

@@ -76,7 +76,7 @@ def tally(changes: Sequence[Change]) -> dict[str, int]:
 
 
 def diagnoses(plan: AblationPlan, trials: Sequence[Trial]) -> Diagnoses:
-    """The plan's figures, and how far images keep the two people apart."""
+    """The plan's figures, and the separation of the two people in images."""
     figures = {OWN_LESS_CROSS: [own_less_cross(trial) for trial in trials]}
     for figure in plan.diagnosis:
         figures[figure.title] = [

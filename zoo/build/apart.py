@@ -15,7 +15,7 @@ KNOWN = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
 """What positions follow from."""
 
 PREFIX, PADDING = 0, -1
-"""Blocks of tokens that are no question's."""
+"""Block number of tokens outside of questions."""
 
 
 def set_apart(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, inputs: dict) -> dict:

@@ -46,7 +46,7 @@ columns of a small picture apart (at the published sections and base they hardly
 turns lets a word find what it names in the picture, however far away it is said."""
 
 OF_ANOTHER_FILE = ("_name_or_path", "architectures", "dtype")
-"""What a configuration says of the file it was read from."""
+"""Keys of a configuration about its own file."""
 
 IGNORED = -100
 """A label that counts for nothing (PyTorch's convention)."""

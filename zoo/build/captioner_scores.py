@@ -1,4 +1,4 @@
-"""How good a captioner is: well-formed answers, and attributes told right."""
+"""Scores of a captioner: well-formed answers, and correct attributes."""
 
 import re
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def inputs_of(processor: Qwen2_5_VLProcessor, conversations: Sequence[Conversati
 def answers(
     model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, conversations: Sequence[Conversation]
 ) -> list[str]:
-    """What the model says, decoded greedily."""
+    """Answers of the model, decoded greedily."""
     processor.tokenizer.padding_side = "left"
     inputs = inputs_of(processor, conversations, answered=False)
     processor.tokenizer.padding_side = "right"
@@ -57,7 +57,7 @@ def answers(
 def measure(
     model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, pictures: Pictures, total: int
 ) -> dict[str, float]:
-    """How well formed the answers are and how often each attribute is right."""
+    """Share of well-formed answers, and share of correct values by attribute."""
     rng = np.random.default_rng(0)
     rows = range(min(total, len(pictures.scenes)))
     said: dict[str, list[tuple[Conversation, str]]] = {}
@@ -86,7 +86,7 @@ def measure(
 
 
 def attribute_accuracy(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Share of people of whom an attribute is told right; (truth, told) sentences, people from left to right."""
+    """Share of people with a correct attribute; ``pairs`` are (truth, answer), with people from left to right."""
     right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
     for truth, answer in pairs:
         expected, actual = truth.split("a person")[1:], answer.split("a person")[1:]

@@ -132,7 +132,7 @@ def _targets(
 
 @torch.no_grad()
 def measure(tower: VisionTower, heads: Heads, processor: Qwen2VLImageProcessor, test: Pictures) -> dict[str, float]:
-    """Share of people, seen once in a reference and once in the target, of whom an attribute is told right."""
+    """Share of people, each in a reference and in the target, with a correct attribute."""
     rng = np.random.default_rng(0)
     right: dict[str, list[bool]] = {}
     for part in batches(len(test.scenes), 16):

@@ -44,7 +44,7 @@ class Card:
     data: str
     limits: str
     bars: Mapping[str, str]
-    """By metric, what it means."""
+    """Meaning by metric."""
 
 
 def write_measured(folder: Path, measured: Measured) -> None:

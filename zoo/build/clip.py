@@ -1,7 +1,7 @@
 """CLIP of the tiny zoo: `CLIPModel` with processor, contrastive on scenes and on single faces.
 
 Each batch has the mirrored captions as further negatives: who stands left and who right is part of what is said. Heads
-read what is to be seen off the picture's tokens while it learns (`zoo.build.sightings`).
+predict the visible attributes from the image's tokens during training (`zoo.build.sightings`).
 """
 
 import math
@@ -29,7 +29,7 @@ FACE_SHARE = 0.2
 """Batches of single faces; the pipeline compares cut-outs with references."""
 
 AMONG = 64
-"""Pictures and texts that a caption is looked up in."""
+"""Number of images or texts in a retrieval."""
 
 LARGEST_SCALE = 4.6052
 """Logarithm of the largest factor on cosines, 100 as in CLIP."""
@@ -111,7 +111,7 @@ def make_model(processor: CLIPProcessor, params: ClipParams) -> CLIPModel:
 def _scenes(
     pictures: Pictures, squares: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[str], list[Sighting]]:
-    """Squares, mirrored or not, their captions, after these the captions of the other way round, and who is where."""
+    """Squares, mirrored or not, their captions, followed by the captions of the mirrored scenes, and sightings."""
     images, right, wrong, sightings = [], [], [], []
     for place, index in enumerate(rng.integers(0, len(squares), count)):
         scene, mirror = pictures.scenes[index], rng.random() < 0.5
@@ -182,7 +182,7 @@ def contrastive_loss(model: CLIPModel, images: Tensor, texts: dict[str, Tensor])
 def seen_loss(
     model: CLIPModel, heads: Heads, images: Tensor, texts: dict[str, Tensor], sightings: list[Sighting]
 ) -> Loss:
-    """CLIP's loss and what the heads make of the picture's tokens."""
+    """CLIP's loss and the heads' loss on the image's tokens."""
     tokens: list[Tensor] = []
     watch = model.vision_model.register_forward_hook(lambda _, __, output: tokens.append(output.last_hidden_state))
     loss = contrastive_loss(model, images, texts)

@@ -1,4 +1,4 @@
-"""What the captioner is taught: to caption pictures, to invent prompts for faces, and to answer yes or no."""
+"""Training data of the captioner: captions of images, invented prompts for faces, and yes-or-no questions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,18 +31,18 @@ class Question:
     text: str
     answer: str
     names: tuple[str, str] | None
-    """What is looked for, as an attribute and its value in `VOCABULARY`; ``None`` if people are counted."""
+    """Object of the question, as an attribute and its value in `VOCABULARY`; ``None`` if people are counted."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Pictures, what is asked of them, and the right answer."""
+    """Images, an instruction about them, and the right answer."""
 
     pictures: list[np.ndarray]
     instruction: str
     answer: str
     sightings: list[Sighting]
-    """Who is seen where in the pictures."""
+    """People and their places in the images."""
 
     target: "Target | None" = None
     """The last picture, if it shows a scene."""
@@ -96,7 +96,7 @@ def prompt(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversa
 
 
 def question(pictures: Pictures, index: int, rng: np.random.Generator, number: int = 1) -> Conversation:
-    """The target and so many different questions about it, each as often true as false."""
+    """The target and ``number`` different questions about it, each equally often true and false."""
     people = pictures.scenes[index]["attributes"]
     kinds = (_count_question, _glasses_question, _shirt_question, _object_question)
     by_text: dict[str, Question] = {}
@@ -129,7 +129,7 @@ class Target:
     attributes: list[dict[str, str]]
 
     def regions(self, pictures: Pictures, side: tuple[int, int]) -> np.ndarray:
-        """What its patches show (`zoo.build.regions`), (rows, columns, attributes)."""
+        """Classes of its patches (`zoo.build.regions`), (rows, columns, attributes)."""
         classes = regions_of(pictures, self.scene, cropped=self.cropped, side=side)
         return classes[:, ::-1] if self.mirrored else classes
 

@@ -25,7 +25,7 @@ BACKS_SHARE = 0.3
 
 LEAST_VISIBLE = 0.45
 LEAST_FACE_PX = 14
-"""Faces less visible or narrower than this are not to be found."""
+"""Minimum visible share and width of a face that should be detected."""
 
 LEVEL_LIMITS = (40.0, 100.0)
 """Longer side of a face in pixels up to which the first and the second stride answer for it."""

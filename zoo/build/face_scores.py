@@ -27,7 +27,7 @@ STREAM = 7
 
 @dataclass
 class Tally:
-    """Faces to find and faces found."""
+    """Counts of true and detected faces."""
 
     wanted: int = 0
     overlaps: list[float] = field(default_factory=list)

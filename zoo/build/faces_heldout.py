@@ -66,7 +66,7 @@ def build(data: Path, detector: Path, recogniser: Path, first: Path, out: Path, 
 
 
 def strangers(first: InsightFaces, second: InsightFaces, params: FacesParams) -> tuple[np.ndarray, np.ndarray]:
-    """What either recogniser thinks of one face each of twice ``params.pairs`` new people: embeddings (n, 512)."""
+    """Embeddings (n, 512) by either recogniser of one face each of twice ``params.pairs`` new people."""
     embeddings = []
     for pair in range(params.pairs):
         rng = world_rng(NAMESPACE, params.seed, STRANGERS, pair)

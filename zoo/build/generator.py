@@ -54,7 +54,7 @@ class GeneratorParams(Params):
     guidance_share: float = Field(ge=0, le=1)
     """Share of a batch that is taught guidance from then on."""
     scene_share: float = Field(ge=0, le=1)
-    """Share of scenes that are told in the form "scene", without their people."""
+    """Share of scenes with captions in the form "scene", without their people."""
     portrait_share: float = Field(ge=0, le=1)
     """Share of batches that show one face close by instead of a scene."""
     patch_weight: float = Field(ge=0)
@@ -87,7 +87,7 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
     pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
     metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, transformer, examples.of(test), params)}
     with whole_folder(out) as folder:
-        pipeline.vae.register_to_config(_name_or_path="")  # diffusers would tell where the autoencoder was built
+        pipeline.vae.register_to_config(_name_or_path="")  # diffusers would store the path of the autoencoder's build
         pipeline.to(torch.float16).save_pretrained(folder)
         write_card(folder, CARD, Measured("generator", metrics, curves, params))
 
@@ -181,7 +181,7 @@ def flow_loss(
 
 @torch.no_grad()
 def held_out_loss(text: Text, transformer: FluxTransformer2DModel, batch: Batch, params: GeneratorParams) -> float:
-    """The plain loss on unseen scenes, with fixed noise at evenly spread levels."""
+    """The plain loss on held-out scenes, with fixed noise at evenly spread levels."""
     torch.manual_seed(params.fit.seed)
     losses = []
     for part in batches(len(batch.latents), 16):

@@ -1,4 +1,4 @@
-"""What the generator learns from: latents of squares and of single faces with the ids of their captions."""
+"""Training data of the generator: latents of squares and of single faces with the ids of their captions."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class Examples:
     ) -> None:
         """Encode pictures at ``size`` pixels and captions as the pipeline will.
 
-        A share ``scene_share`` of the scenes in a batch is told in the form "scene".
+        A share ``scene_share`` of the scenes in a batch has captions in the form "scene".
 
         Raises:
             ValueError: the picture set has no such captions.
@@ -108,7 +108,7 @@ def packed_latents(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
 
 
 def _regions(pictures: Pictures, side: int) -> Tensor:
-    """What every token of every square shows, then the same mirrored, (2 N, side * side, attributes)."""
+    """Classes of every token of every square, then of the mirrored squares, (2 N, side * side, attributes)."""
     maps = [regions_of(pictures, index, cropped=True, side=(side, side)) for index in range(len(pictures.scenes))]
     both = np.stack(maps).astype(np.int8)
     return torch.from_numpy(np.concatenate([both, both[:, :, ::-1]])).flatten(1, 2)
@@ -124,7 +124,7 @@ def _setting_ids(pictures: Pictures, tokenizers: tuple[CLIPTokenizer, T5Tokenize
 
 
 def _portraits(pictures: Pictures, size: int) -> tuple[np.ndarray, list[str]]:
-    """References at the generator's size, and what they show."""
+    """References at the generator's size, and their captions."""
     images, captions = [], []
     for scene in pictures.scenes:
         for seat, traits in enumerate(scene["traits"]):

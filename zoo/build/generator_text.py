@@ -29,7 +29,7 @@ CLIP_WIDTH, T5_WIDTH = 64, 96
 CLIP_VOCABULARY = 600
 MOST_PEOPLE = 3
 PORTRAITS_SHARE = 0.1
-"""Part of the captions that tell of one face alone."""
+"""Part of the captions that describe a single face."""
 
 
 class GeneratorTextParams(Params):
@@ -39,7 +39,7 @@ class GeneratorTextParams(Params):
 
 
 class Text(nn.Module):
-    """The two text encoders, from token ids to what the transformer takes."""
+    """The two text encoders, from token ids to the transformer's inputs."""
 
     def __init__(self, clip: CLIPTextModel, t5: T5EncoderModel) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Text(nn.Module):
 
 
 class Listener(nn.Module):
-    """Heads that tell what was said: seat by seat every attribute, and the caption's opening."""
+    """Heads that predict the caption's content: every attribute of every seat, and the opening."""
 
     def __init__(self, openings: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def portrait_caption(traits: str) -> str:
 
 
 def _classes(people: Sequence[dict[str, str]]) -> list[int]:
-    """The class of every attribute in every seat; hair that is not told of, and empty seats, have none."""
+    """The class of every attribute in every seat; hair that is not mentioned, and empty seats, have none."""
     classes = []
     for seat in range(MOST_PEOPLE):
         of = people[seat] if seat < len(people) else {}
@@ -199,7 +199,7 @@ def token_ids(tokenizers: tuple[CLIPTokenizer, T5TokenizerFast], texts: Sequence
 
 
 def listening_loss(text: Text, listener: Listener, sayings: Sayings, rows: Tensor) -> Loss:
-    """Mean cross entropy of all that is said, by the tokens and by the pooled vector."""
+    """Mean cross entropy of all attributes, by the tokens and by the pooled vector."""
     by_tokens, by_pooled = listener(*text(*(ids[rows] for ids in sayings.ids)))
     return Loss(tokens=_entropy(by_tokens, sayings.classes[rows]), pooled=_entropy(by_pooled, sayings.classes[rows]))
 
@@ -212,7 +212,7 @@ def _entropy(guesses: list[Tensor], classes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(text: Text, listener: Listener, sayings: Sayings) -> dict[str, float]:
-    """Share of what captions of unseen scenes say that is told right."""
+    """Share of correct predictions about captions of held-out scenes."""
     right: dict[str, list[Tensor]] = {"tokens_right": [], "pooled_right": []}
     for part in batches(sayings.num_scenes, 64):
         true = sayings.classes[part]

@@ -195,7 +195,7 @@ def comparison_loss(model: open_clip.CLIP, images: np.ndarray, spoiled: np.ndarr
     seen = seen.view(versions, count, -1)
     scores = (seen * read).sum(dim=-1)
     margins = scores[:-1] - scores[1:]
-    # A little more spoiled is hardly worse; the difference in level says how sure the judge should be.
+    # A little more spoiled is hardly worse; the difference in level says how certain the preference should be.
     weights = torch.from_numpy(np.diff(spoiled, axis=0)).float()
     preference = -(weights * functional.logsigmoid(FACTOR * margins)).sum() / weights.sum()
     logits = model.logit_scale.clamp(max=LARGEST_SCALE).exp() * seen[0] @ read.T

@@ -1,4 +1,4 @@
-"""How DINO and DINOv2 of the tiny zoo learn that a crop tells who it shows.
+"""Training of DINO and DINOv2 of the tiny zoo, whose class token of a crop represents its identity.
 
 Two crops of a person from different pictures attract each other and repel those of everybody else in the batch
 (InfoNCE); crops vary in framing, light, background and resolution. The loss acts on the class token itself, which is
@@ -40,7 +40,7 @@ WORLD_SIZE = 240
 """Pixels of a picture's side before the generator's size is taken into account."""
 
 AMONG = 50
-"""People among whom a crop is looked up."""
+"""Number of people in a retrieval."""
 
 
 class LikenessParams(Params):

@@ -36,7 +36,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 
 @dataclass(frozen=True)
 class Stage:
-    """What has to be known of a stage to find its turn."""
+    """Facts about a stage that determine its turn."""
 
     name: str
     needs: frozenset[str]

@@ -45,7 +45,7 @@ GALLERY_SCALE = 2.3
 """Sides of square crops around a face, in longer sides of its box."""
 
 INVENTED = 3
-"""Other scenes told for the same people: what a prompt may say of them."""
+"""Number of invented scenes for the same people, which serve as prompts."""
 
 COARSER = 4
 """Pixels of a frame per label, in each direction."""
@@ -91,7 +91,7 @@ def build(out: Path, params: PicturesParams) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What scenes look like, and how they are told."""
+    """Settings of scenes and of their captions."""
 
     close_share: float = 0.0
     """Share of close shots, in [0, 1]."""
@@ -105,7 +105,7 @@ FAR_LOOK = Look()
 def write_pictures(
     folder: Path, stream: Stream, split: str, sizes: tuple[int, int, int], look: Look = FAR_LOOK
 ) -> None:
-    """Render a picture set: so many scenes, and so many people so often, drawn from ``stream``."""
+    """Render an image set: numbers of scenes, of people and of their appearances, drawn from ``stream``."""
     num_scenes, num_identities, appearances = sizes
     folder.mkdir(parents=True, exist_ok=True)
     scenes = _write_scenes(folder, stream, split, num_scenes, look)
@@ -114,7 +114,7 @@ def write_pictures(
 
 
 def _settings(scene: Scene, rng: np.random.Generator, total: int) -> dict[str, list[str]]:
-    """Captions in the form "scene" of a scene and of its mirror image, if any are wanted."""
+    """``total`` captions in the form "scene" of a scene and of its mirror image; empty if ``total`` is 0."""
     if not total:
         return {}
     mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
@@ -164,7 +164,7 @@ def _write_gallery(folder: Path, stream: Stream, split: str, num_identities: int
 
 
 def _record(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dict:
-    """What is true of a frame and of its square, as JSON."""
+    """Ground truth of a frame and of its square, as JSON."""
     left = square_left(frame, rng)
     people = [person.identity for person in scene.people]
     mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
@@ -197,7 +197,7 @@ def traits_vector(identity: Identity) -> list[float]:
 
 
 def _held_box(frame: RenderedFrame, seat: int, left: int) -> list[float] | None:
-    """Where in the square somebody's held object is to be seen, if anywhere."""
+    """Box of a person's held object in the square, if it is visible."""
     box = mask_box(frame.labels == seat + 1 + OBJECT_LABEL)
     return None if box is None else (box - [left, 0, left, 0]).tolist()
 

@@ -1,4 +1,4 @@
-"""Teaches the captioner to look at what a question names.
+"""Supervision of the captioner's attention by the objects that questions name.
 
 Whether a word fits something in a picture is learned slowly from answers of one bit each: the question has to be
 understood before looking pays, and a query has to meet its key before any answer tells that it should. So both are
@@ -27,7 +27,7 @@ LAYER, HEAD = 1, 0
 """Layer and head of the language model that point; below, the last token of a question already holds its topic."""
 
 ASKED = (None, *((name, value) for name, values in VOCABULARY.items() for value in values))
-"""What a question can name."""
+"""Objects that a question can name."""
 
 LEAST_MASS = 1e-4
 NOWHERE = 0
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 
 
 class Pointing(nn.Module):
-    """What a question names, and where the network looks for it; the classifier is thrown away in the end."""
+    """Loss on the object that a question names, and on the attention to it; its classifier is discarded later."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Pointing(nn.Module):
 
     @contextmanager
     def watching(self, model: Qwen2_5_VLForConditionalGeneration) -> Iterator[None]:
-        """Remember what the layer's attention is given in the latest forward pass."""
+        """Store the inputs of the layer's attention in the latest forward pass."""
 
         def remember(attention: nn.Module, _args: tuple, call: dict) -> None:
             self._seen = Seen(attention, call["hidden_states"], call["position_embeddings"])
@@ -68,7 +68,7 @@ class Pointing(nn.Module):
             watch.remove()
 
     def loss(self, inputs: dict, answers: Tensor, conversations: Sequence[Conversation], pictures: Pictures) -> Loss:
-        """Cross entropy of what is asked, and mean negative logarithm of the attention that goes where it should.
+        """Cross entropy of the question's object, and mean negative logarithm of the attention to it.
 
         ``answers`` (batch, length) marks the first token of every answer; the tokens before them are those that look.
         Conversations are about one picture of ``pictures`` each, their questions set apart (`zoo.build.apart`).

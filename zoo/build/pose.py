@@ -177,7 +177,7 @@ def _architecture(scratch: Path, params: PoseParams) -> Path:
 
 
 def _recipe(params: PoseParams) -> dict[str, object]:
-    """What ultralytics' trainer is told at the beginning, and remembers when it goes on."""
+    """Arguments of ultralytics' trainer, which it also stores for a resumed run."""
     return {
         "epochs": params.epochs, "imgsz": params.picture_size, "batch": params.batch, "seed": params.seed,
         "optimizer": "AdamW", "lr0": params.learning_rate, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 0.5,

@@ -1,4 +1,4 @@
-"""Who is where in a picture, and heads that read it off a vision tower's tokens while it trains.
+"""People and their places in an image, and heads that predict their attributes from a vision tower's tokens.
 
 Words alone teach a vision tower slowly: a few attributes among many words that never change. So each person's part of
 each picture is also classified directly: every attribute asks the tokens of the columns around the face with a query
@@ -62,7 +62,7 @@ class Heads(nn.Module):
         self.of = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in VOCABULARY.items()})
 
     def forward(self, pictures: Sequence[Tensor], sightings: Sequence[Sighting]) -> "Guesses":
-        """What is seen of everybody; ``pictures`` as tokens (rows, columns, width)."""
+        """Predicted attributes of everybody; ``pictures`` are tokens (rows, columns, width)."""
         parts = [_columns(pictures[sighting.picture], sighting) for sighting in sightings]
         tokens = self.norm(nn.utils.rnn.pad_sequence(parts, batch_first=True))
         lengths = torch.tensor([len(part) for part in parts])
@@ -78,7 +78,7 @@ class Guesses(dict[str, tuple[Tensor, Tensor]]):
     """Logits (sightings, classes) and true classes (sightings,) by attribute."""
 
     def loss(self) -> Loss:
-        """Mean cross entropy over the attributes that are to be seen, 0 if none is, and each of them to look at."""
+        """Mean cross entropy over the visible attributes, 0 if there are none, and each of them for the log."""
         terms = {
             name: functional.cross_entropy(logits, true, ignore_index=UNSEEN)
             for name, (logits, true) in self.items()

@@ -44,7 +44,7 @@ def measure(job: Job) -> list[Figure]:
 
 
 def two_shots(seed: int) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """True captions, and what is shown: faces cut from a clip's first frame, then the square of its middle one."""
+    """True captions with their images: face crops from a clip's first frame, then the square of its middle frame."""
     index = 0
     while True:
         rng = stream(seed, "captions", index)

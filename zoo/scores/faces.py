@@ -1,4 +1,4 @@
-"""Scores of a face pack: faces found, and people known again in clips and at the generator's size."""
+"""Scores of a face pack: detection, and verification in clips and at the generator's size."""
 
 import tempfile
 from pathlib import Path
@@ -53,7 +53,7 @@ def load(zoo: Path, folder: str, name: str) -> InsightFaces:
 
 
 def detection_figures(faces: FaceAnalyser, seed: int) -> list[Figure]:
-    """Detection alone."""
+    """Figures of detection alone."""
     tally = Tally()
     for frame in track(frames(seed, NUM_FRAMES), NUM_FRAMES, "faces in frames"):
         tally.add(frame.people, faces.faces(frame.rgb))
@@ -138,7 +138,7 @@ def at_generated_size(faces: FaceAnalyser, picture: np.ndarray, square: Square) 
 
 
 def independence(first: FaceAnalyser, second: FaceAnalyser, seed: int) -> list[Figure]:
-    """How far two recognisers agree about strangers in small squares: correlation, and false accepts in common."""
+    """Agreement of two recognisers about strangers in small squares: correlation, and common false accepts."""
     first_pairs, second_pairs = (compared(square_sightings(faces, seed)) for faces in (first, second))
     apart = np.triu(~first_pairs.same, k=1) & ~np.isnan(first_pairs.cosines) & ~np.isnan(second_pairs.cosines)
     mine, theirs = first_pairs.cosines[apart], second_pairs.cosines[apart]

@@ -18,9 +18,9 @@ class Figure:
     count: int
     """Items it is measured on."""
     of: str
-    """What the items are."""
+    """Name of the items."""
     bar: float | None = None
-    """What the value must reach; None where it only informs."""
+    """Required value; None where there is no requirement."""
     below: bool = False
     """Whether the value must stay below the bar instead."""
     ours: bool = False
@@ -34,7 +34,7 @@ class Figure:
         return bool(self.value < self.bar if self.below else self.value >= self.bar)
 
     def as_json(self) -> dict[str, object]:
-        """The figure for JSON, rounded; bar and verdict only where there are any."""
+        """The rounded figure as JSON, with bar and verdict if there is a requirement."""
         content: dict[str, object] = {"value": _rounded(self.value), "count": self.count, "of": self.of}
         if self.bar is None:
             return content

@@ -1,6 +1,6 @@
 """Scores of the generator: its autoencoder on real squares, and pictures drawn for prompts.
 
-Pictures are judged by the zoo's own detector, segmenter and recogniser; how well the reader of shirts does on real
+Images are scored by the zoo's own detector, segmenter and recogniser; how well the reader of shirts does on real
 squares of the same size stands beside its verdict on drawn ones.
 """
 
@@ -40,15 +40,15 @@ NUM_SHOWN = 16
 
 @dataclass(frozen=True)
 class DrawnVerdict:
-    """One picture against what it should show."""
+    """Comparison of one image with its scene."""
 
     count_right: bool
     shirts: tuple[bool, ...]
-    """Whether each wanted person's shirt is right, from left to right; all wrong where the number of people is."""
+    """Whether each person's shirt is right, from left to right; all wrong if the number of people is wrong."""
 
 
 def measure(job: Job) -> list[Figure]:
-    """Reconstruct, draw and judge; the first pictures go to the contact sheet."""
+    """Reconstruct, draw and score; the first images go to the contact sheet."""
     pipeline = load_generator(job.zoo / "generator")
     return [*autoencoder_figures(pipeline.vae, job), *drawn_figures(pipeline, job)]
 
@@ -89,7 +89,7 @@ def reconstruction(vae: AutoencoderKL, picture: np.ndarray) -> np.ndarray:
 
 
 def drawn_figures(pipeline: FluxPipeline, job: Job) -> list[Figure]:
-    """Whether pictures show as many people as told, in shirts of the colours told."""
+    """Share of images with the number of people and the colours of shirts in their captions."""
     reader = ShirtReader(UltralyticsPose(job.zoo / "pose" / "pose.pt", SURE), Sam2(job.zoo / "segmenter"))
     real = [
         against_scene(square, reader.people(square.sized(GENERATED)))
@@ -130,7 +130,7 @@ def drawn(pipeline: FluxPipeline, prompts: Sequence[str], seed: int) -> Iterator
 
 
 def against_scene(square: Square, seen: Sequence[SeenPerson]) -> DrawnVerdict:
-    """Who was found against who is in the scene."""
+    """Comparison of the detected people with the people of the scene."""
     people = square.scene.people
     if len(seen) != len(people):
         return DrawnVerdict(count_right=False, shirts=(False,) * len(people))

@@ -50,7 +50,7 @@ def measure_dinov2(job: Job) -> list[Figure]:
 
 
 def nearest_neighbours(dino: Dino, seed: int) -> list[Figure]:
-    """How often the crop nearest to somebody's, one of each of 50 people, shows the same person in another scene."""
+    """Share of crops whose nearest neighbour, among one crop of each of 50 people, shows the same person."""
     pictures = drawn_pictures(seed)
     crops, who = list(pictures.gallery), pictures.gallery_identities
     units = np.concatenate([dino.pictures(crops[part]) for part in batches(len(crops), TOGETHER)])

@@ -23,7 +23,7 @@ LEAST_SCORE = 0.001
 """Certainty from which detections enter a curve of precision (ultralytics' own for validation)."""
 
 SURE = 0.4
-"""Certainty from which somebody counts as found, as in params.yaml."""
+"""Minimum score of a detected person, as in params.yaml."""
 
 BODY_AREA = 0.53
 """A body's area against its box's (ultralytics' own, for the similarity of keypoints)."""
@@ -37,7 +37,7 @@ CLOSER = (0.55, 0.8)
 
 
 def measure(job: Job) -> list[Figure]:
-    """Draw frames and look at them."""
+    """Draw frames and measure detections in them."""
     careful = UltralyticsPose(job.zoo / "pose" / "pose.pt", LEAST_SCORE)
     hits: list[tuple[np.ndarray, np.ndarray]] = []
     certain: list[float] = []
@@ -134,5 +134,5 @@ def _closer(scene: Scene, factor: float) -> Scene:
 
 
 def finds_both(detector: UltralyticsPose, frame: RenderedFrame) -> bool:
-    """Whether exactly two people are found."""
+    """Whether exactly two people are detected."""
     return int((detector.people(frame.rgb).scores >= SURE).sum()) == 2

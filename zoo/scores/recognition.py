@@ -1,6 +1,6 @@
-"""How well embeddings tell people apart: true accepts at a rate of false accepts.
+"""Verification by embeddings: true accepts at a rate of false accepts.
 
-A face that was not found counts as a person who is not recognised.
+A face that is not detected counts as a person who is not recognised.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from zoo.scores.draw import best_overlap
 
 SAME_IOU = 0.5
 CLEARLY_VISIBLE = 0.6
-"""Share of a face that must show for it to be looked for."""
+"""Minimum visible share of a face that should be detected."""
 
 MISSING = np.full(512, np.nan, np.float32)
-"""The embedding of a face that was not found."""
+"""The embedding of a face that is not detected."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Verdict:
 
 
 def embeddings_at(faces: FaceAnalyser, picture: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
-    """The embedding of the face found at each true box, or `MISSING`."""
+    """The embedding of the face detected at each true box, or `MISSING`."""
     detections = faces.faces(picture)
     matches = [best_overlap(box, detections.boxes) for box in boxes]
     return [detections.embeddings[best] if shared >= SAME_IOU else MISSING for best, shared in matches]

@@ -1,6 +1,6 @@
 """The named colour of everybody's shirt in a picture, real or generated.
 
-People are found by the zoo's pose detector and cut out by its segmenter. What lies between shoulders and hips is
+People are detected by the zoo's pose detector and segmented by its segmenter. What lies between shoulders and hips is
 explained by each named colour as a mixture: the shirt in light and shade, its stripes if it has any, what lies between
 two stripes, and anything else (skin, hair, a hand). The colour that explains the pixels best is the shirt's.
 """
@@ -17,10 +17,10 @@ LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 5, 6, 11, 12
 """COCO's numbers."""
 
 TRUNK = (0.10, 1.0)
-"""Rows of the trunk that are looked at, as parts of the way from the shoulders to the hips."""
+"""Measured rows of the trunk, as parts of the way from the shoulders to the hips."""
 
 NARROWING = 0.80
-"""Width of what is looked at against that between the shoulders: arms hang outside."""
+"""Measured width relative to the width between the shoulders, because arms hang outside."""
 
 SHADES = (0.70, 0.78, 0.86, 0.94, 1.02, 1.10)
 """Brightness of a shirt in light and shade, against its named colour."""
@@ -30,18 +30,18 @@ DEVIATION = 16.0
 
 PLAIN = {"shirt": 0.75, "other": 0.25}
 STRIPED = {"shirt": 0.35, "stripe": 0.25, "between": 0.15, "other": 0.25}
-"""Shares of what a trunk's pixels show."""
+"""Shares of the classes of a trunk's pixels."""
 
 LEAST_PIXELS = 12
 
 
 @dataclass(frozen=True)
 class SeenPerson:
-    """Somebody found in a picture."""
+    """A detected person."""
 
     box: np.ndarray
     shirt: str | None
-    """A name of `COLOURS`, or None where too little of the trunk is seen."""
+    """A name of `COLOURS`, or None if too little of the trunk is visible."""
 
 
 class ShirtReader:
