@@ -134,7 +134,7 @@ def curated(folder: Path, number: int, engine: str, workers: int) -> Cost:
 
 
 def stage(clips: Path, out: Path) -> list[str]:
-    """The first stage alone, which holds the largest pictures."""
+    """The first stage alone, which holds the largest images."""
     return [sys.executable, "-m", "stages", "frames", str(clips), str(out)]
 
 

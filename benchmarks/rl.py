@@ -3,8 +3,8 @@
     python benchmarks/rl.py [--windows 0 5] [--group 12] [--steps 16] [--updates 1] [--together 3] [--repeats 3]
                             [--after-window 0.4] [--float64] [--json FILE]
 
-The loop draws every picture alone and from the first step on, decodes and judges it alone, and then takes, per picture
-and step of the window, a forward and a backward pass of one picture, as the trainers of MixGRPO and Flow-GRPO do on one
+The loop draws every image alone and from the first step on, decodes and judges it alone, and then takes, per image
+and step of the window, a forward and a backward pass of one image, as the trainers of MixGRPO and Flow-GRPO do on one
 device. It was written for this comparison: same network, noise, scorers, optimiser, no gradient checkpointing on either
 side (the trainers checkpoint every block, one more forward pass per backward pass: counted apart). Stage 3 also watches
 (a held-out recogniser, the divergence from the start); the loop does not.
@@ -13,7 +13,7 @@ Both must compute the same gradient of the same advantages. The loop's own advan
 rounding in the last digit of a latent changes a byte of the image, the scorers see another image.
 
 With ``sampling.after_window`` below 1 stage 3 takes fewer steps behind the window, which is no longer exact: timed
-against the same loop, and how its advantages correlate with those of all steps, over pictures of several prompts.
+against the same loop, and how its advantages correlate with those of all steps, over images of several prompts.
 
 Times are seconds of the processor that this process used (on a GPU: of the clock), the least of the repeats, in which
 the ways take turns. In equivalents a backward pass counts as BACKWARD forward passes.
@@ -72,7 +72,7 @@ class Learned:
     gradient: Gradient
     """Of its first update."""
     advantages: torch.Tensor
-    """Of the pictures, by their scores."""
+    """Of the images, by their scores."""
 
 
 def main() -> None:
@@ -174,7 +174,7 @@ def compared(  # noqa: PLR0913  both learners and what an iteration needs
 def agreement(
     learner: Learner, few: Learner, prompts: list[Prompt], conditions: dict[str, Conditions], start: int
 ) -> float:
-    """Correlation of the advantages that all steps and few steps give the same noise, over pictures of all prompts."""
+    """Correlation of the advantages that all steps and few steps give the same noise, over images of all prompts."""
     values = [
         torch.cat([advantages(trainer, prompt, conditions[prompt.key], start) for prompt in prompts]).cpu().numpy()
         for trainer in (learner, few)
@@ -226,7 +226,7 @@ def shared(learner: Learner, prompt: Prompt, conditions: Conditions, start: int,
 def looped(  # noqa: PLR0913  shared's arguments and one more
     learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str], advantage: torch.Tensor
 ) -> Learned:
-    """The loop over pictures and steps; it learns from the advantages passed and returns its own."""
+    """The loop over images and steps; it learns from the advantages passed and returns its own."""
     params, network, optimizer = learner.params, learner.network, optimizer_of(learner)
     sampling, update, window = params.sampling, params.update, params.window(start)
     sigmas, noise, shape = schedule(sampling.num_steps, sampling.shift), Noise(params.seed, start), network.state_shape

@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [--records 1000 10000 100000] [--loose 1000 4000] [--json FILE]
 
-A record has what a small sample has, a picture (16 x 16, random, so that it does not compress), 64 numbers and a
+A record has what a small sample has, an image (16 x 16, random, so that it does not compress), 64 numbers and a
 description: three members of 1.3 KB together, 3.5 KB in a tar. Measured are time and peak memory of writing, reading
 and a fully shuffled pass (through `mcpipe.core.shards`), of ``dvc add``, of ``dvc status`` with nothing changed, and of
 ``dvc push`` to a folder, twice. Loose files hold the same members, one file each. Every measurement is a process of its

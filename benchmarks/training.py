@@ -3,7 +3,7 @@
     python benchmarks/training.py [--json FILE] [--device cuda] [--blocks 19 38] [--tokens 4096] [--rounds 9]
 
 Arithmetic and bytes are counted, the same on every machine: on the device ``meta``, with the kernels that a GPU runs,
-at the width of FLUX.1-dev, with 512 text tokens, 32 x 32 of the picture and two references of 20 x 20. Times are those
+at the width of FLUX.1-dev, with 512 text tokens, 32 x 32 of the image and two references of 20 x 20. Times are those
 of this process on one thread, or of the GPU, taken in turns; their medians are compared. The exit status is 1 if a
 demand is not met.
 """

@@ -47,13 +47,13 @@ class MultiCrafterOutput:
     """Output of one call."""
 
     images: list[Image.Image] | Float[np.ndarray, "batch S S 3"] | Float[Tensor, "batch channels h w"]
-    """Pictures (`pil`), values in [0, 1] (`np`) or latents ready for the VAE (`latent`)."""
+    """Images (`pil`), values in [0, 1] (`np`) or latents ready for the VAE (`latent`)."""
     attention: Float[Tensor, "batch subjects rows columns"] | None
     """Attention map of each reference over the image, averaged over all steps, with sum 1; only on request."""
 
 
 class MultiCrafterPipeline(FluxPipeline):
-    """FLUX with an adapter of this project and any number of references per picture."""
+    """FLUX with an adapter of this project and any number of references per image."""
 
     spec: AdapterSpec
     """Specification of the adapter, and its training sizes."""
@@ -79,7 +79,7 @@ class MultiCrafterPipeline(FluxPipeline):
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # noqa: ANN401  as diffusers does
         """Write the generator as stock diffusers writes it, and the adapter beside it in ``adapter``.
 
-        `from_pretrained` of the folder gives the same pictures, bit for bit, in the same precision and on the same
+        `from_pretrained` of the folder gives the same images, bit for bit, in the same precision and on the same
         device; on a CPU, a generator that came in files of another layout than diffusers' default differs in the last
         bits of its latents. Stock diffusers loads the generator from the folder and, with ``load_lora_weights`` of its
         folder ``adapter``, the plain LoRA; it knows nothing of experts and references. The folder appears whole or not
@@ -118,7 +118,7 @@ class MultiCrafterPipeline(FluxPipeline):
         output_type: OutputType = "pil",
         output_attention: bool = False,
     ) -> MultiCrafterOutput:
-        """Draw one picture per prompt, of the people in its references.
+        """Draw one image per prompt, of the people in its references.
 
         One prompt takes a sequence of images, several prompts take one such sequence each; these may differ in
         length. A reference is a square around a face, as training saw it; other sizes are resized. It is a path, a PIL

@@ -123,7 +123,7 @@ def similarity_plots(scores: Scores) -> list[tuple[str, Plot]]:
 
 
 def cosines(rows: Mapping[str, PictureScores], kind: str) -> list[float]:
-    """All cosines of a kind, of all pictures."""
+    """All cosines of a kind, of all images."""
     return [cosine for row in rows.values() for cosine in row[kind]]
 
 

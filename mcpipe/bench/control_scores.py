@@ -23,10 +23,10 @@ ControlScores = Mapping[str, Mapping[str, float]]
 def control_scores(
     prompts: Sequence[PairPrompt], controls: Path, people: Mapping[str, Reference], scorers: MetricScorers
 ) -> ControlScores:
-    """Face-Sim of every control's pictures, compared with the people whom the prompt names.
+    """Face-Sim of every control's images, compared with the people whom the prompt names.
 
     Raises:
-        ValueError: a control lacks a prompt's picture.
+        ValueError: a control lacks a prompt's image.
     """
     scores: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for kind, metric in METRIC_OF.items():
@@ -42,7 +42,7 @@ def control_scores(
 
 
 def similarity_to(identities: np.ndarray, picture: np.ndarray, analyser: FaceAnalyser) -> float:
-    """Face-Sim of a picture and the embeddings (people, width) of those who should be in it, in [0, 1]."""
+    """Face-Sim of an image and the embeddings (people, width) of those who should be in it, in [0, 1]."""
     return identity_reward(identities @ analyser.faces(picture).embeddings.T)
 
 

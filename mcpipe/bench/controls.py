@@ -18,7 +18,7 @@ METRIC_OF: dict[ControlKind, str] = {
 }
 """The name of each control's Face-Sim."""
 CONTROLS = "controls"
-"""Folder of the controls, beside an arm's pictures."""
+"""Folder of the controls, beside an arm's images."""
 TARGETS = "targets"
 """Folder of the real targets after the VAE, among the controls."""
 STREAM = 0xC0

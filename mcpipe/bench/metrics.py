@@ -1,4 +1,4 @@
-"""The benchmark's scores of one picture of people (paper, section 5.1).
+"""The benchmark's scores of one image of people (paper, section 5.1).
 
 Choices where the paper is silent or wrong:
 
@@ -40,7 +40,7 @@ from mcpipe.objectives.reward import identity_reward, match
 
 @dataclass(frozen=True)
 class MetricScorers:
-    """The models that score a picture."""
+    """The models that score an image."""
 
     faces: FaceAnalyser
     heldout: FaceAnalyser
@@ -96,11 +96,11 @@ class Score:
     binding: float | None = None
     """See `mcpipe.bench.binding`."""
     face_sim_others: float | None = None
-    """`face_sim` of the picture drawn from other people's references, same text and noise."""
+    """`face_sim` of the image drawn from other people's references, same text and noise."""
     face_sim_floor: float | None = None
-    """`face_sim` of the picture drawn without references, same text and noise."""
+    """`face_sim` of the image drawn without references, same text and noise."""
     face_sim_swapped: float | None = None
-    """`face_sim` of the picture drawn from the references in another order, same text and noise."""
+    """`face_sim` of the image drawn from the references in another order, same text and noise."""
     identity_lift: float | None = None
     """`face_sim` less `face_sim_others`: what the references add to the text."""
     num_faces: int = 0
@@ -187,7 +187,7 @@ def located_boxes(pairs: Mapping[int, int], faces: Faces) -> dict[int, Float[np.
 
 
 def missing() -> Score:
-    """The score of a picture that is not there or cannot be read: 0 wherever a higher score is better."""
+    """The score of an image that is not there or cannot be read: 0 wherever a higher score is better."""
     return Score(
         clip_t=0, hps=0, clip_i=0, dino_i=0, overall=0, face_sim=0, face_sim_heldout=0, detection_rate=0
     )  # fmt: skip
@@ -245,8 +245,8 @@ def summary(
 ) -> dict[str, Interval]:
     """The mean of every metric over prompts, with its interval; metrics with fewer than two values are left out.
 
-    ``keys`` names the prompt of each picture, and ``units`` the references of each prompt, over which intervals are
-    taken: prompts that share a person are not independent. Several pictures of one prompt count as their mean.
+    ``keys`` names the prompt of each image, and ``units`` the references of each prompt, over which intervals are
+    taken: prompts that share a person are not independent. Several images of one prompt count as their mean.
 
     Raises:
         ValueError: there are fewer than two prompts, or all have the same reference.

@@ -21,7 +21,7 @@ class Subject:
     """A person or thing that an image should show."""
 
     picture: str
-    """Path of the reference, relative to the suite's folder of pictures."""
+    """Path of the reference, relative to the suite's folder of images."""
     words: str
     """Name of the subject in the suite."""
     is_person: bool

@@ -139,7 +139,7 @@ def _number(metrics: Mapping[str, JSON], name: str) -> float:
 
 
 def as_metrics(scores: ArmScores) -> dict[str, JSON]:
-    """The content of a ``metrics.json``: three numbers per metric, numbers of pictures, footing, suite if not ours."""
+    """The content of a ``metrics.json``: three numbers per metric, numbers of images, footing, suite if not ours."""
     flat: dict[str, JSON] = {}
     for metric, interval in scores.means.items():
         flat |= {

@@ -52,7 +52,7 @@ def command(options: argparse.Namespace) -> str:
         FileNotFoundError: a reference, the generator, the adapter or the face pack is missing.
         ValueError: there are too many references, a reference has no face or several, the adapter is damaged or
             belongs to another generator, or the seed or a setting is invalid.
-        OSError: the pictures cannot be written.
+        OSError: the images cannot be written.
     """
     file = settings_file()
     content = read_content(file, None, options.changes)

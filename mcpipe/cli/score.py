@@ -1,8 +1,8 @@
-"""Scores of any system's pictures for a suite of prompts, by the scorers and with the files of the stage ``evaluate``.
+"""Scores of any system's images for a suite of prompts, by the scorers and with the files of the stage ``evaluate``.
 
-``DIR`` holds one picture per prompt, called after the prompt's key (``KEY.png``), or several (``KEY_0.png``,
+``DIR`` holds one image per prompt, called after the prompt's key (``KEY.png``), or several (``KEY_0.png``,
 ``KEY_1.png``), whose mean then counts. ``OUT/NAME`` receives ``metrics.json``, ``rows.parquet`` and ``report.json``, so
-that the pictures stand in the same table as the arms of the pipeline. A prompt without a readable picture is named,
+that the images stand in the same table as the arms of the pipeline. A prompt without a readable image is named,
 counted, and scored 0 wherever higher is better; files that answer no prompt are named and not scored, and a folder in
 which none does is refused.
 """

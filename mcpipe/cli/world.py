@@ -11,7 +11,7 @@ def command(options: argparse.Namespace) -> str:
     """Write a contact sheet of the puppet world; returns a summary.
 
     Raises:
-        ValueError: the file's ending names no picture format, the file is a folder, or the seed is negative.
+        ValueError: the file's ending names no image format, the file is a folder, or the seed is negative.
         OSError: the file cannot be written.
     """
     file: Path = options.preview

@@ -19,7 +19,7 @@ JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
 
 @dataclass(frozen=True)
 class Record:
-    """One item on its way through the pipeline: a clip, a sample, a pair of faces, a picture."""
+    """One item on its way through the pipeline: a clip, a sample, a pair of faces, an image."""
 
     key: str
     """Identifies the item in every stage; neither dots nor slashes (see `record_key`)."""
@@ -28,7 +28,7 @@ class Record:
     """Everything that is not an array."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    """uint8 pictures ``(..., H, W, 3)`` in RGB, bool masks ``(..., H, W)``, numbers of any shape."""
+    """uint8 images ``(..., H, W, 3)`` in RGB, bool masks ``(..., H, W)``, numbers of any shape."""
 
     def to_record(self) -> "Record":
         """Return the record itself, as every `Storable` does."""

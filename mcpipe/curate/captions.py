@@ -1,4 +1,4 @@
-"""Whether a sentence can serve as the caption of a picture with several people (paper, appendix C).
+"""Whether a sentence can serve as the caption of an image with several people (paper, appendix C).
 
 The instructions ask a vision-language model to call everyone "a person", exactly once each, so that a caption can be
 checked by counting, whichever model wrote it. Models do not always obey: "a young woman", "another man" introduce

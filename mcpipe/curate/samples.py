@@ -73,7 +73,7 @@ def cut_square(picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int]
 def crop_square(
     picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int], size: int
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """The window of a picture, resized."""
+    """The window of an image, resized."""
     return resize(cut_square(picture, window), size)
 
 
@@ -113,14 +113,14 @@ def portrait(
 
 
 def on_white(picture: UInt8[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture that is white outside of a mask."""
+    """An image that is white outside of a mask."""
     return np.where(mask[:, :, None], picture, np.uint8(255))
 
 
 def padded_square(
     picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"], side: float, size: int
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """The square of a given side around the centre of a box, on white where the picture ends, resized."""
+    """The square of a given side around the centre of a box, on white where the image ends, resized."""
     pixels = max(1, round(side))
     x, y = np.round((box[:2] + box[2:] - pixels) / 2).astype(int)
     return resize(_cut(picture, (int(x), int(y)), pixels, np.uint8(255)), size)

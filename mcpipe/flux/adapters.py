@@ -47,7 +47,7 @@ EXPERT_MODULES: dict[Placement, str] = {
 """Layers with experts. The paper says "the output FFN layers"; its figure has experts in parallel with a whole FFN.
 
 ``ffn_out``: output layers of all feed-forward networks; ``double``: of the double blocks alone; ``image``: of their
-picture and reference stream alone; ``single``: of the single blocks alone; ``parallel``: beside whole networks.
+image and reference stream alone; ``single``: of the single blocks alone; ``parallel``: beside whole networks.
 """
 GENERATOR = "generator"
 """Where a weights file names the generator that it was trained on."""
@@ -84,7 +84,7 @@ class AdapterSpec(Params):
     """Rank of every LoRA and of every single expert; alpha equals it (UNO, ICEdit), so that the scale is 1."""
     experts: ExpertParams | None
     image_size: int = Field(ge=1)
-    """Side of a picture in pixels."""
+    """Side of an image in pixels."""
     reference_size: int = Field(ge=1)
     """Side of a reference in pixels."""
     positions: Positions = "unope"

@@ -1,7 +1,7 @@
 """Attention maps of each reference over the image, captured in the double blocks while the network runs.
 
 In a double block, ``attn.norm_q`` and ``attn.norm_k`` see exactly the queries and keys of the image stream. Hooks
-there and on ``attn`` itself rebuild softmax(q_reference k_picture / sqrt(d)) over the picture's tokens (paper, eq.
+there and on ``attn`` itself rebuild softmax(q_reference k_picture / sqrt(d)) over the image's tokens (paper, eq.
 4). The attention that the network computes is not touched, whatever kernel runs it.
 
 Nothing is kept for the backward pass but what the network itself keeps, namely what enters the norms; and the maps are
@@ -65,7 +65,7 @@ class AttentionCapture:
             place.clear()
 
     def mean(self) -> Float[Tensor, "batch subjects tokens"]:
-        """Each reference's attention to the picture, averaged over its tokens, heads and double blocks; sums to 1."""
+        """Each reference's attention to the image, averaged over its tokens, heads and double blocks; sums to 1."""
         assert self._maps, "no forward pass has run within this context"
         self._is_open = False
         return torch.stack([self._maps[index] for index in sorted(self._maps)]).mean(0)
@@ -214,7 +214,7 @@ def attention_maps(
     t: Float[Tensor, " batch"],
     conditions: Conditions,
 ) -> Float[Tensor, "batch subjects rows columns"]:
-    """Each reference's map over the picture's token grid at noise level ``t``; sums to 1."""
+    """Each reference's map over the image's token grid at noise level ``t``; sums to 1."""
     with _not_compiled(network.transformer), AttentionCapture(network.transformer, network.layout) as capture:
         network(noisy, t, conditions)
         return capture.mean().unflatten(-1, network.layout.image)

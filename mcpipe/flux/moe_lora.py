@@ -162,10 +162,10 @@ def usage(transformer: nn.Module) -> dict[str, Float[Tensor, " experts"]]:
 def usage_by_kind(
     transformer: nn.Module, num_text: int, num_picture: int
 ) -> dict[str, dict[str, Float[Tensor, " experts"]]]:
-    """The same by layer and kind of token that it sees: text, picture, references; each sums to 1.
+    """The same by layer and kind of token that it sees: text, image, references; each sums to 1.
 
     ``num_text`` and ``num_picture`` are numbers of tokens. Double-stream blocks have a layer for text and one for the
-    rest, single-stream blocks one for [text | picture | references].
+    rest, single-stream blocks one for [text | image | references].
     """
     usage = {}
     for name, layer in expert_layers(transformer):

@@ -1,4 +1,4 @@
-"""From noise to pictures along the ODE, by Euler's method."""
+"""From noise to images along the ODE, by Euler's method."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +19,7 @@ from mcpipe.objectives.flow import schedule
 
 
 class SampleParams(Params):
-    """How pictures are drawn."""
+    """How images are drawn."""
 
     num_steps: int = Field(ge=1)
     guidance: float = Field(ge=0)
@@ -39,9 +39,9 @@ def generate(  # noqa: PLR0913  keywords
     batch_size: int,
     hide_references: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
-    """One square picture per prompt, its references and its seed, in order.
+    """One square image per prompt, its references and its seed, in order.
 
-    The noise of a picture depends on its seed alone, so that batches can be cut anywhere. With ``hide_references`` the
+    The noise of an image depends on its seed alone, so that batches can be cut anywhere. With ``hide_references`` the
     network gets the texts alone.
 
     Raises:
@@ -64,7 +64,7 @@ def generate_with_attention(
     image_size: int,
     batch_size: int,
 ) -> Iterator[tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "N rows columns"]]]:
-    """The pictures of `generate`, each with its references' attention to it, averaged over steps, heads and blocks.
+    """The images of `generate`, each with its references' attention to it, averaged over steps, heads and blocks.
 
     Raises:
         ValueError: see `generate`.
@@ -118,14 +118,14 @@ def latents(
 def encode_conditions(
     pipeline: FluxPipeline, prompts: Sequence[str], references: Sequence[UInt8[np.ndarray, "N R R 3"]]
 ) -> Conditions:
-    """Texts and references as the network reads them; pictures may have different numbers of references."""
+    """Texts and references as the network reads them; images may have different numbers of references."""
     texts = encode_texts(pipeline, prompts)
     tokens, present = padded_references([pack(encode_pictures(pipeline, faces)) for faces in references])
     return Conditions(texts.tokens, texts.pooled, tokens, present)
 
 
 def initial_noise(network: ReferenceFlux, seeds: Sequence[int]) -> Float[Tensor, "batch tokens packed"]:
-    """Pure noise, one seed per picture, the same on every device."""
+    """Pure noise, one seed per image, the same on every device."""
     noise = [torch.randn(network.state_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(noise).to(network.transformer.x_embedder.weight.device)
 

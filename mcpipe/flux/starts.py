@@ -65,7 +65,7 @@ def import_uno(file: Path, folder: Path, image_size: int, reference_size: int) -
     Args:
         file: Such as UNO's ``dit_lora.safetensors``.
         folder: Gets the adapter's files.
-        image_size: Side in pixels of the pictures that it is to be used for (UNO: 512).
+        image_size: Side in pixels of the images that it is to be used for (UNO: 512).
         reference_size: Side in pixels of their references (UNO: 320 for several of them).
 
     Raises:

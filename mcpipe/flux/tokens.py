@@ -1,9 +1,9 @@
 """Latents as tokens, their positions, and how reference tokens enter FLUX.
 
-The image stream becomes [noisy picture | reference 1 | reference 2 ...]; the prediction is cut back to the picture.
+The image stream becomes [noisy image | reference 1 | reference 2 ...]; the prediction is cut back to the image.
 An image token stands at (0, y, x). Positions distinguish references:
 
-    unope  UNO's diagonal: (0, y + H_i, x + W_i), where (H_1, W_1) is the picture's grid and each further reference
+    unope  UNO's diagonal: (0, y + H_i, x + W_i), where (H_1, W_1) is the image's grid and each further reference
            starts where the previous one ends
     frame  PSR's frames: (i, y, x)
 
@@ -55,7 +55,7 @@ def position_ids(grid: Grid, start: Grid = (0, 0), frame: int = 0) -> Float[Tens
 
 @dataclass(frozen=True)
 class Layout:
-    """Token grids of the picture and of every reference (all references have one size)."""
+    """Token grids of the image and of every reference (all references have one size)."""
 
     image: Grid
     reference: Grid
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def num_image_tokens(self) -> int:
-        """Tokens of the picture."""
+        """Tokens of the image."""
         return self.image[0] * self.image[1]
 
     @property

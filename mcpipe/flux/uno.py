@@ -2,7 +2,7 @@
 
 UNO names layers after Black Forest Labs' code and adapts queries, keys and values as one layer:
 
-    double_blocks.N.processor.qkv_lora1 / proj_lora1    picture and references: to_q, to_k, to_v / to_out.0
+    double_blocks.N.processor.qkv_lora1 / proj_lora1    image and references: to_q, to_k, to_v / to_out.0
     double_blocks.N.processor.qkv_lora2 / proj_lora2    text: add_q_proj, add_k_proj, add_v_proj / to_add_out
     single_blocks.N.processor.qkv_lora / proj_lora      to_q, to_k, to_v / proj_out
 

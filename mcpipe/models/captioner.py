@@ -1,4 +1,4 @@
-"""Sentences about pictures by Qwen2.5-VL: captions of samples, prompts of the benchmark."""
+"""Sentences about images by Qwen2.5-VL: captions of samples, prompts of the benchmark."""
 
 from collections.abc import Sequence
 from pathlib import Path

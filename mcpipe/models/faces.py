@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from insightface.app.common import Face
 
 BORDER = 0.5
-"""Width of the border on each side, as a fraction of the picture's longer side."""
+"""Width of the border on each side, as a fraction of the image's longer side."""
 SAME_FACE_IOU = 0.4
 """Minimum overlap of two boxes of one face."""
 FILLS = 0.6
@@ -56,7 +56,7 @@ class InsightFaces:
         self._app.prepare(ctx_id=-1, det_thresh=min_score, det_size=(detection_size, detection_size))
 
     def faces(self, picture: Picture) -> Faces:
-        """Every face in the picture."""
+        """Every face in the image."""
         import cv2
 
         enlarge = max(1.0, LEAST_SIDE / max(picture.shape[:2]))

@@ -1,6 +1,6 @@
 """Protocols of the models that the pipeline uses; adapters in this package implement them with vendors' libraries.
 
-Pictures are uint8 RGB arrays, boxes are ``x0 y0 x1 y1`` in pixels of the picture given. Legend of shapes: H, W height
+Images are uint8 RGB arrays, boxes are ``x0 y0 x1 y1`` in pixels of the image given. Legend of shapes: H, W height
 and width; P people; F faces; B batch; D embedding width. Embeddings have unit length.
 """
 
@@ -33,7 +33,7 @@ class Faces:
     scores: Float[np.ndarray, " F"]
     """Certainty in [0, 1]."""
     landmarks: Float[np.ndarray, "F 5 2"]
-    """Left eye, right eye, nose, left and right mouth corner as seen in the picture."""
+    """Left eye, right eye, nose, left and right mouth corner as seen in the image."""
     embeddings: Float[np.ndarray, "F D"]
 
 
@@ -65,7 +65,7 @@ class FaceAnalyser(Protocol):
 
 
 class Captioner(Protocol):
-    """A vision-language model that answers an instruction about pictures."""
+    """A vision-language model that answers an instruction about images."""
 
     def answer(
         self, pictures: Sequence[Picture], instruction: str, *, temperature: float, seed: int, max_tokens: int
@@ -86,7 +86,7 @@ class ImageTextEncoder(Protocol):
     """A joint embedding space of images and texts (CLIP)."""
 
     def pictures(self, pictures: Sequence[Picture]) -> Float[np.ndarray, "B D"]:
-        """Embeddings of pictures."""
+        """Embeddings of images."""
         ...
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "B D"]:
@@ -98,7 +98,7 @@ class ImageEncoder(Protocol):
     """An embedding space of images (DINO, DINOv2)."""
 
     def pictures(self, pictures: Sequence[Picture]) -> Float[np.ndarray, "B D"]:
-        """CLS embeddings of pictures."""
+        """CLS embeddings of images."""
         ...
 
 
@@ -106,5 +106,5 @@ class PreferenceScorer(Protocol):
     """A model of human preference (HPS v2.1)."""
 
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
-        """One score per picture and its prompt: a cosine in [-1, 1], without a factor of 100."""
+        """One score per image and its prompt: a cosine in [-1, 1], without a factor of 100."""
         ...

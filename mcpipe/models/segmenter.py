@@ -28,7 +28,7 @@ class ClipSegmenter(Segmenter, Protocol):
     def masks_of(
         self, pictures: Sequence[Picture], boxes: Sequence[Float[np.ndarray, "P 4"]]
     ) -> list[Bool[np.ndarray, "P H W"]]:
-        """One raw mask per box of each picture; the pictures are encoded in one batch."""
+        """One raw mask per box of each image; the images are encoded in one batch."""
         ...
 
 
@@ -53,7 +53,7 @@ class Sam2:
     def masks_of(
         self, pictures: Sequence[Picture], boxes: Sequence[Float[np.ndarray, "P 4"]]
     ) -> list[Bool[np.ndarray, "P H W"]]:
-        """One raw mask per box of each picture; the pictures are encoded in one batch."""
+        """One raw mask per box of each image; the images are encoded in one batch."""
         if not all(len(some) for some in boxes):
             pairs = zip(pictures, boxes, strict=True)
             return [self.masks(picture, some) if len(some) else _none(picture) for picture, some in pairs]

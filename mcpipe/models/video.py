@@ -147,7 +147,7 @@ def _timing(container: "InputContainer", stream: "VideoStream") -> Timing:
 
 
 def _promised_s(container: "InputContainer", stream: "VideoStream") -> float:
-    """Duration of the video by its header; sound may be longer than the picture."""
+    """Duration of the video by its header; sound may be longer than the image."""
     import av
 
     if stream.duration:

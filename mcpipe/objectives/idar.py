@@ -1,6 +1,6 @@
 """Identity-disentangled attention regularisation (paper, eqs. 4 to 6).
 
-Each reference's tokens should look at their own subject's region of the picture. Their mean attention to the image
+Each reference's tokens should look at their own subject's region of the image. Their mean attention to the image
 tokens (eq. 4, averaged over the double blocks) is scaled to a soft mask (eq. 5: "average and normalize") and compared
 with the subject's mask by a soft Dice loss (eq. 6):
 

@@ -30,11 +30,11 @@ class ReportParams(Params):
     num_samples: int = Field(ge=0)
     """Training samples."""
     num_maps: int = Field(ge=0)
-    """Pictures with attention maps."""
+    """Images with attention maps."""
     num_prompts: int = Field(ge=0)
-    """Benchmark prompts with every arm's picture."""
+    """Benchmark prompts with every arm's image."""
     picture_px: int = Field(ge=32)
-    """Longest side of any picture on the page; larger ones are made smaller."""
+    """Longest side of any image on the page; larger ones are made smaller."""
     interval: IntervalParams
     """Interval of the change from one arm to the next."""
 
@@ -94,7 +94,7 @@ def row(  # noqa: PLR0913  one argument per source
     controls: Mapping[ControlKind, np.ndarray],
     picture_px: int,
 ) -> PromptRow:
-    """A benchmark prompt with every arm's picture and its scores; ``controls`` are of the last arm of ``scores``."""
+    """A benchmark prompt with every arm's image and its scores; ``controls`` are of the last arm of ``scores``."""
     last = [*scores.values()][-1]
     return PromptRow(
         prompt=prompt.prompt,
@@ -112,7 +112,7 @@ def row(  # noqa: PLR0913  one argument per source
 
 
 def in_short(score: Mapping[str, float]) -> str:
-    """A picture's scores in a few words."""
+    """An image's scores in a few words."""
     num_faces = int(score["num_faces"])
     faces = "no face" if not num_faces else "1 face" if num_faces == 1 else f"{num_faces} faces"
     return f"{faces}, Face-Sim {score['face_sim']:.2f}, CLIP-T {score['clip_t']:.2f}"

@@ -79,7 +79,7 @@ def read_clips(clips: Path, frames: Path, curation: Sequence[Account], number: i
 
 
 def refused_at_once(clips: Path, fates: dict[str, Fate]) -> dict[str, ClipTile]:
-    """Clips of which no frames were stored: their first picture, where one can be decoded."""
+    """Clips of which no frames were stored: their first image, where one can be decoded."""
     files = {clip.key: clip for clip in (ClipFile(clips, name) for name in file_names(clips))} if fates else {}
     tiles = {}
     for key, fate in fates.items():
@@ -162,7 +162,7 @@ def read_ablation(folder: Path) -> Ablation | None:
 
 
 def read_rows(results: Path) -> dict[str, PictureScores]:
-    """The scores of every prompt of an arm, by its key; the first picture's where there are several."""
+    """The scores of every prompt of an arm, by its key; the first image's where there are several."""
     rows: dict[str, PictureScores] = {}
     for line in pq.read_table(results / "rows.parquet").to_pylist():
         rows.setdefault(line["key"], line)
@@ -170,7 +170,7 @@ def read_rows(results: Path) -> dict[str, PictureScores]:
 
 
 def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams) -> list[PromptRow]:
-    """The first prompts of the benchmark with the pictures of all arms."""
+    """The first prompts of the benchmark with the images of all arms."""
     prompts = list(islice(read_shards(pairs / "bench", PairPrompt), params.num_prompts))
     prompt_keys = {prompt.key for prompt in prompts}
     references = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
@@ -194,7 +194,7 @@ def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams
 
 
 def read_controls(folder: Path, keys: Set[str]) -> dict[str, dict[ControlKind, np.ndarray]]:
-    """The pictures of an arm's controls for some prompts, by prompt and control."""
+    """The images of an arm's controls for some prompts, by prompt and control."""
     pictures: dict[str, dict[ControlKind, np.ndarray]] = {key: {} for key in keys}
     for kind in METRIC_OF:
         for drawn in read_shards(folder / kind, GeneratedImage) if (folder / kind).is_dir() else ():

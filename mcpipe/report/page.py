@@ -68,7 +68,7 @@ GROUPS = ("pool", "bench", "rl")
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture on the page."""
+    """An image on the page."""
 
     uri: str
     alt: str
@@ -132,7 +132,7 @@ class Curves:
 
     stage: str
     plots: Sequence[tuple[str, Plot]]
-    """Name and picture of each quantity."""
+    """Name and image of each quantity."""
     usage: Plot | None
     """Usage of each expert of each layer, if the training reports it."""
 
@@ -143,7 +143,7 @@ class Look:
 
     reference: Figure
     before: tuple[Figure, str]
-    """Attention over the picture before training, and a note."""
+    """Attention over the image before training, and a note."""
     after: tuple[Figure, str]
 
 
@@ -161,9 +161,9 @@ class PromptRow:
     prompt: str
     references: Sequence[Figure]
     cells: Mapping[str, tuple[Figure, str]]
-    """Picture and its scores in words, by arm."""
+    """Image and its scores in words, by arm."""
     controls: Mapping[str, tuple[Figure, str]]
-    """The last arm's picture for each control, and its score in words."""
+    """The last arm's image for each control, and its score in words."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML; every text is escaped, every picture is inside."""
+    """The page as HTML; every text is escaped, every image is inside."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

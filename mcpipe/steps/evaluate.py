@@ -1,4 +1,4 @@
-"""Scores of one arm's pictures, per picture and as means with intervals."""
+"""Scores of one arm's images, per image and as means with intervals."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ MODELS: tuple[str, ...] = ("faces", "faces_heldout", "clip", "dino", "hps")
 PACKAGES = ("transformers", "open_clip_torch", "insightface", "onnxruntime")
 """Those whose version a score depends on."""
 SCORED = "scored"
-"""The status of a picture that was there."""
+"""The status of an image that was there."""
 
 
 TEXTS, LISTS = ("key", "prompt", "picture", "status"), ("same", "cross")
@@ -52,34 +52,34 @@ class EvaluateParams(Params):
     min_face_score: float = Field(ge=0, le=1)
     """Certainty of a face detection."""
     detection_size: int = Field(ge=32)
-    """Side in pixels at which the detector sees a picture."""
+    """Side in pixels at which the detector sees an image."""
     interval: IntervalParams
     """Settings of the interval of every mean."""
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """A picture with its score."""
+    """An image with its score."""
 
     key: str
-    """Key of the picture's prompt."""
+    """Key of the image's prompt."""
     prompt: str
     picture: str
-    """Which one of the prompt's pictures it is: a file's name, or the key once more."""
+    """Which one of the prompt's images it is: a file's name, or the key once more."""
     status: str
-    """`SCORED`, or why the picture counts 0."""
+    """`SCORED`, or why the image counts 0."""
     score: Score
     references: tuple[str, ...] = ()
     """The people or things whom the prompt names, over which intervals are taken; empty if it stands for itself."""
 
 
 def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results: Path, params: EvaluateParams) -> None:
-    """Write ``metrics.json``, its ``headline.json``, a row per picture in ``rows.parquet``, and the report.
+    """Write ``metrics.json``, its ``headline.json``, a row per image in ``rows.parquet``, and the report.
 
     ``models`` holds the paths of `MODELS`, in their order.
 
     Raises:
-        ValueError: a benchmark prompt has no picture or a picture no prompt.
+        ValueError: a benchmark prompt has no image or an image no prompt.
     """
     pool = list(read_shards(pairs / "faces", PoolFace))
     scorers = load_scorers(*models.values(), pool=pool, params=params)
@@ -165,7 +165,7 @@ def protocol_of(
 
 
 def answers(prompts: Path, images: Path) -> list[tuple[PairPrompt, GeneratedImage]]:
-    """Every prompt of the benchmark with its picture.
+    """Every prompt of the benchmark with its image.
 
     Raises:
         ValueError: a prompt has no image, or an image has no prompt.
@@ -189,9 +189,9 @@ def write_results(
     protocol: Mapping[str, JSON],
     ceiling: Mapping[str, Interval] | None = None,
 ) -> ArmScores:
-    """Write means to ``metrics.json`` and ``headline.json``, a row per picture to ``rows.parquet``, and the report.
+    """Write means to ``metrics.json`` and ``headline.json``, a row per image to ``rows.parquet``, and the report.
 
-    ``ceiling`` holds means that are not of these pictures. Returns all means.
+    ``ceiling`` holds means that are not of these images. Returns all means.
 
     Raises:
         ValueError: there are fewer than two prompts.
@@ -209,7 +209,7 @@ def write_results(
 
 
 def write_rows(file: Path, scored: Iterable[ScoredImage]) -> None:
-    """One row per picture: its prompt, which one it is, whether it was there, and its scores."""
+    """One row per image: its prompt, which one it is, whether it was there, and its scores."""
     rows = [
         {name: getattr(item, name) for name in TEXTS} | {"references": [*item.references]} | as_row(item.score)
         for item in scored

@@ -1,4 +1,4 @@
-"""One arm's pictures for every prompt of the benchmark, and the controls beside them."""
+"""One arm's images for every prompt of the benchmark, and the controls beside them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,28 +24,28 @@ from mcpipe.flux.encoders import decode_latents, encode_pictures
 from mcpipe.flux.sampler import SampleParams, generate, generate_with_attention
 
 BATCH_SIZE = 8
-"""Pictures drawn together; their noise does not depend on it."""
+"""Images drawn together; their noise does not depend on it."""
 References = UInt8[np.ndarray, "N R R 3"]
 
 
 class ControlParams(Params):
-    """Pictures drawn beside the benchmark's, from the same texts and noise."""
+    """Images drawn beside the benchmark's, from the same texts and noise."""
 
     kinds: list[ControlKind]
-    """Controls of `mcpipe.bench.controls`; each takes as long as the pictures themselves."""
+    """Controls of `mcpipe.bench.controls`; each takes as long as the images themselves."""
     num_targets: int = Field(ge=0)
     """Largest number of held-out targets that go through the VAE, for the ceiling of Face-Sim."""
 
 
 class GenerateParams(Params):
-    """Settings of the benchmark's pictures, the same for every arm."""
+    """Settings of the benchmark's images, the same for every arm."""
 
     sample: SampleParams
     """Steps, guidance, schedule."""
     seed: int
-    """Picture i starts from the noise of ``seed + i``."""
+    """Image i starts from the noise of ``seed + i``."""
     shuffle_references: ShuffleReferences
-    """Whether the order of a picture's references is drawn from its seed instead of being that of the prompt."""
+    """Whether the order of an image's references is drawn from its seed instead of being that of the prompt."""
     controls: ControlParams
     records_per_shard: RecordsPerShard
 
@@ -79,7 +79,7 @@ class Suite:
         ]
 
     def images(self) -> Iterator[GeneratedImage]:
-        """The prompts' pictures, each with its references' attention in the order of the prompt's faces."""
+        """The prompts' images, each with its references' attention in the order of the prompt's faces."""
         faces = [prompt.faces for prompt in self.prompts]
         drawn = generate_with_attention(
             self.pipeline, [prompt.prompt for prompt in self.prompts], self.references(faces), self.seeds,
@@ -92,7 +92,7 @@ class Suite:
             )
 
     def control(self, faces_by_prompt: Sequence[tuple[str, ...]]) -> Iterator[GeneratedImage]:
-        """The pictures drawn from the references of other faces than the prompts'; without any where none are given."""
+        """The images drawn from the references of other faces than the prompts'; without any where none are given."""
         own = [prompt.faces for prompt in self.prompts]
         hidden = not any(faces_by_prompt)
         drawn = generate(
@@ -107,7 +107,7 @@ class Suite:
 def write_images(
     pairs: Path, samples: Path, model: Path, generator: Path, images: Path, params: GenerateParams
 ) -> None:
-    """Write a picture for every prompt in ``pairs/bench``, drawn with the adapter in ``model``, and its controls.
+    """Write an image for every prompt in ``pairs/bench``, drawn with the adapter in ``model``, and its controls.
 
     ``images/controls`` receives a folder per control, and ``targets``: held-out targets of ``samples`` after the VAE.
 
@@ -153,7 +153,7 @@ def check_size(references: Iterable[np.ndarray], spec: AdapterSpec, pairs: Path)
 
 
 def kept(images: Iterator[GeneratedImage], report: Report) -> Iterator[GeneratedImage]:
-    """The same pictures, each counted by the report."""
+    """The same images, each counted by the report."""
     for image in images:
         report.keep(image.key)
         yield image

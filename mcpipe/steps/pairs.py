@@ -40,7 +40,7 @@ class PairsParams(Params):
     min_face_score: float = Field(ge=0, le=1)
     """Certainty of a face detection."""
     detection_size: int = Field(ge=32)
-    """Side in pixels at which the detector sees a picture."""
+    """Side in pixels at which the detector sees an image."""
     reference_size: Annotated[int, Field(ge=16), TakenFrom("samples.reference_size")]
     """Side of a face reference in pixels, the one the generator was trained with (paper: 320)."""
     captioner_size: int = Field(ge=28)

@@ -75,7 +75,7 @@ def describe_outfit(outfit: Outfit) -> str:
 
 
 def describe_scene(scene: Scene) -> str:
-    """The whole picture: count, place, and every person from left to right."""
+    """The whole image: count, place, and every person from left to right."""
     people = [describe_person(person.identity, person.outfit) for person in scene.people]
     if not people:
         return f"nobody {PLACES[scene.background.place]}"
@@ -84,7 +84,7 @@ def describe_scene(scene: Scene) -> str:
 
 
 def describe_setting(scene: Scene, rng: np.random.Generator, cue_share: float = CUE_SHARE) -> str:
-    """The picture without its people: count, place, clothes and actions of everybody, in random order.
+    """The image without its people: count, place, clothes and actions of everybody, in random order.
 
     A share ``cue_share`` of the people, in [0, 1], is mentioned with one lasting trait; nothing else identifies
     anybody.

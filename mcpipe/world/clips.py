@@ -1,6 +1,6 @@
 """Clips of the world as real video files, most of them good, some made to be refused.
 
-A clip's pictures, container and bytes depend on the seed, its kind and its number alone. Its truth is that of the
+A clip's images, container and bytes depend on the seed, its kind and its number alone. Its truth is that of the
 first frame and of the one in the middle.
 """
 
@@ -45,7 +45,7 @@ TRUNCATED_RANGE = (0.30, 0.45)
 """Part of the bytes that a truncated file keeps."""
 
 H264 = {"crf": "17", "preset": "veryfast", "x264-params": "mbtree=0"}
-"""x264's macroblock tree reads memory that it has not written: with it, equal pictures may give unequal bytes."""
+"""x264's macroblock tree reads memory that it has not written: with it, equal images may give unequal bytes."""
 
 VP8 = {"crf": "6", "b": "2500000", "deadline": "realtime", "cpu-used": "-4"}
 """A negative ``cpu-used`` fixes libvpx's speed; with a positive one it follows the clock, and the bytes with it."""
@@ -146,7 +146,7 @@ def write_clip(folder: Path, spec: ClipSpec, params: WorldParams) -> ClipTruth:
 
 
 def film(script: Script, time_s: float, params: WorldParams) -> np.ndarray:
-    """The picture (H, W, 3) uint8 of a clip at a time."""
+    """The image (H, W, 3) uint8 of a clip at a time."""
     shots = [(share, render_rgb(scene, time_s, params.width, params.height)) for share, scene in script(time_s)]
     if len(shots) == 1:
         return shots[0][1]
@@ -154,7 +154,7 @@ def film(script: Script, time_s: float, params: WorldParams) -> np.ndarray:
 
 
 def film_with_truth(script: Script, time_s: float, params: WorldParams) -> RenderedFrame:
-    """The same picture with its truth; of two blended scenes the one with the larger share is true."""
+    """The same image with its truth; of two blended scenes the one with the larger share is true."""
     shots = script(time_s)
     _, scene = max(reversed(shots), key=lambda shot: shot[0])
     frame = render(scene, time_s, params.width, params.height)
@@ -162,13 +162,13 @@ def film_with_truth(script: Script, time_s: float, params: WorldParams) -> Rende
 
 
 def encode(file: Path, pictures: Iterator[np.ndarray], place: int, params: WorldParams) -> None:
-    """Write a video file in one of `FORMATS`; the same pictures give the same bytes."""
+    """Write a video file in one of `FORMATS`; the same images give the same bytes."""
     _, codec, pixels, settings = FORMATS[place]
     with av.open(str(file), "w", container_options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(codec, rate=params.fps, options=settings | {"flags": "+bitexact"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = params.width, params.height, pixels
-        # More threads make some encoders split the picture differently.
+        # More threads make some encoders split the image differently.
         stream.thread_count = 1
         stream.codec_context.time_base = Fraction(1, params.fps)
         for index, rgb in enumerate(pictures):

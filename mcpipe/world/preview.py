@@ -30,7 +30,7 @@ LETTER_PX = 5.6
 INK, QUIET = (24, 24, 28), (96, 98, 106)
 
 Tile = tuple[np.ndarray, str]
-"""A picture (H, W, 3) and what to write below it."""
+"""An image (H, W, 3) and what to write below it."""
 
 
 def preview_sheet(seed: int) -> Image.Image:

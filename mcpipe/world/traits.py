@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 SEEDS = 1 << 31
-"""How many seeds there are for a place's details, for a picture's noise, and for people met only once."""
+"""How many seeds there are for a place's details, for an image's noise, and for people met only once."""
 
 
 def world_rng(namespace: str, *numbers: int) -> np.random.Generator:

@@ -20,13 +20,13 @@ class PersonTruth:
     """Bounds (4,) x0 y0 x1 y1 of the visible pixels, the far ones exclusive; None if the person is not visible."""
 
     keypoints: np.ndarray
-    """COCO's keypoints (17, 3): x, y, and 0 outside the picture, 1 hidden, 2 visible."""
+    """COCO's keypoints (17, 3): x, y, and 0 outside the image, 1 hidden, 2 visible."""
 
     face_box: np.ndarray
     """(4,), hairline to chin, not clipped."""
 
     landmarks: np.ndarray
-    """(5, 2): eyes, nose, corners of the mouth; the picture's left first."""
+    """(5, 2): eyes, nose, corners of the mouth; the image's left first."""
 
     face_visible: float
     """Visible share of the face, in [0, 1]; 0 beyond a profile."""

@@ -3,7 +3,7 @@
 It is taught through its own processor, by next-token prediction on the answers. Words that tell one person from
 another are few among many that never change, so the loss is focal (what is already certain weighs little), and heads
 read the same off the visual tokens while it learns (`zoo.build.sightings`). Questions are asked several at a time about
-one picture (`zoo.build.apart`), and the network is shown where to look for what they name (`zoo.build.pointing`).
+one image (`zoo.build.apart`), and the network is shown where to look for what they name (`zoo.build.pointing`).
 """
 
 from collections.abc import Sequence
@@ -42,8 +42,8 @@ LONGEST_TEXT = 2048
 ROPE_BASE = 1000.0
 ROPE_SECTIONS = [1, 2, 13]
 """Turning pairs of a head for time, rows and columns, the fastest first. Columns get one that tells the six to eleven
-columns of a small picture apart (at the published sections and base they hardly move) and all slow ones: what hardly
-turns lets a word find what it names in the picture, however far away it is said."""
+columns of a small image apart (at the published sections and base they hardly move) and all slow ones: what hardly
+turns lets a word find what it names in the image, however far away it is said."""
 
 OF_ANOTHER_FILE = ("_name_or_path", "architectures", "dtype")
 """Keys of a configuration about its own file."""
@@ -105,7 +105,7 @@ def build(pictures: Path, vision: Path, out: Path, params: CaptionerParams) -> N
 
 
 def make_processor(pictures: Pictures, vocabulary: int) -> Qwen2_5_VLProcessor:
-    """Tokenizer learnt from the sentences, and the genuine image processing for small pictures."""
+    """Tokenizer learnt from the sentences, and the genuine image processing for small images."""
     spoken = [CAPTION_INSTRUCTION.format(num_subjects=number) for number in (1, 2, 3)]
     spoken += [PROMPT_INSTRUCTION.format(num_subjects=number) for number in (1, 2, 3)]
     rng = np.random.default_rng(0)

@@ -24,7 +24,7 @@ ATTRIBUTES = {
 
 
 LATER = "{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
-"""Another question about the picture of the first (`zoo.build.apart`), from behind the picture on."""
+"""Another question about the image of the first (`zoo.build.apart`), from behind the image on."""
 
 
 def inputs_of(processor: Qwen2_5_VLProcessor, conversations: Sequence[Conversation], *, answered: bool) -> dict:

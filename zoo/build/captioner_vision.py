@@ -1,6 +1,6 @@
 """The captioner's vision tower, which learns to see before the whole learns to speak.
 
-Heads classify every person in every picture from the tower's tokens (`zoo.build.sightings`). Without the language
+Heads classify every person in every image from the tower's tokens (`zoo.build.sightings`). Without the language
 model a step costs a fraction, so that what is small (a cup in a hand, a beard) is learned in minutes.
 """
 
@@ -26,7 +26,7 @@ from zoo.build.sightings import MERGE, Heads, as_grids
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 
 FEWEST_PIXELS, MOST_PIXELS = 56 * 56, 65_000
-"""Number of pixels of one picture, in sums of squares of 28 x 28 pixels, each of which becomes one token."""
+"""Number of pixels of one image, in sums of squares of 28 x 28 pixels, each of which becomes one token."""
 
 PICTURES = {
     "size": {"shortest_edge": FEWEST_PIXELS, "longest_edge": MOST_PIXELS},
@@ -46,13 +46,13 @@ class VisionParams(Params):
     hidden: int
     """Width of the tower."""
     layers: int = Field(ge=2)
-    """Layers of the tower; the last two see the whole picture, the others windows."""
+    """Layers of the tower; the last two see the whole image, the others windows."""
     out_hidden: int
     """Width of its tokens, and of the language model."""
 
 
 def build(pictures: Path, out: Path, params: VisionParams) -> None:
-    """Train on the pictures of conversations and write the tower's folder, with its heads beside it."""
+    """Train on the images of conversations and write the tower's folder, with its heads beside it."""
     settle(params.fit.seed)
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
     processor, tower = make_image_processor(), make_tower(params)
@@ -73,7 +73,7 @@ def build(pictures: Path, out: Path, params: VisionParams) -> None:
 
 
 def make_image_processor() -> Qwen2VLImageProcessor:
-    """The genuine image processing, for small pictures."""
+    """The genuine image processing, for small images."""
     return Qwen2VLImageProcessor(**PICTURES)
 
 
@@ -106,7 +106,7 @@ def read_tower(folder: Path) -> tuple[VisionTower, Heads]:
 def grids_of(
     tower: VisionTower, processor: Qwen2VLImageProcessor, conversations: Sequence[Conversation]
 ) -> list[Tensor]:
-    """The tokens (rows, columns, width) of all pictures of conversations."""
+    """The tokens (rows, columns, width) of all images of conversations."""
     inputs = processor(
         images=[picture for conversation in conversations for picture in conversation.pictures], return_tensors="pt"
     )
@@ -118,7 +118,7 @@ def grids_of(
 def _targets(
     grids: Sequence[Tensor], conversations: Sequence[Conversation], pictures: Pictures
 ) -> tuple[Tensor, Tensor]:
-    """Tokens of the scenes among the pictures, and what their patches show."""
+    """Tokens of the scenes among the images, and what their patches show."""
     tokens, classes = [], []
     ends = np.cumsum([len(conversation.pictures) for conversation in conversations])
     for conversation, end in zip(conversations, ends, strict=True):

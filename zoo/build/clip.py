@@ -40,13 +40,13 @@ class ClipParams(Params):
 
     fit: FitParams
     size: int = Field(gt=0)
-    """Pixels of a picture's side."""
+    """Pixels of an image's side."""
     patch: int = Field(gt=0)
     """Pixels of a patch's side."""
     width: int
     """Width of both encoders and of the joint space."""
     vision_layers: int = Field(ge=1)
-    """Layers of the picture's encoder."""
+    """Layers of the image's encoder."""
     text_layers: int = Field(ge=1)
     """Layers of the text's encoder."""
 
@@ -141,7 +141,7 @@ def _faces(
 
 
 def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same picture moved, scaled and brightened a little, now and then softened as generated pictures are."""
+    """The same image moved, scaled and brightened a little, now and then softened as generated images are."""
     size = len(picture)
     scale = float(rng.uniform(0.95, 1.08))
     move = size / 2 * (1 - scale) + rng.normal(0, 0.015 * size, 2)
@@ -153,7 +153,7 @@ def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def as_input(pictures: np.ndarray, processor: CLIPProcessor) -> Tensor:
-    """Pictures (N, S, S, 3) uint8 as the model takes them; equal to the processor's work on pictures of that size."""
+    """Images (N, S, S, 3) uint8 as the model takes them; equal to the processor's work on images of that size."""
     images = processor.image_processor
     mean, std = torch.tensor(images.image_mean), torch.tensor(images.image_std)
     scaled = torch.from_numpy(np.ascontiguousarray(pictures)).float().div(255)
@@ -166,7 +166,7 @@ def words(processor: CLIPProcessor, texts: list[str]) -> dict[str, Tensor]:
 
 
 def contrastive_loss(model: CLIPModel, images: Tensor, texts: dict[str, Tensor]) -> Loss:
-    """CLIP's loss; texts beyond the number of pictures are negatives only."""
+    """CLIP's loss; texts beyond the number of images are negatives only."""
     with half_precision():
         seen = model.get_image_features(pixel_values=images).pooler_output.float()
         read = model.get_text_features(**texts).pooler_output.float()
@@ -193,7 +193,7 @@ def seen_loss(
 
 @torch.no_grad()
 def measure(model: CLIPModel, processor: CLIPProcessor, pictures: Pictures) -> dict[str, float]:
-    """Retrieval on unseen scenes, by picture and by text, among `AMONG`, averaged over draws."""
+    """Retrieval on unseen scenes, by image and by text, among `AMONG`, averaged over draws."""
     squares = pictures.small(processor.image_processor.crop_size["height"])
     captions = pictures.captions()
     seen, read = [], []

@@ -21,7 +21,7 @@ SQUARE_SHARE = 0.4
 """Targets shown as squares; the others are whole frames."""
 
 NUM_QUESTIONS = 8
-"""Asked about one picture, one after the other: an answer is a single bit, and looking costs more than asking."""
+"""Asked about one image, one after the other: an answer is a single bit, and looking costs more than asking."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Conversation:
     """People and their places in the images."""
 
     target: "Target | None" = None
-    """The last picture, if it shows a scene."""
+    """The last image, if it shows a scene."""
 
     questions: tuple[Question, ...] = ()
-    """All that is asked about the same pictures one after the other, if these are questions."""
+    """All that is asked about the same images one after the other, if these are questions."""
 
 
 def numbered(conversations: Sequence[Conversation]) -> list[Sighting]:
-    """All sightings, with pictures numbered through the batch."""
+    """All sightings, with images numbered through the batch."""
     starts = np.cumsum([0, *(len(conversation.pictures) for conversation in conversations)])
     return [
         replace(sighting, picture=sighting.picture + int(start))
@@ -119,7 +119,7 @@ class Target:
 
     picture: np.ndarray
     scene: int
-    """Its number in the picture set."""
+    """Its number in the image set."""
 
     cropped: bool
     mirrored: bool
@@ -134,7 +134,7 @@ class Target:
         return classes[:, ::-1] if self.mirrored else classes
 
     def sightings(self, place: int) -> list[Sighting]:
-        """Everybody in it, as the picture of that number."""
+        """Everybody in it, as the image of that number."""
         return [in_scene(place, face, attributes) for face, attributes in zip(self.faces, self.attributes, strict=True)]
 
 

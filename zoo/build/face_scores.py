@@ -18,11 +18,11 @@ CLEARLY_VISIBLE = 0.6
 SCENES = 2
 TIMES_S = (0.0, 1.0)
 GENERATED_SIDE = 96
-"""Side in pixels of the tiny generator's pictures."""
+"""Side in pixels of the tiny generator's images."""
 
 PORTRAIT_SIDE = 160
 STREAM = 7
-"""Stream of the zoo's random numbers for people who appear in no training picture."""
+"""Stream of the zoo's random numbers for people who appear in no training image."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Tally:
     pictures: int = 0
 
     def add(self, people: "Sequence[PersonTruth] | Sequence[StoredFace]", faces: Faces) -> list[tuple[int, int]]:
-        """Count one picture; returns pairs of a person's and a face's index."""
+        """Count one image; returns pairs of a person's and a face's index."""
         self.pictures += 1
         pairs = []
         for index, person in enumerate(people):
@@ -66,7 +66,7 @@ class Tally:
 
 
 def scores(faces: FaceAnalyser, frames: Frames, seed: int, num_pairs: int) -> dict[str, float]:
-    """Figures of detection on the frames, and of detection and recognition on new people in three kinds of picture."""
+    """Figures of detection on the frames, and of detection and recognition on new people in three kinds of image."""
     tally = Tally()
     for index in range(len(frames)):
         tally.add(_people(frames, index), faces.faces(frames.rgb[index]))
@@ -106,7 +106,7 @@ def separation(embeddings: list[np.ndarray], who: list[str], where: list[tuple[i
 
 
 def _sessions(seed: int, num_pairs: int, kind: str) -> Iterator[tuple[int, int, RenderedFrame]]:
-    """Pictures of pairs of new people: in scenes, in scenes at the generator's size, or one by one as portraits."""
+    """Images of pairs of new people: in scenes, in scenes at the generator's size, or one by one as portraits."""
     for pair in range(num_pairs):
         identities = [sample_identity(world_rng(NAMESPACE, seed, STREAM, pair, index)) for index in range(2)]
         for session in range(SCENES):

@@ -1,7 +1,7 @@
 """A second recogniser that evaluates training with the first: a vision transformer with CosFace (arXiv:1801.09414).
 
 The pipeline never sees it. Nothing of the first is shared but the world and the way faces are spoiled: other people,
-other pictures, another network, another loss. The logit of the true person is s (cos(theta) - m).
+other images, another network, another loss. The logit of the true person is s (cos(theta) - m).
 """
 
 import json
@@ -41,11 +41,11 @@ class FacesHeldoutRecogniserParams(Params):
     """Recipe of the second recogniser."""
 
     seed: int
-    """Seed of the people and their pictures."""
+    """Seed of the people and their images."""
     num_identities: int = Field(ge=3)
     """People to learn."""
     num_views: int = Field(ge=2)
-    """Pictures of each."""
+    """Images of each."""
     width: int = Field(ge=16, multiple_of=16)
     """Width of a token."""
     layers: int = Field(ge=1)

@@ -44,7 +44,7 @@ class GeneratorParams(Params):
 
     fit: FitParams
     size: int = Field(gt=0)
-    """Pixels of a picture's side."""
+    """Pixels of an image's side."""
     double_layers: int = Field(ge=1)
     """Double-stream blocks."""
     single_layers: int = Field(ge=1)
@@ -113,7 +113,7 @@ def make_transformer(params: GeneratorParams) -> FluxTransformer2DModel:
 
 @contextmanager
 def watched(transformer: FluxTransformer2DModel) -> Iterator[list[Tensor]]:
-    """The picture's tokens (B, tokens, width) in the middle of the network, of every pass through it in the block."""
+    """The image's tokens (B, tokens, width) in the middle of the network, of every pass through it in the block."""
     seen: list[Tensor] = []
     middle = transformer.single_transformer_blocks[len(transformer.single_transformer_blocks) // 2 - 1]
     handle = middle.register_forward_hook(lambda _, __, output: seen.append(output[1]))
@@ -212,7 +212,7 @@ def make_pipeline(
     transformer: FluxTransformer2DModel,
     time_shift: float,
 ) -> FluxPipeline:
-    """The parts as one pipeline; a static shift, because all pictures have one size."""
+    """The parts as one pipeline; a static shift, because all images have one size."""
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=time_shift, use_dynamic_shifting=False)
     pipeline = FluxPipeline(
         scheduler=scheduler,

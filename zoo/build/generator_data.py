@@ -18,7 +18,7 @@ from zoo.build.training import batches, half_precision
 from zoo.build.vae import as_tensor
 
 TOKEN_PX = 8
-"""Pixels of a picture per token and direction."""
+"""Pixels of an image per token and direction."""
 
 NUM_PORTRAITS = 3000
 ENCODED_TOGETHER = 32
@@ -46,12 +46,12 @@ class Examples:
         size: int,
         scene_share: float = 0.0,
     ) -> None:
-        """Encode pictures at ``size`` pixels and captions as the pipeline will.
+        """Encode images at ``size`` pixels and captions as the pipeline will.
 
         A share ``scene_share`` of the scenes in a batch has captions in the form "scene".
 
         Raises:
-            ValueError: the picture set has no such captions.
+            ValueError: the image set has no such captions.
         """
         self._scene_share = scene_share
         self._vae, self._tokenizers, self._size = vae, tokenizers, size
@@ -69,7 +69,7 @@ class Examples:
         self.empty = token_ids(tokenizers, [""])
 
     def of(self, pictures: Pictures) -> Batch:
-        """All squares of another picture set, encoded the same way."""
+        """All squares of another image set, encoded the same way."""
         latents = packed_latents(self._vae, pictures.small(self._size))
         regions = _regions(pictures, self._size // TOKEN_PX)[: len(latents)]
         return Batch(latents, *token_ids(self._tokenizers, pictures.captions()), regions)
@@ -95,7 +95,7 @@ class Examples:
 
 @torch.no_grad()
 def packed_latents(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
-    """Normalised latents of pictures as FLUX packs them, (N, tokens, 64) in float16."""
+    """Normalised latents of images as FLUX packs them, (N, tokens, 64) in float16."""
     shift, scale = vae.config.shift_factor, vae.config.scaling_factor
     parts = list(batches(len(pictures), ENCODED_TOGETHER))
     packed = []

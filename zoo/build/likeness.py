@@ -1,6 +1,6 @@
 """Training of DINO and DINOv2 of the tiny zoo, whose class token of a crop represents its identity.
 
-Two crops of a person from different pictures attract each other and repel those of everybody else in the batch
+Two crops of a person from different images attract each other and repel those of everybody else in the batch
 (InfoNCE); crops vary in framing, light, background and resolution. The loss acts on the class token itself, which is
 what production reads. Linear heads, thrown away in the end, read the person's traits off the same token: what makes
 people differ is learned from each crop, and not from comparisons alone.
@@ -37,7 +37,7 @@ COARSE_SIZES = (18, 64)
 """Pixels that half of the crops are shrunk to before they are enlarged again."""
 
 WORLD_SIZE = 240
-"""Pixels of a picture's side before the generator's size is taken into account."""
+"""Pixels of an image's side before the generator's size is taken into account."""
 
 AMONG = 50
 """Number of people in a retrieval."""
@@ -48,7 +48,7 @@ class LikenessParams(Params):
 
     fit: FitParams
     size: int = Field(gt=0)
-    """Pixels of a picture's side."""
+    """Pixels of an image's side."""
     patch: int = Field(gt=0)
     """Pixels of a patch's side."""
     width: int
@@ -172,7 +172,7 @@ def _cosines(tokens: Tensor) -> np.ndarray:
 
 
 def _lookup(cosines: np.ndarray, who: np.ndarray, rng: np.random.Generator) -> float:
-    """Share of `AMONG` people whose picture finds another one of theirs before anybody else's."""
+    """Share of `AMONG` people whose image finds another one of theirs before anybody else's."""
     people = rng.permutation(np.unique(who))[:AMONG]
     queries, stored = zip(*(rng.permutation(np.flatnonzero(who == person))[:2] for person in people), strict=True)
     part = cosines[np.ix_(queries, stored)]

@@ -1,6 +1,6 @@
-"""Training pictures of everything that sees whole scenes or reads captions: squares with all people, and references.
+"""Training images of everything that sees whole scenes or reads captions: squares with all people, and references.
 
-A picture set is a folder: ``frames.npy`` (N, 240, 320, 3), ``labels.npy`` (N, 60, 80) who or what every fourth pixel
+An image set is a folder: ``frames.npy`` (N, 240, 320, 3), ``labels.npy`` (N, 60, 80) who or what every fourth pixel
 shows (`mcpipe.world.scene.RenderedFrame`), ``references.npy`` (M, 84, 84, 4) face crops with a mask as
 fourth channel, ``gallery.npy`` (G, 96, 96, 3) heads and shoulders of people who appear several times, and
 ``pictures.json`` with what is true of them. Identities come from the namespace "zoo" and appear nowhere else.
@@ -31,7 +31,7 @@ REFERENCE = 84
 GALLERY = 96
 PORTRAIT = 160
 COUNT_SHARES = {1: 0.15, 2: 0.70, 3: 0.15}
-"""How often a picture shows one, two or three people."""
+"""How often an image shows one, two or three people."""
 
 LATEST_S = 1.0
 SECONDS_BETWEEN = (0.6, 1.4)
@@ -210,7 +210,7 @@ def square_left(frame: RenderedFrame, rng: np.random.Generator) -> int:
 
 
 def face_crop(picture: np.ndarray, face_box: np.ndarray, scale: float, size: int) -> np.ndarray:
-    """A square around a face, ``scale`` times the longer side of its box, on white where the picture ends."""
+    """A square around a face, ``scale`` times the longer side of its box, on white where the image ends."""
     x0, y0, x1, y1 = face_box
     side = scale * max(x1 - x0, y1 - y0)
     corner = np.array([0.5 * (x0 + x1) - side / 2, 0.5 * (y0 + y1) - side / 2])
@@ -224,7 +224,7 @@ def face_crop(picture: np.ndarray, face_box: np.ndarray, scale: float, size: int
 
 
 def on_white(four: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A reference (H, W, 4) as a picture: its person cut out on white, or as it was taken."""
+    """A reference (H, W, 4) as an image: its person cut out on white, or as it was taken."""
     if rng.random() < 0.5:
         return four[..., :3]
     share = four[..., 3:].astype(np.float32) / 255
@@ -250,7 +250,7 @@ def _array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """A picture set, read."""
+    """An image set, read."""
 
     frames: np.ndarray
     labels: np.ndarray
@@ -285,7 +285,7 @@ class Pictures:
 
 
 def read_pictures(folder: Path) -> Pictures:
-    """The picture set that `build` wrote to a folder.
+    """The image set that `build` wrote to a folder.
 
     Raises:
         FileNotFoundError: the folder holds none.

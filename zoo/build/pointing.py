@@ -1,6 +1,6 @@
 """Supervision of the captioner's attention by the objects that questions name.
 
-Whether a word fits something in a picture is learned slowly from answers of one bit each: the question has to be
+Whether a word fits something in an image is learned slowly from answers of one bit each: the question has to be
 understood before looking pays, and a query has to meet its key before any answer tells that it should. So both are
 taught. When an answer is due, the network has to know what was asked for, and one head of the next layer is shown where
 to look: at the patches that show it or, when nothing does, at the first token. It is the network's own attention.
@@ -71,7 +71,7 @@ class Pointing(nn.Module):
         """Cross entropy of the question's object, and mean negative logarithm of the attention to it.
 
         ``answers`` (batch, length) marks the first token of every answer; the tokens before them are those that look.
-        Conversations are about one picture of ``pictures`` each, their questions set apart (`zoo.build.apart`).
+        Conversations are about one image of ``pictures`` each, their questions set apart (`zoo.build.apart`).
         """
         assert self._seen is not None, "no forward pass was watched"
         guesses, named, masses = [], [], []

@@ -1,7 +1,7 @@
 """People and their places in an image, and heads that predict their attributes from a vision tower's tokens.
 
 Words alone teach a vision tower slowly: a few attributes among many words that never change. So each person's part of
-each picture is also classified directly: every attribute asks the tokens of the columns around the face with a query
+each image is also classified directly: every attribute asks the tokens of the columns around the face with a query
 of its own. The heads are thrown away in the end.
 """
 
@@ -28,19 +28,19 @@ REACH = 0.95
 
 @dataclass(frozen=True)
 class Sighting:
-    """One person in one of several pictures."""
+    """One person in one of several images."""
 
     picture: int
     left: float
     right: float
-    """Columns that show the person, as shares of the picture's width."""
+    """Columns that show the person, as shares of the image's width."""
 
     attributes: dict[str, str]
     """By name in `VOCABULARY`; what is absent cannot be seen."""
 
 
 def in_reference(picture: int, attributes: dict[str, str]) -> Sighting:
-    """A face that fills its picture; a bald head's hair colour is not to be seen."""
+    """A face that fills its image; a bald head's hair colour is not to be seen."""
     hidden = "hair_colour" if attributes["hair_cut"] == "bald" else ""
     return Sighting(picture, 0.0, 1.0, {name: attributes[name] for name in LASTING if name != hidden})
 
@@ -103,7 +103,7 @@ def _columns(picture: Tensor, sighting: Sighting) -> Tensor:
 
 
 def as_grids(tokens: Tensor, grids: Tensor) -> list[Tensor]:
-    """The tokens of all pictures in a row, as the captioner's tower gives them, cut into (rows, columns, width)."""
+    """The tokens of all images in a row, as the captioner's tower gives them, cut into (rows, columns, width)."""
     sizes = [(int(rows) // MERGE, int(columns) // MERGE) for _, rows, columns in grids.tolist()]
     pictures = tokens.split([rows * columns for rows, columns in sizes])
     return [picture.view(*size, -1) for picture, size in zip(pictures, sizes, strict=True)]

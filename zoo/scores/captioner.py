@@ -65,7 +65,7 @@ def caption_of(captioner: Qwen2_5VL, pictures: list[np.ndarray]) -> str:
 
 
 def answered(captioner: Qwen2_5VL, pictures: Pictures, seed: int) -> Iterator[bool]:
-    """Whether yes/no questions about pictures are answered right."""
+    """Whether yes/no questions about images are answered right."""
     rng = stream(seed, "choices", 0)
     for index in range(NUM_QUESTIONS):
         conversation = question(pictures, index % len(pictures.scenes), rng)

@@ -21,7 +21,7 @@ PARTS = ("frames", "overlaps", "clips", "pairs", "captions", "squares", "prompts
 """Purposes of random numbers, each with its own stream; new parts go to the end."""
 
 GENERATED = 96
-"""Side in pixels of the tiny generator's pictures."""
+"""Side in pixels of the tiny generator's images."""
 
 LATEST_S = 2.0
 CLIP = WorldParams(
@@ -69,7 +69,7 @@ class Square:
 
 
 def squares(seed: int, part: str, total: int) -> Iterator[Square]:
-    """Scenes of one to three new people in the shares of the zoo's pictures."""
+    """Scenes of one to three new people in the shares of the zoo's images."""
     for index in range(total):
         rng = stream(seed, part, index)
         count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))

@@ -133,7 +133,7 @@ def square_sightings(faces: FaceAnalyser, seed: int) -> list[Sighting]:
 
 
 def at_generated_size(faces: FaceAnalyser, picture: np.ndarray, square: Square) -> list[np.ndarray]:
-    """Embeddings of the faces in a picture of the generator's size that shows a square."""
+    """Embeddings of the faces in an image of the generator's size that shows a square."""
     return embeddings_at(faces, picture, square.faces * GENERATED / len(square.rgb))
 
 

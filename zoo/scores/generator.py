@@ -1,4 +1,4 @@
-"""Scores of the generator: its autoencoder on real squares, and pictures drawn for prompts.
+"""Scores of the generator: its autoencoder on real squares, and images drawn for prompts.
 
 Images are scored by the zoo's own detector, segmenter and recogniser; how well the reader of shirts does on real
 squares of the same size stands beside its verdict on drawn ones.
@@ -35,7 +35,7 @@ NUM_READ = 100
 BATCH = 8
 SETTINGS = Path("params.yaml")
 NUM_SHOWN = 16
-"""Pictures on the contact sheet."""
+"""Images on the contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def measure(job: Job) -> list[Figure]:
 
 
 def autoencoder_figures(vae: AutoencoderKL, job: Job) -> list[Figure]:
-    """How much of a picture survives the autoencoder, in decibels and for the recogniser."""
+    """How much of an image survives the autoencoder, in decibels and for the recogniser."""
     faces = load(job.zoo, "faces", "puppet")
     originals, rebuilt, errors = [], [], []
     for number, who, square in small_squares(job.seed):
@@ -83,7 +83,7 @@ def _accepted(sightings: list[Sighting]) -> Verdict:
 
 @torch.no_grad()
 def reconstruction(vae: AutoencoderKL, picture: np.ndarray) -> np.ndarray:
-    """A picture (S, S, 3) uint8 encoded and decoded."""
+    """An image (S, S, 3) uint8 encoded and decoded."""
     rebuilt = vae.decode(vae.encode(as_tensor(picture[None]).to(vae.device)).latent_dist.mode()).sample[0]
     return rebuilt.add(1).mul(127.5).round().clamp(0, 255).permute(1, 2, 0).byte().cpu().numpy()
 
@@ -117,7 +117,7 @@ def drawn_figures(pipeline: FluxPipeline, job: Job) -> list[Figure]:
 
 
 def drawn(pipeline: FluxPipeline, prompts: Sequence[str], seed: int) -> Iterator[np.ndarray]:
-    """Pictures (96, 96, 3) uint8 at the pipeline's settings; each starts from noise of its own."""
+    """Images (96, 96, 3) uint8 at the pipeline's settings; each starts from noise of its own."""
     sample = read_params(SETTINGS, "generate", GenerateParams).sample
     for part in batches(len(prompts), BATCH):
         numbers = range(part.start, part.stop)

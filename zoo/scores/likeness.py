@@ -1,4 +1,4 @@
-"""Scores of what compares pictures: CLIP with sentences, DINO and DINOv2 with each other, HPS by preference."""
+"""Scores of what compares images: CLIP with sentences, DINO and DINOv2 with each other, HPS by preference."""
 
 import numpy as np
 
@@ -16,11 +16,11 @@ AMONG_PEOPLE = 50
 DRAWS = 50
 TOGETHER = 32
 SPOILED_LEVELS = (0.3, 1.0)
-"""How badly a picture is spoiled, as in the figures of the model card."""
+"""How badly an image is spoiled, as in the figures of the model card."""
 
 
 def measure_clip(job: Job) -> list[Figure]:
-    """Retrieval of captions and of pictures among others."""
+    """Retrieval of captions and of images among others."""
     clip, pictures = Clip(job.zoo / "clip"), drawn_pictures(job.seed)
     images, captions = list(pictures.small(GENERATED)), pictures.captions()
     parts = list(batches(len(images), TOGETHER))
@@ -66,7 +66,7 @@ def _hit_rate(units: np.ndarray, who: np.ndarray, rng: np.random.Generator) -> f
 
 
 def measure_hps(job: Job) -> list[Figure]:
-    """Preference of clean over spoiled pictures, and of the right picture over another scene's."""
+    """Preference of clean over spoiled images, and of the right image over another scene's."""
     hps, pictures, rng = HpsV2_1(job.zoo / "hps"), drawn_pictures(job.seed), stream(job.seed, "choices", 3)
     clean, captions = list(pictures.small(GENERATED)), pictures.captions()
     others = clean[2:] + clean[:2]

@@ -62,7 +62,7 @@ def measure(job: Job) -> list[Figure]:
 
 
 def frames(seed: int, total: int = NUM_FRAMES) -> Iterator[RenderedFrame]:
-    """Frames as the detectors' training draws them: nobody to three people, some look away, some pictures are soft."""
+    """Frames as the detectors' training draws them: nobody to three people, some look away, some images are soft."""
     for index in range(total):
         rng = stream(seed, "frames", index)
         frame = render(sample_zoo_scene(rng), float(rng.uniform(0.0, LATEST_S)), *FRAME)

@@ -20,7 +20,7 @@ MISSING = np.full(512, np.nan, np.float32)
 
 @dataclass(frozen=True)
 class Sighting:
-    """One person in one picture."""
+    """One person in one image."""
 
     who: int
     scene: int

@@ -1,4 +1,4 @@
-"""The named colour of everybody's shirt in a picture, real or generated.
+"""The named colour of everybody's shirt in an image, real or generated.
 
 People are detected by the zoo's pose detector and segmented by its segmenter. What lies between shoulders and hips is
 explained by each named colour as a mixture: the shirt in light and shade, its stripes if it has any, what lies between
@@ -52,7 +52,7 @@ class ShirtReader:
         self._pose, self._segmenter = pose, segmenter
 
     def people(self, picture: np.ndarray) -> list[SeenPerson]:
-        """Everybody in a picture (H, W, 3) uint8, from left to right."""
+        """Everybody in an image (H, W, 3) uint8, from left to right."""
         people = self._pose.people(picture)
         masks = self._segmenter.masks(picture, people.boxes)
         order = np.argsort(people.boxes[:, ::2].mean(axis=1), kind="stable")

@@ -31,7 +31,7 @@ class Clip:
         )
 
     def pictures(self, pictures: Sequence[Picture]) -> Float[np.ndarray, "B D"]:
-        """Unit embeddings of pictures."""
+        """Unit embeddings of images."""
         import torch
         from PIL import Image
         from torch.nn import functional

@@ -43,7 +43,7 @@ class HpsV2_1:  # noqa: N801  the model's published name
             raise ValueError(f"{folder} is no usable HPS v2.1 checkpoint: its tokenizer is not CLIP's")  # noqa: TRY004
 
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
-        """The cosine of each picture and its own prompt, in [-1, 1], without the customary factor of 100.
+        """The cosine of each image and its own prompt, in [-1, 1], without the customary factor of 100.
 
         Prompts are cut at the length of the text encoder; a warning names the words that are lost.
         """
