@@ -3,7 +3,7 @@
     python benchmarks/rl.py [--windows 0 5] [--group 12] [--steps 16] [--updates 1] [--together 3] [--repeats 3]
                             [--after-window 0.4] [--float64] [--json FILE]
 
-The loop draws every image alone and from the first step on, decodes and judges it alone, and then takes, per image
+The loop draws every image alone and from the first step on, decodes and scores it alone, and then takes, per image
 and step of the window, a forward and a backward pass of one image, as the trainers of MixGRPO and Flow-GRPO do on one
 device. It was written for this comparison: same network, noise, scorers, optimiser, no gradient checkpointing on either
 side (the trainers checkpoint every block, one more forward pass per backward pass: counted apart). Stage 3 also watches

@@ -127,7 +127,7 @@ def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, R
 
 
 def sole_identity(faces: Faces) -> Float[np.ndarray, " E"]:
-    """The embedding of the most certain face; zeros if there is none."""
+    """The embedding of the face with the highest score; zeros without a face."""
     return faces.embeddings[0] if len(faces.embeddings) else np.zeros(faces.embeddings.shape[1], np.float32)
 
 

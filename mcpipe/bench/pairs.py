@@ -49,7 +49,7 @@ class Split:
 
 
 def all_pairs(faces: Sequence[str]) -> list[Pair]:
-    """Every unordered pair of distinct faces, in alphabetical order whatever the order of ``faces``."""
+    """Every unordered pair of distinct faces, in alphabetical order for any order of ``faces``."""
     return list(combinations(sorted(set(faces)), 2))
 
 

@@ -166,7 +166,7 @@ def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
     kept, lines = [], []
     for arm in arms:
         if not arm.protocol:
-            reason = "it is older than this version and does not tell its prompts and judges"
+            reason = "it is older than this version and does not name its prompts and scorers"
         else:
             baseline = first.setdefault(arm.suite, arm)
             names = sorted(arm.protocol.keys() | baseline.protocol.keys())

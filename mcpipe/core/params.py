@@ -50,7 +50,7 @@ def parse_yaml(text: str) -> object:
     """The content of a YAML text, numbers as DVC writes them.
 
     Raises:
-        YAMLError: it is none.
+        YAMLError: the text is not valid YAML.
     """
     return yaml.load(text, _Loader)  # noqa: S506  a safe loader
 

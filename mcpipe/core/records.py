@@ -36,7 +36,7 @@ class Record:
 
     @classmethod
     def from_record(cls, record: "Record") -> "Record":
-        """Return the record itself, whatever it holds."""
+        """Return the record itself, with any content."""
         return record
 
 

@@ -67,7 +67,7 @@ def decided(items: Items, work: Work, report: Report, progress: Path) -> Iterato
     is not computed again.
 
     Raises:
-        ValueError, OSError: the models cannot be loaded, the disk is full or what is stored is damaged.
+        ValueError, OSError: the models cannot be loaded, the disk is full or stored data is damaged.
 
     """
     machine = EngineSettings.of_environment()
@@ -109,7 +109,7 @@ def write_decided(  # noqa: PLR0913  one argument per part of a stage
     at all; verdicts of an interrupted run are reused.
 
     Raises:
-        ValueError, OSError: the models cannot be loaded, the disk is full or what is stored is damaged.
+        ValueError, OSError: the models cannot be loaded, the disk is full or stored data is damaged.
 
     """
     records = decided(items, work, report, progress_of(out))

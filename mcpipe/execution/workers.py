@@ -69,7 +69,7 @@ def settle(decide: Decide, job: Job) -> Rejection | None:
     """Decide on an item and keep the verdict; an exception refuses the item instead.
 
     Raises:
-        ValueError: what is stored of the item is damaged.
+        ValueError: the stored item is damaged.
         OSError: the verdict cannot be kept.
 
     """
@@ -78,7 +78,7 @@ def settle(decide: Decide, job: Job) -> Rejection | None:
         verdict = decide(*inputs).to_record()
     except RejectionError as error:
         verdict = error.rejection
-    except Exception as error:  # noqa: BLE001  whatever a broken file does to a library refuses that file alone
+    except Exception as error:  # noqa: BLE001  any error that a broken file causes in a library rejects only that file
         return Rejection("failed", " ".join(f"{type(error).__name__}: {error}".split())[:DETAIL_LENGTH])
     save(job.place, verdict)
     return None
@@ -165,7 +165,7 @@ class Pool:
         """Wait for a job.
 
         Raises:
-            ValueError: what is stored of the item is damaged.
+            ValueError: the stored item is damaged.
             OSError: the verdict cannot be kept.
 
         """

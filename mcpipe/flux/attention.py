@@ -2,7 +2,7 @@
 
 In a double block, ``attn.norm_q`` and ``attn.norm_k`` see exactly the queries and keys of the image stream. Hooks
 there and on ``attn`` itself rebuild softmax(q_reference k_picture / sqrt(d)) over the image's tokens (paper, eq.
-4). The attention that the network computes is not touched, whatever kernel runs it.
+4). The attention that the network computes is not changed, for any kernel.
 
 Nothing is kept for the backward pass but what the network itself keeps, namely what enters the norms; and the maps are
 taken before the block's own attention, so that their backward pass comes after its, when its memory is free again.

@@ -21,7 +21,7 @@ class ClipPoseDetector(PoseDetector, Protocol):
     """A pose detector that also processes several frames of a clip in a batch."""
 
     def people_of(self, pictures: Sequence[Picture]) -> list[People]:
-        """The people of each of some images of one size, looked at in one batch."""
+        """The people in each of several images of one size, processed in one batch."""
         ...
 
 
@@ -52,7 +52,7 @@ class UltralyticsPose:
         return self.people_of([picture])[0]
 
     def people_of(self, pictures: Sequence[Picture]) -> list[People]:
-        """The people of each of some images of one size, looked at in one batch."""
+        """The people in each of several images of one size, processed in one batch."""
         bgr = [np.ascontiguousarray(picture[..., ::-1]) for picture in pictures]
         size = self._model.model.args.get("imgsz", 640)
         results = self._model.predict(bgr, conf=self._min_score, imgsz=size, verbose=False, device=device_name())

@@ -7,7 +7,7 @@ with the subject's mask by a soft Dice loss (eq. 6):
     L_attn = sum_i [ 1 - (2 sum_j M^_ij M_ij + eps) / (sum_j M^_ij + sum_j M_ij + eps) ]
 
 The paper does not say how to normalise. Raw attention sums to 1 over all tokens, so that its Dice stays near 0
-whatever the network does; dividing by the peak ("max", our default) brings it to [0, 1].
+for any network; dividing by the peak ("max", our default) brings it to [0, 1].
 """
 
 from typing import Literal

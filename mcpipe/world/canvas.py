@@ -31,7 +31,7 @@ class Canvas:
     """An image in the making, with the label of the front-most shape at every pixel."""
 
     def __init__(self, width: int, height: int, backdrop: np.ndarray | None = None, *, labelled: bool = True) -> None:
-        """A canvas of the final size in pixels, black or with what is on a painted canvas of that size.
+        """A canvas of the final size in pixels, black or a copy of a painted canvas of that size.
 
         ``backdrop`` is (H * OVERSAMPLING, W * OVERSAMPLING, 3) uint8 (`enlarged`) and stays as it is. Without
         ``labelled`` only colours are painted, which takes about a fifth less time.

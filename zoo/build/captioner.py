@@ -1,7 +1,7 @@
 """The captioner of the tiny zoo: `Qwen2_5_VLForConditionalGeneration` with processor and chat template.
 
-It is taught through its own processor, by next-token prediction on the answers. Words that tell one person from
-another are few among many that never change, so the loss is focal (what is already certain weighs little), and heads
+It is trained through its own processor, by next-token prediction on the answers. Words that distinguish people
+are few among many that never change, so the loss is focal (what is already certain weighs little), and heads
 read the same off the visual tokens while it learns (`zoo.build.sightings`). Questions are asked several at a time about
 one image (`zoo.build.apart`), and the network is shown where to look for what they name (`zoo.build.pointing`).
 """
@@ -41,8 +41,8 @@ from zoo.build.training import FitParams, Loss, fit, half_precision, settle
 LONGEST_TEXT = 2048
 ROPE_BASE = 1000.0
 ROPE_SECTIONS = [1, 2, 13]
-"""Turning pairs of a head for time, rows and columns, the fastest first. Columns get one that tells the six to eleven
-columns of a small image apart (at the published sections and base they hardly move) and all slow ones: what hardly
+"""Turning pairs of a head for time, rows and columns, the fastest first. Columns get one that separates the six to
+eleven columns of a small image (at the published sections and base they hardly move) and all slow ones: what hardly
 turns lets a word find what it names in the image, however far away it is said."""
 
 OF_ANOTHER_FILE = ("_name_or_path", "architectures", "dtype")

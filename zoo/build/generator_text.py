@@ -1,8 +1,8 @@
 """The generator's text encoders, taught what captions say before anything is drawn.
 
 Squared errors of images teach words slowly: whose shirt is red is one small patch among many. So the encoders first
-learn to tell every attribute of everybody from left to right, and the opening of the caption (how many people, where):
-T5's tokens by a query per seat and attribute, CLIP's pooled vector by linear heads. The heads are thrown away.
+learn to predict every attribute of everybody from left to right, and the opening of the caption (how many people,
+where): T5's tokens by a query per seat and attribute, CLIP's pooled vector by linear heads. The heads are thrown away.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 An image set is a folder: ``frames.npy`` (N, 240, 320, 3), ``labels.npy`` (N, 60, 80) who or what every fourth pixel
 shows (`mcpipe.world.scene.RenderedFrame`), ``references.npy`` (M, 84, 84, 4) face crops with a mask as
 fourth channel, ``gallery.npy`` (G, 96, 96, 3) heads and shoulders of people who appear several times, and
-``pictures.json`` with what is true of them. Identities come from the namespace "zoo" and appear nowhere else.
+``pictures.json`` with their ground truth. Identities come from the namespace "zoo" and appear nowhere else.
 """
 
 import dataclasses
@@ -185,7 +185,7 @@ def _record(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dic
 def traits_vector(identity: Identity) -> list[float]:
     """The lasting traits as numbers in about [-1, 1]: skin, hair and eyes (red, green, blue), then the geometry.
 
-    The colour of hair that nobody can see is 0.
+    The colour of invisible hair is 0.
     """
     hairless = identity.hair_cut == "bald" and identity.facial_hair == "none"
     hair = (0.0, 0.0, 0.0) if hairless else tuple(value / 127.5 - 1 for value in identity.hair_rgb)

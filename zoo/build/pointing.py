@@ -1,9 +1,9 @@
 """Supervision of the captioner's attention by the objects that questions name.
 
 Whether a word fits something in an image is learned slowly from answers of one bit each: the question has to be
-understood before looking pays, and a query has to meet its key before any answer tells that it should. So both are
-taught. When an answer is due, the network has to know what was asked for, and one head of the next layer is shown where
-to look: at the patches that show it or, when nothing does, at the first token. It is the network's own attention.
+understood before looking pays, and a query has to meet its key before any answer shows that it should. So both are
+supervised. When an answer is due, the network has to know what was asked for, and one head of the next layer is shown
+where to look: at the patches that show it or, when nothing does, at the first token. It is the network's own attention.
 """
 
 from collections.abc import Iterator, Sequence

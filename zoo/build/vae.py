@@ -2,7 +2,7 @@
 
 Its latents are made for a small transformer that has to model them: eight numbers of an image become one, as in FLUX
 twelve (with 16 channels at this size they would be three, and thirteen of the channels little but noise to a small
-network), a strong KL term keeps out detail that nobody sees, and the first three channels are held to be the image
+network), a strong KL term keeps out invisible detail, and the first three channels are held to be the image
 itself, shrunk. Being the largest, they come out of the noise first, so that a generator settles layout and colours
 before details. The scale and shift that give latents zero mean and unit deviation are measured and stored in the
 configuration, where every user of a FLUX autoencoder looks.

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is what its place asks for, told from its first bytes: nothing is loaded, nothing unpickled."""
+"""Checks of the kind of a checkpoint by its first bytes, without loading or unpickling it."""
 
 import hashlib
 import json
