@@ -34,7 +34,7 @@ class Cost:
     seconds: float
     cpu_seconds: float
     peak_mb: float
-    """Of the largest process."""
+    """Peak memory of the largest process."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def source() -> list[Path]:
 
 
 def copies(folder: Path, number: int) -> Path:
-    """So many clips under names of their own, as links; few are spread evenly over all there are."""
+    """A number of clips under new names, as links; small numbers are spread evenly over all clips."""
     clips = folder / f"clips{number}"
     if not clips.is_dir():
         clips.mkdir(parents=True)

@@ -70,9 +70,9 @@ class Learned:
     """Results of an iteration."""
 
     gradient: Gradient
-    """Of its first update."""
+    """Gradient of its first update."""
     advantages: torch.Tensor
-    """Of the images, by their scores."""
+    """Advantages of the images by their scores."""
 
 
 def main() -> None:

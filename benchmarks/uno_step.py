@@ -41,7 +41,7 @@ def encoder_figures() -> list[Row]:
 
 
 def encoder_flops() -> dict[str, int]:
-    """Of everything that UNO encodes for one sample of two references."""
+    """Arithmetic of all encoders of UNO for one sample of two references."""
     with torch.device("meta"):
         t5 = T5EncoderModel(
             T5Config(
@@ -74,7 +74,7 @@ def encoder_flops() -> dict[str, int]:
 
 
 def step_flops(*, checkpointing: bool) -> int:
-    """Of a step of FLUX.1-dev without attention regularisation."""
+    """Arithmetic of a step of FLUX.1-dev without attention regularisation."""
     rows = []
     for num in (1, 2):
         step = Step((num, 2 * num), FULL, "meta", torch.bfloat16)

@@ -25,7 +25,7 @@ CLIPS, FACES = "/path/to/clips", "/path/to/portraits"
 WORLD = {"seed": 77, "good_clips": 8, "bad_clips_per_kind": 1, "faces": 10}
 """Enough for every stage and every reason of refusal, small enough to wait for."""
 LEAST_SAMPLES = 4
-"""Of the eight clips with two people who can be verified."""
+"""Minimum number of samples from the eight clips with two people who can be verified."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -75,7 +75,7 @@ class Rejection:
     """A snake_case name to count by."""
 
     detail: str = ""
-    """What was seen in this item."""
+    """Description of the fault in this item."""
 
     scores: dict[str, JSON] = field(default_factory=dict)
     """Measurements behind the decision, by name."""
@@ -95,7 +95,7 @@ class RejectionError(ValueError):
 
     @property
     def detail(self) -> str:
-        """What was seen in this item."""
+        """Description of the fault in this item."""
         return self.rejection.detail
 
     def __str__(self) -> str:

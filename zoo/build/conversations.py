@@ -21,7 +21,7 @@ SQUARE_SHARE = 0.4
 """Targets shown as squares; the others are whole frames."""
 
 NUM_QUESTIONS = 8
-"""Asked about one image, one after the other: an answer is a single bit, and looking costs more than asking."""
+"""Number of questions about one image in a sequence: an answer is one bit, and the image costs most of the time."""
 
 
 @dataclass(frozen=True)
