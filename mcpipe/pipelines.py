@@ -8,8 +8,7 @@ It is a stock `FluxPipeline` in every other respect: offloading, saving and devi
 draws is what `mcpipe.flux.sampler.generate` draws, which the benchmark uses.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from mcpipe.core.shards import whole_folder
 from mcpipe.flux.adapters import AdapterSpec, load_adapter, save_adapter
-from mcpipe.flux.attention import AttentionCapture
+from mcpipe.flux.attention import recorded_attention
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.bare import bare_transformer, check_separable
 from mcpipe.flux.encoders import decode_latents
@@ -148,7 +147,7 @@ class MultiCrafterPipeline(FluxPipeline):
         params = SampleParams(num_steps=num_inference_steps, guidance=float(guidance_scale), shift=float(shift))
         if not output_attention:
             return MultiCrafterOutput(_finished(self, latents(network, conditions, noise, params), output_type), None)
-        with watched(network) as maps:
+        with recorded_attention(network) as maps:
             drawn = latents(network, conditions, noise, params)
         mean = torch.stack(maps).mean(0).unflatten(-1, grids.image)
         return MultiCrafterOutput(_finished(self, drawn, output_type), mean)
@@ -157,18 +156,6 @@ class MultiCrafterPipeline(FluxPipeline):
         """References at the size that the adapter was trained with; ``name`` is what the caller calls them."""
         size = self.spec.reference_size
         return np.stack([_square(image, f"{name}[{number}]", size) for number, image in enumerate(references)])
-
-
-@contextmanager
-def watched(network: ReferenceFlux) -> Iterator[list[Float[Tensor, "batch subjects tokens"]]]:
-    """Within this context every step of the network appends its attention maps to a list."""
-    maps: list[Tensor] = []
-    with AttentionCapture(network.transformer, network.layout) as capture:
-        handle = network.register_forward_hook(lambda *_: maps.append(capture.mean()))
-        try:
-            yield maps
-        finally:
-            handle.remove()
 
 
 def _per_prompt(prompts: list[str], sets: list[object]) -> list[list[ImageInput]]:

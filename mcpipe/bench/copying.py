@@ -53,6 +53,17 @@ def swapped(similarity: Float[np.ndarray, "R F"], pairs: Mapping[int, int]) -> l
     return [bool(similarity[:, face].max() > similarity[reference, face]) for reference, face in pairs.items()]
 
 
+def is_duplicate(similarity: Float[np.ndarray, "R F"], pairs: Mapping[int, int]) -> bool | None:
+    """Whether two located faces are nearest to the same reference; ``None`` if fewer than two are located."""
+    nearest = [int(similarity[:, face].argmax()) for face in pairs.values()]
+    return len(set(nearest)) < len(nearest) if len(nearest) > 1 else None
+
+
+def own_minus_cross(same: Sequence[float], cross: Sequence[float]) -> float | None:
+    """Mean cosine of located faces with their own references less that with the others; ``None`` without others."""
+    return float(np.mean(same) - np.mean(cross)) if len(cross) else None
+
+
 def same_and_cross(similarity: Float[np.ndarray, "R F"], pairs: Mapping[int, int]) -> tuple[list[float], list[float]]:
     """Cosines of located faces with the reference that each stands for, and with all others that are wanted."""
     same = [float(similarity[reference, face]) for reference, face in pairs.items()]

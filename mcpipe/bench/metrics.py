@@ -12,17 +12,27 @@ Choices where the paper is silent or wrong:
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
-from mcpipe.bench.copying import background, background_distance, copied, pose_distance, same_and_cross, swapped
-from mcpipe.bench.intervals import Interval, IntervalParams, mean_interval
+from mcpipe.bench.binding import binding
+from mcpipe.bench.copying import (
+    background,
+    background_distance,
+    copied,
+    is_duplicate,
+    own_minus_cross,
+    pose_distance,
+    same_and_cross,
+    swapped,
+)
+from mcpipe.bench.intervals import Interval, IntervalParams, unit_interval
 from mcpipe.bench.landmarks import face_landmarks
-from mcpipe.bench.tables import AVERAGED, COLUMNS
+from mcpipe.bench.tables import ALL_METRICS, AVERAGED
 from mcpipe.core.schemas.benchmark import PoolFace
 from mcpipe.models.protocols import FaceAnalyser, Faces, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 from mcpipe.objectives.reward import identity_reward, match
@@ -79,6 +89,20 @@ class Score:
     """Mean of the next two."""
     copy_pose: float | None = None
     copy_background: float | None = None
+    own_minus_cross: float | None = None
+    """Mean cosine of located faces with their own references less that with the others, in [-2, 2]."""
+    duplicate_rate: float | None = None
+    """1 if two located faces are nearest to the same reference, else 0."""
+    binding: float | None = None
+    """See `mcpipe.bench.binding`."""
+    face_sim_others: float | None = None
+    """`face_sim` of the picture drawn from other people's references, same text and noise."""
+    face_sim_floor: float | None = None
+    """`face_sim` of the picture drawn without references, same text and noise."""
+    face_sim_swapped: float | None = None
+    """`face_sim` of the picture drawn from the references in another order, same text and noise."""
+    identity_lift: float | None = None
+    """`face_sim` less `face_sim_others`: what the references add to the text."""
     num_faces: int = 0
     """Faces found, also beyond those that are wanted."""
     same: Sequence[float] = ()
@@ -107,10 +131,18 @@ def sole_identity(found: Faces) -> Float[np.ndarray, " E"]:
     return found.embeddings[0] if len(found.embeddings) else np.zeros(found.embeddings.shape[1], np.float32)
 
 
-def score(
-    picture: Picture, prompt: str, wanted: Sequence[str], people: Mapping[str, Reference], scorers: MetricScorers
+def score(  # noqa: PLR0913  the attention is optional
+    picture: Picture,
+    prompt: str,
+    wanted: Sequence[str],
+    people: Mapping[str, Reference],
+    scorers: MetricScorers,
+    attention: Float[np.ndarray, "R rows columns"] | None = None,
 ) -> Score:
-    """How well a picture follows its prompt and shows those wanted of all ``people``; their order does not matter."""
+    """How well a picture follows its prompt and shows those wanted of all ``people``; their order does not matter.
+
+    ``attention`` holds a map per wanted person, where the generator recorded them.
+    """
     found, shown = scorers.faces.faces(picture), [people[name] for name in wanted]
     similarity = np.stack([person.identity for person in shown]) @ found.embeddings.T
     heldout = np.stack([person.heldout for person in shown]) @ scorers.heldout.faces(picture).embeddings.T
@@ -140,10 +172,18 @@ def score(
         copy_paste=mean_of([*poses, *backgrounds]),
         copy_pose=mean_of(poses),
         copy_background=mean_of(backgrounds),
+        own_minus_cross=own_minus_cross(same, cross),
+        duplicate_rate=as_rate(is_duplicate(similarity, pairs)),
+        binding=None if attention is None else binding(attention, located_boxes(pairs, found), picture.shape[:2]),
         num_faces=len(found.boxes),
         same=same,
         cross=cross,
     )
+
+
+def located_boxes(pairs: Mapping[int, int], found: Faces) -> dict[int, Float[np.ndarray, " 4"]]:
+    """The box of each located face, by its reference."""
+    return {reference: found.boxes[face] for reference, face in pairs.items()}
 
 
 def missing() -> Score:
@@ -194,25 +234,32 @@ def mean_of(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def summary(keys: Sequence[str], scores: Sequence[Score], params: IntervalParams) -> dict[str, Interval]:
+def as_rate(value: bool | None) -> float | None:
+    """A truth value as 0 or 1."""
+    return None if value is None else float(value)
+
+
+def summary(
+    keys: Sequence[str], units: Mapping[str, Sequence[str]], scores: Sequence[Score], params: IntervalParams
+) -> dict[str, Interval]:
     """The mean of every metric over prompts, with its interval; metrics that have a value for one or none are left out.
 
-    ``keys`` names the prompt of each picture. Several pictures of one prompt count as their mean, because they are not
-    independent.
+    ``keys`` names the prompt of each picture, and ``units`` the references of each prompt, over which intervals are
+    taken: prompts that share a person are not independent. Several pictures of one prompt count as their mean.
 
     Raises:
-        ValueError: there are fewer than two prompts.
+        ValueError: there are fewer than two prompts, or all have the same reference.
     """
     if len(set(keys)) < 2:
         raise ValueError(f"intervals need at least two prompts, got {len(set(keys))}")
     means = {}
-    for metric in COLUMNS:
+    for metric in (field.name for field in fields(Score) if field.name in ALL_METRICS):
         by_prompt: defaultdict[str, list[float | None]] = defaultdict(list)
         for key, one in zip(keys, scores, strict=True):
             by_prompt[key].append(as_row(one)[metric])
-        values = [mean for values in by_prompt.values() if (mean := mean_of(values)) is not None]
+        values = {key: mean for key, values in by_prompt.items() if (mean := mean_of(values)) is not None}
         if len(values) > 1:
-            means[metric] = mean_interval(values, params)
+            means[metric] = unit_interval([*values.values()], [units[key] or [key] for key in values], params)
     return means
 
 

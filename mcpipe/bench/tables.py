@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mcpipe.bench.intervals import Interval, IntervalParams, mean_change
 from mcpipe.core.records import JSON
@@ -13,6 +14,18 @@ METRICS = (*AVERAGED, "overall", "detection_rate", "face_sim_heldout")
 FAULTS = ("swap_rate", "copy_paste")
 """Where lower is better, of subjects that were found."""
 COLUMNS = METRICS + FAULTS
+CONTROLS = (
+    "face_sim_others",
+    "face_sim_floor",
+    "face_sim_swapped",
+    "face_sim_ceiling",
+    "identity_lift",
+    "own_minus_cross",
+    "duplicate_rate",
+    "binding",
+)
+"""What Face-Sim is worth: the same measure with its cause taken away, its ceiling, and who is mixed up with whom."""
+ALL_METRICS = COLUMNS + CONTROLS
 LABELS = {
     "clip_t": "CLIP-T",
     "face_sim": "Face-Sim",
@@ -24,8 +37,16 @@ LABELS = {
     "face_sim_heldout": "Face-Sim*",
     "swap_rate": "Swapped",
     "copy_paste": "Copied",
+    "face_sim_others": "Other people",
+    "face_sim_floor": "No reference",
+    "face_sim_swapped": "Reordered",
+    "face_sim_ceiling": "Ceiling",
+    "identity_lift": "Identity lift",
+    "own_minus_cross": "Own - cross",
+    "duplicate_rate": "Duplicates",
+    "binding": "Binding",
 }
-HEADLINE = ("overall", "face_sim")
+HEADLINE = ("overall", "face_sim", "identity_lift")
 """What ``dvc exp show`` tells of every arm: few, so that experiments stand side by side on a terminal."""
 MEANINGS = {
     "clip_t": "cosine of the picture and its prompt in CLIP space",
@@ -39,7 +60,20 @@ MEANINGS = {
     "swap_rate": "share of the faces found that resemble another wanted person more than their own; lower is better",
     "copy_paste": "how much nearer pose and background of a face are to its own reference than to those of the pool: "
     "1 a copy, 0 chance; lower is better",
+    "face_sim_others": "Face-Sim of pictures drawn from other people's references, same text and noise",
+    "face_sim_floor": "Face-Sim of pictures drawn without references, same text and noise",
+    "face_sim_swapped": "Face-Sim of pictures drawn from the references in another order; should equal Face-Sim",
+    "face_sim_ceiling": "Face-Sim of held-out real targets after the VAE, compared with their own references",
+    "identity_lift": "Face-Sim less that with other people's references: what the references add to the text",
+    "own_minus_cross": "cosine of a located face and its own reference, less that with the other reference",
+    "duplicate_rate": "share of pictures in which two faces are nearest to the same reference; lower is better",
+    "binding": "share of a reference's attention to the two located faces that is on its own; chance 0.5",
 }
+POLICY_CONTROLS = (
+    "Face-Sim says something of references only where it is above its values without them and with other people's. "
+    "Intervals are over people, since pictures that share a person are not independent."
+)
+"""Stands beside every table of controls."""
 POLICY = (
     "A subject without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
     "Higher is better, except for Swapped and Copied, which are rates over the faces found."
@@ -83,7 +117,7 @@ def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
     if not isinstance(footing, dict):
         raise ValueError(f"footing should be a mapping, not {footing!r}; evaluate or score it again")  # noqa: TRY004
     suite = str(metrics.get("suite", PEOPLE))
-    wanted = [metric for metric in COLUMNS if metric in metrics]
+    wanted = [metric for metric in ALL_METRICS if metric in metrics]
     try:
         for metric in METRICS if suite == PEOPLE else ALWAYS:
             metrics[metric]
@@ -153,21 +187,39 @@ def text_table(arms: Sequence[ArmScores]) -> str:
             lines += ["", f"{suite}:"]
         answered = [arm for arm in arms if arm.suite == suite]
         width = max(len("arm"), *(len(arm.name) for arm in answered))
-        columns = [metric for metric in COLUMNS if any(metric in arm.means for arm in answered)]
-        lines.append(f"{'arm':<{width}}  images  missing" + "".join(f"{LABELS[metric]:>15}" for metric in columns))
-        for arm in answered:
-            cells = "".join(f"{_cell(arm.means.get(metric)):>15}" for metric in columns)
-            lines.append(f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}{cells}")
+        lines.append(f"{'arm':<{width}}  images  missing" + _header(columns := _present(COLUMNS, answered)))
+        lines += [
+            f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}" + _cells(columns, arm)
+            for arm in answered
+        ]
         lines.append(POLICY if suite == PEOPLE else POLICY_WHOLE)
+        if suite == PEOPLE and (controls := _present(CONTROLS, answered)):
+            lines += ["", f"{'controls':<{width}}" + _header(beside := ["face_sim", *controls])]
+            lines += [f"{arm.name:<{width}}" + _cells(beside, arm) for arm in answered]
+            lines.append(POLICY_CONTROLS)
     return "\n".join(lines)
 
 
+def _present(metrics: Sequence[str], arms: Sequence[ArmScores]) -> list[str]:
+    """The metrics that some arm has."""
+    return [metric for metric in metrics if any(metric in arm.means for arm in arms)]
+
+
+def _header(metrics: Sequence[str]) -> str:
+    return "".join(f"{LABELS[metric]:>16}" for metric in metrics)
+
+
+def _cells(metrics: Sequence[str], arm: ArmScores) -> str:
+    return "".join(f"{_cell(arm.means.get(metric)):>16}" for metric in metrics)
+
+
 def changes(
-    arms: Sequence[str], rows: Mapping[str, Mapping[str, Mapping[str, float]]], params: IntervalParams
+    arms: Sequence[str], rows: Mapping[str, Mapping[str, Mapping[str, Any]]], params: IntervalParams
 ) -> dict[str, dict[str, Interval]]:
     """What each arm changed against the one before it, by arm and metric, on the pictures that both have.
 
-    ``rows`` holds the scores by arm, picture and metric. Every arm answers the same prompts from the same noise, so the
+    ``rows`` holds the scores by arm, picture and metric, and the picture's ``references``, over which intervals are
+    taken. Every arm answers the same prompts from the same noise, so the
     differences are paired and their intervals narrower than the arms' own.
     """
     changed = {}
@@ -178,7 +230,8 @@ def changes(
             shared = [key for key in sorted(before.keys() & after.keys()) if _both(before[key], after[key], metric)]
             if len(shared) > 1:
                 values = [before[key][metric] for key in shared], [after[key][metric] for key in shared]
-                changed[arm][metric] = mean_change(*values, params)
+                units = [after[key]["references"] or [key] for key in shared]
+                changed[arm][metric] = mean_change(*values, units, params)
     return changed
 
 

@@ -55,8 +55,8 @@ NUM_NAMED = 10
 
 Answer = Callable[[Picture | None], Score]
 """Scores a prompt's picture, or its absence."""
-Tasks = tuple[dict[str, tuple[str, Answer]], dict[str, JSON]]
-"""Prompts by key, each with how its picture is scored; and what they are judged on and by."""
+Tasks = tuple[dict[str, tuple[str, Answer, tuple[str, ...]]], dict[str, JSON]]
+"""Prompts by key, each with how its picture is scored and its references; and what they are judged on and by."""
 
 
 def command(options: argparse.Namespace) -> str:
@@ -153,7 +153,7 @@ def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, r
         return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, scorers)
 
     prompts = list(read_shards(pairs / "bench", PairPrompt))
-    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces)) for prompt in prompts}
+    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces), prompt.faces) for prompt in prompts}
     return tasks, people_footing(prompts, pool, models, params)
 
 
@@ -193,7 +193,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     used = [name for name in MODELS if faces or name not in MODELS[:2]]
     files = {path: options.references / path for path in known}
     footing = footing_of(asked, files, {name: models[name] for name in used}, params)
-    return {task.key: (task.prompt, answer(task)) for task in tasks}, footing
+    return {task.key: (task.prompt, answer(task), tuple(asked[task.key][1:])) for task in tasks}, footing
 
 
 def known_references(subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers) -> dict[str, Given]:
@@ -211,7 +211,7 @@ def known_references(subjects: dict[str, Subject], folder: Path | None, scorers:
     return {path: given(subjects[path], read_image(file, f"reference {path}"), scorers) for path, file in files.items()}
 
 
-def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[ScoredImage]:
+def judge(tasks: dict[str, tuple[str, Answer, tuple[str, ...]]], images: Path, report: Report) -> list[ScoredImage]:
     """Score every picture of every prompt; what is missing or cannot be read counts 0 and is named.
 
     Raises:
@@ -227,17 +227,17 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
     unlisted: list[JSON] = [file.name.encode(errors="backslashreplace").decode() for file in unknown]
     report.facts["files_without_prompt"] = unlisted
     judged = []
-    for key, (prompt, answer) in track(tasks.items(), len(tasks), f"score {images.name}"):
+    for key, (prompt, answer, shown) in track(tasks.items(), len(tasks), f"score {images.name}"):
         if key not in files:
             report.drop(key, "missing", f"no image is called {key}")
-            judged.append(ScoredImage(key, prompt, "", "missing", answer(None)))
+            judged.append(ScoredImage(key, prompt, "", "missing", answer(None), shown))
         for file in files.get(key, []):
             try:
-                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_image(file))))
+                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_image(file)), shown))
                 report.keep(file.name)
             except (FileNotFoundError, ValueError) as error:
                 report.drop(file.name, "unreadable", str(error))
-                judged.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None)))
+                judged.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None), shown))
     return judged
 
 

@@ -33,6 +33,8 @@ class TakenFrom:
 
 RecordsPerShard = Annotated[int, Field(ge=1), TakenFrom("storage.records_per_shard")]
 """Records in one tar file, the same for every stage."""
+ShuffleReferences = Annotated[bool, TakenFrom("references.shuffle")]
+"""Whether references change places from draw to draw, the same in training and benchmark."""
 
 
 class _Loader(yaml.SafeLoader):

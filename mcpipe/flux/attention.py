@@ -103,6 +103,18 @@ class AttentionCapture:
         return store
 
 
+@contextmanager
+def recorded_attention(network: ReferenceFlux) -> Iterator[list[Float[Tensor, "batch subjects tokens"]]]:
+    """Within this context every step of the network appends its attention maps to a list."""
+    maps: list[Tensor] = []
+    with AttentionCapture(network.transformer, network.layout) as capture:
+        handle = network.register_forward_hook(lambda *_: maps.append(capture.mean()))
+        try:
+            yield maps
+        finally:
+            handle.remove()
+
+
 @dataclass(frozen=True)
 class Turned:
     """Queries or keys of some tokens on their way into attention."""

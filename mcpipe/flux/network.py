@@ -38,6 +38,10 @@ class Conditions:
             self.present.expand(num, -1),
         )
 
+    def hidden(self) -> "Conditions":
+        """The same texts, with references that no token of the picture can attend to."""
+        return Conditions(self.text, self.pooled, self.references, torch.zeros_like(self.present))
+
     def reordered(self, order: Int[Tensor, " slots"]) -> "Conditions":
         """The same with the reference of slot ``order[i]`` in slot i."""
         return Conditions(self.text, self.pooled, self.references[:, order], self.present[:, order])

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mcpipe.core.params import Params
+from mcpipe.flux.attention import recorded_attention
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import decode_latents, encode_pictures, encode_texts
 from mcpipe.flux.network import Conditions, ReferenceFlux, padded_references
@@ -27,7 +28,7 @@ class SampleParams(Params):
     """s of the noise schedule; larger spends more steps near pure noise."""
 
 
-def generate(
+def generate(  # noqa: PLR0913  keywords
     pipeline: FluxPipeline,
     prompts: Sequence[str],
     references: Sequence[UInt8[np.ndarray, "N R R 3"]],
@@ -36,10 +37,60 @@ def generate(
     *,
     image_size: int,
     batch_size: int,
+    hide_references: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
     """One square picture per prompt, its references and its seed, in order.
 
-    The noise of a picture depends on its seed alone, so that batches can be cut anywhere.
+    The noise of a picture depends on its seed alone, so that batches can be cut anywhere. With ``hide_references`` the
+    network gets the texts alone.
+
+    Raises:
+        ValueError: the lists differ in length, or a size does not fit the generator.
+    """
+    for network, conditions, noise in batches(
+        pipeline, prompts, references, seeds, params, image_size=image_size, batch_size=batch_size
+    ):
+        seen = conditions.hidden() if hide_references else conditions
+        yield from decode_latents(pipeline, latents(network, seen, noise, params))
+
+
+def generate_with_attention(
+    pipeline: FluxPipeline,
+    prompts: Sequence[str],
+    references: Sequence[UInt8[np.ndarray, "N R R 3"]],
+    seeds: Sequence[int],
+    params: SampleParams,
+    *,
+    image_size: int,
+    batch_size: int,
+) -> Iterator[tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "N rows columns"]]]:
+    """The pictures of `generate`, each with its references' attention to it, averaged over steps, heads and blocks.
+
+    Raises:
+        ValueError: see `generate`.
+    """
+    counts = iter(len(people) for people in references)
+    for network, conditions, noise in batches(
+        pipeline, prompts, references, seeds, params, image_size=image_size, batch_size=batch_size
+    ):
+        with recorded_attention(network) as steps:
+            drawn = latents(network, conditions, noise, params)
+        maps = torch.stack(steps).mean(0).unflatten(-1, network.layout.image).float().cpu().numpy()
+        for picture, attention in zip(decode_latents(pipeline, drawn), maps, strict=True):
+            yield picture, attention[: next(counts)]
+
+
+def batches(
+    pipeline: FluxPipeline,
+    prompts: Sequence[str],
+    references: Sequence[UInt8[np.ndarray, "N R R 3"]],
+    seeds: Sequence[int],
+    params: SampleParams,
+    *,
+    image_size: int,
+    batch_size: int,
+) -> Iterator[tuple[ReferenceFlux, Conditions, Float[Tensor, "batch tokens packed"]]]:
+    """The network, the conditions and the noise of every batch.
 
     Raises:
         ValueError: the lists differ in length, or a size does not fit the generator.
@@ -50,8 +101,7 @@ def generate(
         part = slice(start, start + batch_size)
         grids = layout(pipeline, image_size, references[start].shape[1])
         network = ReferenceFlux(pipeline.transformer, grids, params.guidance)
-        conditions = encode_conditions(pipeline, prompts[part], references[part])
-        yield from decode_latents(pipeline, latents(network, conditions, initial_noise(network, seeds[part]), params))
+        yield network, encode_conditions(pipeline, prompts[part], references[part]), initial_noise(network, seeds[part])
 
 
 def latents(

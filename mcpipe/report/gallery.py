@@ -8,12 +8,13 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from mcpipe.bench.controls import METRIC_OF, ControlKind
 from mcpipe.bench.intervals import IntervalParams
 from mcpipe.core.params import Params
 from mcpipe.core.schemas.benchmark import PairPrompt
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.report.images import contact_sheet, data_uri, heat_overlay, mask_overlay
-from mcpipe.report.page import Account, ClipTile, Figure, Look, Maps, PromptRow, Sheet
+from mcpipe.report.page import Account, ClipTile, Figure, Look, Maps, PromptRow, Sheet, in_words
 
 THUMBNAIL_PX = 200
 """Longer side of a clip's frame on the page."""
@@ -85,20 +86,27 @@ def sheet(sample: Sample, picture_px: int) -> Sheet:
     )
 
 
-def row(
+def row(  # noqa: PLR0913  one argument per source
     prompt: PairPrompt,
     references: Mapping[str, np.ndarray],
     pictures: Mapping[str, np.ndarray],
     scores: Mapping[str, Mapping[str, float]],
+    controls: Mapping[ControlKind, np.ndarray],
     picture_px: int,
 ) -> PromptRow:
-    """A benchmark prompt with every arm's picture and its scores."""
+    """A benchmark prompt with every arm's picture and its scores; ``controls`` are of the last arm of ``scores``."""
+    last = [*scores.values()][-1]
     return PromptRow(
         prompt=prompt.prompt,
         references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.faces],
         cells={
             arm: (Figure(data_uri(picture, picture_px), f"picture by {arm}"), in_short(scores[arm]))
             for arm, picture in pictures.items()
+        },
+        controls={
+            kind: (Figure(data_uri(picture, picture_px), in_words(kind)), f"Face-Sim {last[METRIC_OF[kind]]:.2f}")
+            for kind, picture in controls.items()
+            if last.get(METRIC_OF[kind]) is not None
         },
     )
 

@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import load_file
 
+from mcpipe.bench.controls import CONTROLS, METRIC_OF, ControlKind
 from mcpipe.bench.results import read_scores
 from mcpipe.bench.tables import ArmScores, comparable
 from mcpipe.core.report import read_report
@@ -178,13 +179,25 @@ def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams
         for drawn in read_shards(images / arm, GeneratedImage):
             if drawn.key in wanted:
                 pictures[drawn.key][arm] = drawn.image
+    controls = read_controls(images / params.arms[-1] / CONTROLS, wanted)
     return [
         row(
             prompt,
             references,
             pictures[prompt.key],
             {arm: scores[arm][prompt.key] for arm in params.arms},
+            controls[prompt.key],
             params.picture_px,
         )
         for prompt in prompts
     ]
+
+
+def read_controls(folder: Path, keys: Set[str]) -> dict[str, dict[ControlKind, np.ndarray]]:
+    """The pictures of an arm's controls for some prompts, by prompt and control."""
+    pictures: dict[str, dict[ControlKind, np.ndarray]] = {key: {} for key in keys}
+    for kind in METRIC_OF:
+        for drawn in read_shards(folder / kind, GeneratedImage) if (folder / kind).is_dir() else ():
+            if drawn.key in keys:
+                pictures[drawn.key][kind] = drawn.image
+    return pictures

@@ -11,7 +11,18 @@ from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from mcpipe.bench.intervals import Interval
-from mcpipe.bench.tables import AVERAGED, COLUMNS, LABELS, MEANINGS, POLICY, POLICY_WHOLE, ArmScores
+from mcpipe.bench.tables import (
+    ALL_METRICS,
+    AVERAGED,
+    COLUMNS,
+    CONTROLS,
+    LABELS,
+    MEANINGS,
+    POLICY,
+    POLICY_CONTROLS,
+    POLICY_WHOLE,
+    ArmScores,
+)
 from mcpipe.report.ablation import Ablation
 from mcpipe.report.figures import Plot
 from mcpipe.report.published import ABLATION, COMPARISON
@@ -151,6 +162,8 @@ class PromptRow:
     references: Sequence[Figure]
     cells: Mapping[str, tuple[Figure, str]]
     """Picture and its scores in words, by arm."""
+    controls: Mapping[str, tuple[Figure, str]]
+    """The last arm's picture for each control, and its score in words."""
 
 
 @dataclass(frozen=True)
@@ -197,13 +210,15 @@ def render(page: Page) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"title_of": title_of, "in_words": in_words, "signed": signed}
+    control_metrics = [metric for metric in CONTROLS if any(metric in arm.means for arm in page.arms)]
     template = environment.from_string(files("mcpipe.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         page=page,
         facts={account.stage: flat(account.facts, skip=COMPOSITION) for account in page.accounts if account.facts},
         composition=composition(page.pool),
         versions=dict(sorted({name: v for account in page.accounts for name, v in account.versions.items()}.items())),
-        metrics=COLUMNS,
+        explained_metrics=[metric for metric in ALL_METRICS if metric in COLUMNS or metric in control_metrics],
+        control_metrics=control_metrics,
         paper_metrics=PAPER,
         check_metrics=[metric for metric in COLUMNS if metric not in PAPER],
         metrics_of=metrics_of,
@@ -211,10 +226,11 @@ def render(page: Page) -> str:
         meanings=MEANINGS,
         policy=POLICY,
         policy_whole=POLICY_WHOLE,
+        policy_controls=POLICY_CONTROLS,
         explanations=EXPLANATIONS,
         scales={
             metric: scale([arm.means[metric] for arm in (*page.arms, *page.others) if metric in arm.means])
-            for metric in COLUMNS
+            for metric in ALL_METRICS
         },
         study_scales=study_scales(page.study),
         published=(COMPARISON,) if page.study else (COMPARISON, ABLATION),

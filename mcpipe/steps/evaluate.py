@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from mcpipe.bench.intervals import IntervalParams
+from mcpipe.bench.control_scores import ceiling_of, control_scores, with_controls
+from mcpipe.bench.controls import CONTROLS, TARGETS
+from mcpipe.bench.intervals import Interval, IntervalParams
 from mcpipe.bench.metrics import MetricScorers, Reference, Score, as_row, references, score, summary
 from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_headline, as_metrics
 from mcpipe.core.params import Params
@@ -38,7 +40,7 @@ SCORED = "scored"
 
 TEXTS, LISTS = ("key", "prompt", "picture", "status"), ("same", "cross")
 ROWS = pa.schema(
-    [(name, pa.string()) for name in TEXTS]
+    [*((name, pa.string()) for name in TEXTS), ("references", pa.list_(pa.string()))]
     + [(field.name, pa.list_(pa.float64()) if field.name in LISTS else pa.float64()) for field in fields(Score)]
 )
 """Columns of ``rows.parquet``: the same whatever a suite has; what has no value is null."""
@@ -67,6 +69,8 @@ class ScoredImage:
     status: str
     """`SCORED`, or why the picture counts 0."""
     score: Score
+    references: tuple[str, ...] = ()
+    """The people or things whom the prompt names, over which intervals are taken; empty if it stands for itself."""
 
 
 def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results: Path, params: EvaluateParams) -> None:
@@ -82,15 +86,19 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
     answered = answers(pairs / "bench", images)
     people = references(pool, scorers)
     report = Report("evaluate", PACKAGES)
+    controls = control_scores([prompt for prompt, _ in answered], images / CONTROLS, people, scorers)
     judged = []
     with recorded_cuts() as cut:
         for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
-            points = score(picture.image, prompt.prompt, prompt.faces, people, scorers)
-            judged.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, points))
+            points = score(picture.image, prompt.prompt, prompt.faces, people, scorers, picture.attention)
+            beside = with_controls(points, controls[prompt.key])
+            judged.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, beside, prompt.faces))
             report.keep(prompt.key)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people) | cut_facts(cut)
+    ceiling, faceless = ceiling_of(images / CONTROLS / TARGETS, scorers.faces, params.interval)
+    report.facts |= {"targets_without_face": faceless}
     footing = people_footing([prompt for prompt, _ in answered], pool, models, params)
-    write_results(results, judged, report, params.interval, footing)
+    write_results(results, judged, report, params.interval, footing, ceiling)
 
 
 def load_scorers(  # noqa: PLR0913  one argument per model
@@ -174,16 +182,22 @@ def answers(prompts: Path, images: Path) -> list[tuple[PairPrompt, GeneratedImag
 
 
 def write_results(
-    results: Path, judged: list[ScoredImage], report: Report, params: IntervalParams, footing: Mapping[str, JSON]
+    results: Path,
+    judged: list[ScoredImage],
+    report: Report,
+    params: IntervalParams,
+    footing: Mapping[str, JSON],
+    ceiling: Mapping[str, Interval] | None = None,
 ) -> ArmScores:
     """Write means to ``metrics.json`` and ``headline.json``, a row per picture to ``rows.parquet``, and the report.
 
-    Returns the means.
+    ``ceiling`` holds means that are not of these pictures. Returns all means.
 
     Raises:
         ValueError: there are fewer than two prompts.
     """
-    means = summary([one.key for one in judged], [one.score for one in judged], params)
+    units = {one.key: one.references for one in judged}
+    means = summary([one.key for one in judged], units, [one.score for one in judged], params) | dict(ceiling or {})
     num_missing = sum(one.status != SCORED for one in judged)
     scores = ArmScores(results.name, means, len(judged), str(report.facts["suite"]), num_missing, footing)
     with whole_folder(results) as folder:
@@ -197,7 +211,7 @@ def write_results(
 def write_rows(file: Path, judged: Iterable[ScoredImage]) -> None:
     """One row per picture: its prompt, which one it is, whether it was there, and its scores."""
     rows = [
-        {"key": one.key, "prompt": one.prompt, "picture": one.picture, "status": one.status, **as_row(one.score)}
+        {name: getattr(one, name) for name in TEXTS} | {"references": [*one.references]} | as_row(one.score)
         for one in judged
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=ROWS), file)

@@ -15,6 +15,7 @@ from mcpipe.bench.tables import (
     FAULTS,
     METRICS,
     POLICY,
+    POLICY_CONTROLS,
     POLICY_WHOLE,
     ArmScores,
     as_metrics,
@@ -173,31 +174,35 @@ def test_the_heldout_recogniser_judges_by_itself():
     assert (seen.face_sim, seen.face_sim_heldout) == (0, pytest.approx(1))
 
 
+ALONE = dict.fromkeys("abc", ())
+"""Prompts that share nobody."""
+
+
 def test_a_missing_picture_counts_zero_where_higher_is_better_and_nothing_elsewhere():
     lost = missing()
     assert {getattr(lost, metric) for metric in METRICS} == {0}
     assert {getattr(lost, metric) for metric in FAULTS} == {None}
     there = score(PICTURE, "x", WANTED, POOL, judges(Finder([who for _, who in PEOPLE[:2]])))
-    means = summary(["a", "b", "c"], [there, there, lost], INTERVAL)
+    means = summary(["a", "b", "c"], ALONE, [there, there, lost], INTERVAL)
     for metric in METRICS:
         assert means[metric].value == pytest.approx(2 / 3 * getattr(there, metric)), metric
     assert means["copy_paste"].value == there.copy_paste
-    assert "swap_rate" not in summary(["a", "b"], [there, lost], INTERVAL)
-    assert set(summary(["a", "b"], [lost, lost], INTERVAL)) == set(METRICS)
+    assert "swap_rate" not in summary(["a", "b"], ALONE, [there, lost], INTERVAL)
+    assert set(summary(["a", "b"], ALONE, [lost, lost], INTERVAL)) == set(METRICS)
 
 
 def test_overall_is_the_mean_of_the_papers_five_columns_and_several_pictures_of_a_prompt_count_once():
     there = score(PICTURE, "x", WANTED, POOL, judges(Finder([who for _, who in PEOPLE[:2]])))
     assert there.overall == pytest.approx(np.mean([getattr(there, metric) for metric in METRICS[:5]]))
-    means = summary(["a", "b", "b", "b"], [missing(), there, there, there], INTERVAL)
+    means = summary(["a", "b", "b", "b"], ALONE, [missing(), there, there, there], INTERVAL)
     assert means["overall"].value == pytest.approx(there.overall / 2)
     with pytest.raises(ValueError, match="at least two prompts"):
-        summary(["a", "a"], [there, there], INTERVAL)
+        summary(["a", "a"], ALONE, [there, there], INTERVAL)
 
 
 def test_metrics_survive_their_file_and_differences_are_paired():
     scores = [score(PICTURE, "x" * n, WANTED, POOL, judges(Finder([PEOPLE[0][1]]))) for n in (1, 20, 40)]
-    means = summary(["a", "b", "c"], scores, INTERVAL)
+    means = summary(["a", "b", "c"], ALONE, scores, INTERVAL)
     stored = as_metrics(ArmScores("arm", means, 3))
     read = from_metrics("arm", stored)
     assert read.num_pictures == 3
@@ -205,12 +210,14 @@ def test_metrics_survive_their_file_and_differences_are_paired():
     assert stored["clip_t_low"] <= stored["clip_t"] <= stored["clip_t_high"]
     elsewhere = ArmScores("theirs", {"clip_t": means["clip_t"]}, 3, "dreambench", 1)
     lines = text_table([elsewhere, read]).splitlines()
-    assert [line if line in (POLICY, POLICY_WHOLE) else line.split()[0] for line in lines if line] == [
-        "arm", "arm", POLICY, "dreambench:", "arm", "theirs", POLICY_WHOLE
+    assert [line if line in (POLICY, POLICY_WHOLE, POLICY_CONTROLS) else line.split()[0] for line in lines if line] == [
+        "arm", "arm", POLICY, "controls", "arm", POLICY_CONTROLS, "dreambench:", "arm", "theirs", POLICY_WHOLE
     ]  # fmt: skip
     assert from_metrics("theirs", as_metrics(ArmScores("theirs", means, 3, "dreambench", 1))).num_missing == 1
     rows = {
-        arm: {str(i): vars(s) | {"face_sim": s.face_sim + (1 + i) * shift} for i, s in enumerate(scores)}
+        arm: {
+            str(i): vars(s) | {"references": [], "face_sim": s.face_sim + (1 + i) * shift} for i, s in enumerate(scores)
+        }
         for arm, shift in (("one", 0.0), ("two", 0.125))
     }
     change = changes(["one", "two"], rows, INTERVAL)["two"]

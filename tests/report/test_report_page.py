@@ -101,6 +101,16 @@ def test_grid_shows_every_arm_for_every_prompt(html):
         assert f'id="{section}"' in html
 
 
+def test_the_last_arm_stands_beside_its_controls(html):
+    table = html[html.index("What Face-Sim is worth") : html.index("Checks beyond the paper")]
+    assert [label in table for label in ("Other people", "No reference", "Reordered", "Identity lift")] == [
+        True, True, True, False
+    ]  # fmt: skip
+    assert "0.032" in table
+    for kind in ("no references", "other people", "swapped"):
+        assert html.count(f"Preferences, {kind}</strong><br>Face-Sim 0.") == REPORT.num_prompts
+
+
 def test_attention_is_shown_before_and_after_training(html):
     for who in (1, 2):
         assert f"attention of reference {who} before training" in html

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from imports import ROOT
 
-from mcpipe.bench.intervals import Interval, IntervalParams
+from mcpipe.bench.intervals import Interval, IntervalParams, block_interval
 from mcpipe.core.params import check_params, params_of, parse_yaml
 from mcpipe.report.ablation import Ablation, Change
 from mcpipe.steps.generate import GenerateParams
@@ -18,7 +18,7 @@ from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.single import TrainSingleParams
 from studies.ablation.analysis import AblationPlan, fact, own_less_cross, published_change
 from studies.alignment.analysis import AlignmentPlan
-from studies.blocks import block_interval, sampled_units
+from studies.blocks import sampled_units
 from studies.plan import Experiment, StudyPlan, changed, experiments, read_plan
 
 INTERVAL = IntervalParams(resamples=400, seed=0)
