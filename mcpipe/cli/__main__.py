@@ -95,19 +95,21 @@ def say(said: object, *, stderr: bool = False) -> None:
 
     console = Console(stderr=stderr, soft_wrap=True, highlight=False)
     try:
-        console.print(said, markup=False, style="red" if stderr else None)
+        console.print(said, markup=False, emoji=False, style="red" if stderr else None)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports a broken pipe at exit
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line: every verb with one line of help."""
+def parser(*, complete: bool = False) -> argparse.ArgumentParser:
+    """The command line: every verb with one line of help; ``complete`` adds the arguments of all verbs."""
     command = argparse.ArgumentParser(prog="mcpipe", description=__doc__)
     verbs = command.add_subparsers(required=True, metavar="VERB", parser_class=Verb)
     for name, text, fill, run in VERBS:
         verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         verb.fill = fill
         verb.set_defaults(run=run)
+        if complete:
+            verb.complete()
     return command
 
 
@@ -170,7 +172,9 @@ def run_completion(options: argparse.Namespace) -> object:
 def curation_arguments(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of ``curate``: a folder of clips, a folder of outputs, changes of settings."""
     verb.add_argument("clips", type=Path, metavar="DIR", help="folder of clips, searched recursively")
-    verb.add_argument("--out", type=Path, required=True, help="folder for samples, funnel.json and progress")
+    verb.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for samples, funnel.json and progress"
+    )
     _changes(verb)
 
 
@@ -239,7 +243,10 @@ def picture_arguments(verb: argparse.ArgumentParser) -> None:
 
 def completion_arguments(verb: argparse.ArgumentParser) -> None:
     """Add the argument of ``completion``: a shell."""
-    verb.add_argument("shell", choices=("bash", "zsh"))
+    # A lazy import keeps the list of verbs quick.
+    from shtab import SUPPORTED_SHELLS
+
+    verb.add_argument("shell", choices=SUPPORTED_SHELLS)
 
 
 def _changes(verb: argparse.ArgumentParser) -> None:

@@ -56,7 +56,7 @@ def paths(plan: AblationPlan, experiment: Experiment) -> list[str]:
 
 def summary(plan: AblationPlan, commit: str, trials: Sequence[Trial]) -> Summary[AblationPlan]:
     """Scores of all trials of a commit, in the metrics that every image has, beside the paper's changes."""
-    metrics = [metric for metric in METRICS if all(metric in row for t in trials for row in t.rows.values())]
+    metrics = [metric for metric in METRICS if all(metric in trial.scores for trial in trials)]
     return summarise(plan, commit, trials, metrics, partial(published_change, plan.published))
 
 
@@ -88,7 +88,9 @@ def diagnoses(plan: AblationPlan, trials: Sequence[Trial]) -> Diagnoses:
 
 def own_less_cross(trial: Trial) -> float | None:
     """How much nearer faces are to their own person than to the other one; ``None`` without both cosines."""
-    same, cross = ([c for row in trial.rows.values() for c in row.get(kind) or []] for kind in ("same", "cross"))
+    if not {"same", "cross"} <= set(trial.scores):
+        return None
+    same, cross = ([c for some in trial.scores[kind].dropna() for c in some] for kind in ("same", "cross"))
     return float(np.mean(same) - np.mean(cross)) if same and cross else None
 
 

@@ -1,5 +1,9 @@
+import contextlib
 import json
+import os
+import pty
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +14,7 @@ import pytest
 from imports import ROOT
 from PIL import Image
 from record_fixtures import generated, pair_prompt, pool_face
+from shtab import SUPPORTED_SHELLS
 
 from mcpipe.bench.suites import PUBLIC
 from mcpipe.bench.tables import METRICS, PEOPLE
@@ -176,9 +181,7 @@ def test_an_interrupt_is_one_line_whenever_it_comes(moment, monkeypatch, capsys)
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["dance"], ["world"], ["table", "a", "b"], ["score"], ["completion", "fish"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["world"], ["table", "a", "b"], ["score"], ["completion", "ksh"]])
 def test_a_wrong_command_line_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -186,38 +189,63 @@ def test_a_wrong_command_line_ends_with_status_2(arguments, capsys):
     assert "usage: mcpipe" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (["mcpipe", "gen"], ["generate"]),
-        (["mcpipe", "generate", "--re"], ["--reference"]),
-        (["mcpipe", "completion", ""], ["-h", "--help", "bash", "zsh"]),
-        (["mcpipe", "table", "--no-such"], []),
-        (["mcpipe", "table", "-"], ["-h", "--help"]),
-        (["mcpipe", "table", ""], []),
-        (["mcpipe", "score", "--suite", "mc"], ["mcpipe"]),
-        (["mcpipe", "score", "--name", "mc"], []),
-        (["mcpipe", "score", "--images", ""], []),
-        (["mcpipe", "score", "--images", "pictures", "mc"], []),
-        (["mcpipe", "score", "--images", "pictures", "--su"], ["--suite"]),
-        (["mcpipe", "generate", "--seed", "-"], []),
-    ],
-)
-def test_bash_completes_verbs_and_options(words, offered, completion):
-    quoted = " ".join(f"'{word}'" for word in words)
-    script = f'{completion}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _mcpipe; echo "${{COMPREPLY[@]}}"'
-    ran = subprocess.run(["bash", "-c", script], check=True, capture_output=True, encoding="utf-8")
-    assert ran.stdout.split() == offered
+def test_bash_completes_verbs_options_choices_and_folders(script, tmp_path):
+    (tmp_path / "a folder" / "in side").mkdir(parents=True)
+    (tmp_path / "a file.png").touch()
+    for words, offered in (
+        (["gen"], ["generate"]),
+        (["generate", "--re"], ["--reference"]),
+        (["generate", "--reference", r"a\ file.png", "--pro"], ["--prompt"]),
+        (["completion", "zs"], ["zsh"]),
+        (["table", "--no-such"], []),
+        (["table", "-"], ["-h", "--help"]),
+        (["score", "--suite", "mc"], ["mcpipe"]),
+        (["score", "--name", "mc"], []),
+        (["score", "--images", "pictures", "--su"], ["--suite"]),
+        (["curate", "a"], ["a folder"]),
+        (["curate", r"a\ fo"], ["a folder"]),
+        (["curate", r"a\ folder/"], ["a folder/in side"]),
+        (["curate", "'a fo"], ["a folder"]),
+        (["generate", "--out", "a"], []),  # left to readline
+    ):
+        line = f"COMP_WORDS=({shlex.join(['mcpipe', *words])}); COMP_CWORD={len(words)}; _shtab_mcpipe"
+        show = 'for word in "${COMPREPLY[@]}"; do echo "$word"; done'
+        ran = subprocess.run(
+            ["bash", "-c", f"{script}\n{line}\n{show}"], cwd=tmp_path, check=True, capture_output=True, encoding="utf-8"
+        )
+        assert (ran.stdout.splitlines(), ran.stderr) == (offered, ""), words
 
 
-def test_bash_falls_back_on_file_names(completion):
-    ran = subprocess.run(
-        ["bash", "-c", f"{completion}\ncomplete -p mcpipe"], check=True, capture_output=True, encoding="utf-8"
+def test_a_typed_file_name_with_spaces_is_completed_by_an_interactive_bash(script, tmp_path):
+    (tmp_path / "my face.png").touch()
+    (tmp_path / "completion.sh").write_text(script, encoding="utf-8")
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        os.execvp("bash", ["bash", "--norc", "-i"])
+    given = "mcpipe() { printf '<%s>' \"$@\" > given; }"
+    os.write(terminal, f". ./completion.sh; {given}\nmcpipe generate --reference my\\ f\t\nexit\n".encode())
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while os.read(terminal, 1024):
+            pass
+    os.close(terminal)
+    os.waitpid(process, 0)
+    assert (tmp_path / "given").read_text(encoding="utf-8") == "<generate><--reference><my face.png>"
+
+
+def test_every_shell_gets_its_script_unchanged_and_without_heavy_imports(capsys):
+    for shell in SUPPORTED_SHELLS:
+        assert main(["completion", shell]) == 0
+        assert capsys.readouterr().out.rstrip("\n") == command(Namespace(shell=shell)).rstrip("\n")
+    code = (
+        "import sys\nfrom mcpipe.cli.__main__ import main\nmain(['completion', 'bash'])\n"
+        "sys.exit(str({'torch', 'numpy', 'PIL', 'yaml'} & set(sys.modules) or 'nothing'))"
     )
-    assert ran.stdout.split() == ["complete", "-o", "default", "-F", "_mcpipe", "mcpipe"]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, encoding="utf-8")
+    assert ran.stderr == "nothing\n"
 
 
 @pytest.fixture(scope="module")
-def completion():
-    """The script that a person would source."""
+def script():
+    """The script that a person would evaluate in bash."""
     return command(Namespace(shell="bash"))
