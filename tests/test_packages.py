@@ -44,7 +44,7 @@ def imported(*folders):
     """Distributions that may provide each vendor's module which the folders import, and a file that does."""
     own = {*PACKAGES, "tests", *(file.stem for file in (ROOT / "tests").rglob("*.py"))}
     own |= {file.stem for file in (ROOT / "benchmarks").glob("*.py")}
-    providers, found = packages_distributions(), {}
+    providers, vendors = packages_distributions(), {}
     for module in project_modules(*folders):
         file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
         file = file if file.is_file() else file.with_suffix("") / "__init__.py"
@@ -52,8 +52,8 @@ def imported(*folders):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             for name in {name.split(".")[0] for name in names} - own - sys.stdlib_module_names:
-                found[name] = {normal(provider) for provider in providers.get(name, [name])}, file
-    return found
+                vendors[name] = {normal(provider) for provider in providers.get(name, [name])}, file
+    return vendors
 
 
 def test_every_import_is_declared_and_every_declared_package_is_imported():

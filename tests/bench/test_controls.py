@@ -28,13 +28,13 @@ class ColourFaces:
     def faces(self, picture):
         height, width = picture.shape[:2]
         halves = [(0, picture[0, 0, 0]), (width // 2, picture[0, -1, 0])]
-        found = [(x, int(value)) for x, value in halves if value]
-        boxes = np.array([[x, 0, x + width // 2, height] for x, _ in found], np.float32).reshape(-1, 4)
+        faces = [(x, int(value)) for x, value in halves if value]
+        boxes = np.array([[x, 0, x + width // 2, height] for x, _ in faces], np.float32).reshape(-1, 4)
         return Faces(
             boxes=boxes,
-            scores=np.ones(len(found), np.float32),
-            landmarks=np.zeros((len(found), 5, 2), np.float32),
-            embeddings=np.eye(WIDTH, dtype=np.float32)[[value - 1 for _, value in found]].reshape(-1, WIDTH),
+            scores=np.ones(len(faces), np.float32),
+            landmarks=np.zeros((len(faces), 5, 2), np.float32),
+            embeddings=np.eye(WIDTH, dtype=np.float32)[[value - 1 for _, value in faces]].reshape(-1, WIDTH),
         )
 
 

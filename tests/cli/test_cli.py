@@ -78,10 +78,10 @@ def test_a_damaged_result_is_named_in_one_line(run, capsys, content):
         content = json.dumps(scores | {"clip_t": None})
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert main(["table", str(run / "results")]) == 1
-    told = capsys.readouterr().err
-    assert str(file) in told
-    assert "again" in told
-    assert len(told.splitlines()) == 1
+    stderr = capsys.readouterr().err
+    assert str(file) in stderr
+    assert "again" in stderr
+    assert len(stderr.splitlines()) == 1
 
 
 def test_picture_shows_faces_then_arms(run, capsys):
@@ -128,10 +128,10 @@ def test_world_refuses_what_it_cannot_write_in_one_line(tmp_path, capsys, name, 
     (tmp_path / "file.txt").write_text("", encoding="utf-8")
     (tmp_path / "folder.png").mkdir()
     assert main(["world", "--preview", str(tmp_path / name), *arguments]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert reason in told.err
-    assert len(told.err.strip().splitlines()) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert reason in output.err
+    assert len(output.err.strip().splitlines()) == 1
 
 
 def test_nothing_to_show_is_said_in_one_line(tmp_path, capsys):
@@ -156,9 +156,9 @@ def help_without_heavy_imports(*arguments):
 
 
 def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
-    told = help_without_heavy_imports()
+    help_text = help_without_heavy_imports()
     for verb in ("curate", "generate", "score", "doctor", "world", "table", "picture", "completion"):
-        assert re.search(rf"\n    {verb}\s", told)
+        assert re.search(rf"\n    {verb}\s", help_text)
 
 
 def test_help_of_score_names_the_suites_and_needs_no_torch():
@@ -168,11 +168,11 @@ def test_help_of_score_names_the_suites_and_needs_no_torch():
 @pytest.mark.parametrize("moment", ["parser", "say"])
 def test_an_interrupt_is_one_line_whenever_it_comes(moment, monkeypatch, capsys):
     """While arguments are read, and while the answer is printed."""
-    stopped, told = [], cli.say
+    stopped, original = [], cli.say
 
     def interrupt(*arguments, **options):
         if stopped:
-            return told(*arguments, **options)
+            return original(*arguments, **options)
         stopped.append(moment)
         raise KeyboardInterrupt
 

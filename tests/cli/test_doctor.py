@@ -51,9 +51,9 @@ def test_the_real_network_has_as_many_weights_as_published(paper):
 def test_where_experts_stand_decides_how_many_weights_are_trained():
     """1,794 M with experts on the picture's feed-forward networks alone, which one large GPU can hold."""
     spec = PAPER.model_copy(update={"experts": EXPERTS.model_copy(update={"placement": "image"})})
-    found = sizes(FLUX_DEV, spec, references=2, text_tokens=512, token_px=16, others=FLUX_DEV_OTHERS)
-    assert round(found.trained / 1e6) == 1794
-    assert plan(found, MemoryLayout(1, "none", 1, checkpointing=True, averaged=False)).total / GB < 0.92 * 80
+    counted = sizes(FLUX_DEV, spec, references=2, text_tokens=512, token_px=16, others=FLUX_DEV_OTHERS)
+    assert round(counted.trained / 1e6) == 1794
+    assert plan(counted, MemoryLayout(1, "none", 1, checkpointing=True, averaged=False)).total / GB < 0.92 * 80
 
 
 def test_memory_is_what_the_weights_take_and_sharding_divides_it(paper):
@@ -64,9 +64,9 @@ def test_memory_is_what_the_weights_take_and_sharding_divides_it(paper):
         spread = plan(paper, MemoryLayout(8, sharding, 0, checkpointing=True, averaged=False)).parts
         assert spread["frozen transformer"] == alone["frozen transformer"] / frozen
         assert all(spread[part] == alone[part] / 8 for part in kept[1:])
-    one, four = (plan(paper, MemoryLayout(1, "none", n, checkpointing=True, averaged=False)) for n in (1, 4))
-    assert four.total - one.total == pytest.approx(3 * one.parts["activations (estimate)"])
-    assert one.parts["activations (estimate)"] / GB == pytest.approx(0.82 + 0.29, abs=0.01)
+    single, four = (plan(paper, MemoryLayout(1, "none", n, checkpointing=True, averaged=False)) for n in (1, 4))
+    assert four.total - single.total == pytest.approx(3 * single.parts["activations (estimate)"])
+    assert single.parts["activations (estimate)"] / GB == pytest.approx(0.82 + 0.29, abs=0.01)
     averaged = plan(paper, MemoryLayout(1, "none", 0, checkpointing=True, averaged=True))
     assert averaged.total - sum(alone.values()) == pytest.approx(4 * paper.trained)
 
@@ -88,8 +88,8 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     monkeypatch.setattr(
         "mcpipe.cli.doctor.memory.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e15))
     )
-    told = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path))
-    fits, reinforced = told.problems
+    needs = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path))
+    fits, reinforced = needs.problems
     assert "has room for 73.6 GB; it fits with MCPIPE_SHARDING=adapter MCPIPE_GRADIENT_CHECKPOINTING=1" in fits
     assert "train_rl needs 154.9 GB on every GPU, since it shards nothing" in reinforced
     monkeypatch.setenv("MCPIPE_SHARDING", "adapter")
@@ -107,10 +107,10 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
 
 
 def test_a_generator_that_is_there_is_measured_by_its_files():
-    found = read_generator(ROOT / MODELS["generator"])
-    assert found.config["num_layers"] == 2
-    assert found.text_tokens == 64
-    assert set(found.others) == {"text_encoder", "text_encoder_2", "vae"}
+    size = read_generator(ROOT / MODELS["generator"])
+    assert size.config["num_layers"] == 2
+    assert size.text_tokens == 64
+    assert set(size.others) == {"text_encoder", "text_encoder_2", "vae"}
     assert GeneratorSize().text_tokens == 512
 
 
@@ -296,11 +296,11 @@ def test_packages_and_sources_that_are_missing_are_told(tmp_path):
 
 def test_doctor_passes_the_embedded_configuration_and_refuses_the_paper_without_its_models(tmp_path, capsys):
     assert main(["doctor", "--data", str(tmp_path)]) == 0
-    told = capsys.readouterr()
-    assert "everything is there and fits" in told.out
-    assert "frozen transformer" in told.out
+    output = capsys.readouterr()
+    assert "everything is there and fits" in output.out
+    assert "frozen transformer" in output.out
     assert main(["doctor", "--conf", "paper", "--gpu-gb", "80", "--data", str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    assert "11,901.4 M weights" in told.out
-    assert "first source.clips" in told.err
-    assert len(told.err.strip().splitlines()) == 1
+    output = capsys.readouterr()
+    assert "11,901.4 M weights" in output.out
+    assert "first source.clips" in output.err
+    assert len(output.err.strip().splitlines()) == 1

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from bench_fixtures import DREAM, scene, write_suite
-from fake_judges import Encoder, Finder, Heldout, Scorer, judges
+from fake_scorers import Encoder, Finder, Heldout, Scorer, metric_scorers
 from imports import ROOT
 from PIL import Image
 
@@ -42,7 +42,7 @@ def place(tmp_path, monkeypatch):
     heldout = Heldout()
     heldout.name = "others"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scoring, "load_scorers", lambda *_, **__: judges(finder, heldout))
+    monkeypatch.setattr(scoring, "load_scorers", lambda *_, **__: metric_scorers(finder, heldout))
     for name in ("Clip", "Dino"):
         monkeypatch.setattr(scoring, name, lambda _: Encoder())
     monkeypatch.setattr(scoring, "HpsV2_1", lambda _: Scorer())

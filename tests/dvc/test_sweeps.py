@@ -98,8 +98,8 @@ def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(projec
         log = run(project, "dvc", "queue", "logs", name)
         assert "Stage 'encode' didn't change, skipping" in log
 
-    shown = run(project, "dvc", "exp", "show", "--csv", "--only-changed")
-    rows = [row for row in csv.DictReader(shown.splitlines()) if row["Experiment"].startswith("sweep")]
+    table = run(project, "dvc", "exp", "show", "--csv", "--only-changed")
+    rows = [row for row in csv.DictReader(table.splitlines()) if row["Experiment"].startswith("sweep")]
     columns = [column for column in rows[0] if column not in BOOKKEEPING]
     assert columns == ["multi.overall", "multi.face_sim", "train_multi.idar.weight"]
     assert sorted((float(row[columns[1]]), float(row[columns[2]])) for row in rows) == [(w / 2, w) for w in WEIGHTS]
@@ -166,7 +166,7 @@ def test_documented_overrides_name_settings_that_exist():
     }
     assert "train_multi.idar.weight" in keys
     for key in keys - {"section.key"}:
-        found = settings
+        section = settings
         for part in key.split("."):
-            assert part in found, f"{key} is documented, but params.yaml does not have it"
-            found = found[part]
+            assert part in section, f"{key} is documented, but params.yaml does not have it"
+            section = section[part]

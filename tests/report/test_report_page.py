@@ -167,12 +167,12 @@ def test_page_does_without_what_a_run_lacks(outputs, tmp_path):
 
 def test_every_reason_has_an_example_also_where_no_frame_was_stored(html):
     tiles = re.findall(r'<figure class="lost">(.*?)</figure>', html)
-    shown = [(re.search(r'class="reason">([^<]*)<', tile)[1], "img" in tile) for tile in tiles]
+    examples = [(re.search(r'class="reason">([^<]*)<', tile)[1], "img" in tile) for tile in tiles]
     wanted = {reason.replace("_", " ") for reasons in REJECTIONS.values() for reason in reasons}
-    assert {reason for reason, _ in shown} == wanted
+    assert {reason for reason, _ in examples} == wanted
     # Of the clips that were refused at once one can be decoded, and one is no video.
-    assert dict(shown)["cut"]
-    assert not dict(shown)["truncated file"]
+    assert dict(examples)["cut"]
+    assert not dict(examples)["truncated file"]
 
 
 def test_examples_are_one_per_reason_and_stage_before_any_reason_has_two():

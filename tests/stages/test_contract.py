@@ -195,14 +195,14 @@ def ran(folder):
 
 def downstream(*names):
     """The stages that need, directly or not, what the given ones write; themselves included."""
-    found = set(names)
+    stages = set(names)
     for _ in PIPELINE["stages"]:
-        written = {out.replace("${item.arm}", "") for name in found for out in paths_of(name, "outs")}
+        written = {out.replace("${item.arm}", "") for name in stages for out in paths_of(name, "outs")}
         for name in PIPELINE["stages"]:
             deps = [resolve(dep).replace("${item.arm}", "") for dep in paths_of(name, "deps")]
             if any(overlaps(dep, out) for dep in deps for out in written):
-                found.add(name)
-    return found
+                stages.add(name)
+    return stages
 
 
 def resolve(path):

@@ -78,8 +78,8 @@ def test_controls_stand_beside_the_pictures_with_the_same_noise(suite, generator
     assert all(set(picture.faces) == {"c", "d"} for picture in controls["other_people"])
     for control in controls.values():
         assert [picture.seed for picture in control] == [0, 1, 2]
-        for one, other in zip(control, pictures, strict=True):
-            assert np.any(one.image != other.image), "references change the picture"
+        for changed, original in zip(control, pictures, strict=True):
+            assert np.any(changed.image != original.image), "references change the picture"
     (first, second) = read_shards(out / CONTROLS / TARGETS, RealTarget)
     assert (first.key, second.key) == ("clip-0", "clip-2"), "held-out samples alone"
     assert first.image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
@@ -95,7 +95,7 @@ def test_pictures_without_references_depend_on_none(suite, generator_folder, tmp
     write_shards(list(read_shards(suite / "pairs" / "bench", PairPrompt)), other / "bench", 4)
     write_images(other, suite / "samples", suite / "model", generator_folder, tmp_path / "second", alone)
     pictures, floors = (
-        [[one.image for one in images(folder / part)] for folder in (first, tmp_path / "second")]
+        [[image.image for image in images(folder / part)] for folder in (first, tmp_path / "second")]
         for part in ("", f"{CONTROLS}/no_references")
     )
     assert np.array_equal(*floors)
@@ -112,11 +112,11 @@ def test_references_are_ordered_by_the_seed_when_shuffled(suite, generator_folde
     )
     swapped = images(fixed / CONTROLS / "swapped")
     changed = 0
-    for plain, turned, one, two in zip(images(fixed), swapped, images(once), images(again), strict=True):
-        assert np.array_equal(one.image, two.image)
-        assert one.faces == ("a", "b")
-        is_changed = not np.array_equal(one.image, plain.image)
-        assert np.array_equal(one.image, turned.image if is_changed else plain.image)
+    for plain, turned, first, second in zip(images(fixed), swapped, images(once), images(again), strict=True):
+        assert np.array_equal(first.image, second.image)
+        assert first.faces == ("a", "b")
+        is_changed = not np.array_equal(first.image, plain.image)
+        assert np.array_equal(first.image, turned.image if is_changed else plain.image)
         changed += is_changed
     assert changed in (1, 2), "seeds 0 to 2 hold both orders"
 

@@ -138,9 +138,9 @@ def test_recorded_means_and_changes_follow_from_recorded_scores():
                 np.array([float(row[change["metric"]]) for row in rows if row["arm"] == change[arm]])
                 for arm in ("before", "after")
             )
-            found = block_interval((after - before).reshape(-1, len(prompts)), units, interval)
+            mean = block_interval((after - before).reshape(-1, len(prompts)), units, interval)
             for end, value in change["change"].items():
-                assert getattr(found, end) == pytest.approx(value, abs=2e-6)
+                assert getattr(mean, end) == pytest.approx(value, abs=2e-6)
     Ablation.model_validate_json((ROOT / "data" / "ablation" / "ablation.json").read_text(encoding="utf-8"))
 
 

@@ -21,9 +21,9 @@ MEANS = {"flow", "attention", "attention_inside", "grad_norm"}
 
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
 
 
 def process(rank, port, work, environment):
@@ -45,12 +45,12 @@ def on_two_processes(work, **environment):
     context = multiprocessing.get_context("fork")
     port = free_port()
     running = [context.Process(target=process, args=(rank, port, work, environment)) for rank in range(2)]
-    for one in running:
-        one.start()
-    for one in running:
-        one.join(200)
-        one.kill()
-    return [one.exitcode for one in running]
+    for worker in running:
+        worker.start()
+    for worker in running:
+        worker.join(200)
+        worker.kill()
+    return [worker.exitcode for worker in running]
 
 
 def assert_same(folder, other):

@@ -24,9 +24,9 @@ def test_captions_of_the_scene_leak_nobody_and_captions_of_people_do():
         caption = describe_setting(scene, rng)
         of_scene.append(leaks(caption))
         of_people.append(leaks(describe_scene(scene)))
-        told = mentioned_traits(caption)
-        assert len(told) == 2
-        cues += [len(of_one) for of_one in told]
+        traits = mentioned_traits(caption)
+        assert len(traits) == 2
+        cues += [len(of_one) for of_one in traits]
         assert not any(mentioned_traits(describe_setting(scene, rng, cue_share=0.0)))
     assert np.mean(of_scene) <= 0.01
     assert np.mean(of_people) >= 0.99
@@ -62,8 +62,8 @@ def test_mentions_of_people_are_found_in_free_sentences():
         "a person wearing a brown shirt and holding a pink ball": [set()],
         "a person with Blonde hair, bearded": [{"hair", "facial_hair"}],
     }  # fmt: skip
-    for sentence, told in sentences.items():
-        assert mentioned_traits(sentence) == told, sentence
+    for sentence, expected in sentences.items():
+        assert mentioned_traits(sentence) == expected, sentence
     assert leaks("two people with glasses: a person in red, a person in blue")
     assert not leaks("two people: a person with glasses in red, a person in blue")
     assert set(OF_PEOPLE) >= {"skin", "hair", "facial_hair", "glasses"}
