@@ -18,7 +18,7 @@ from mcpipe.objectives.reward import identity_reward
 
 
 @dataclass(frozen=True)
-class ReferenceFeatures:
+class Features:
     """Features of a subject's reference by all scorers, of unit length."""
 
     clip: Float[np.ndarray, " C"]
@@ -41,7 +41,7 @@ class PublicScorers:
     heldout: FaceAnalyser | None
 
 
-def embed_reference(subject: Subject, picture: Picture, scorers: PublicScorers) -> ReferenceFeatures:
+def embed_reference(subject: Subject, picture: Picture, scorers: PublicScorers) -> Features:
     """Features of a subject's reference."""
 
     def identity(analyser: FaceAnalyser | None) -> Float[np.ndarray, " D"] | None:
@@ -50,7 +50,7 @@ def embed_reference(subject: Subject, picture: Picture, scorers: PublicScorers) 
         embeddings = analyser.faces(picture).embeddings
         return embeddings[0] if len(embeddings) else np.zeros(embeddings.shape[1], np.float32)
 
-    return ReferenceFeatures(
+    return Features(
         scorers.clip.pictures([picture])[0],
         scorers.dino.pictures([picture])[0],
         identity(scorers.faces),
@@ -58,9 +58,7 @@ def embed_reference(subject: Subject, picture: Picture, scorers: PublicScorers) 
     )
 
 
-def score_image(
-    picture: Picture, task: Task, features: Mapping[str, ReferenceFeatures], scorers: PublicScorers
-) -> Score:
+def score_image(picture: Picture, task: Task, features: Mapping[str, Features], scorers: PublicScorers) -> Score:
     """Scores of an image; metrics that need a reference missing from ``features`` (by path) are ``None``."""
     seen = scorers.clip.pictures([picture])[0]
     clip_t = float(seen @ scorers.clip.texts([task.prompt])[0])
@@ -79,7 +77,7 @@ def score_image(
     return _with_people(image_score, picture, people, heldout, (scorers.faces, scorers.heldout))
 
 
-def missing_image(task: Task, features: Mapping[str, ReferenceFeatures]) -> Score:
+def missing_image(task: Task, features: Mapping[str, Features]) -> Score:
     """The score of a missing image: 0 for every metric that the image would have."""
     if any(subject.picture not in features for subject in task.subjects):
         return Score(clip_t=0, hps=0, clip_i=None, dino_i=None, overall=None)

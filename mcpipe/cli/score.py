@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
-from mcpipe.bench.public_metrics import PublicScorers, ReferenceFeatures, embed_reference, missing_image, score_image
+from mcpipe.bench.public_metrics import Features, PublicScorers, embed_reference, missing_image, score_image
 from mcpipe.bench.suites import PUBLIC, Subject, Task
 from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_PUBLIC, text_table
 from mcpipe.cli.answers import files_by_prompt
@@ -56,7 +56,8 @@ NUM_NAMED = 10
 
 Answer = Callable[[Picture | None], Score]
 """Function that scores a prompt's image, or a missing image as ``None``."""
-Tasks = tuple[dict[str, tuple[str, Answer, tuple[str, ...]]], dict[str, JSON]]
+Prompts = dict[str, tuple[str, Answer, tuple[str, ...]]]
+Tasks = tuple[Prompts, dict[str, JSON]]
 """Prompts by key, each with the scoring of its image and its references; and the protocol of the scores."""
 
 
@@ -65,8 +66,7 @@ def command(options: argparse.Namespace) -> str:
 
     Raises:
         FileNotFoundError: a folder, a prompt file or a checkpoint is missing.
-        ValueError: the name is invalid or belongs to an arm, a setting is wrong, a file is damaged, or an output would
-            replace an input.
+        ValueError: a name or a setting is invalid, a file is damaged, or an output would replace an input.
         OSError: results cannot be written.
     """
     if options.handout:
@@ -85,8 +85,7 @@ def command(options: argparse.Namespace) -> str:
     content = read_content(file, options.conf, options.changes)
     params = params_of(content, "evaluate", EvaluateParams, f"{file}: ")
     models = located(content, file.parent)
-    lacking = [name for name in MODELS if name not in models]
-    if lacking:
+    if lacking := [name for name in MODELS if name not in models]:
         raise ValueError(f"{file} lacks models.{lacking[0]}")
     check_place(options, models, file)
     check_results(options.out / options.name)
@@ -178,7 +177,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
         else [None, None]
     )
     scorers = PublicScorers(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
-    features = reference_features(subjects, options.references, scorers)
+    features = load_features(subjects, options.references, scorers)
     names = [analyser and analyser.name for analyser in (faces, heldout)]
     unknown: list[JSON] = [*sorted(subjects.keys() - features.keys())]
     report.facts = {
@@ -188,9 +187,8 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     }
 
     def answer(task: Task) -> Answer:
-        return lambda seen: (
-            missing_image(task, features) if seen is None else score_image(seen, task, features, scorers)
-        )
+        absent = missing_image(task, features)
+        return lambda image: score_image(image, task, features, scorers) if image is not None else absent
 
     contents = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
     used = [name for name in MODELS if faces or name not in MODELS[:2]]
@@ -199,9 +197,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     return {task.key: (task.prompt, answer(task), tuple(contents[task.key][1:])) for task in tasks}, protocol
 
 
-def reference_features(
-    subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers
-) -> dict[str, ReferenceFeatures]:
+def load_features(subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers) -> dict[str, Features]:
     """Features of the references in the user's folder, by their path in the suite.
 
     Raises:
@@ -213,15 +209,11 @@ def reference_features(
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of references {folder}")
     files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    return {
-        path: embed_reference(subjects[path], read_image(file, f"reference {path}"), scorers)
-        for path, file in files.items()
-    }
+    images = {path: read_image(file, f"reference {path}") for path, file in files.items()}
+    return {path: embed_reference(subjects[path], image, scorers) for path, image in images.items()}
 
 
-def score_images(
-    tasks: dict[str, tuple[str, Answer, tuple[str, ...]]], images: Path, report: Report
-) -> list[ScoredImage]:
+def score_images(tasks: Prompts, images: Path, report: Report) -> list[ScoredImage]:
     """Score every image of every prompt; missing and unreadable images count 0 and are reported.
 
     Raises:
@@ -255,8 +247,7 @@ def problems(report: Report) -> list[str]:
     """A line for each kind of problem in a report."""
     lines = []
     for reason in ("missing", "unreadable"):
-        names = [str(lost["key"]) for lost in report.rejections if lost["reason"] == reason]
-        if names:
+        if names := [str(lost["key"]) for lost in report.rejections if lost["reason"] == reason]:
             lines.append(f"{len(names)} {reason}, scored 0: {_some(names)}")
     for fact, words in (
         ("files_without_prompt", "files answer no prompt and are not scored"),

@@ -8,7 +8,7 @@ from bench_fixtures import DREAM
 from fake_scorers import Encoder, Finder, Heldout, Scorer
 from real_clips import REAL
 
-from mcpipe.bench.public_metrics import PublicScorers, ReferenceFeatures, embed_reference, missing_image, score_image
+from mcpipe.bench.public_metrics import Features, PublicScorers, embed_reference, missing_image, score_image
 from mcpipe.bench.suites import PUBLIC, Subject, Task, dreambench, xversebench
 
 XVERSE = [
@@ -91,9 +91,7 @@ def test_people_count_for_face_sim_and_a_missing_reference_leaves_only_what_need
     red, green = Encoder().pictures([RED, GREEN])
     scorers = PublicScorers(Encoder(), Encoder(), Scorer(), Finder([red]), Heldout())
     known = {
-        subject.picture: ReferenceFeatures(
-            red, red, who if subject.is_person else None, who if subject.is_person else None
-        )
+        subject.picture: Features(red, red, who if subject.is_person else None, who if subject.is_person else None)
         for subject, who in zip(task.subjects, (red, green, red), strict=True)
     }
     seen = score_image(RED, task, known, scorers)
