@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from argparse import Namespace
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from imports import ROOT
 from PIL import Image
+from processes import output
 from record_fixtures import generated, pair_prompt, pool_face
 
 from mcpipe.bench.suites import PUBLIC
@@ -145,9 +145,7 @@ def help_without_heavy_imports(*arguments):
         "    sys.exit(f'imports {heavy}' if heavy or stop.code else 0)"
     )
     words = [sys.executable, "-c", code, *arguments, "--help"]
-    ran = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, encoding="utf-8")
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    return output(words, cwd=ROOT)
 
 
 def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
@@ -206,15 +204,12 @@ def test_a_wrong_command_line_ends_with_status_2(arguments, capsys):
 def test_bash_completes_verbs_and_options(words, offered, completion):
     quoted = " ".join(f"'{word}'" for word in words)
     script = f'{completion}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _mcpipe; echo "${{COMPREPLY[@]}}"'
-    ran = subprocess.run(["bash", "-c", script], check=True, capture_output=True, encoding="utf-8")
-    assert ran.stdout.split() == offered
+    assert output(["bash", "-c", script]).split() == offered
 
 
 def test_bash_falls_back_on_file_names(completion):
-    ran = subprocess.run(
-        ["bash", "-c", f"{completion}\ncomplete -p mcpipe"], check=True, capture_output=True, encoding="utf-8"
-    )
-    assert ran.stdout.split() == ["complete", "-o", "default", "-F", "_mcpipe", "mcpipe"]
+    told = output(["bash", "-c", f"{completion}\ncomplete -p mcpipe"])
+    assert told.split() == ["complete", "-o", "default", "-F", "_mcpipe", "mcpipe"]
 
 
 @pytest.fixture(scope="module")
