@@ -29,23 +29,23 @@ ENOUGH_SPEEDUP = 1.7
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process and its children took."""
+    """Resources of a process and its children."""
 
     seconds: float
     cpu_seconds: float
     peak_mb: float
-    """Of the largest process."""
+    """Peak memory of the largest process."""
 
 
 @dataclass(frozen=True)
 class Slope:
-    """What one more clip takes, from the costs of few and of many."""
+    """Cost of one more clip, from the costs of few and of many."""
 
     seconds: float
     cpu_seconds: float
     peak_kb: float
     start_seconds: float
-    """What is left of the time for no clip at all."""
+    """Extrapolated time without clips."""
 
 
 def main() -> None:
@@ -85,20 +85,20 @@ def measured(folder: Path, chain: tuple[int, int], frames: tuple[int, int], pool
     speedup = slopes["one_worker"].seconds / max(slopes["two_workers"].seconds, 1e-9)
     return {
         "cpu_seconds_per_clip": cpu,
-        "clips_per_second": {name: 1 / max(one.seconds, 1e-9) for name, one in slopes.items()},
+        "clips_per_second": {name: 1 / max(cost.seconds, 1e-9) for name, cost in slopes.items()},
         "naive_over_ours": cpu["naive"] / max(cpu["ours"], 1e-9),
         "ours_over_decoding": cpu["ours"] / max(cpu["decoding"], 1e-9),
         "two_workers_over_one": speedup,
         "two_workers_are_enough": speedup >= ENOUGH_SPEEDUP,
-        "peak_mb": {name: {str(n): one.peak_mb for n, one in sizes.items()} for name, sizes in costs.items()},
+        "peak_mb": {name: {str(n): cost.peak_mb for n, cost in sizes.items()} for name, sizes in costs.items()},
         "peak_kb_per_clip": {name: slopes[name].peak_kb for name in ("ours", "frames")},
-        "start_seconds": {name: one.start_seconds for name, one in slopes.items()},
-        "costs": {name: {str(n): asdict(one) for n, one in sizes.items()} for name, sizes in costs.items()},
+        "start_seconds": {name: cost.start_seconds for name, cost in slopes.items()},
+        "costs": {name: {str(n): asdict(cost) for n, cost in sizes.items()} for name, sizes in costs.items()},
     }
 
 
 def slope(costs: dict[int, Cost]) -> Slope:
-    """What one more clip takes."""
+    """Cost of one more clip."""
     (few, small), (many, large) = sorted(costs.items())
     seconds, cpu, peak = (
         (getattr(large, name) - getattr(small, name)) / (many - few) for name in ("seconds", "cpu_seconds", "peak_mb")
@@ -109,14 +109,14 @@ def slope(costs: dict[int, Cost]) -> Slope:
 def source() -> list[Path]:
     """The clips of the pipeline."""
     folder = ROOT / yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["source"]["clips"]
-    found = sorted(file for file in folder.rglob("*") if file.is_file())
-    if not found:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    if not files:
         sys.exit(f"no clip in {folder}; run `dvc repro world` first")
-    return found
+    return files
 
 
 def copies(folder: Path, number: int) -> Path:
-    """So many clips under names of their own, as links; few are spread evenly over all there are."""
+    """A number of clips under new names, as links; small numbers are spread evenly over all clips."""
     clips = folder / f"clips{number}"
     if not clips.is_dir():
         clips.mkdir(parents=True)
@@ -134,12 +134,12 @@ def curated(folder: Path, number: int, engine: str, workers: int) -> Cost:
 
 
 def stage(clips: Path, out: Path) -> list[str]:
-    """The first stage alone, which holds the largest pictures."""
+    """The first stage alone, which holds the largest images."""
     return [sys.executable, "-m", "stages", "frames", str(clips), str(out)]
 
 
 def run(name: str, command: list[str], **environment: str) -> Cost:
-    """What a command costs, its children included."""
+    """Cost of a command, its children included."""
     start = time.monotonic()
     settings = os.environ | {"OMP_NUM_THREADS": "1", "MCPIPE_LOG": "WARNING"} | environment
     process = subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL)
@@ -148,8 +148,8 @@ def run(name: str, command: list[str], **environment: str) -> Cost:
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed")
     cost = Cost(time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-    told = f"{name}: {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} CPU s, {cost.peak_mb:.0f} MB  ({command[-1]})"
-    print(told, file=sys.stderr, flush=True)
+    line = f"{name}: {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} CPU s, {cost.peak_mb:.0f} MB  ({command[-1]})"
+    print(line, file=sys.stderr, flush=True)
     return cost
 
 

@@ -1,4 +1,4 @@
-"""Curation killed at random moments: what comes out in the end, and what was computed twice.
+"""Curation killed at random moments: equality of the final output, and work computed twice.
 
     python benchmarks/interruptions.py [--clips 24] [--kills 20] [--json FILE]
 
@@ -44,7 +44,7 @@ LIBRARIES = (
     "transformers.models.qwen2_5_vl.processing_qwen2_5_vl",
     "qwen_vl_utils",
 )
-"""What the stages import when they load their models."""
+"""Modules that the stages import to load their models."""
 BETWEEN_LOOKS_S = 0.005
 SPREAD = 1.2
 """Longest time after a run's first verdict until it is killed, in units of an even share of the work."""
@@ -140,8 +140,8 @@ def ends_within(process: int, seconds: float) -> bool:
     """Whether a process ends well within a time; then it has been waited for."""
     end = time.monotonic() + seconds
     while True:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
             if status:
                 sys.exit(f"a run ended with status {os.waitstatus_to_exitcode(status)}")
             return True
@@ -152,9 +152,9 @@ def ends_within(process: int, seconds: float) -> bool:
 
 def replaced(out: Path, kept: dict[Path, int]) -> int:
     """How many verdicts that were kept before have been written again; ``kept`` learns of the new ones."""
-    found = kept_in(out)
-    number = sum(file in kept and kept[file] != written for file, written in found.items())
-    kept.update(found)
+    remaining = kept_in(out)
+    number = sum(file in kept and kept[file] != written for file, written in remaining.items())
+    kept.update(remaining)
     return number
 
 

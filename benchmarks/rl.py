@@ -3,17 +3,17 @@
     python benchmarks/rl.py [--windows 0 5] [--group 12] [--steps 16] [--updates 1] [--together 3] [--repeats 3]
                             [--after-window 0.4] [--float64] [--json FILE]
 
-The loop draws every picture alone and from the first step on, decodes and judges it alone, and then takes, per picture
-and step of the window, a forward and a backward pass of one picture, as the trainers of MixGRPO and Flow-GRPO do on one
-device. It was written for this comparison: same network, noise, judges, optimiser, no gradient checkpointing on either
+The loop draws every image alone and from the first step on, decodes and scores it alone, and then takes, per image
+and step of the window, a forward and a backward pass of one image, as the trainers of MixGRPO and Flow-GRPO do on one
+device. It was written for this comparison: same network, noise, scorers, optimiser, no gradient checkpointing on either
 side (the trainers checkpoint every block, one more forward pass per backward pass: counted apart). Stage 3 also watches
 (a held-out recogniser, the divergence from the start); the loop does not.
 
-Both must find the same gradient of the same advantages. The loop's own advantages are told apart: where a rounding in
-the last digit of a latent moves a byte of the picture, every judge sees another picture.
+Both must compute the same gradient of the same advantages. The loop's own advantages are compared separately: where a
+rounding in the last digit of a latent changes a byte of the image, the scorers see another image.
 
 With ``sampling.after_window`` below 1 stage 3 takes fewer steps behind the window, which is no longer exact: timed
-against the same loop, and how its advantages correlate with those of all steps, over pictures of several prompts.
+against the same loop, and how its advantages correlate with those of all steps, over images of several prompts.
 
 Times are seconds of the processor that this process used (on a GPU: of the clock), the least of the repeats, in which
 the ways take turns. In equivalents a backward pass counts as BACKWARD forward passes.
@@ -67,12 +67,12 @@ Gradient = list[torch.Tensor]
 
 @dataclass(frozen=True)
 class Learned:
-    """What an iteration found."""
+    """Results of an iteration."""
 
     gradient: Gradient
-    """Of its first update."""
+    """Gradient of its first update."""
     advantages: torch.Tensor
-    """Of the pictures, by their scores."""
+    """Advantages of the images by their scores."""
 
 
 def main() -> None:
@@ -98,19 +98,19 @@ def main() -> None:
     figures: dict[str, object] = {"settings": {name: v for name, v in vars(options).items() if name != "json"}}
     reached = {}
     for start in options.windows:
-        found = compared(learner, few, prompt, conditions[prompt.key], start, options.repeats)
-        found["few_steps_correlation"] = agreement(learner, few, prompts, conditions, start)
-        figures[f"window_{start}"] = found
+        comparison = compared(learner, few, prompt, conditions[prompt.key], start, options.repeats)
+        comparison["few_steps_correlation"] = agreement(learner, few, prompts, conditions, start)
+        figures[f"window_{start}"] = comparison
         if start in WANTED:
-            reached[f"exact, at least {WANTED[start]}x at {start}"] = found["gain_seconds"] >= WANTED[start]
-            reached[f"few steps, at least {WANTED[start]}x at {start}"] = found["few_steps_gain"] >= WANTED[start]
+            reached[f"exact, at least {WANTED[start]}x at {start}"] = comparison["gain_seconds"] >= WANTED[start]
+            reached[f"few steps, at least {WANTED[start]}x at {start}"] = comparison["few_steps_gain"] >= WANTED[start]
     figures["reached"] = reached
     if options.float64:
         double = in_double(learner, conditions[prompt.key])
         for start in options.windows:
-            found = compared(learner, few, prompt, double, start, repeats=1)
+            comparison = compared(learner, few, prompt, double, start, repeats=1)
             figures[f"window_{start}_float64"] = {
-                name: found[name] for name in ("gradient_distance", "advantage_distance")
+                name: comparison[name] for name in ("gradient_distance", "advantage_distance")
             }
     print(json.dumps(figures, indent=1))
     if options.json:
@@ -141,7 +141,7 @@ def made(options: argparse.Namespace) -> tuple[Learner, list[Prompt]]:
 
 
 def shortened(learner: Learner, after_window: float) -> Learner:
-    """The same network and judges with fewer steps behind the window."""
+    """A learner with the same network and scorers, and fewer steps after the window."""
     sampling = learner.params.sampling.model_copy(update={"after_window": after_window})
     params = learner.params.model_copy(update={"sampling": sampling})
     return Learner(learner.pipeline, learner.network, learner.scorers, params, Report("train_rl"))
@@ -151,14 +151,14 @@ def compared(  # noqa: PLR0913  both learners and what an iteration needs
     learner: Learner, few: Learner, prompt: Prompt, conditions: Conditions, start: int, repeats: int
 ) -> dict[str, float | dict[str, float]]:
     """Figures of all ways to do the iteration whose window starts at a step."""
-    given = advantages(learner, prompt, conditions, start)
+    advantage = advantages(learner, prompt, conditions, start)
     ways: dict[str, Callable[[Counter[str]], Learned]] = {
         "shared": lambda counts: shared(learner, prompt, conditions, start, counts),
         "few_steps": lambda counts: shared(few, prompt, conditions, start, counts),
-        "loop": lambda counts: looped(learner, prompt, conditions, start, counts, given),
+        "loop": lambda counts: looped(learner, prompt, conditions, start, counts, advantage),
     }
-    found, costs = measured(learner, repeats, ways)
-    ours, loop, timed, alone = found["shared"], found["loop"], costs["shared"], costs["loop"]
+    results, costs = measured(learner, repeats, ways)
+    ours, loop, timed, alone = results["shared"], results["loop"], costs["shared"], costs["loop"]
     return {
         **costs,
         "gain_seconds": alone["seconds"] / timed["seconds"],
@@ -174,16 +174,16 @@ def compared(  # noqa: PLR0913  both learners and what an iteration needs
 def agreement(
     learner: Learner, few: Learner, prompts: list[Prompt], conditions: dict[str, Conditions], start: int
 ) -> float:
-    """Correlation of the advantages that all steps and few steps give the same noise, over pictures of all prompts."""
-    found = [
-        torch.cat([advantages(one, prompt, conditions[prompt.key], start) for prompt in prompts]).cpu().numpy()
-        for one in (learner, few)
+    """Correlation of the advantages that all steps and few steps give the same noise, over images of all prompts."""
+    values = [
+        torch.cat([advantages(trainer, prompt, conditions[prompt.key], start) for prompt in prompts]).cpu().numpy()
+        for trainer in (learner, few)
     ]
-    return float(np.corrcoef(*found)[0, 1])
+    return float(np.corrcoef(*values)[0, 1])
 
 
 def advantages(learner: Learner, prompt: Prompt, conditions: Conditions, start: int) -> torch.Tensor:
-    """Of the pictures that stage 3 draws."""
+    """Advantages of the images that stage 3 draws."""
     drawn = learner.iteration(start, [prompt], {prompt.key: conditions}, range(1))
     return drawn.updates[0].groups[0].advantages
 
@@ -191,14 +191,14 @@ def advantages(learner: Learner, prompt: Prompt, conditions: Conditions, start: 
 def measured(
     learner: Learner, repeats: int, ways: dict[str, Callable[[Counter[str]], Learned]]
 ) -> tuple[dict[str, Learned], dict[str, dict[str, float]]]:
-    """What every way to do an iteration finds, and what it costs; they take turns."""
-    found, costs = {}, {}
+    """Results and costs of every way to run an iteration; the ways alternate."""
+    results, costs = {}, {}
     for _ in range(repeats):
         for name, way in ways.items():
             counts: Counter[str] = Counter()
             with undone(learner):
                 begun = clock()
-                found[name] = way(counts)
+                results[name] = way(counts)
                 seconds = min(clock() - begun, costs.get(name, {}).get("seconds", float("inf")))
             passes, backwards = counts["rollout"] + counts["update"], counts["gradient"]
             costs[name] = {
@@ -207,7 +207,7 @@ def measured(
                 "backwards": backwards,
                 "equivalents": passes + BACKWARD * backwards,
             }
-    return found, costs
+    return results, costs
 
 
 def shared(learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str]) -> Learned:
@@ -224,9 +224,9 @@ def shared(learner: Learner, prompt: Prompt, conditions: Conditions, start: int,
 
 
 def looped(  # noqa: PLR0913  shared's arguments and one more
-    learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str], given: torch.Tensor
+    learner: Learner, prompt: Prompt, conditions: Conditions, start: int, counts: Counter[str], advantage: torch.Tensor
 ) -> Learned:
-    """The loop over pictures and steps; it learns from ``given`` advantages and returns its own."""
+    """The loop over images and steps; it learns from the advantages passed and returns its own."""
     params, network, optimizer = learner.params, learner.network, optimizer_of(learner)
     sampling, update, window = params.sampling, params.update, params.window(start)
     sigmas, noise, shape = schedule(sampling.num_steps, sampling.shift), Noise(params.seed, start), network.state_shape
@@ -255,7 +255,7 @@ def looped(  # noqa: PLR0913  shared's arguments and one more
             for index, step, before, after, old in moves[picture]:
                 mean = step.mean(before, network(before, level(sigmas, index, before), conditions))
                 ratio = (sde.log_prob(after, mean, step.std) - old).exp()
-                term = clipped_objective(ratio, given[picture : picture + 1], update.clip_low, update.clip_high)
+                term = clipped_objective(ratio, advantage[picture : picture + 1], update.clip_low, update.clip_high)
                 (-term.sum() / (len(part) * len(window))).backward()
                 counts.update({"update": 1, "gradient": 1})
         first = first or [-weight.grad.clone() for weight in learner.weights]
@@ -275,7 +275,7 @@ def in_double(learner: Learner, conditions: Conditions) -> Conditions:
 
 
 def level(sigmas: torch.Tensor, index: int, x: torch.Tensor) -> torch.Tensor:
-    """The noise level of a step, as the network is told it."""
+    """The noise level of a step, as the network's input."""
     return torch.full((len(x),), float(sigmas[index]), device=x.device)
 
 
@@ -303,9 +303,9 @@ def undone(learner: Learner) -> Iterator[None]:
             weight.copy_(value)
 
 
-def distance(one: Gradient, other: Gradient) -> float:
-    """Of two gradients, over the length of the second."""
-    first, second = (np.concatenate([part.cpu().numpy().ravel() for part in each]) for each in (one, other))
+def distance(gradient: Gradient, reference: Gradient) -> float:
+    """The distance of two gradients over the length of the second."""
+    first, second = (np.concatenate([part.cpu().numpy().ravel() for part in each]) for each in (gradient, reference))
     return float(np.linalg.norm(first - second) / np.linalg.norm(second))
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [--records 1000 10000 100000] [--loose 1000 4000] [--json FILE]
 
-A record has what a small sample has, a picture (16 x 16, random, so that it does not compress), 64 numbers and a
+A record has what a small sample has, an image (16 x 16, random, so that it does not compress), 64 numbers and a
 description: three members of 1.3 KB together, 3.5 KB in a tar. Measured are time and peak memory of writing, reading
 and a fully shuffled pass (through `mcpipe.core.shards`), of ``dvc add``, of ``dvc status`` with nothing changed, and of
 ``dvc push`` to a folder, twice. Loose files hold the same members, one file each. Every measurement is a process of its
@@ -35,7 +35,7 @@ NUMBERS = 64
 
 @dataclass
 class Cost:
-    """What a process and its children took."""
+    """Resources of a process and its children."""
 
     seconds: float
     cpu_seconds: float
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def in_shards(folder: Path, number: int) -> dict[str, Cost]:
-    """Every operation on so many records in shards."""
+    """Costs of all operations on a number of records in shards."""
     data = folder / "data"
     costs = {name: own(name, data, number) for name in ("write", "read", "shuffle")}
     return costs | dvc_costs(folder)
@@ -99,13 +99,13 @@ def dvc_costs(folder: Path) -> dict[str, Cost]:
 
 
 def own(name: str, folder: Path, number: int) -> Cost:
-    """The cost of one of our own operations."""
+    """Cost of one of mcpipe's operations."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return run([sys.executable, __file__, "--measure", name, str(folder), str(number)], Path.cwd())
 
 
 def run(command: list[str], folder: Path) -> Cost:
-    """What a command costs, its children included."""
+    """Cost of a command, its children included."""
     start = time.monotonic()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "true"}
     process = subprocess.Popen(command, cwd=folder, env=environment)

@@ -1,4 +1,4 @@
-"""Slower ways to compute what the training core computes, and counters, for the benchmark of training."""
+"""Slower implementations of the training core's functions, and counters, for the benchmark of training."""
 
 import weakref
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ def naive_turned_column_mean(queries: Turned, keys: Turned, sizes: Sequence[int]
 
 
 def dense_experts(x: Tensor, gate: Tensor, down: Tensor, up: Tensor) -> Tensor:
-    """Every expert for every token; weights of 0 drop what was not chosen."""
+    """Every expert for every token; weights of 0 remove the experts that are not selected."""
     choice = choose(x @ gate.T, 1, "st")
     weights = torch.zeros(len(x), len(down), dtype=x.dtype, device=x.device).scatter(1, choice.experts, choice.weights)
     middle = (x @ down.flatten(0, 1).T).unflatten(1, down.shape[:2]) * weights[..., None]
@@ -58,14 +58,14 @@ class FusedNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - torch's
-        """Nothing but a shape; reads what it kept, as the kernel does."""
+        """An empty tensor of the right shape; it reads the saved tensors like the kernel."""
         x, *_ = ctx.saved_tensors
         return torch.empty_like(x, dtype=grad.dtype), None
 
 
 @contextmanager
 def kernels_of_a_gpu() -> Iterator[None]:
-    """Within this context tensors on ``meta`` go through what a GPU runs: fused attention, fused norms."""
+    """Context in which tensors on ``meta`` use the GPU's operations: fused attention, fused norms."""
 
     def attention(query: Tensor, key: Tensor, value: Tensor, **_: object) -> Tensor:
         return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
@@ -84,15 +84,15 @@ def kernels_of_a_gpu() -> Iterator[None]:
 class PeakBytes(TorchDispatchMode):
     """Counts the bytes of all tensors made within this context, on any device, ``meta`` included."""
 
-    def __init__(self, *known: nn.Module | Tensor) -> None:
+    def __init__(self, *excluded: nn.Module | Tensor) -> None:
         super().__init__()
         self.now = 0
         self.peak = 0
-        tensors = [t for one in known for t in (one.parameters() if isinstance(one, nn.Module) else [one])]
+        tensors = [t for item in excluded for t in (item.parameters() if isinstance(item, nn.Module) else [item])]
         self._seen = {t.untyped_storage()._cdata for t in tensors}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - as its base has it
-        """Run an operation and count what it made."""
+        """Run an operation and count its outputs."""
         out = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self._count, out)
         return out

@@ -3,7 +3,7 @@
     python benchmarks/training.py [--json FILE] [--device cuda] [--blocks 19 38] [--tokens 4096] [--rounds 9]
 
 Arithmetic and bytes are counted, the same on every machine: on the device ``meta``, with the kernels that a GPU runs,
-at the width of FLUX.1-dev, with 512 text tokens, 32 x 32 of the picture and two references of 20 x 20. Times are those
+at the width of FLUX.1-dev, with 512 text tokens, 32 x 32 of the image and two references of 20 x 20. Times are those
 of this process on one thread, or of the GPU, taken in turns; their medians are compared. The exit status is 1 if a
 demand is not met.
 """
@@ -42,7 +42,7 @@ CI = (2048, 1024, 256, 2048)
 
 
 def main() -> None:
-    """Measure, print, compare with what is demanded."""
+    """Measure, print, and compare with the requirements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--device", default="cpu", help="where times are taken")
@@ -62,14 +62,14 @@ def main() -> None:
     )
     rows: list[Row] = []
     for section in sections:
-        for name, value, limit, met in (found := section()):
+        for name, value, limit, met in (checks := section()):
             verdict = "" if met is None else f"{limit:12.3f}  {'met' if met else 'NOT MET'}"
             print(f"{name:58}{value:14.3f}{verdict}", flush=True)
-        rows += found
+        rows += checks
     if options.json:
-        found = {name: {"value": value, "limit": limit, "met": met} for name, value, limit, met in rows}
+        checks = {name: {"value": value, "limit": limit, "met": met} for name, value, limit, met in rows}
         options.json.write_text(
-            json.dumps({"device": options.device, "figures": found}, indent=1) + "\n", encoding="utf-8"
+            json.dumps({"device": options.device, "figures": checks}, indent=1) + "\n", encoding="utf-8"
         )
     sys.exit(any(met is False for *_, met in rows))
 
@@ -89,13 +89,13 @@ def counted_steps(num_double: int, num_single: int) -> list[Row]:
         for name in ("none", "naive", "ours"):
             step.flux.zero_grad(set_to_none=True)
             naive = patch("mcpipe.flux.attention.turned_column_mean", naive_turned_column_mean)
-            known = (step.flux, step.noisy, step.text, step.references, step.pooled, step.t)
+            inputs = (step.flux, step.noisy, step.text, step.references, step.pooled, step.t)
             counter = FlopCounterMode(display=False, custom_mapping=FLOPS)
             with naive if name == "naive" else nullcontext(), kernels_of_a_gpu():
                 with counter:
                     step(name != "none")
                 step.flux.zero_grad(set_to_none=True)
-                with PeakBytes(*known) as memory:  # alone: the counter keeps what checkpointing would let go
+                with PeakBytes(*inputs) as memory:  # alone: the counter keeps what checkpointing would let go
                     step(name != "none")
             flops[name], peaks[name] = counter.get_total_flops(), memory.peak
         units = {name: (some - flops["none"]) / num_double / unit for name, some in flops.items()}

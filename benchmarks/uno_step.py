@@ -1,4 +1,4 @@
-"""What a training step costs that encodes pictures and texts as it goes, as UNO's does, beside one with stored inputs.
+"""Cost of a training step that encodes images and texts itself, like UNO's, against a step with stored inputs.
 
 UNO runs T5-XXL, CLIP and the VAE (the target and every reference) in every step, and always checkpoints all blocks. Its
 layers with LoRA and ours are the same.
@@ -41,7 +41,7 @@ def encoder_figures() -> list[Row]:
 
 
 def encoder_flops() -> dict[str, int]:
-    """Of everything that UNO encodes for one sample of two references."""
+    """Arithmetic of all encoders of UNO for one sample of two references."""
     with torch.device("meta"):
         t5 = T5EncoderModel(
             T5Config(
@@ -65,17 +65,17 @@ def encoder_flops() -> dict[str, int]:
         for encoder in (t5, clip, vae):
             assert isinstance(encoder, nn.Module)
             encoder.requires_grad_(False)
-        found = {}
+        flops = {}
         for name, run in runs.items():
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 run()
-            found[name] = counter.get_total_flops()
-    return found
+            flops[name] = counter.get_total_flops()
+    return flops
 
 
 def step_flops(*, checkpointing: bool) -> int:
-    """Of a step of FLUX.1-dev without attention regularisation."""
-    found = []
+    """Arithmetic of a step of FLUX.1-dev without attention regularisation."""
+    rows = []
     for num in (1, 2):
         step = Step((num, 2 * num), FULL, "meta", torch.bfloat16)
         if checkpointing:
@@ -84,8 +84,8 @@ def step_flops(*, checkpointing: bool) -> int:
         counter = FlopCounterMode(display=False, custom_mapping=FLOPS)
         with kernels_of_a_gpu(), counter:
             step(regularised=False)
-        found.append(counter.get_total_flops())
-    return found[0] + (BLOCKS - 1) * (found[1] - found[0])
+        rows.append(counter.get_total_flops())
+    return rows[0] + (BLOCKS - 1) * (rows[1] - rows[0])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The README's way with clips of one's own, executed: python -m benchmarks.walkthrough [--all].
+"""The README's commands for your own clips, executed: python -m benchmarks.walkthrough [--all].
 
 Clones the current commit, has its trainings take two steps, renders clips and portraits outside of the clone, with
 people of another seed, and runs the commands of the README's section one by one, as they are written there. The last
@@ -25,12 +25,12 @@ CLIPS, FACES = "/path/to/clips", "/path/to/portraits"
 WORLD = {"seed": 77, "good_clips": 8, "bad_clips_per_kind": 1, "faces": 10}
 """Enough for every stage and every reason of refusal, small enough to wait for."""
 LEAST_SAMPLES = 4
-"""Of the eight clips with two people who can be verified."""
+"""Minimum number of samples from the eight clips with two people who can be verified."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run every command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="walkthrough", description="the README's way with clips of one's own")
+    parser = argparse.ArgumentParser(prog="walkthrough", description="the README's commands for your own clips")
     parser.add_argument("--all", action="store_true", help="also what the last command does")
     options = parser.parse_args(arguments)
     try:
@@ -72,13 +72,13 @@ def readme_commands() -> list[str]:
 def shorten(project: Path) -> None:
     """Have the trainings of a clone take two steps each, by a commit of its own; comments stay."""
     file = project / "params.yaml"
-    text, found = re.subn(
+    text, replacements = re.subn(
         r"(?m)^(train_(?:single|multi|rl):(?:\n(?!\S).*)*?\n  num_(?:steps|iterations):) \d+$",
         r"\1 2",
         file.read_text(encoding="utf-8"),
     )
-    if found != 3:
-        raise ValueError(f"{found} trainings with num_steps or num_iterations in params.yaml, not 3")
+    if replacements != 3:
+        raise ValueError(f"{replacements} trainings with num_steps or num_iterations in params.yaml, not 3")
     file.write_text(text, encoding="utf-8")
     call("git commit --quiet --all --message 'Few steps'", project)
 

@@ -56,9 +56,9 @@ def compared(folder: Path, revision: str, clips: int, rounds: int) -> dict[str, 
     digests: dict[str, str] = {}
     for _ in range(rounds):
         for name, tree in trees.items():
-            told = json.loads(run([sys.executable, __file__, "--measure", str(clips)], tree))
-            seconds[name].append(told["cpu_seconds"] / clips)
-            digests[name] = told["digest"]
+            measured = json.loads(run([sys.executable, __file__, "--measure", str(clips)], tree))
+            seconds[name].append(measured["cpu_seconds"] / clips)
+            digests[name] = measured["digest"]
     best = {name: min(values) for name, values in seconds.items()}
     ratio = best[revision] / best["now"]
     return {
@@ -102,7 +102,7 @@ def side_by_side(folder: Path) -> dict[str, object]:
 
 
 def stage_seconds(folder: Path, clips: int, workers: int) -> float:
-    """Seconds that the stage takes for so many good clips."""
+    """Seconds that the stage takes for a number of good clips."""
     folder.mkdir()
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["world"] |= {"good_clips": clips, "bad_clips_per_kind": 0, "faces": 0}
@@ -113,7 +113,7 @@ def stage_seconds(folder: Path, clips: int, workers: int) -> float:
 
 
 def run(command: list[str], folder: Path, **environment: str) -> str:
-    """What a command prints that runs in a folder with the code of that folder, or else of this revision."""
+    """Output of a command in a folder, with the folder's code if it has any, otherwise with this revision's."""
     code = folder if (folder / "mcpipe").is_dir() else ROOT
     settings = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "MCPIPE_LOG": "WARNING"} | environment
     done = subprocess.run(command, cwd=folder, env=settings, stdout=subprocess.PIPE, encoding="utf-8", check=False)
@@ -125,8 +125,8 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
 def unpacked(folder: Path, revision: str) -> Path:
     """The code of an earlier revision."""
     folder.mkdir()
-    wanted = ["git", "-C", str(ROOT), "archive", revision, "mcpipe", "params.yaml"]
-    packed = subprocess.run(wanted, stdout=subprocess.PIPE, check=False)
+    command = ["git", "-C", str(ROOT), "archive", revision, "mcpipe", "params.yaml"]
+    packed = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if packed.returncode:
         sys.exit(f"no revision {revision}; name one that this repository holds with --against")
     with tarfile.open(fileobj=BytesIO(packed.stdout), encoding="utf-8") as archive:

@@ -1,4 +1,4 @@
-"""mcpipe: several given people in one generated picture, from raw clips to a benchmark table.
+"""mcpipe: several given people in one generated image, from raw clips to a benchmark table.
 
 Importing it stops the usage reports of the libraries that it loads (`mcpipe.core.offline`), in every process.
 """

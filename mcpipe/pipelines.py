@@ -4,12 +4,11 @@
     out = pipeline("a woman and a man in a park", [face_a, face_b], generator=torch.Generator().manual_seed(7))
     out.images[0].save("park.png")
 
-It is a stock `FluxPipeline` in every other respect: offloading, saving and devices work as they do there. What it
-draws is what `mcpipe.flux.sampler.generate` draws, which the benchmark uses.
+It is a stock `FluxPipeline` in every other respect: offloading, saving and devices work alike. Its images equal
+those of `mcpipe.flux.sampler.generate`, which the benchmark uses.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from mcpipe.core.shards import whole_folder
 from mcpipe.flux.adapters import AdapterSpec, load_adapter, save_adapter
-from mcpipe.flux.attention import AttentionCapture
+from mcpipe.flux.attention import recorded_attention
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.bare import bare_transformer, check_separable
 from mcpipe.flux.encoders import decode_latents
@@ -45,19 +44,19 @@ References = Sequence[ImageInput] | np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class MultiCrafterOutput:
-    """What one call drew."""
+    """Output of one call."""
 
     images: list[Image.Image] | Float[np.ndarray, "batch S S 3"] | Float[Tensor, "batch channels h w"]
-    """Pictures (`pil`), values in [0, 1] (`np`) or latents ready for the VAE (`latent`)."""
+    """Images (`pil`), values in [0, 1] (`np`) or latents ready for the VAE (`latent`)."""
     attention: Float[Tensor, "batch subjects rows columns"] | None
-    """Where each reference looked in the picture, averaged over all steps, each map adding up to 1; if asked for."""
+    """Attention map of each reference over the image, averaged over all steps, with sum 1; only on request."""
 
 
 class MultiCrafterPipeline(FluxPipeline):
-    """FLUX with an adapter of this project and any number of references per picture."""
+    """FLUX with an adapter of this project and any number of references per image."""
 
     spec: AdapterSpec
-    """What the adapter is made of, and the sizes it was trained for."""
+    """Specification of the adapter, and its training sizes."""
 
     @classmethod
     def from_pretrained(cls, generator: str | Path, *, adapter: str | Path | None = None) -> "MultiCrafterPipeline":
@@ -80,7 +79,7 @@ class MultiCrafterPipeline(FluxPipeline):
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # noqa: ANN401  as diffusers does
         """Write the generator as stock diffusers writes it, and the adapter beside it in ``adapter``.
 
-        `from_pretrained` of the folder gives the same pictures, bit for bit, in the same precision and on the same
+        `from_pretrained` of the folder gives the same images, bit for bit, in the same precision and on the same
         device; on a CPU, a generator that came in files of another layout than diffusers' default differs in the last
         bits of its latents. Stock diffusers loads the generator from the folder and, with ``load_lora_weights`` of its
         folder ``adapter``, the plain LoRA; it knows nothing of experts and references. The folder appears whole or not
@@ -119,7 +118,7 @@ class MultiCrafterPipeline(FluxPipeline):
         output_type: OutputType = "pil",
         output_attention: bool = False,
     ) -> MultiCrafterOutput:
-        """Draw one picture per prompt, of the people in its references.
+        """Draw one image per prompt, of the people in its references.
 
         One prompt takes a sequence of images, several prompts take one such sequence each; these may differ in
         length. A reference is a square around a face, as training saw it; other sizes are resized. It is a path, a PIL
@@ -128,9 +127,9 @@ class MultiCrafterPipeline(FluxPipeline):
 
         Raises:
             FileNotFoundError: the path of a reference leads to no file.
-            ValueError: nobody tells the shift; prompts, references and generators differ in number; a prompt has no
-                reference; one cannot be read or is not square; or maps are asked for where prompts have different
-                numbers of references.
+            ValueError: the shift is unknown; prompts, references and generators differ in number; a prompt has no
+                reference; a reference cannot be read or is not square; or maps are requested for prompts with
+                different numbers of references.
         """
         if (shift := self.spec.shift if shift is None else shift) is None:
             raise ValueError("the adapter does not tell the shift of its training (adapter.json); give shift=...")
@@ -148,27 +147,15 @@ class MultiCrafterPipeline(FluxPipeline):
         params = SampleParams(num_steps=num_inference_steps, guidance=float(guidance_scale), shift=float(shift))
         if not output_attention:
             return MultiCrafterOutput(_finished(self, latents(network, conditions, noise, params), output_type), None)
-        with watched(network) as maps:
+        with recorded_attention(network) as maps:
             drawn = latents(network, conditions, noise, params)
         mean = torch.stack(maps).mean(0).unflatten(-1, grids.image)
         return MultiCrafterOutput(_finished(self, drawn, output_type), mean)
 
     def _prepared(self, references: Sequence[ImageInput], name: str) -> UInt8[np.ndarray, "N R R 3"]:
-        """References at the size that the adapter was trained with; ``name`` is what the caller calls them."""
+        """References at the adapter's training size; ``name`` is the caller's name of them."""
         size = self.spec.reference_size
         return np.stack([_square(image, f"{name}[{number}]", size) for number, image in enumerate(references)])
-
-
-@contextmanager
-def watched(network: ReferenceFlux) -> Iterator[list[Float[Tensor, "batch subjects tokens"]]]:
-    """Within this context every step of the network appends its attention maps to a list."""
-    maps: list[Tensor] = []
-    with AttentionCapture(network.transformer, network.layout) as capture:
-        handle = network.register_forward_hook(lambda *_: maps.append(capture.mean()))
-        try:
-            yield maps
-        finally:
-            handle.remove()
 
 
 def _per_prompt(prompts: list[str], sets: list[object]) -> list[list[ImageInput]]:
@@ -182,8 +169,8 @@ def _per_prompt(prompts: list[str], sets: list[object]) -> list[list[ImageInput]
             f"{len(prompts)} prompts, but {len(sets)} sets of references; give a list of images per prompt"
         )
     people = []
-    for prompt, given in zip(prompts, sets, strict=True):
-        images = _members(given, IMAGE_DIMENSIONS + 1)
+    for prompt, references in zip(prompts, sets, strict=True):
+        images = _members(references, IMAGE_DIMENSIONS + 1)
         if not images:
             raise ValueError(
                 f"no references for the prompt {prompt!r}; give a list of images, one per person, each {ACCEPTED}"
@@ -192,11 +179,11 @@ def _per_prompt(prompts: list[str], sets: list[object]) -> list[list[ImageInput]
     return people
 
 
-def _members(given: object, dimensions: int) -> list:
-    """What a list holds, or an array or a tensor of so many dimensions along the first; nothing of anything else."""
-    if isinstance(given, list | tuple):
-        return list(given)
-    return list(given) if isinstance(given, np.ndarray | Tensor) and given.ndim == dimensions else []
+def _members(value: object, dimensions: int) -> list:
+    """The items of a list, or of an array or tensor with this number of dimensions; otherwise an empty list."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    return list(value) if isinstance(value, np.ndarray | Tensor) and value.ndim == dimensions else []
 
 
 def _square(source: ImageInput, name: str, size: int) -> UInt8[np.ndarray, "R R 3"]:
@@ -214,12 +201,12 @@ def _square(source: ImageInput, name: str, size: int) -> UInt8[np.ndarray, "R R 
 def _noise(
     network: ReferenceFlux, num: int, generator: torch.Generator | Sequence[torch.Generator] | None
 ) -> Float[Tensor, "batch tokens packed"]:
-    """Pure noise; one generator serves all pictures in turn, and a fresh one of a seed gives what the sampler gives."""
-    given = [generator] * num if generator is None or isinstance(generator, torch.Generator) else list(generator)
-    if len(given) != num:
-        raise ValueError(f"{num} prompts, but {len(given)} generators")
+    """Pure noise; one generator serves all images in turn, and a fresh one with a seed gives the sampler's noise."""
+    generators = [generator] * num if generator is None or isinstance(generator, torch.Generator) else list(generator)
+    if len(generators) != num:
+        raise ValueError(f"{num} prompts, but {len(generators)} generators")
     shape, device = network.state_shape, network.transformer.x_embedder.weight.device
-    drawn = [torch.randn(shape, generator=each, device=each.device if each else None).to(device) for each in given]
+    drawn = [torch.randn(shape, generator=each, device=each.device if each else None).to(device) for each in generators]
     return torch.stack(drawn)
 
 

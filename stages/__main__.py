@@ -1,7 +1,7 @@
 """The one door: ``python -m stages NAME IN... OUT...`` runs a stage on the paths that dvc.yaml names.
 
-What a person can mend ends in one line on standard error and exit status 1: a missing file, a bad parameter, a broken
-checkpoint, a full disk. With ``MCPIPE_DEBUG=1`` the traceback follows.
+An error that the user can fix ends in one line on standard error and exit status 1: a missing file, a bad parameter, a
+broken checkpoint, a full disk. With ``MCPIPE_DEBUG=1`` the traceback follows.
 """
 
 import importlib
@@ -49,10 +49,10 @@ def run_stage(arguments: list[str]) -> None:
         raise ValueError(f"usage: python -m stages NAME PATH..., with NAME one of {', '.join(STAGES)}")
     name, *paths = arguments
     run = importlib.import_module(f"stages.{STAGES[name]}").run
-    wanted = [parameter for parameter in inspect.signature(run).parameters if parameter != "params"]
-    if len(paths) != len(wanted):
+    path_names = [parameter for parameter in inspect.signature(run).parameters if parameter != "params"]
+    if len(paths) != len(path_names):
         raise ValueError(
-            f"stage {name} takes the paths {' '.join(wanted).upper()}, got {len(paths)}: {' '.join(paths)}"
+            f"stage {name} takes the paths {' '.join(path_names).upper()}, got {len(paths)}: {' '.join(paths)}"
         )
     model = typing.get_type_hints(run)["params"]
     if not issubclass(model, Params):

@@ -1,6 +1,6 @@
 """Stage 0: the embedded source of the pipeline, rendered: clips, a pool of faces, and the truth about the clips.
 
-The truth is for tests and for judging the pipeline from outside; no stage reads it.
+The ground truth is for tests and for an external evaluation of the pipeline; no stage reads it.
 """
 
 import csv
@@ -20,7 +20,7 @@ from PIL import Image
 from mcpipe.core.progress import track
 from mcpipe.core.shards import whole_folder
 from mcpipe.world.captions import LASTING, attributes, describe_face, describe_person
-from mcpipe.world.clips import ClipSpec, ClipTruth, WorldParams, clip_specs, told_people, write_clip
+from mcpipe.world.clips import ClipSpec, ClipTruth, WorldParams, clip_specs, people_as_json, write_clip
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.lookalikes import look_alike
 from mcpipe.world.scene import render_portrait
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def run(clips: Path, faces: Path, truth: Path, params: WorldParams) -> None:
-    """Write video files to ``clips``, portraits and faces.csv to ``faces``, and what the clips show to ``truth``.
+    """Write video files to ``clips``, portraits and faces.csv to ``faces``, and the clips' ground truth to ``truth``.
 
     Clips and portraits are rendered in as many processes as ``MCPIPE_WORKERS`` says, by default one per core; each
     depends on the seed and its number alone, so that the number of processes changes no byte.
@@ -40,9 +40,9 @@ def run(clips: Path, faces: Path, truth: Path, params: WorldParams) -> None:
         ValueError: ``MCPIPE_WORKERS`` is no positive whole number.
         OSError: an output cannot be written, or a process died.
     """
-    with whole_folder(clips) as video, whole_folder(faces) as pool, whole_folder(truth) as told:
+    with whole_folder(clips) as video, whole_folder(faces) as pool, whole_folder(truth) as records:
         jobs: list[Callable[[], dict[str, str] | None]] = []
-        jobs += [partial(_clip, video, told, spec, params) for spec in clip_specs(params)]
+        jobs += [partial(_clip, video, records, spec, params) for spec in clip_specs(params)]
         jobs += [partial(write_portrait, pool, number, params) for number in range(params.faces)]
         done = track(side_by_side(jobs, processes()), len(jobs), "world")
         write_table(pool / "faces.csv", [row for row in done if row is not None])
@@ -54,16 +54,16 @@ def processes() -> int:
     Raises:
         ValueError: the variable is no positive whole number.
     """
-    told = os.environ.get("MCPIPE_WORKERS", str(os.cpu_count() or 1))
-    if not (told.isascii() and told.isdigit() and int(told) > 0):
-        raise ValueError(f"MCPIPE_WORKERS should be a positive whole number, not {told!r}")
-    return int(told)
+    workers = os.environ.get("MCPIPE_WORKERS", str(os.cpu_count() or 1))
+    if not (workers.isascii() and workers.isdigit() and int(workers) > 0):
+        raise ValueError(f"MCPIPE_WORKERS should be a positive whole number, not {workers!r}")
+    return int(workers)
 
 
 def side_by_side(jobs: Sequence[Callable[[], T]], workers: int) -> Iterator[T]:
     """The results of jobs in their order; with several workers each is a process of its own, with one thread.
 
-    The first error ends it: what has not begun is not done.
+    The first error stops all jobs that have not begun.
 
     Raises:
         OSError: a process died.
@@ -82,8 +82,8 @@ def side_by_side(jobs: Sequence[Callable[[], T]], workers: int) -> Iterator[T]:
         pool.shutdown(cancel_futures=True)
 
 
-def _clip(video: Path, told: Path, spec: ClipSpec, params: WorldParams) -> None:
-    write_truth(told, write_clip(video, spec, params))
+def _clip(video: Path, truth: Path, spec: ClipSpec, params: WorldParams) -> None:
+    write_truth(truth, write_clip(video, spec, params))
 
 
 def write_truth(folder: Path, clip: ClipTruth) -> None:
@@ -98,7 +98,7 @@ def write_truth(folder: Path, clip: ClipTruth) -> None:
         ],
     }
     for name, frame in (("initial", clip.initial), ("middle", clip.middle)):
-        described[name] = told_people(frame.people)
+        described[name] = people_as_json(frame.people)
         Image.fromarray(frame.labels).save(folder / f"{clip.spec.name}.{name}.png")
     (folder / f"{clip.spec.name}.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
@@ -119,7 +119,7 @@ def write_portrait(folder: Path, number: int, params: WorldParams) -> dict[str, 
 
 
 def write_table(file: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Write ``faces.csv``: what every portrait shows."""
+    """Write ``faces.csv`` with the attributes of every portrait."""
     with file.open("w", encoding="utf-8", newline="") as lines:
         table = csv.DictWriter(lines, ["file", *LASTING, "description", "identity"], lineterminator="\n")
         table.writeheader()

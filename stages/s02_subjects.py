@@ -7,5 +7,5 @@ from mcpipe.steps.subjects import SubjectsWork, write_subjects
 
 
 def run(frames: Path, pose: Path, segmenter: Path, subjects: Path, params: SubjectsParams) -> None:
-    """Write the people of every clip that shows the wanted number of them in both frames."""
+    """Write the people of every clip with the required number of people in both frames."""
     write_subjects(SubjectsWork(pose, segmenter, params), frames, subjects)

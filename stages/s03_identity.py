@@ -1,4 +1,4 @@
-"""Stage 3: the same people in both frames, and who is who."""
+"""Stage 3: assignment of the people of both frames."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage 12: scores of one arm's pictures, per picture and as means with intervals."""
+"""Stage 12: scores of one arm's images, per image and as means with intervals."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     results: Path,
     params: EvaluateParams,
 ) -> None:
-    """Write ``metrics.json``, its ``headline.json``, a row per picture in ``rows.parquet``, and the report.
+    """Write ``metrics.json``, its ``headline.json``, a row per image in ``rows.parquet``, and the report.
 
     Raises:
-        ValueError: a benchmark prompt has no picture or a picture no prompt.
+        ValueError: a benchmark prompt has no image or an image no prompt.
     """
     models = dict(zip(MODELS, (faces, faces_heldout, clip, dino, hps), strict=True))
     write_scores(pairs, images, models, results, params)

@@ -1,4 +1,4 @@
-"""Stage 13: one page that tells the run, its figures as files, and the numbers behind them as tables."""
+"""Stage 13: a page about the run, its figures as files, and their data as tables."""
 
 import csv
 import logging
@@ -38,7 +38,7 @@ PAIRS = (("face_sim", "face_sim_heldout"), ("overall", "detection_rate"), ("dino
 """Metrics that share a figure of the ablation."""
 
 KINDS = ("same", "cross")
-"""Cosines of located faces with the right person, and with another one that is wanted."""
+"""Cosines of located faces with the right person, and with the other person of the prompt."""
 
 
 def run(  # noqa: PLR0913  one argument per path in dvc.yaml
@@ -62,7 +62,7 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     ``ablation`` is what `make ablation` wrote, some time and apart from this run; it may be empty.
 
     Raises:
-        FileNotFoundError: an arm named in the settings was not trained, drawn or judged.
+        FileNotFoundError: an arm in the settings was not trained, generated or evaluated.
         ValueError: the ablation's outcome is damaged.
     """
     check_arms((models, images, results), params.arms)
@@ -79,7 +79,7 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         clips=read_clips(clips, frames, curation, params.num_clips),
         samples=[sheet(record, params.picture_px) for record in read_samples(samples, params.num_samples)],
         curves=[curves for arm in params.arms if (curves := read_curves(models / arm)).plots],
-        maps=[maps(*shown, params.picture_px) for some in drawn.values() for shown in some],
+        maps=[maps(*sample_maps, params.picture_px) for some in drawn.values() for sample_maps in some],
         arms=arms,
         others=others,
         suites=suites,
@@ -102,17 +102,17 @@ def write(report: Path, page: Page, scores: Scores, drawn: Mapping[str, Sequence
 
 
 def accounts(folders: Sequence[Path], arms: Sequence[str]) -> list[Account]:
-    """What the stages that run once per arm say of themselves."""
+    """Reports of the stages that run once per arm."""
     return [account(folder / arm) for folder in folders for arm in arms]
 
 
-def study(found: Ablation | None) -> StudySection | None:
+def study(ablation: Ablation | None) -> StudySection | None:
     """An ablation with its figures."""
-    if found is None:
+    if ablation is None:
         return None
-    arms = {found.titles[arm]: means for arm, means in found.means.items()}
-    shown = [{metric: LABELS[metric] for metric in pair if metric in found.metrics} for pair in PAIRS]
-    return StudySection(found, [(next(iter(labels)), interval_plot(labels, arms)) for labels in shown if labels])
+    arms = {ablation.titles[arm]: means for arm, means in ablation.means.items()}
+    groups = [{metric: LABELS[metric] for metric in pair if metric in ablation.metrics} for pair in PAIRS]
+    return StudySection(ablation, [(next(iter(labels)), interval_plot(labels, arms)) for labels in groups if labels])
 
 
 def similarity_plots(scores: Scores) -> list[tuple[str, Plot]]:
@@ -123,7 +123,7 @@ def similarity_plots(scores: Scores) -> list[tuple[str, Plot]]:
 
 
 def cosines(rows: Mapping[str, PictureScores], kind: str) -> list[float]:
-    """All cosines of a kind, of all pictures."""
+    """All cosines of a kind, of all images."""
     return [cosine for row in rows.values() for cosine in row[kind]]
 
 
@@ -142,7 +142,7 @@ def write_page(folder: Path, page: Page) -> None:
         "prompts": len(page.rows),
         "maps": len(page.maps),
         "other_systems": len(page.others),
-        "ablation": page.study.found.commit if page.study else None,
+        "ablation": page.study.ablation.commit if page.study else None,
     }
     (folder / "index.html").write_text(html, encoding="utf-8")
     summary.write(folder)
@@ -152,8 +152,8 @@ def write_plots(folder: Path, page: Page, drawn: Mapping[str, Sequence[Attention
     """Write the page's figures, and the attention maps of each arm, as files that ``dvc plots`` shows."""
     folder.mkdir()
     for arm, some in drawn.items():
-        for number, shown in enumerate(some):
-            map_sheet(*shown).save(folder / f"attention_{arm}_{number}.png")
+        for number, sample_maps in enumerate(some):
+            map_sheet(*sample_maps).save(folder / f"attention_{arm}_{number}.png")
     plots = {
         "face_sim": page.face_sim,
         "funnel": funnel_plot([(title_of(step.stage), step.seen, step.kept) for step in page.funnel]),
@@ -172,7 +172,7 @@ def write_plots(folder: Path, page: Page, drawn: Mapping[str, Sequence[Attention
 
 
 def write_series(folder: Path, page: Page, scores: Scores) -> None:
-    """Write what the figures show as tables, which ``dvc plots diff`` can lay over those of another run."""
+    """Write the data of the figures as tables, which ``dvc plots diff`` compares with another run."""
     folder.mkdir()
     arms = [*page.arms, *page.others]
     lines = [

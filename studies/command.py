@@ -60,10 +60,10 @@ def main(analysis: Analysis[P], home: Path, arguments: Sequence[str] | None = No
 
 
 def run_study(analysis: Analysis[P], plan_file: Path, seeds: Sequence[int] | None, out: Path) -> str:
-    """Run what has no result, then write tables and figures into ``out``; returns the page.
+    """Run experiments without a result, then write tables and figures into ``out``; returns the page.
 
     Raises:
-        FileNotFoundError: this is no git repository.
+        FileNotFoundError: the current folder is not a git repository.
         ValueError: the plan or the checkout is not fit; see `studies.runner.run_experiments`.
         RuntimeError: an experiment failed.
     """
@@ -71,10 +71,10 @@ def run_study(analysis: Analysis[P], plan_file: Path, seeds: Sequence[int] | Non
     if seeds:
         plan = check_params(plan.model_dump() | {"seeds": list(seeds)}, analysis.plan)
     check_repository(Path.cwd())
-    repository, wanted = Repository(Path.cwd()), experiments(plan)
-    results = run_experiments(repository, wanted, [plan_file, out])
+    repository, planned = Repository(Path.cwd()), experiments(plan)
+    results = run_experiments(repository, planned, [plan_file, out])
     with TemporaryDirectory() as place:
-        trials = [Trial(experiment, Path(place, experiment.name)) for experiment in wanted]
+        trials = [Trial(experiment, Path(place, experiment.name)) for experiment in planned]
         for trial, result in zip(trials, results, strict=True):
             repository.export(result.commit, analysis.paths(plan, trial.experiment), trial.folder)
         written = Path(place, "analysis")

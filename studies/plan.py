@@ -136,7 +136,7 @@ def read_plan(file: Path, model: type[P]) -> P:
     """The plan in a YAML file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: it is not valid YAML, a key is missing or unknown, or names contradict each other.
     """
     try:
@@ -148,7 +148,7 @@ def read_plan(file: Path, model: type[P]) -> P:
 
 def experiments(plan: StudyPlan) -> list[Experiment]:
     """Every arm and control with every seed and drawing; seeds vary slowest, so that whole comparisons come first."""
-    found = []
+    planned = []
     for seed in plan.seeds:
         for arm in plan.rows:
             for drawing in range(plan.drawings):
@@ -158,8 +158,8 @@ def experiments(plan: StudyPlan) -> list[Experiment]:
                     key: factor * (seed * plan.drawings + drawing) for key, factor in plan.drawn.items()
                 }
                 settings = plan.settings | arm.settings | seeds | noise
-                found.append(Experiment(name=name, arm=arm, seed=seed, drawing=drawing, settings=settings))
-    return found
+                planned.append(Experiment(name=name, arm=arm, seed=seed, drawing=drawing, settings=settings))
+    return planned
 
 
 def changed(params: Mapping[str, Any], settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -180,13 +180,14 @@ def changed(params: Mapping[str, Any], settings: Mapping[str, Setting]) -> dict[
     return content
 
 
-def _difference(wanted: object, found: object, path: Sequence[str] = ()) -> str | None:
-    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+def _difference(expected: object, actual: object, path: Sequence[str] = ()) -> str | None:
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         faults = (
-            _difference(wanted.get(key), found.get(key), [*path, str(key)]) for key in dict.fromkeys([*wanted, *found])
+            _difference(expected.get(key), actual.get(key), [*path, str(key)])
+            for key in dict.fromkeys([*expected, *actual])
         )
         return next((fault for fault in faults if fault), None)
-    return None if wanted == found else f"{'.'.join(path)} {found}, not {wanted}"
+    return None if expected == actual else f"{'.'.join(path)} {actual}, not {expected}"
 
 
 def _as_override(value: Setting) -> str:

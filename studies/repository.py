@@ -63,8 +63,8 @@ class Repository:
     def state(self) -> State:
         """The current commit and its finished experiments, as ``dvc exp show --json`` reports them."""
         head = self.commit()
-        shown = json.loads(self._output([*DVC, "exp", "show", "--json"]))
-        base = next(entry for entry in shown if entry["rev"] == head and entry["name"] != "workspace")
+        state = json.loads(self._output([*DVC, "exp", "show", "--json"]))
+        base = next(entry for entry in state if entry["rev"] == head and entry["name"] != "workspace")
         results = {
             entry["name"]: Result(last["rev"], _params(last))
             for entry in base["experiments"] or []
@@ -95,7 +95,7 @@ class Repository:
                 raise
 
     def discard_abandoned(self, names: Collection[str]) -> None:
-        """Delete the copies of the checkout in which killed experiments ran; nobody may be running them."""
+        """Delete the copies of the checkout of killed experiments, none of which may be running."""
         for file in (self.root / ".dvc" / "tmp" / "exps" / "run").glob("*/*.run"):
             info = read_mapping(file)
             if info.get("name") in names:

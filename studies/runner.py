@@ -82,7 +82,7 @@ def checked_state(repository: Repository, experiments: Sequence[Experiment], own
 
 
 def check_unchanged(repository: Repository, commit: str, own: Sequence[Path]) -> None:
-    """Make sure that the checkout is what it was when the study began.
+    """Check that the checkout is unchanged since the study began.
 
     Raises:
         RuntimeError: another commit is checked out, or files were edited.

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic
 
-from mcpipe.bench.intervals import Interval
+from mcpipe.bench.intervals import Interval, block_interval
 from mcpipe.bench.tables import LABELS
 from mcpipe.report.ablation import Change
-from studies.blocks import Scores, block_interval, sampled_units
+from studies.blocks import Scores, sampled_units
 from studies.plan import P
 from studies.trials import Trial, scores_of
 

@@ -1,14 +1,14 @@
 """What finished experiments wrote, and their scores as blocks of seeds and prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pandas as pd
 
+from mcpipe.bench.intervals import Block
 from mcpipe.core.records import JSON
 from mcpipe.core.report import read_report
 from studies.blocks import Scores
@@ -17,7 +17,7 @@ from studies.plan import Arm, Experiment
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished experiment and the folder that holds what its analysis reads, as in a checkout."""
+    """A finished experiment and the folder with the inputs of its analysis, as in a checkout."""
 
     experiment: Experiment
     folder: Path
@@ -28,17 +28,16 @@ class Trial:
         return self.experiment.arm
 
     @cached_property
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """The scores of every image by its prompt's key."""
-        table = pq.read_table(self.folder / scores_path(self.arm))
-        return {row["key"]: row for row in table.to_pylist()}
+    def scores(self) -> pd.DataFrame:
+        """The scores of every image, indexed by its prompt's key."""
+        return pd.read_parquet(self.folder / scores_path(self.arm)).set_index("key")
 
     def model(self, training: str) -> Path:
         """The folder of a training's adapter, curves and report."""
         return self.folder / "data" / "models" / training
 
     def facts(self, training: str) -> JSON:
-        """What a training's report says of its result."""
+        """Facts of a training's report."""
         return read_report(self.model(training))["facts"]
 
 
@@ -51,29 +50,24 @@ def scores_of(trials: Sequence[Trial], metrics: Sequence[str]) -> tuple[list[str
     """The keys of all prompts, and the scores of every arm, each the mean over drawings.
 
     Raises:
-        ValueError: trials answered different prompts.
+        ValueError: trials answered different prompts, or a score is missing.
     """
-    prompts = sorted(trials[0].rows)
+    prompts = sorted(trials[0].scores.index)
     for trial in trials:
-        if sorted(trial.rows) != prompts:
+        if sorted(trial.scores.index) != prompts:
             raise ValueError(
                 f"{trial.experiment.name} answered other prompts than {trials[0].experiment.name}; do arms differ in "
                 "pairs?"
             )
-    seeds = dict.fromkeys(trial.experiment.seed for trial in trials)
-    scores: dict[str, dict[str, np.ndarray]] = {}
-    for arm in dict.fromkeys(trial.arm.name for trial in trials):
-        drawings = [
-            [trial.rows for trial in trials if trial.arm.name == arm and trial.experiment.seed == seed]
-            for seed in seeds
-        ]
-        scores[arm] = {
-            metric: np.array([_mean_scores(some, prompts, metric) for some in drawings]) for metric in metrics
-        }
+        if lacking := [metric for metric in metrics if np.isnan(trial.scores[metric].to_numpy(float)).any()]:
+            raise ValueError(f"{trial.experiment.name} lacks scores of {lacking[0]}; run it again")
+    table = pd.concat(
+        trial.scores[list(metrics)].reset_index().assign(arm=trial.arm.name, seed=trial.experiment.seed)
+        for trial in trials
+    )
+    seeds = list(dict.fromkeys(table["seed"]))
+    scores: dict[str, dict[str, Block]] = {}
+    for arm in dict.fromkeys(table["arm"]):
+        blocks = table[table["arm"] == arm].pivot_table(list(metrics), index="seed", columns="key", aggfunc="mean")
+        scores[arm] = {metric: blocks.loc[seeds, metric][prompts].to_numpy() for metric in metrics}
     return prompts, scores
-
-
-def _mean_scores(
-    drawings: Sequence[Mapping[str, Mapping[str, Any]]], prompts: Sequence[str], metric: str
-) -> list[float]:
-    return [float(np.mean([float(rows[key][metric]) for rows in drawings])) for key in prompts]

@@ -52,17 +52,17 @@ class Cheap:
     def load(self):
         if not self.model.is_file():
             raise FileNotFoundError(f"no model {self.model}")
-        told(self.log, "load")
+        append_line(self.log, "load")
         return partial(product, work=self)
 
 
-def told(log, line):
+def append_line(log, line):
     with Path(log).open("a", encoding="utf-8") as lines:
         lines.write(line + "\n")
 
 
 def product(item, work):
-    told(work.log, item.key)
+    append_line(work.log, item.key)
     time.sleep(work.seconds)
     if item.key.startswith("boom"):
         raise RuntimeError("no\nnumber")

@@ -1,6 +1,12 @@
 """Processes that tests start: each is killed after a time and fails its test, so that no run of the tests hangs."""
 
+import contextlib
+import os
+import pty
+import select
+import signal
 import subprocess
+import time
 from multiprocessing.process import BaseProcess
 
 PATIENCE_S = 240
@@ -28,3 +34,21 @@ def exit_code(process: BaseProcess) -> int | None:
         process.join(PATIENCE_S)
         raise AssertionError(f"{process.name} was still running after {PATIENCE_S} s")
     return process.exitcode
+
+
+def type_into(command, text, folder):
+    """Run a command at a terminal of its own, type a text and wait until the command ends."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        os.execvp(command[0], command)
+    os.write(terminal, text.encode())
+    deadline = time.monotonic() + PATIENCE_S
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0] and os.read(terminal, 1024):
+            pass
+    in_time = time.monotonic() < deadline
+    os.kill(process, signal.SIGKILL)  # without effect on one that has ended
+    os.waitpid(process, 0)
+    os.close(terminal)
+    assert in_time, f"{command[0]} was still running after {PATIENCE_S} s"

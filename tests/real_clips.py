@@ -35,11 +35,11 @@ def main(arguments=None):
         f"models.pose={pose}", f"models.segmenter={pose}", f"models.faces={FACES}", *options.changes
     ]  # fmt: skip
     try:
-        shown = command(options, STAND_INS)
+        table = command(options, STAND_INS)
     except (ValueError, OSError) as error:
         Console(stderr=True).print(f"error: {one_line(error)}", style="red", markup=False, soft_wrap=True)
         return 1
-    Console(soft_wrap=True).print(shown)
+    Console(soft_wrap=True).print(table)
     return 0
 
 

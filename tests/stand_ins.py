@@ -26,8 +26,8 @@ class KeypointSegmenter:
         return self.masks_of([picture], [boxes])[0]
 
     def masks_of(self, pictures, boxes):
-        found = self._pose.people_of(pictures)
-        return [self._drawn(*parts) for parts in zip(pictures, boxes, found, strict=True)]
+        people = self._pose.people_of(pictures)
+        return [self._drawn(*parts) for parts in zip(pictures, boxes, people, strict=True)]
 
     def _drawn(self, picture, boxes, people):
         drawn = np.zeros((len(boxes), *picture.shape[:2]), bool)

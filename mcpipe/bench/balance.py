@@ -1,6 +1,6 @@
-"""Who is in a pool of faces and in its pairs, by what the pool's table says of them, and how to draw evenly.
+"""Frequencies of attributes in a pool of faces and in its pairs, and draws that keep them even.
 
-Attributes are those that somebody gave (gender, age, ethnicity; hair and skin in the puppet world). None is guessed.
+Attributes come from the pool's table (gender, age, ethnicity; hair and skin in the puppet world). None is predicted.
 """
 
 from collections import Counter
@@ -9,32 +9,32 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 Labels = Mapping[str, Mapping[str, str]]
-"""By face, what its attributes are."""
+"""Values of attributes by face and by the attribute's name."""
 NOT_GIVEN = "not given"
 
 
 def counts(attribute: str, faces: Iterable[str], labels: Labels) -> dict[str, int]:
     """How often each value of an attribute appears; a face counts as often as it is named."""
-    found = Counter(labels.get(face, {}).get(attribute) or NOT_GIVEN for face in faces)
-    return dict(sorted(found.items()))
+    appearances = Counter(labels.get(face, {}).get(attribute) or NOT_GIVEN for face in faces)
+    return dict(sorted(appearances.items()))
 
 
-def evenness(found: Mapping[str, int]) -> float:
-    """Entropy of the values over the largest it could be for so many values: 1 if all are equally frequent."""
-    share = np.array(list(found.values()), np.float64) / sum(found.values())
+def evenness(frequencies: Mapping[str, int]) -> float:
+    """Entropy of the frequencies over its maximum for this number of values, in [0, 1]: 1 if they are equal."""
+    share = np.array(list(frequencies.values()), np.float64) / sum(frequencies.values())
     return float(-(share * np.log(share)).sum() / np.log(len(share))) if len(share) > 1 else 1.0
 
 
-def largest_gap(found: Mapping[str, int], whole: Mapping[str, int]) -> float:
-    """The largest difference, over values, between a value's share in a part and in the whole, in [0, 1]."""
-    part, total = max(sum(found.values()), 1), sum(whole.values())
-    return max(abs(found.get(value, 0) / part - number / total) for value, number in whole.items())
+def largest_gap(part: Mapping[str, int], pool: Mapping[str, int]) -> float:
+    """The largest difference, over values, between a value's share in a part and in the pool, in [0, 1]."""
+    num_part, num_pool = max(sum(part.values()), 1), sum(pool.values())
+    return max(abs(part.get(value, 0) / num_part - number / num_pool) for value, number in pool.items())
 
 
 def balanced_faces(faces: list[str], labels: Labels, number: int, rng: np.random.Generator) -> list[str]:
-    """So many faces, drawn one after another such that every value keeps the share that it has among all faces.
+    """A draw of ``number`` faces in which every value keeps, as far as possible, the share that it has among all faces.
 
-    Of faces that would do equally well a random one is taken; without labels the draw is plainly random.
+    Faces are drawn one after another; ties are broken at random, so that without labels the draw is random.
     """
     order: list[str] = [faces[i] for i in rng.permutation(len(faces))]
     names = sorted({(name, value) for face in order for name, value in labels.get(face, {}).items()})
@@ -50,10 +50,10 @@ def balanced_faces(faces: list[str], labels: Labels, number: int, rng: np.random
 
 
 def even_pairs(pairs: Sequence[tuple[str, str]], number: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """So many pairs, drawn such that every face appears as often as the others, as far as the pairs allow.
+    """A draw of ``number`` pairs in which all faces appear equally often, as far as the pairs allow.
 
-    Again and again the face that has appeared least is paired with the least seen of its partners, a random one of
-    several. What holds for faces holds for their attributes: the pairs have those of the pool.
+    The least frequent face is repeatedly paired with the least frequent of its partners; ties are broken at random.
+    The attributes in the pairs therefore have the frequencies of the pool.
     """
     names = sorted({face for pair in pairs for face in pair})
     number_of = {face: i for i, face in enumerate(names)}

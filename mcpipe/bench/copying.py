@@ -1,12 +1,12 @@
-"""What goes wrong with people who were found: two that are mixed up, and one who is pasted rather than drawn anew.
+"""Faults of detected people: swapped identities, duplicates, and references that are copied rather than redrawn.
 
 Copy-paste compares a located face with its own reference and with all other references of the pool,
 
     copied = 1 - d(face, own reference) / mean over others d(face, other reference)
 
-so that an exact copy has 1 and a face that resembles its own reference no more than anybody's has about 0 on average;
-it is negative for one that resembles it less. The distance d is taken once between the poses of the heads and once
-between the backgrounds; neither looks at who it is.
+so that an exact copy has 1, and a face that resembles its own reference as much as any other has about 0 on average;
+negative values mean that it resembles its own reference less. The distance d is measured between the poses of the heads
+and between the backgrounds; neither depends on identity.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,21 +40,32 @@ def pose_distance(a: Float[np.ndarray, "5 2"], b: Float[np.ndarray, "5 2"]) -> f
 
 
 def copied(own: float, others: Sequence[float]) -> float | None:
-    """How much nearer a face is to its own reference than to the others; ``None`` if there are none to compare with."""
+    """The copy score of a face: 1 for a copy, 0 for chance; ``None`` without other references."""
     expected = float(np.mean(others)) if len(others) else 0.0
     return 1 - own / expected if expected > 0 else None
 
 
 def swapped(similarity: Float[np.ndarray, "R F"], pairs: Mapping[int, int]) -> list[bool]:
-    """Whether each located face resembles another wanted person more than the one whom it stands for.
+    """Whether each located face resembles another person of the prompt more than the person assigned to it.
 
     ``similarity`` holds cosines of references and faces, ``pairs`` the face of each located reference.
     """
     return [bool(similarity[:, face].max() > similarity[reference, face]) for reference, face in pairs.items()]
 
 
+def is_duplicate(similarity: Float[np.ndarray, "R F"], pairs: Mapping[int, int]) -> bool | None:
+    """Whether two located faces are nearest to the same reference; ``None`` if fewer than two are located."""
+    nearest = [int(similarity[:, face].argmax()) for face in pairs.values()]
+    return len(set(nearest)) < len(nearest) if len(nearest) > 1 else None
+
+
+def own_minus_cross(same: Sequence[float], cross: Sequence[float]) -> float | None:
+    """Mean cosine of located faces with their own references less that with the others; ``None`` without others."""
+    return float(np.mean(same) - np.mean(cross)) if len(cross) else None
+
+
 def same_and_cross(similarity: Float[np.ndarray, "R F"], pairs: Mapping[int, int]) -> tuple[list[float], list[float]]:
-    """Cosines of located faces with the reference that each stands for, and with all others that are wanted."""
+    """Cosines of located faces with their own references, and with all other references of the prompt."""
     same = [float(similarity[reference, face]) for reference, face in pairs.items()]
     cross = [
         float(similarity[other, face])

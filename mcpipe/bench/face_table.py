@@ -1,8 +1,8 @@
-"""Attributes of a pool of faces, from a table as spreadsheets and people write it.
+"""Attributes of a pool of faces, from a table written by a spreadsheet or by hand.
 
 The table has a header with a column ``file`` and a row per image. Fields are separated by commas, semicolons, tabs or
-bars, whichever gives that column; blanks around them do not count. The text is UTF-8 or UTF-16, with or without a byte
-order mark, or else Windows-1252. Whatever cannot be read for sure is refused with the row, as a spreadsheet counts it.
+bars, whichever yields that column; blanks around them are ignored. The text is UTF-8 or UTF-16, with or without a byte
+order mark, or else Windows-1252. Ambiguous content is rejected with its row, counted as in a spreadsheet.
 """
 
 import codecs
@@ -17,7 +17,7 @@ from unicodedata import normalize
 logger = logging.getLogger(__name__)
 
 FILE = "file"
-"""Column that names the image, by its path in the folder of the table; in any case."""
+"""Column of the image's path in the folder of the table; upper and lower case are equal."""
 SEPARATORS = ",;\t|"
 MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -26,7 +26,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-"""Encoding by byte order mark; the longer ones come before those that they begin with."""
+"""Encoding by byte order mark; a longer mark comes before its own prefix."""
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 Rows = list[tuple[int, list[str]]]
@@ -34,9 +34,9 @@ Rows = list[tuple[int, list[str]]]
 
 
 def face_attributes(table: Path, images: Collection[str]) -> dict[str, dict[str, str]]:
-    """Attributes by image, of which ``images`` are the paths in the table's folder.
+    """Attributes by image; ``images`` are the paths in the table's folder.
 
-    An image is also found under another case of its ending, another Unicode normal form, or with backslashes.
+    The table may write an image with another case of its ending, another Unicode normal form, or backslashes.
 
     Raises:
         ValueError: the table cannot be decoded, is empty or lacks the column ``file``, or a row has other fields than
@@ -69,13 +69,13 @@ def face_attributes(table: Path, images: Collection[str]) -> dict[str, dict[str,
 
 
 def _plain(name: str) -> str:
-    """A path without what differs between systems: separators, normal form, case of the ending."""
+    """A path without differences between systems: separators, normal form, case of the ending."""
     path = PurePosixPath(normalize("NFC", name.replace("\\", "/")))
     return str(path.with_name(path.stem + path.suffix.lower())) if path.name else ""
 
 
 def _columns(table: Path, number: int, header: list[str]) -> list[str]:
-    """Column names, the one of `FILE` as it is called here, up to the last; those of unnamed columns are empty.
+    """Column names up to the last named column, with `FILE` in its own spelling; unnamed columns have empty names.
 
     Raises:
         ValueError: two columns have one name.
@@ -89,7 +89,7 @@ def _columns(table: Path, number: int, header: list[str]) -> list[str]:
 
 
 def _row(table: Path, number: int, columns: list[str], fields: list[str]) -> dict[str, str]:
-    """Fields by column; empty ones without a column, which spreadsheets leave at the end, do not count.
+    """Fields by column; empty fields beyond the last column, which spreadsheets leave, are ignored.
 
     Raises:
         ValueError: there are more or fewer fields than columns, or one belongs to no named column.
@@ -113,7 +113,7 @@ def _rows(table: Path, text: str) -> Rows:
     start = 0
     declared = re.match(r"(?i)\"?sep=(.)\"?[ \t]*(\r\n|\r|\n)", text)
     separators = SEPARATORS
-    if declared:  # as spreadsheets write it
+    if declared:  # spreadsheets write the separator into the first line
         separators, text, start = declared[1], text[declared.end() :], 1
     for separator in separators:
         rows = _split(table, text, separator, start, only_first=True)
@@ -144,7 +144,7 @@ def _text(table: Path) -> str:
     """The content as text.
 
     Raises:
-        ValueError: it is in no encoding that is known here, or holds NUL characters.
+        ValueError: the encoding is unknown, or the text holds NUL characters.
     """
     content = table.read_bytes()
     mark = next((mark for mark in MARKS if content.startswith(mark)), b"")
@@ -162,7 +162,7 @@ def _text(table: Path) -> str:
 
 
 def _unmarked_encoding(content: bytes) -> str:
-    """Encoding of a text without a byte order mark: every second byte of Latin UTF-16 is 0."""
+    """Encoding of a text without a byte order mark; it is UTF-16 if every second byte is 0, as in Latin text."""
     if content[1:2] == b"\0" or content[:1] == b"\0":
         return "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
     try:

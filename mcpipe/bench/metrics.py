@@ -1,28 +1,38 @@
-"""The benchmark's scores of one picture of people (paper, section 5.1).
+"""The benchmark's scores of one image of people (paper, section 5.1).
 
 Choices where the paper is silent or wrong:
 
-1. A subject that is not found counts 0 and stays in the denominator.
+1. A subject without a detected face counts 0 and stays in the denominator.
 2. DINO-I uses DINO, the self-supervised encoder; the paper cites a detector of the same name.
 3. Located subjects are square face crops, cut like the references.
 4. HPS is v2.1, which the published numbers fit.
 5. A second recogniser, which no stage was trained with, measures Face-Sim again.
-6. Faults of people who were found (mixed up, pasted) are rates over these; a picture that shows nobody has none.
+6. Faults of detected people (swapped, copied) are rates over these people; an image without people has none.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
-from mcpipe.bench.copying import background, background_distance, copied, pose_distance, same_and_cross, swapped
-from mcpipe.bench.intervals import Interval, IntervalParams, mean_interval
+from mcpipe.bench.binding import binding
+from mcpipe.bench.copying import (
+    background,
+    background_distance,
+    copied,
+    is_duplicate,
+    own_minus_cross,
+    pose_distance,
+    same_and_cross,
+    swapped,
+)
+from mcpipe.bench.intervals import Interval, IntervalParams, unit_interval
 from mcpipe.bench.landmarks import face_landmarks
-from mcpipe.bench.tables import AVERAGED, COLUMNS
+from mcpipe.bench.tables import ALL_METRICS, AVERAGED
 from mcpipe.core.schemas.benchmark import PoolFace
 from mcpipe.models.protocols import FaceAnalyser, Faces, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 from mcpipe.objectives.reward import identity_reward, match
@@ -30,25 +40,25 @@ from mcpipe.objectives.reward import identity_reward, match
 
 @dataclass(frozen=True)
 class MetricScorers:
-    """The models that score a picture."""
+    """The models that score an image."""
 
     faces: FaceAnalyser
     heldout: FaceAnalyser
-    """Knows people by a recogniser that no reward was computed with."""
+    """Face analyser with a recogniser that is not part of any reward."""
     clip: ImageTextEncoder
     dino: ImageEncoder
     hps: PreferenceScorer
     crop: Callable[[Picture, Float[np.ndarray, " 4"]], Picture]
-    """Cuts a found face out of a picture, framed like a reference."""
+    """Function that crops a detected face from an image, framed like a reference."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A person to be shown, as the scorers see them; embeddings have unit length."""
+    """Features of a person of a prompt, by all scorers; embeddings have unit length."""
 
     identity: Float[np.ndarray, " D"]
     heldout: Float[np.ndarray, " E"]
-    """By the held-out recogniser; zeros, which resemble nobody, if it found no face."""
+    """Embedding by the held-out recogniser; zeros, whose cosine is 0 with anybody, if it detects no face."""
     clip: Float[np.ndarray, " C"]
     dino: Float[np.ndarray, " V"]
     landmarks: Float[np.ndarray, "5 2"]
@@ -59,36 +69,50 @@ class Reference:
 
 @dataclass(frozen=True)
 class Score:
-    """One picture's scores; ``None`` where a metric has no sense for it."""
+    """Scores of one image; ``None`` where a metric is undefined for it."""
 
     clip_t: float
     hps: float
     clip_i: float | None
     dino_i: float | None
     overall: float | None
-    """Mean of the paper's columns that the suite has."""
+    """Mean of those of the paper's columns that the suite has."""
     face_sim: float | None = None
-    """In [0, 1]."""
+    """Mean cosine of references and matched faces, in [0, 1]."""
     face_sim_heldout: float | None = None
-    """The same by the held-out recogniser."""
+    """`face_sim` by the held-out recogniser."""
     detection_rate: float | None = None
-    """Share of the references for which a face was left, in [0, 1]."""
+    """Share of the references with an assigned face, in [0, 1]."""
     swap_rate: float | None = None
-    """Share of the located faces that resemble another wanted person more than their own, in [0, 1]."""
+    """Share of the located faces that resemble another person of the prompt more than their own, in [0, 1]."""
     copy_paste: float | None = None
-    """Mean of the next two."""
+    """Mean of `copy_pose` and `copy_background`."""
     copy_pose: float | None = None
     copy_background: float | None = None
+    own_minus_cross: float | None = None
+    """Mean cosine of located faces with their own references less that with the others, in [-2, 2]."""
+    duplicate_rate: float | None = None
+    """1 if two located faces are nearest to the same reference, else 0."""
+    binding: float | None = None
+    """See `mcpipe.bench.binding`."""
+    face_sim_others: float | None = None
+    """`face_sim` of the image drawn from other people's references, same text and noise."""
+    face_sim_floor: float | None = None
+    """`face_sim` of the image drawn without references, same text and noise."""
+    face_sim_swapped: float | None = None
+    """`face_sim` of the image drawn from the references in another order, same text and noise."""
+    identity_lift: float | None = None
+    """`face_sim` less `face_sim_others`: what the references add to the text."""
     num_faces: int = 0
-    """Faces found, also beyond those that are wanted."""
+    """Number of detected faces, including those beyond the people of the prompt."""
     same: Sequence[float] = ()
     """Cosines of located faces and their own references."""
     cross: Sequence[float] = ()
-    """Cosines of located faces and the other references that are wanted."""
+    """Cosines of located faces and the other references of the prompt."""
 
 
 def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, Reference]:
-    """Every face of the pool as the scorers see it, by its key."""
+    """Features of every face of the pool, by its key."""
     return {
         face.key: Reference(
             identity=face.embedding,
@@ -102,62 +126,79 @@ def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, R
     }
 
 
-def sole_identity(found: Faces) -> Float[np.ndarray, " E"]:
-    """The embedding of the most certain face; zeros if there is none."""
-    return found.embeddings[0] if len(found.embeddings) else np.zeros(found.embeddings.shape[1], np.float32)
+def sole_identity(faces: Faces) -> Float[np.ndarray, " E"]:
+    """The embedding of the face with the highest score; zeros without a face."""
+    return faces.embeddings[0] if len(faces.embeddings) else np.zeros(faces.embeddings.shape[1], np.float32)
 
 
-def score(
-    picture: Picture, prompt: str, wanted: Sequence[str], people: Mapping[str, Reference], scorers: MetricScorers
+def score(  # noqa: PLR0913  the attention is optional
+    picture: Picture,
+    prompt: str,
+    subjects: Sequence[str],
+    people: Mapping[str, Reference],
+    scorers: MetricScorers,
+    attention: Float[np.ndarray, "R rows columns"] | None = None,
 ) -> Score:
-    """How well a picture follows its prompt and shows those wanted of all ``people``; their order does not matter."""
-    found, shown = scorers.faces.faces(picture), [people[name] for name in wanted]
-    similarity = np.stack([person.identity for person in shown]) @ found.embeddings.T
-    heldout = np.stack([person.heldout for person in shown]) @ scorers.heldout.faces(picture).embeddings.T
+    """Scores of an image for its prompt and for its ``subjects`` among all ``people``; their order does not matter.
+
+    ``attention`` holds a map per subject, where the generator recorded them.
+    """
+    faces, references = scorers.faces.faces(picture), [people[name] for name in subjects]
+    similarity = np.stack([person.identity for person in references]) @ faces.embeddings.T
+    heldout = np.stack([person.heldout for person in references]) @ scorers.heldout.faces(picture).embeddings.T
     pairs = pairing(similarity)
-    crops = [scorers.crop(picture, found.boxes[face]) for face in pairs.values()]
-    whole_and_crops = scorers.clip.pictures([picture, *crops])
+    crops = [scorers.crop(picture, faces.boxes[face]) for face in pairs.values()]
+    image_and_crops = scorers.clip.pictures([picture, *crops])
     dino = scorers.dino.pictures(crops) if crops else []
     paper = {
-        "clip_t": float(whole_and_crops[0] @ scorers.clip.texts([prompt])[0]),
+        "clip_t": float(image_and_crops[0] @ scorers.clip.texts([prompt])[0]),
         "face_sim": identity_reward(similarity),
-        "dino_i": mean_or_zero([shown[i].dino @ seen for i, seen in zip(pairs, dino, strict=True)], len(wanted)),
+        "dino_i": mean_or_zero([references[i].dino @ seen for i, seen in zip(pairs, dino, strict=True)], len(subjects)),
         "clip_i": mean_or_zero(
-            [shown[i].clip @ seen for i, seen in zip(pairs, whole_and_crops[1:], strict=True)], len(wanted)
+            [references[i].clip @ seen for i, seen in zip(pairs, image_and_crops[1:], strict=True)], len(subjects)
         ),
         "hps": float(scorers.hps.scores([picture], [prompt])[0]),
     }
     poses, backgrounds = copies(
-        {wanted[i]: (face, crop) for (i, face), crop in zip(pairs.items(), crops, strict=True)}, found, people
+        {subjects[i]: (face, crop) for (i, face), crop in zip(pairs.items(), crops, strict=True)}, faces, people
     )
     same, cross = same_and_cross(similarity, pairs)
     return Score(
         **paper,
         overall=mean_of([paper[metric] for metric in AVERAGED]),
         face_sim_heldout=identity_reward(heldout),
-        detection_rate=len(pairs) / len(wanted),
+        detection_rate=len(pairs) / len(subjects),
         swap_rate=mean_of(swapped(similarity, pairs)),
         copy_paste=mean_of([*poses, *backgrounds]),
         copy_pose=mean_of(poses),
         copy_background=mean_of(backgrounds),
-        num_faces=len(found.boxes),
+        own_minus_cross=own_minus_cross(same, cross),
+        duplicate_rate=as_rate(is_duplicate(similarity, pairs)),
+        binding=None if attention is None else binding(attention, located_boxes(pairs, faces), picture.shape[:2]),
+        num_faces=len(faces.boxes),
         same=same,
         cross=cross,
     )
 
 
+def located_boxes(pairs: Mapping[int, int], faces: Faces) -> dict[int, Float[np.ndarray, " 4"]]:
+    """The box of each located face, by its reference."""
+    return {reference: faces.boxes[face] for reference, face in pairs.items()}
+
+
 def missing() -> Score:
-    """The score of a picture that is not there or cannot be read: 0 wherever a higher score is better."""
+    """The score of an image that is not there or cannot be read: 0 wherever a higher score is better."""
     return Score(
         clip_t=0, hps=0, clip_i=0, dino_i=0, overall=0, face_sim=0, face_sim_heldout=0, detection_rate=0
     )  # fmt: skip
 
 
 def pairing(similarity: Float[np.ndarray, "R F"]) -> dict[int, int]:
-    """Which face stands for which reference, each at most once.
+    """A one-to-one assignment of references to faces.
 
-    First the pairing behind Face-Sim, which has positive similarities only; then whoever is left over, most similar
-    first in total, so that a subject that was found but not recognised still has a crop to compare.
+    It begins with the assignment of Face-Sim, which has positive similarities only, and assigns the rest with the
+    largest sum of similarities, so that a subject whose face is detected but not recognised still has a crop to
+    compare.
     """
     pairs = dict(match(similarity))
     rows = [i for i in range(similarity.shape[0]) if i not in pairs]
@@ -167,15 +208,15 @@ def pairing(similarity: Float[np.ndarray, "R F"]) -> dict[int, int]:
 
 
 def copies(
-    located: Mapping[str, tuple[int, Picture]], found: Faces, people: Mapping[str, Reference]
+    located: Mapping[str, tuple[int, Picture]], faces: Faces, people: Mapping[str, Reference]
 ) -> tuple[list[float | None], list[float | None]]:
-    """How much pose and background of each located person are those of the reference (see `mcpipe.bench.copying`).
+    """Copy scores of pose and background of each located person (see `mcpipe.bench.copying`).
 
-    ``located`` holds the number of the face that stands for a person and its crop, by the person's name.
+    ``located`` holds the index of the face assigned to a person and its crop, by the person's name.
     """
     poses, backgrounds = [], []
     for name, (face, crop) in located.items():
-        held, behind = face_landmarks(found.landmarks[face], found.boxes[face]), background(crop)
+        held, behind = face_landmarks(faces.landmarks[face], faces.boxes[face]), background(crop)
         pose = {other: pose_distance(held, person.landmarks) for other, person in people.items()}
         scene = {other: background_distance(behind, person.background) for other, person in people.items()}
         poses.append(copied(pose.pop(name), list(pose.values())))
@@ -183,36 +224,43 @@ def copies(
     return poses, backgrounds
 
 
-def mean_or_zero(cosines: Sequence[float], num_wanted: int) -> float:
-    """The mean over all subjects wanted, of which those without a cosine count 0."""
-    return float(sum(cosines)) / num_wanted
+def mean_or_zero(cosines: Sequence[float], num_subjects: int) -> float:
+    """The mean over all subjects of the prompt; a subject without a cosine counts 0."""
+    return float(sum(cosines)) / num_subjects
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """The mean of the values that there are; ``None`` if there are none."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    """The mean of the values that are not ``None``; ``None`` if there are none."""
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if numbers else None
 
 
-def summary(keys: Sequence[str], scores: Sequence[Score], params: IntervalParams) -> dict[str, Interval]:
-    """The mean of every metric over prompts, with its interval; metrics that have a value for one or none are left out.
+def as_rate(value: bool | None) -> float | None:
+    """A truth value as 0 or 1."""
+    return None if value is None else float(value)
 
-    ``keys`` names the prompt of each picture. Several pictures of one prompt count as their mean, because they are not
-    independent.
+
+def summary(
+    keys: Sequence[str], units: Mapping[str, Sequence[str]], scores: Sequence[Score], params: IntervalParams
+) -> dict[str, Interval]:
+    """The mean of every metric over prompts, with its interval; metrics with fewer than two values are left out.
+
+    ``keys`` names the prompt of each image, and ``units`` the references of each prompt, over which intervals are
+    taken: prompts that share a person are not independent. Several images of one prompt count as their mean.
 
     Raises:
-        ValueError: there are fewer than two prompts.
+        ValueError: there are fewer than two prompts, or all have the same reference.
     """
     if len(set(keys)) < 2:
         raise ValueError(f"intervals need at least two prompts, got {len(set(keys))}")
     means = {}
-    for metric in COLUMNS:
+    for metric in (field.name for field in fields(Score) if field.name in ALL_METRICS):
         by_prompt: defaultdict[str, list[float | None]] = defaultdict(list)
-        for key, one in zip(keys, scores, strict=True):
-            by_prompt[key].append(as_row(one)[metric])
-        values = [mean for values in by_prompt.values() if (mean := mean_of(values)) is not None]
+        for key, image_score in zip(keys, scores, strict=True):
+            by_prompt[key].append(as_row(image_score)[metric])
+        values = {key: mean for key, values in by_prompt.items() if (mean := mean_of(values)) is not None}
         if len(values) > 1:
-            means[metric] = mean_interval(values, params)
+            means[metric] = unit_interval([*values.values()], [units[key] or [key] for key in values], params)
     return means
 
 

@@ -1,9 +1,9 @@
-"""Who appears together: all unordered pairs of a face pool, split into a benchmark and prompts for the last stage.
+"""All unordered pairs of a face pool, split into a benchmark and prompts for reinforcement learning.
 
 The paper (section 5.1) pairs 160 faces in C(160, 2) = 12,720 ways, draws 1,000 pairs for the benchmark and leaves
 11,720 to reinforcement learning. That split is over pairs, so nearly every face of the benchmark is also trained on.
-The split "identity" mends it: a few faces are held out, the benchmark pairs them with one another, and none of them
-is trained on. Either way the benchmark can be drawn at random, as in the paper, or evenly (see `mcpipe.bench.balance`).
+The split "identity" avoids this: some faces are held out, the benchmark pairs them with one another, and none of them
+is trained on. Either way the benchmark is drawn at random, as in the paper, or evenly (see `mcpipe.bench.balance`).
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Pair = tuple[str, str]
 
 
 class SplitParams(Params):
-    """How pairs are divided between the benchmark and reinforcement learning."""
+    """Settings of the split of pairs between the benchmark and reinforcement learning."""
 
     split: Literal["pair", "identity"]
     """"pair" draws benchmark pairs among all pairs (paper); "identity" also keeps their faces out of training."""
@@ -32,7 +32,7 @@ class SplitParams(Params):
     num_bench: int = Field(ge=2)
     """Pairs in the benchmark (paper: 1000)."""
     num_rl: int = Field(ge=1)
-    """At most so many pairs for reinforcement learning (paper: all others, 11,720)."""
+    """Maximum number of pairs for reinforcement learning (paper: all others, 11,720)."""
     seed: int
     """Seed of the draw."""
 
@@ -44,12 +44,12 @@ class Split:
     bench: list[Pair]
     rl: list[Pair]
     reserve: list[Pair]
-    """What may stand in for pairs of the benchmark without a usable prompt, in this order; last come pairs that are
-    otherwise for reinforcement learning."""
+    """Pairs that replace pairs of the benchmark without a usable prompt, in this order; the last are also pairs for
+    reinforcement learning."""
 
 
 def all_pairs(faces: Sequence[str]) -> list[Pair]:
-    """Every unordered pair of distinct faces, in alphabetical order whatever the order of ``faces``."""
+    """Every unordered pair of distinct faces, in alphabetical order for any order of ``faces``."""
     return list(combinations(sorted(set(faces)), 2))
 
 
@@ -59,7 +59,7 @@ def pair_key(pair: Pair) -> str:
 
 
 def num_held_out(num_pairs: int) -> int:
-    """The fewest faces among which there are ``num_pairs`` pairs."""
+    """The smallest number of faces with at least ``num_pairs`` pairs."""
     num_faces = 2
     while comb(num_faces, 2) < num_pairs:
         num_faces += 1
@@ -104,8 +104,8 @@ def _by_identity(
 ) -> tuple[list[Pair], list[Pair]]:
     """Pairs of held-out faces and pairs of all others; pairs across the two are not used."""
     names = sorted(set(faces))
-    known = labels if params.draw == "even" else {}
-    held_out = balanced_faces(names, known, min(num_held_out(params.num_bench), len(names)), rng)
+    balanced_labels = labels if params.draw == "even" else {}
+    held_out = balanced_faces(names, balanced_labels, min(num_held_out(params.num_bench), len(names)), rng)
     return all_pairs(held_out), all_pairs([name for name in names if name not in held_out])
 
 

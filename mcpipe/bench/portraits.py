@@ -1,4 +1,4 @@
-"""A pool of faces: every file of a folder, its key, and what the folder's table says of it."""
+"""A pool of faces: every file of a folder, its key, and its attributes in the folder's table."""
 
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,13 +19,13 @@ class Portrait:
     name: str
     """Path in the folder, as text."""
     key: str
-    """Made from the name without its ending; files that differ in their ending only share it."""
+    """Key derived from the name without its ending; files that differ only in their ending share it."""
     attributes: dict[str, str] = field(default_factory=dict)
-    """What the table says of it; nothing if it says nothing."""
+    """Attributes in the table; empty without an entry."""
 
 
 def portraits(folder: Path) -> list[Portrait]:
-    """All files below a folder except for its table, in the order of keys; what is no image is refused by name later.
+    """All files below a folder except its table, in the order of keys; files that are not images are rejected later.
 
     Raises:
         FileNotFoundError: the folder is missing or holds no file.
@@ -41,8 +41,8 @@ def portraits(folder: Path) -> list[Portrait]:
     if not images:
         raise FileNotFoundError(f"no picture in {folder}")
     attributes = face_attributes(path_of(folder, tables[0]), images) if tables else {}
-    found = [Portrait(path_of(folder, name), title_of(name), key_of(name), attributes.get(name, {})) for name in images]
-    return sorted(found, key=lambda portrait: (portrait.key, portrait.name))
+    pool = [Portrait(path_of(folder, name), title_of(name), key_of(name), attributes.get(name, {})) for name in images]
+    return sorted(pool, key=lambda portrait: (portrait.key, portrait.name))
 
 
 def key_of(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Scores of pictures in public suites, whose subjects are mostly no people.
+"""Scores of images in public suites, most of whose subjects are not people.
 
-As DreamBench wants it, the whole picture is compared with the reference of each subject, and the mean over subjects is
-taken; nothing is located. People count for Face-Sim besides, found and matched as in `mcpipe.bench.metrics`.
+As in DreamBench, the whole image is compared with the reference of each subject, and the score is the mean over
+subjects; subjects are not located. People also count for Face-Sim, detected and matched as in `mcpipe.bench.metrics`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,20 +18,21 @@ from mcpipe.objectives.reward import identity_reward
 
 
 @dataclass(frozen=True)
-class Given:
-    """A subject's reference as the scorers see it; all of unit length."""
+class ReferenceFeatures:
+    """Features of a subject's reference by all scorers, of unit length."""
 
     clip: Float[np.ndarray, " C"]
     dino: Float[np.ndarray, " V"]
     identity: Float[np.ndarray, " D"] | None
-    """Embedding of a person; zeros, which resemble nobody, if no face is detected; ``None`` for anything else."""
+    """Embedding of a person; zeros, whose cosine is 0 with anybody, if no face is detected; ``None`` for other
+    subjects."""
     heldout: Float[np.ndarray, " E"] | None
-    """The same by the held-out recogniser."""
+    """The embedding by the held-out recogniser."""
 
 
 @dataclass(frozen=True)
 class PublicScorers:
-    """The models that score a picture as a whole; recognisers only where a suite has people."""
+    """The models that score whole images; recognisers only for suites with people."""
 
     clip: ImageTextEncoder
     dino: ImageEncoder
@@ -40,16 +41,16 @@ class PublicScorers:
     heldout: FaceAnalyser | None
 
 
-def given(subject: Subject, picture: Picture, scorers: PublicScorers) -> Given:
-    """A reference as the scorers see it."""
+def embed_reference(subject: Subject, picture: Picture, scorers: PublicScorers) -> ReferenceFeatures:
+    """Features of a subject's reference."""
 
     def identity(analyser: FaceAnalyser | None) -> Float[np.ndarray, " D"] | None:
         if analyser is None or not subject.is_person:
             return None
-        found = analyser.faces(picture).embeddings
-        return found[0] if len(found) else np.zeros(found.shape[1], np.float32)
+        embeddings = analyser.faces(picture).embeddings
+        return embeddings[0] if len(embeddings) else np.zeros(embeddings.shape[1], np.float32)
 
-    return Given(
+    return ReferenceFeatures(
         scorers.clip.pictures([picture])[0],
         scorers.dino.pictures([picture])[0],
         identity(scorers.faces),
@@ -57,53 +58,55 @@ def given(subject: Subject, picture: Picture, scorers: PublicScorers) -> Given:
     )
 
 
-def score_whole(picture: Picture, task: Task, known: Mapping[str, Given], scorers: PublicScorers) -> Score:
-    """A picture's scores; what needs a reference that is not among ``known`` (by path) stays ``None``."""
+def score_image(
+    picture: Picture, task: Task, features: Mapping[str, ReferenceFeatures], scorers: PublicScorers
+) -> Score:
+    """Scores of an image; metrics that need a reference missing from ``features`` (by path) are ``None``."""
     seen = scorers.clip.pictures([picture])[0]
     clip_t = float(seen @ scorers.clip.texts([task.prompt])[0])
     hps = float(scorers.hps.scores([picture], [task.prompt])[0])
-    shown = [known[subject.picture] for subject in task.subjects if subject.picture in known]
-    if len(shown) < len(task.subjects):
+    references = [features[subject.picture] for subject in task.subjects if subject.picture in features]
+    if len(references) < len(task.subjects):
         return Score(clip_t=clip_t, hps=hps, clip_i=None, dino_i=None, overall=None)
-    clip_i = float(np.mean([reference.clip @ seen for reference in shown]))
-    features = scorers.dino.pictures([picture])[0]
-    dino_i = float(np.mean([reference.dino @ features for reference in shown]))
-    whole = Score(clip_t, hps, clip_i, dino_i, float(np.mean([clip_t, hps, clip_i, dino_i])))
-    people = [reference.identity for reference in shown if reference.identity is not None]
-    heldout = [reference.heldout for reference in shown if reference.heldout is not None]
+    clip_i = float(np.mean([reference.clip @ seen for reference in references]))
+    dino_features = scorers.dino.pictures([picture])[0]
+    dino_i = float(np.mean([reference.dino @ dino_features for reference in references]))
+    image_score = Score(clip_t, hps, clip_i, dino_i, float(np.mean([clip_t, hps, clip_i, dino_i])))
+    people = [reference.identity for reference in references if reference.identity is not None]
+    heldout = [reference.heldout for reference in references if reference.heldout is not None]
     if scorers.faces is None or scorers.heldout is None or not people:
-        return whole
-    return _with_people(whole, picture, people, heldout, (scorers.faces, scorers.heldout))
+        return image_score
+    return _with_people(image_score, picture, people, heldout, (scorers.faces, scorers.heldout))
 
 
-def missing_whole(task: Task, known: Mapping[str, Given]) -> Score:
-    """The score of a picture that is not there: 0 for every metric that it would have had."""
-    if any(subject.picture not in known for subject in task.subjects):
+def missing_image(task: Task, features: Mapping[str, ReferenceFeatures]) -> Score:
+    """The score of a missing image: 0 for every metric that the image would have."""
+    if any(subject.picture not in features for subject in task.subjects):
         return Score(clip_t=0, hps=0, clip_i=None, dino_i=None, overall=None)
-    if not any(known[subject.picture].identity is not None for subject in task.subjects):
+    if not any(features[subject.picture].identity is not None for subject in task.subjects):
         return Score(clip_t=0, hps=0, clip_i=0, dino_i=0, overall=0)
     return Score(0, 0, 0, 0, 0, face_sim=0, face_sim_heldout=0, detection_rate=0)
 
 
 def _with_people(
-    whole: Score,
+    image_score: Score,
     picture: Picture,
     people: Sequence[Float[np.ndarray, " D"]],
     heldout: Sequence[Float[np.ndarray, " E"]],
     analysers: tuple[FaceAnalyser, FaceAnalyser],
 ) -> Score:
-    """A score with what concerns the people of a picture."""
-    found = analysers[0].faces(picture)
-    similarity = np.stack(people) @ found.embeddings.T
+    """A score with the metrics of the people in an image."""
+    faces = analysers[0].faces(picture)
+    similarity = np.stack(people) @ faces.embeddings.T
     pairs = pairing(similarity)
     same, cross = same_and_cross(similarity, pairs)
     return replace(
-        whole,
+        image_score,
         face_sim=identity_reward(similarity),
         face_sim_heldout=identity_reward(np.stack(heldout) @ analysers[1].faces(picture).embeddings.T),
         detection_rate=len(pairs) / len(people),
         swap_rate=mean_of(swapped(similarity, pairs)),
-        num_faces=len(found.boxes),
+        num_faces=len(faces.boxes),
         same=same,
         cross=cross,
     )

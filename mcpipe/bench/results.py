@@ -1,4 +1,4 @@
-"""The scores that ``evaluate`` and ``mcpipe score`` left in a folder of results."""
+"""Reader of the scores that ``evaluate`` and ``mcpipe score`` write to a folder of results."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ def read_scores(folder: Path) -> ArmScores:
     """The scores of an arm or of another system.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: they are damaged or older than this version.
+        FileNotFoundError: the folder has no scores.
+        ValueError: the scores are damaged or older than this version.
     """
     file = folder / "metrics.json"
     metrics = read_mapping(file)

@@ -1,7 +1,7 @@
 """Public benchmarks from their published prompt files.
 
 - DreamBench, several subjects: 30 pairs of objects and animals, 25 prompts each, 750 in all, as published with UNO
-  (``dreambench_multiip.json``). The whole picture is compared with each subject's reference, nothing is located.
+  (``dreambench_multiip.json``). The whole image is compared with each subject's reference; subjects are not located.
 - XVerseBench, several subjects (``XVerseBench_multi.json``): 210 prompts of two or three people, animals and objects.
   Subjects are compared in the same way; people also count for Face-Sim.
 
@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 @dataclass(frozen=True)
 class Subject:
-    """Who or what a picture should show."""
+    """A person or thing that an image should show."""
 
     picture: str
-    """Path of the reference, relative to the suite's folder of pictures."""
+    """Path of the reference, relative to the suite's folder of images."""
     words: str
-    """What the suite calls it."""
+    """Name of the subject in the suite."""
     is_person: bool
 
 
@@ -54,8 +54,8 @@ class _Modulation(_Entry):
     type: Literal["adapter"]
     src_inputs: list[_Input] = Field(min_length=1)
     use_words: list[list[int | str]]
-    """Which words of the prompt mean which input: its number, the word in the prompt, the word in the caption, and the
-    how manyeth of several equal words it is."""
+    """Words of the prompt that refer to an input: the input's number, the word in the prompt, the word in the caption,
+    and the word's rank among equal words."""
 
 
 class _XVerseEntry(_Entry):
@@ -73,7 +73,7 @@ def dreambench(content: str) -> list[Task]:
     """The prompts of DreamBench in the format of UNO.
 
     Raises:
-        ValueError: the text is no such file.
+        ValueError: the text has another format.
     """
     return [
         Task(key_of(number), entry.prompt, tuple(Subject(path, _folder(path), False) for path in entry.image_paths))
@@ -85,16 +85,16 @@ def xversebench(content: str) -> list[Task]:
     """The prompts of XVerseBench.
 
     Raises:
-        ValueError: the text is no such file, or two prompts have one number.
+        ValueError: the text has another format, or two prompts have the same number.
     """
     tasks = [
         Task(
             key_of(entry.index),
             entry.prompt,
             tuple(
-                Subject(given.image_path, given.caption, _folder(given.image_path) == "human")
+                Subject(entry.image_path, entry.caption, _folder(entry.image_path) == "human")
                 for modulation in entry.modulation
-                for given in modulation.src_inputs
+                for entry in modulation.src_inputs
             ),
         )
         for entry in _entries(content, TypeAdapter(list[_XVerseEntry]))
@@ -105,7 +105,7 @@ def xversebench(content: str) -> list[Task]:
 
 
 PUBLIC: dict[str, Callable[[str], list[Task]]] = {"dreambench": dreambench, "xversebench": xversebench}
-"""How the prompt file of each suite is read."""
+"""Parser of the prompt file of each suite."""
 
 
 def key_of(number: int) -> str:
@@ -114,7 +114,7 @@ def key_of(number: int) -> str:
 
 
 def _folder(path: str) -> str:
-    """The folder in which a reference lies, which tells what it shows."""
+    """The folder of a reference, which names what the reference shows."""
     return PurePosixPath(path).parent.name
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mcpipe.bench.intervals import Interval, IntervalParams, mean_change
 from mcpipe.core.records import JSON
@@ -9,10 +10,22 @@ from mcpipe.core.records import JSON
 AVERAGED = ("clip_t", "face_sim", "dino_i", "clip_i", "hps")
 """The columns of the paper's tables for people; "overall" is their plain mean, as in the paper's last column."""
 METRICS = (*AVERAGED, "overall", "detection_rate", "face_sim_heldout")
-"""Where higher is better and a missing subject counts 0."""
+"""Metrics for which higher is better and a missing subject counts 0."""
 FAULTS = ("swap_rate", "copy_paste")
-"""Where lower is better, of subjects that were found."""
+"""Metrics of detected subjects for which lower is better."""
 COLUMNS = METRICS + FAULTS
+CONTROLS = (
+    "face_sim_others",
+    "face_sim_floor",
+    "face_sim_swapped",
+    "face_sim_ceiling",
+    "identity_lift",
+    "own_minus_cross",
+    "duplicate_rate",
+    "binding",
+)
+"""Controls of Face-Sim: its value without its cause, its ceiling, and confusions between people."""
+ALL_METRICS = COLUMNS + CONTROLS
 LABELS = {
     "clip_t": "CLIP-T",
     "face_sim": "Face-Sim",
@@ -24,9 +37,17 @@ LABELS = {
     "face_sim_heldout": "Face-Sim*",
     "swap_rate": "Swapped",
     "copy_paste": "Copied",
+    "face_sim_others": "Other people",
+    "face_sim_floor": "No reference",
+    "face_sim_swapped": "Reordered",
+    "face_sim_ceiling": "Ceiling",
+    "identity_lift": "Identity lift",
+    "own_minus_cross": "Own - cross",
+    "duplicate_rate": "Duplicates",
+    "binding": "Binding",
 }
-HEADLINE = ("overall", "face_sim")
-"""What ``dvc exp show`` tells of every arm: few, so that experiments stand side by side on a terminal."""
+HEADLINE = ("overall", "face_sim", "identity_lift")
+"""Metrics of every arm in ``dvc exp show``: few, so that experiments fit side by side on a terminal."""
 MEANINGS = {
     "clip_t": "cosine of the picture and its prompt in CLIP space",
     "face_sim": "cosine of each reference face and the face matched with it, each at most once; negative ones count 0",
@@ -39,60 +60,73 @@ MEANINGS = {
     "swap_rate": "share of the faces found that resemble another wanted person more than their own; lower is better",
     "copy_paste": "how much nearer pose and background of a face are to its own reference than to those of the pool: "
     "1 a copy, 0 chance; lower is better",
+    "face_sim_others": "Face-Sim of pictures drawn from other people's references, same text and noise",
+    "face_sim_floor": "Face-Sim of pictures drawn without references, same text and noise",
+    "face_sim_swapped": "Face-Sim of pictures drawn from the references in another order; should equal Face-Sim",
+    "face_sim_ceiling": "Face-Sim of held-out real targets after the VAE, compared with their own references",
+    "identity_lift": "Face-Sim less that with other people's references: what the references add to the text",
+    "own_minus_cross": "cosine of a located face and its own reference, less that with the other reference",
+    "duplicate_rate": "share of pictures in which two faces are nearest to the same reference; lower is better",
+    "binding": "share of a reference's attention to the two located faces that is on its own; chance 0.5",
 }
+POLICY_CONTROLS = (
+    "Face-Sim says something of references only where it is above its values without them and with other people's. "
+    "Intervals are over people, since pictures that share a person are not independent."
+)
+"""Note beside every table of controls."""
 POLICY = (
     "A subject without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
     "Higher is better, except for Swapped and Copied, which are rates over the faces found."
 )
-"""Stands beside every table, because other papers skip such pictures or compare the whole of them."""
-POLICY_WHOLE = (
+"""Note beside every table, because other papers skip such images or compare whole images."""
+POLICY_PUBLIC = (
     "The whole picture is compared with each subject's reference, nothing is located; people also count for Face-Sim. "
     "A person without a face in the picture, and every subject of a missing picture, counts 0 and stays in the mean. "
     "Overall is the mean of CLIP-T, DINO-I, CLIP-I and HPS."
 )
-"""Stands beside every score of a public suite."""
+"""Note beside every score of a public suite."""
 PEOPLE = "mcpipe"
-"""The benchmark of the pipeline itself, in which every metric has a sense."""
+"""The benchmark of the pipeline itself, for which every metric is defined."""
 ALWAYS = ("clip_t", "hps")
-"""What every picture of every suite has."""
+"""Metrics of every image of every suite."""
 
 
 @dataclass(frozen=True)
 class ArmScores:
-    """What one arm scored."""
+    """Scores of one arm."""
 
     name: str
     means: Mapping[str, Interval]
-    """By metric; without those that the suite does not have."""
+    """Intervals by metric, for the metrics of the suite."""
     num_pictures: int
     suite: str = PEOPLE
     """The prompts that were answered; scores of different suites cannot be compared."""
     num_missing: int = 0
-    """Pictures that were not there or could not be read, and count 0."""
-    footing: Mapping[str, JSON] = field(default_factory=dict)
-    """What was answered and by what it was judged, as digests and settings; empty in results of older versions."""
+    """Number of images that are missing or unreadable, and count 0."""
+    protocol: Mapping[str, JSON] = field(default_factory=dict)
+    """Digests of prompts, references and scorers, and settings; empty in results of older versions."""
 
 
 def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
     """The scores in a ``metrics.json``.
 
     Raises:
-        ValueError: a number is missing or is none.
+        ValueError: a number is missing, or a value is not a number.
     """
-    footing = metrics.get("footing", {})
-    if not isinstance(footing, dict):
-        raise ValueError(f"footing should be a mapping, not {footing!r}; evaluate or score it again")  # noqa: TRY004
+    protocol = metrics.get("footing", {})
+    if not isinstance(protocol, dict):
+        raise ValueError(f"footing should be a mapping, not {protocol!r}; evaluate or score it again")  # noqa: TRY004
     suite = str(metrics.get("suite", PEOPLE))
-    wanted = [metric for metric in COLUMNS if metric in metrics]
+    present = [metric for metric in ALL_METRICS if metric in metrics]
     try:
         for metric in METRICS if suite == PEOPLE else ALWAYS:
             metrics[metric]
         means = {
             metric: Interval(*(_number(metrics, f"{metric}{end}") for end in ("", "_low", "_high")))
-            for metric in wanted
+            for metric in present
         }
         num_pictures, num_missing = (int(_number(metrics, name)) for name in ("num_images", "num_missing"))
-        return ArmScores(name, means, num_pictures, suite, num_missing, footing)
+        return ArmScores(name, means, num_pictures, suite, num_missing, protocol)
     except KeyError as error:
         raise ValueError(f"metrics of {name} lack {error}; evaluate or score it again") from error
 
@@ -105,7 +139,7 @@ def _number(metrics: Mapping[str, JSON], name: str) -> float:
 
 
 def as_metrics(scores: ArmScores) -> dict[str, JSON]:
-    """The content of a ``metrics.json``: three numbers per metric, numbers of pictures, footing, suite if not ours."""
+    """The content of a ``metrics.json``: three numbers per metric, numbers of images, footing, suite if not ours."""
     flat: dict[str, JSON] = {}
     for metric, interval in scores.means.items():
         flat |= {
@@ -113,31 +147,31 @@ def as_metrics(scores: ArmScores) -> dict[str, JSON]:
             f"{metric}_low": round(interval.low, 6),
             f"{metric}_high": round(interval.high, 6),
         }
-    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing, "footing": dict(scores.footing)}
+    flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing, "footing": dict(scores.protocol)}
     return flat if scores.suite == PEOPLE else flat | {"suite": scores.suite}
 
 
 def as_headline(scores: ArmScores) -> dict[str, dict[str, float]]:
-    """The content of a ``headline.json``: a few means, under a name of each arm's own."""
+    """The content of a ``headline.json``: a few means under the arm's name."""
     means = {metric: round(scores.means[metric].value, 4) for metric in HEADLINE if metric in scores.means}
     return {scores.name.removeprefix("train_"): means}
 
 
 def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
-    """The arms that stand on the same footing as the first of their suite, and a line for each that is left out.
+    """The arms with the same protocol as the first arm of their suite, and a line for each arm that is left out.
 
-    Where a suite was answered by arms of the pipeline, these should come first.
+    Arms of the pipeline should come first.
     """
     first: dict[str, ArmScores] = {}
     kept, lines = [], []
     for arm in arms:
-        if not arm.footing:
-            reason = "it is older than this version and does not tell its prompts and judges"
+        if not arm.protocol:
+            reason = "it is older than this version and does not name its prompts and scorers"
         else:
-            wanted = first.setdefault(arm.suite, arm)
-            names = sorted(arm.footing.keys() | wanted.footing.keys())
-            others = [name for name in names if arm.footing.get(name) != wanted.footing.get(name)]
-            reason = f"not the same {', '.join(others)} as {wanted.name}" if others else ""
+            baseline = first.setdefault(arm.suite, arm)
+            names = sorted(arm.protocol.keys() | baseline.protocol.keys())
+            others = [name for name in names if arm.protocol.get(name) != baseline.protocol.get(name)]
+            reason = f"not the same {', '.join(others)} as {baseline.name}" if others else ""
         if reason:
             lines.append(f"{arm.name} is left out: {reason}; evaluate or score it again")
         else:
@@ -146,29 +180,47 @@ def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
 
 
 def text_table(arms: Sequence[ArmScores]) -> str:
-    """For each suite its policy, below one line per arm: every metric and half the width of its interval."""
+    """A table per suite with a line per arm: every metric, half the width of its interval, the suite's policy."""
     lines = []
     for suite in sorted({arm.suite for arm in arms}, key=lambda name: (name != PEOPLE, name)):
         if suite != PEOPLE:
             lines += ["", f"{suite}:"]
         answered = [arm for arm in arms if arm.suite == suite]
         width = max(len("arm"), *(len(arm.name) for arm in answered))
-        columns = [metric for metric in COLUMNS if any(metric in arm.means for arm in answered)]
-        lines.append(f"{'arm':<{width}}  images  missing" + "".join(f"{LABELS[metric]:>15}" for metric in columns))
-        for arm in answered:
-            cells = "".join(f"{_cell(arm.means.get(metric)):>15}" for metric in columns)
-            lines.append(f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}{cells}")
-        lines.append(POLICY if suite == PEOPLE else POLICY_WHOLE)
+        lines.append(f"{'arm':<{width}}  images  missing" + _header(columns := _present(COLUMNS, answered)))
+        lines += [
+            f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}" + _cells(columns, arm)
+            for arm in answered
+        ]
+        lines.append(POLICY if suite == PEOPLE else POLICY_PUBLIC)
+        if suite == PEOPLE and (controls := _present(CONTROLS, answered)):
+            lines += ["", f"{'controls':<{width}}" + _header(beside := ["face_sim", *controls])]
+            lines += [f"{arm.name:<{width}}" + _cells(beside, arm) for arm in answered]
+            lines.append(POLICY_CONTROLS)
     return "\n".join(lines)
 
 
-def changes(
-    arms: Sequence[str], rows: Mapping[str, Mapping[str, Mapping[str, float]]], params: IntervalParams
-) -> dict[str, dict[str, Interval]]:
-    """What each arm changed against the one before it, by arm and metric, on the pictures that both have.
+def _present(metrics: Sequence[str], arms: Sequence[ArmScores]) -> list[str]:
+    """The metrics of at least one arm."""
+    return [metric for metric in metrics if any(metric in arm.means for arm in arms)]
 
-    ``rows`` holds the scores by arm, picture and metric. Every arm answers the same prompts from the same noise, so the
-    differences are paired and their intervals narrower than the arms' own.
+
+def _header(metrics: Sequence[str]) -> str:
+    return "".join(f"{LABELS[metric]:>16}" for metric in metrics)
+
+
+def _cells(metrics: Sequence[str], arm: ArmScores) -> str:
+    return "".join(f"{_cell(arm.means.get(metric)):>16}" for metric in metrics)
+
+
+def changes(
+    arms: Sequence[str], rows: Mapping[str, Mapping[str, Mapping[str, Any]]], params: IntervalParams
+) -> dict[str, dict[str, Interval]]:
+    """The mean difference of each arm and the arm before it, by arm and metric, on the images that both have.
+
+    ``rows`` holds the scores by arm, image and metric, and the image's ``references``, over which intervals are taken.
+    Every arm draws the same prompts from the same noise, so the differences are paired, and their intervals are
+    narrower than the arms' own.
     """
     changed = {}
     for i, arm in enumerate(arms[1:]):
@@ -178,7 +230,8 @@ def changes(
             shared = [key for key in sorted(before.keys() & after.keys()) if _both(before[key], after[key], metric)]
             if len(shared) > 1:
                 values = [before[key][metric] for key in shared], [after[key][metric] for key in shared]
-                changed[arm][metric] = mean_change(*values, params)
+                units = [after[key]["references"] or [key] for key in shared]
+                changed[arm][metric] = mean_change(*values, units, params)
     return changed
 
 

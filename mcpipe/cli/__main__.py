@@ -10,7 +10,7 @@ from pathlib import Path
 from mcpipe.core.errors import one_line
 
 FAULTS = (ValueError, OSError)
-"""What a person can mend: said in one line; anything else is a fault of ours and keeps its traceback."""
+"""Errors that the user can fix, printed in one line; other errors are bugs and keep their traceback."""
 PROBLEM, INTERRUPTED = 1, 130
 """Exit statuses besides 0; argparse itself leaves with 2 when the command line is wrong."""
 
@@ -22,16 +22,16 @@ OWN_SUITE = "mcpipe"
 Fill = Callable[[argparse.ArgumentParser], None]
 """Adds a verb's arguments."""
 Run = Callable[[argparse.Namespace], object]
-"""Runs a verb; returns what is printed. The modules of verbs are imported here and not before."""
+"""Runs a verb and returns the output to print; it imports the module of the verb lazily."""
 
 
 class Verb(argparse.ArgumentParser):
-    """A verb that asks for its arguments once it is used."""
+    """A verb whose arguments are added when it is used."""
 
     fill: Callable[[argparse.ArgumentParser], None] | None = None
 
     def complete(self) -> None:
-        """Ask for the arguments that are not known yet."""
+        """Add the verb's arguments, unless they are added already."""
         fill, self.fill = self.fill, None
         if fill is not None:
             fill(self)
@@ -39,7 +39,7 @@ class Verb(argparse.ArgumentParser):
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  one of argparse's signatures
         self, args: list[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse does it, with all arguments."""
+        """Parse arguments like argparse, after adding the verb's own."""
         self.complete()
         return super().parse_known_args(args, namespace or argparse.Namespace())
 
@@ -64,23 +64,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_text(options: argparse.Namespace) -> None:
-    """Make sure that arguments which are text, and no paths, are text.
+    """Check that arguments that are text, not paths, are valid text.
 
     Raises:
-        ValueError: one of them holds bytes that are not UTF-8, which Python hands on as lone surrogates.
+        ValueError: an argument holds bytes that are not UTF-8, which Python passes on as lone surrogates.
     """
     for name, value in vars(options).items():
         for text in value if isinstance(value, list) else [value]:
-            shown = text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
-            if shown != text:
+            printable = text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
+            if printable != text:
                 option = "-S" if name == "changes" else f"--{name}"
                 raise ValueError(
-                    f"{option} {shown} is not UTF-8; write it in UTF-8, or rename the file if it names one"
+                    f"{option} {printable} is not UTF-8; write it in UTF-8, or rename the file if it names one"
                 )
 
 
 def _prepare() -> None:
-    """Set the environment that libraries read when they are imported, which the verbs do."""
+    """Set the environment variables that libraries read when the verbs import them."""
     from mcpipe.core.offline import stay_offline
     from mcpipe.core.threads import one_thread
 
@@ -90,24 +90,26 @@ def _prepare() -> None:
 
 def say(said: object, *, stderr: bool = False) -> None:
     """Print a text or one of rich's tables; faults are red on a terminal."""
-    # Imported here, because the list of verbs should not wait for it.
+    # A lazy import keeps the list of verbs quick.
     from rich.console import Console
 
     console = Console(stderr=stderr, soft_wrap=True, highlight=False)
     try:
-        console.print(said, markup=False, style="red" if stderr else None)
+        console.print(said, markup=False, emoji=False, style="red" if stderr else None)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports a broken pipe at exit
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line: every verb with one line of help."""
+def parser(*, complete: bool = False) -> argparse.ArgumentParser:
+    """The command line: every verb with one line of help; ``complete`` adds the arguments of all verbs."""
     command = argparse.ArgumentParser(prog="mcpipe", description=__doc__)
     verbs = command.add_subparsers(required=True, metavar="VERB", parser_class=Verb)
     for name, text, fill, run in VERBS:
         verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         verb.fill = fill
         verb.set_defaults(run=run)
+        if complete:
+            verb.complete()
     return command
 
 
@@ -168,14 +170,16 @@ def run_completion(options: argparse.Namespace) -> object:
 
 
 def curation_arguments(verb: argparse.ArgumentParser) -> None:
-    """What ``curate`` takes: a folder of clips, a folder for the outcome, changes of settings."""
+    """Add the arguments of ``curate``: a folder of clips, a folder of outputs, changes of settings."""
     verb.add_argument("clips", type=Path, metavar="DIR", help="folder of clips, searched recursively")
-    verb.add_argument("--out", type=Path, required=True, help="folder for samples, funnel.json and progress")
+    verb.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for samples, funnel.json and progress"
+    )
     _changes(verb)
 
 
 def generation_arguments(verb: argparse.ArgumentParser) -> None:
-    """What ``generate`` takes: the people, a sentence, a seed, where to write, which adapter."""
+    """Add the arguments of ``generate``: references, a prompt, a seed, the output, the adapter."""
     verb.add_argument(
         "--reference", dest="references", action="append", type=Path, required=True, metavar="FILE",
         help="picture of one person's face; once per person",
@@ -194,8 +198,8 @@ def generation_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def scoring_arguments(verb: argparse.ArgumentParser) -> None:
-    """What ``score`` takes: a suite, a folder of pictures, a name for the table."""
-    # Imported here, because the list of verbs should not wait for it.
+    """Add the arguments of ``score``: a suite, a folder of images, a name for the table."""
+    # A lazy import keeps the list of verbs quick.
     from mcpipe.bench.suites import PUBLIC
 
     verb.add_argument("--suite", choices=(OWN_SUITE, *PUBLIC), required=True, help="whose prompts the pictures answer")
@@ -211,7 +215,7 @@ def scoring_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def doctor_arguments(verb: argparse.ArgumentParser) -> None:
-    """What ``doctor`` takes: a configuration and the machine that it should fit."""
+    """Add the arguments of ``doctor``: a configuration and the machine that it should fit."""
     verb.add_argument("--conf", metavar="NAME", help="configuration of conf/scale over params.yaml, such as paper")
     verb.add_argument("--gpu-gb", type=float, metavar="GB", help="memory of a GPU (default: that of this machine)")
     verb.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs that share the work (default: 1)")
@@ -220,26 +224,29 @@ def doctor_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def world_arguments(verb: argparse.ArgumentParser) -> None:
-    """What ``world`` takes: where to write, a seed."""
+    """Add the arguments of ``world``: the output and a seed."""
     verb.add_argument("--preview", type=Path, required=True, metavar="FILE", help="picture to write, such as a PNG")
     verb.add_argument("--seed", type=int, default=1, metavar="N", help="another seed shows other people (default: 1)")
 
 
 def table_arguments(verb: argparse.ArgumentParser) -> None:
-    """What ``table`` takes: a folder of results."""
+    """Add the argument of ``table``: a folder of results."""
     verb.add_argument("results", type=Path, nargs="?", default=Path("data/results"), metavar="DIR")
 
 
 def picture_arguments(verb: argparse.ArgumentParser) -> None:
-    """What ``picture`` takes: where to write, where the run lies, how much of it."""
+    """Add the arguments of ``picture``: the output, the folder of the run, the number of prompts."""
     verb.add_argument("file", type=Path, metavar="FILE")
     verb.add_argument("--data", type=Path, default=Path("data"), metavar="DIR")
     verb.add_argument("--prompts", type=int, default=4, metavar="N")
 
 
 def completion_arguments(verb: argparse.ArgumentParser) -> None:
-    """What ``completion`` takes: a shell."""
-    verb.add_argument("shell", choices=("bash", "zsh"))
+    """Add the argument of ``completion``: a shell."""
+    # A lazy import keeps the list of verbs quick.
+    from shtab import SUPPORTED_SHELLS
+
+    verb.add_argument("shell", choices=SUPPORTED_SHELLS)
 
 
 def _changes(verb: argparse.ArgumentParser) -> None:

@@ -1,7 +1,8 @@
 """Curation of any folder of clips, outside of the pipeline's own data: all data stages, then one row per file.
 
-``OUT`` receives what each stage writes, ``frames`` to ``samples``, and ``funnel.json``: for every file found whether it
-was accepted, where and why not, and the measurements behind that. What an interrupted run has finished is not repeated.
+``OUT`` receives the outputs of the stages ``frames`` to ``samples``, and ``funnel.json``, which lists for every file
+whether it is accepted, the stage and the reason of its rejection, and its measurements. A later run resumes an
+interrupted one.
 """
 
 import argparse
@@ -44,31 +45,31 @@ from mcpipe.steps.subjects import SubjectsWork, write_subjects
 
 STAGES = ("frames", "subjects", "identity", "captions", "samples")
 SAMPLE_SCORES = ("split", "identities")
-"""What a row tells of a sample's description; the rest repeats earlier stages."""
+"""Measurements that a row takes from a sample; the others repeat earlier stages."""
 
 FUNNEL = "funnel.json"
 STORAGE = "storage"
-"""Section of a value that all stages share."""
+"""Section of the values that all stages share."""
 CLIPS = "the clips in"
-"""How messages name the folder of clips."""
+"""Name of the folder of clips in messages."""
 SHARD, VERDICT = "shard-00000.tar", f"captions/{'0' * 32}/.{'0' * 64}.1234567"
-"""Names as long as the longest that curation writes in a stage's folder and in the folder of its progress."""
+"""Names of the maximum length in a stage's folder and in the folder of its progress."""
 
 FunnelRow = dict[str, JSON]
-"""What became of one file, as it is written."""
+"""Outcome of one file, as JSON."""
 
 ACCEPTED: FunnelRow = {"accepted": True, "reason": None, "stage": None, "detail": ""}
 
 
 class Models(Params):
-    """Where the checkpoints of curation lie."""
+    """Paths of the checkpoints of curation."""
 
     pose: str
     segmenter: str
     faces: str
     captioner: str
     generator: str
-    """Its tokeniser says how long a caption may be."""
+    """Generator whose tokeniser limits the length of captions."""
 
 
 class CurationSettings(Params):
@@ -84,7 +85,7 @@ class CurationSettings(Params):
 
 @dataclass(frozen=True)
 class Adapters:
-    """How checkpoints are loaded: functions that another process can import by their names."""
+    """Loaders of checkpoints: functions that another process can import by their names."""
 
     pose: Callable[[Path, float], ClipPoseDetector] = UltralyticsPose
     segmenter: Callable[[Path], ClipSegmenter] = Sam2
@@ -93,10 +94,10 @@ class Adapters:
 
 
 def command(options: argparse.Namespace, make: Adapters = Adapters()) -> Table:  # noqa: B008  frozen
-    """Curate as the command line says; returns the funnel to print.
+    """Run the verb; returns the funnel to print.
 
-    Clips of unknown origin may hang or crash a decoder, so the work is done in processes that can be killed, unless
-    the environment says otherwise.
+    Clips of unknown origin may hang or crash a decoder, so the work runs in processes that can be killed, unless
+    ``MCPIPE_ENGINE`` names another engine.
     """
     stay_offline()
     os.environ.setdefault("MCPIPE_ENGINE", "pool")
@@ -106,7 +107,7 @@ def command(options: argparse.Namespace, make: Adapters = Adapters()) -> Table: 
 
 
 def read_settings(file: Path, changes: Sequence[str]) -> CurationSettings:
-    """The settings of a file with changes ``section.key=value``; `read_content` says where paths are seen from.
+    """The settings of a file with changes ``section.key=value``; `read_content` defines the base of relative paths.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -129,7 +130,7 @@ def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = 
 
     Raises:
         FileNotFoundError: the folder of clips or a checkpoint is missing, or the folder holds no file.
-        ValueError: a checkpoint is damaged, or ``out`` holds what is not curation's, clips or checkpoints.
+        ValueError: a checkpoint is damaged, or ``out`` holds other files than curation's, clips or checkpoints.
         OSError: ``out`` cannot be written.
 
     """
@@ -158,7 +159,7 @@ def curate(clips: Path, out: Path, settings: CurationSettings, make: Adapters = 
 
 
 def outputs(out: Path) -> list[Output]:
-    """Everything that curation writes; it may lie among the clips, since `clip_files` leaves it out."""
+    """All outputs of curation; they may lie in the folder of clips, since `clip_files` leaves them out."""
     among = frozenset({CLIPS})
     return [
         *(Output("--out", out / stage, "folder", SHARD, among) for stage in STAGES),
@@ -168,10 +169,10 @@ def outputs(out: Path) -> list[Output]:
 
 
 def check_out(out: Path) -> None:
-    """Make sure that nothing is replaced but what an earlier run wrote.
+    """Check that only outputs of an earlier run would be replaced.
 
     Raises:
-        ValueError: something else is there.
+        ValueError: a place holds something else.
     """
     places = {out / stage: _is_free(out / stage) or _is_output(out / stage, stage) for stage in STAGES}
     places[out / FUNNEL] = not (out / FUNNEL).exists() or _is_funnel(out / FUNNEL)
@@ -186,7 +187,7 @@ def _is_free(folder: Path) -> bool:
 
 def _is_output(folder: Path, stage: str) -> bool:
     """Whether a stage wrote the folder."""
-    # A run that is killed while it replaces the folder leaves a rest of the old one, and the new one beside it.
+    # A run that is killed while it replaces the folder leaves parts of the old one, and the new one beside it.
     for place in (folder, folder.with_name(f".{folder.name}.unfinished")):
         try:
             if read_report(place)["stage"] == stage:
@@ -197,7 +198,7 @@ def _is_output(folder: Path, stage: str) -> bool:
 
 
 def _is_funnel(file: Path) -> bool:
-    """Whether a file lists what became of clips."""
+    """Whether a file is a funnel."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -206,17 +207,17 @@ def _is_funnel(file: Path) -> bool:
 
 
 def clip_files(clips: Path, out: Path) -> list[ClipFile]:
-    """Every file of a folder but what curation itself writes to ``out``.
+    """Every file of a folder except the outputs of curation in ``out``.
 
     Raises:
         FileNotFoundError: the folder is empty.
         ValueError: ``out`` holds others of these files.
     """
-    found = [ClipFile(clips, name) for name in file_names(clips)]
-    if not found:
+    clip_list = [ClipFile(clips, name) for name in file_names(clips)]
+    if not clip_list:
         raise FileNotFoundError(f"no file in {clips}")
-    own = lying_in([clip.file for clip in found], [place for output in outputs(out) for place in output.written()])
-    files = [clip for clip in found if clip.file not in own]
+    own = lying_in([clip.file for clip in clip_list], [place for output in outputs(out) for place in output.written()])
+    files = [clip for clip in clip_list if clip.file not in own]
     over = lying_in([clip.file for clip in files], [out])
     if over:
         raise ValueError(f"--out {out} lies over the clips in {clips}, such as {min(over)}; choose another folder")
@@ -224,13 +225,15 @@ def clip_files(clips: Path, out: Path) -> list[ClipFile]:
 
 
 def funnel(files: Sequence[ClipFile], out: Path) -> list[FunnelRow]:
-    """What became of every file, from the outputs of all stages."""
+    """The outcome of every file, from the outputs of all stages."""
     fates: dict[str, FunnelRow] = {}
     scores: dict[str, FunnelRow] = {}
     for stage in STAGES:
         for packed in read_packed(out / stage):
-            told = {name: value for name, value in packed.meta.items() if stage != "samples" or name in SAMPLE_SCORES}
-            scores.setdefault(packed.key, {}).update(told)
+            measured = {
+                name: value for name, value in packed.meta.items() if stage != "samples" or name in SAMPLE_SCORES
+            }
+            scores.setdefault(packed.key, {}).update(measured)
         rejections = read_report(out / stage)["rejections"]
         for rejection in rejections if isinstance(rejections, list) else []:
             match rejection:
@@ -240,20 +243,20 @@ def funnel(files: Sequence[ClipFile], out: Path) -> list[FunnelRow]:
     rows = []
     for file in files:
         fate = fates.get(file.key, ACCEPTED)
-        told = {name: value for name, value in scores.get(file.key, {}).items() if name != "clip"}
-        rows.append({"clip": file.title, **fate, "scores": told})
+        measured = {name: value for name, value in scores.get(file.key, {}).items() if name != "clip"}
+        rows.append({"clip": file.title, **fate, "scores": measured})
     return rows
 
 
 def table(rows: Sequence[FunnelRow], out: Path) -> Table:
-    """The funnel for people."""
-    shown = Table(
+    """The funnel as a table for a terminal."""
+    grid = Table(
         "stage", "seen", "kept", "dropped", title=f"{out}: {sum(bool(row['accepted']) for row in rows)} samples"
     )
     seen = len(rows)
     for stage in STAGES:
         reasons = Counter(str(row["reason"]) for row in rows if row["stage"] == stage)
-        told = ", ".join(f"{reason} {number}" for reason, number in sorted(reasons.items()))
-        shown.add_row(stage, str(seen), str(seen - reasons.total()), told)
+        counted = ", ".join(f"{reason} {number}" for reason, number in sorted(reasons.items()))
+        grid.add_row(stage, str(seen), str(seen - reasons.total()), counted)
         seen -= reasons.total()
-    return shown
+    return grid

@@ -1,4 +1,4 @@
-"""The benchmark for somebody else's system: prompts as a table, faces as pictures."""
+"""Export of the benchmark for other systems: prompts as a table, faces as image files."""
 
 import csv
 from pathlib import Path
@@ -11,11 +11,11 @@ from mcpipe.core.shards import read_shards, whole_folder
 TABLE = "prompts.csv"
 
 
-def write_handout(pairs: Path, out: Path) -> str:
-    """Write ``prompts.csv`` and the faces it names to a new folder; returns what was written.
+def write_export(pairs: Path, out: Path) -> str:
+    """Write ``prompts.csv`` and its faces to a new folder; returns a summary.
 
-    A line of the table holds the key after which a picture is to be called, the prompt, and the files of the people
-    to be shown, separated by spaces.
+    A line of the table holds the prompt's key, which names the image to generate, the prompt, and the files of its
+    people, separated by spaces.
 
     Raises:
         FileNotFoundError: the stage ``pairs`` has not run.

@@ -1,6 +1,6 @@
-"""One picture of given people, outside of the pipeline: what ``mcpipe generate`` does.
+"""The verb ``mcpipe generate``: one image of given people, outside the pipeline.
 
-References are cut as the stage `pairs` cuts the benchmark's; the picture is drawn as the stage `generate` draws those.
+References are cropped as in the stage `pairs`, and the image is sampled as in the stage `generate`.
 """
 
 import argparse
@@ -28,17 +28,17 @@ from mcpipe.steps.pairs import PairsParams, face_of
 from mcpipe.steps.settings import SECTIONS
 
 SEEDS = range(-(2**63), 2**64)
-"""What torch takes."""
+"""Range of seeds that torch accepts."""
 
 
 class NumPeople(Params):
-    """The part of the section ``subjects`` that says how many people a training picture shows."""
+    """The number of people in a training image, from the section ``subjects``."""
 
     num_people: int = Field(ge=1)
 
 
 class GenerationSettings(Params):
-    """What drawing one picture reads of params.yaml."""
+    """The sections of params.yaml that generation reads."""
 
     generate: GenerateParams
     pairs: PairsParams
@@ -46,13 +46,13 @@ class GenerationSettings(Params):
 
 
 def command(options: argparse.Namespace) -> str:
-    """Draw the picture that the command line asks for; returns what was written.
+    """Run the verb; returns a line for each written file.
 
     Raises:
         FileNotFoundError: a reference, the generator, the adapter or the face pack is missing.
-        ValueError: there are too many references, one of them shows no face or several, the adapter is damaged or
-            belongs to another generator, or the seed or a setting is none.
-        OSError: the pictures cannot be written.
+        ValueError: there are too many references, a reference has no face or several, the adapter is damaged or
+            belongs to another generator, or the seed or a setting is invalid.
+        OSError: the images cannot be written.
     """
     file = settings_file()
     content = read_content(file, None, options.changes)
@@ -70,17 +70,19 @@ def command(options: argparse.Namespace) -> str:
     finder = InsightFaces(models["faces"], settings.pairs.min_face_score, settings.pairs.detection_size)
     references = [reference(picture, finder, settings.pairs, size) for picture in options.references]
     pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter)
-    watch = options.attention is not None
-    drawn = draw(pipeline, options.prompt, references, options.seed, settings.generate.sample, watch=watch)
+    with_attention = options.attention is not None
+    drawn = draw(
+        pipeline, options.prompt, references, options.seed, settings.generate.sample, with_attention=with_attention
+    )
     return "\n".join(write(drawn, [output.path for output in outputs]))
 
 
 def check_request(prompt: str, references: Sequence[Path], seed: int, most: int) -> None:
-    """Find the faults that can be seen before anything is loaded.
+    """Check the request before anything is loaded.
 
     Raises:
         FileNotFoundError: a reference is missing.
-        ValueError: the prompt is empty, the seed is out of range, or training never saw so many people.
+        ValueError: the prompt is empty, the seed is out of range, or there are more people than in training.
     """
     if seed not in SEEDS:
         raise ValueError(f"a seed should be from {SEEDS[0]} to {SEEDS[-1]}, not {seed}")
@@ -97,10 +99,10 @@ def check_request(prompt: str, references: Sequence[Path], seed: int, most: int)
 
 
 def reference(file: Path, finder: FaceAnalyser, params: PairsParams, size: int) -> np.ndarray:
-    """The one face of a picture, cut as references of training samples are: uint8 RGB, ``size`` pixels on a side.
+    """The only face of an image, cropped like references of training samples: uint8 RGB, ``size`` pixels on a side.
 
     Raises:
-        ValueError: the file is no picture, or shows no face or several.
+        ValueError: the file is not an image, or has no face or several.
     """
     portrait = Portrait(file, file.name, "reference")
     try:
@@ -108,8 +110,8 @@ def reference(file: Path, finder: FaceAnalyser, params: PairsParams, size: int) 
     except RejectionError as error:
         reason = error.reason.replace("_", " ")
         about_faces = error.reason in ("no_face", "several_faces")
-        wanted = "a picture of exactly one face, with some room around it" if about_faces else "an image file"
-        raise ValueError(f"reference {file}: {reason} ({error.detail}); give {wanted}") from error
+        expected = "a picture of exactly one face, with some room around it" if about_faces else "an image file"
+        raise ValueError(f"reference {file}: {reason} ({error.detail}); give {expected}") from error
 
 
 def draw(
@@ -119,9 +121,9 @@ def draw(
     seed: int,
     params: SampleParams,
     *,
-    watch: bool,
+    with_attention: bool,
 ) -> MultiCrafterOutput:
-    """One picture, the same for the same seed; with attention maps if ``watch``."""
+    """One image, reproducible from the seed; with attention maps if ``with_attention``."""
     return pipeline(
         prompt,
         references,
@@ -129,22 +131,22 @@ def draw(
         guidance_scale=params.guidance,
         shift=params.shift,
         generator=torch.Generator().manual_seed(seed),
-        output_attention=watch,
+        output_attention=with_attention,
     )
 
 
 def picture_files(out: Path, attention: Path | None, num_references: int) -> list[Output]:
-    """Where the picture goes and, if a folder is named for them, its attention maps, in the order of references."""
+    """Output files: the image and, if ``attention`` is a folder, a map per reference in their order."""
     numbers = range(1, num_references + 1) if attention is not None else ()
     maps = [Output("--attention", attention / f"reference_{number}.png", "picture") for number in numbers if attention]
     return [Output("--out", out, "picture"), *maps]
 
 
 def write(drawn: MultiCrafterOutput, files: Sequence[Path]) -> list[str]:
-    """Write the picture and the attention maps that were drawn with it; returns a line for each file.
+    """Write the image and its attention maps; returns a line for each file.
 
     Raises:
-        OSError: one cannot be written; then none is.
+        OSError: a file cannot be written; then no file is written.
     """
     assert isinstance(drawn.images, list), "pictures were asked for"
     picture = drawn.images[0]

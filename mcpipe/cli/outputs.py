@@ -1,4 +1,4 @@
-"""Where verbs write: checked against everything that they read before the work, and written whole or not at all.
+"""Outputs of verbs: checked against all inputs before the work, and written completely or not at all.
 
 Every verb lists its outputs and its inputs and calls `check_outputs` once. Paths are compared as the file system sees
 them, through links, ``..`` and hard links.
@@ -19,38 +19,38 @@ from uuid import uuid4
 from PIL import Image
 
 Kind = Literal["picture", "file", "folder", "store"]
-"""A folder is replaced as a whole; a store is a folder in which files come and go; the others are one file."""
+"""A folder is replaced as a whole; files in a store come and go; other kinds are single files."""
 ELSEWHERE = "choose another place"
 
 
 @dataclass(frozen=True)
 class Output:
-    """One place where a verb writes."""
+    """A file or folder that a verb writes."""
 
     option: str
-    """What a person gave to name it, such as ``--out``."""
+    """Option that names it, such as ``--out``."""
     path: Path
     kind: Kind
     longest: str = ""
-    """Longest path below a folder that is written."""
+    """Longest path that is written below a folder."""
     may_lie_in: frozenset[str] = frozenset()
-    """Names of input folders in which it may lie, since the verb leaves it out when it reads them."""
+    """Names of input folders in which it may lie, because the verb skips it when it reads them."""
 
     def __str__(self) -> str:
-        """How messages name it."""
+        """Name in messages."""
         return f"{self.option} {self.path}"
 
     def written(self) -> list[Path]:
-        """All places that are created, replaced or removed on the way to it."""
+        """All paths that are created, replaced or removed while it is written."""
         if self.kind == "folder":  # see `mcpipe.core.shards.whole_folder`
             return [self.path, self.path.with_name(f".{self.path.name}.unfinished")]
         return [self.path, self.path.with_name(f".{self.path.stem}.unfinished")] if self.kind == "file" else [self.path]
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Path]) -> None:
-    """Make sure, before any work, that every output can be written and that nothing which is read is lost by it.
+    """Check before the work that every output can be written and that no input is lost.
 
-    ``inputs`` are the files and folders that the verb reads, by the names under which a person gave them.
+    ``inputs`` are the files and folders that the verb reads, by the options that name them.
 
     Raises:
         ValueError: an output is an input, lies in an input folder or holds an input; two outputs get in each other's
@@ -70,7 +70,7 @@ def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Path]) -> None
 
 
 def lying_in(files: Iterable[Path], places: Sequence[Path]) -> set[Path]:
-    """Those files that are one of some places or lie below one, wherever links lead."""
+    """The files that equal one of ``places`` or lie below one, after following links."""
     below = cache(lambda path: any(_same(path, place) or _inside(path, place) for place in places))
     single = {os.path.realpath(place) for place in places}
     real = {file: os.path.realpath(file) for file in files}
@@ -78,16 +78,16 @@ def lying_in(files: Iterable[Path], places: Sequence[Path]) -> set[Path]:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above that is there."""
+    """The folder itself, or its nearest existing parent."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
 
 
 def write_pictures(pictures: Mapping[Path, Image.Image], *, optimize: bool = False) -> None:
-    """Write pictures, all or none of them.
+    """Write all images, or none of them.
 
     Raises:
-        OSError: one of them cannot be written; what was there before stays.
+        OSError: an image cannot be written; earlier files stay.
     """
     # A name of fixed length that nothing else has; the ending says in which format to write.
     unfinished = {file: file.with_name(f".{uuid4().hex}{file.suffix}") for file in pictures}
@@ -95,15 +95,15 @@ def write_pictures(pictures: Mapping[Path, Image.Image], *, optimize: bool = Fal
         for file, picture in pictures.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             picture.save(unfinished[file], optimize=optimize)
-        for file, whole in unfinished.items():
-            whole.replace(file)
+        for file, final in unfinished.items():
+            final.replace(file)
     finally:
         for rest in unfinished.values():
             rest.unlink(missing_ok=True)
 
 
 def _check_kind(output: Output) -> None:
-    """Look at the ending of a picture, and at what lies at a place already."""
+    """Check the ending of an image file, and the kind of an existing file."""
     if output.kind == "picture":
         _check_ending(output.path)
     if output.kind == "folder" and output.path.is_symlink():
@@ -126,7 +126,7 @@ def _check_ending(file: Path) -> None:
 
 
 def _check_place(output: Output) -> None:
-    """Try to write near by, and look at the length of the longest names."""
+    """Check by a trial that the place is writable, and check the length of the longest names."""
     try:
         for path in output.written():
             near = existing(path.parent)
@@ -156,12 +156,12 @@ def _check_against(output: Output, name: str, path: Path) -> None:
             raise ValueError(f"{output} lies in {what}, which is read; {ELSEWHERE}")
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same(first: Path, second: Path) -> bool:
     """Whether two paths lead to one file or folder, also by a hard link, or will do so."""
-    if os.path.realpath(one) == os.path.realpath(other):
+    if os.path.realpath(first) == os.path.realpath(second):
         return True
     try:
-        return one.samefile(other)
+        return first.samefile(second)
     except OSError:
         return False
 

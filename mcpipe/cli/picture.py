@@ -1,4 +1,4 @@
-"""The benchmark of the last run as one picture: what ``mcpipe picture`` draws."""
+"""The verb ``mcpipe picture``: the benchmark of the last run as one image."""
 
 import argparse
 from itertools import islice
@@ -16,11 +16,11 @@ TILE_PX, GAP_PX = 144, 6
 
 
 def command(options: argparse.Namespace) -> str:
-    """Write one row per prompt: the given faces, then every arm's picture; returns what was written.
+    """Write one row per prompt with the reference faces, then every arm's image; returns a summary.
 
     Raises:
         FileNotFoundError: the pipeline has not run.
-        ValueError: no prompt is wanted, the file's ending names no picture format, or the file lies in what is read.
+        ValueError: the number of prompts is 0, the file's ending names no image format, or the file lies in an input.
         OSError: the file cannot be written.
     """
     data: Path = options.data

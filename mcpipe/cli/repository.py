@@ -1,14 +1,14 @@
-"""The git repository around a project, without which DVC does nothing: an export as a ZIP file has none."""
+"""The git repository of a project, which DVC needs; an export as a ZIP file has none."""
 
 from pathlib import Path
 from shutil import which
 
 
 def check_repository(folder: Path) -> None:
-    """Make sure that a folder lies in a git repository.
+    """Check that a folder lies in a git repository.
 
     Raises:
-        FileNotFoundError: it does not, or git is not installed.
+        FileNotFoundError: the folder lies outside of a repository, or git is not installed.
     """
     if which("git") is None:
         raise FileNotFoundError("git is not installed, and DVC needs it; install git")

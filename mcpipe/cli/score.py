@@ -1,8 +1,8 @@
-"""Scores of any system's pictures for a suite of prompts, by the scorers and with the files of the stage ``evaluate``.
+"""Scores of any system's images for a suite of prompts, by the scorers and with the files of the stage ``evaluate``.
 
-``DIR`` holds one picture per prompt, called after the prompt's key (``KEY.png``), or several (``KEY_0.png``,
+``DIR`` holds one image per prompt, called after the prompt's key (``KEY.png``), or several (``KEY_0.png``,
 ``KEY_1.png``), whose mean then counts. ``OUT/NAME`` receives ``metrics.json``, ``rows.parquet`` and ``report.json``, so
-that the pictures stand in the same table as the arms of the pipeline. A prompt without a readable picture is named,
+that the images stand in the same table as the arms of the pipeline. A prompt without a readable image is named,
 counted, and scored 0 wherever higher is better; files that answer no prompt are named and not scored, and a folder in
 which none does is refused.
 """
@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
-from mcpipe.bench.public_metrics import Given, PublicScorers, given, missing_whole, score_whole
+from mcpipe.bench.public_metrics import PublicScorers, ReferenceFeatures, embed_reference, missing_image, score_image
 from mcpipe.bench.suites import PUBLIC, Subject, Task
-from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_WHOLE, text_table
-from mcpipe.cli.export import write_handout
+from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_PUBLIC, text_table
+from mcpipe.cli.export import write_export
 from mcpipe.cli.outputs import Output, check_outputs
 from mcpipe.cli.settings import located, read_content, settings_file
 from mcpipe.core.offline import stay_offline
@@ -43,41 +43,41 @@ from mcpipe.steps.evaluate import (
     EvaluateParams,
     ScoredImage,
     facts,
-    footing_of,
     load_scorers,
-    people_footing,
+    people_protocol,
+    protocol_of,
     write_results,
 )
 
 STAGE = "score"
 NUM_NAMED = 10
-"""Missing pictures that are named on the terminal; the report names all."""
+"""Maximum number of missing images named on the terminal; the report names all."""
 
 Answer = Callable[[Picture | None], Score]
-"""Scores a prompt's picture, or its absence."""
-Tasks = tuple[dict[str, tuple[str, Answer]], dict[str, JSON]]
-"""Prompts by key, each with how its picture is scored; and what they are judged on and by."""
+"""Function that scores a prompt's image, or a missing image as ``None``."""
+Tasks = tuple[dict[str, tuple[str, Answer, tuple[str, ...]]], dict[str, JSON]]
+"""Prompts by key, each with the scoring of its image and its references; and the protocol of the scores."""
 
 
 def command(options: argparse.Namespace) -> str:
-    """Score a folder as the command line says; returns the table to print.
+    """Run the verb; returns the table to print.
 
     Raises:
         FileNotFoundError: a folder, a prompt file or a checkpoint is missing.
-        ValueError: the name is that of an arm or no name, a setting is wrong, a file is damaged, or what is written
-            would replace what is read.
+        ValueError: the name is invalid or belongs to an arm, a setting is wrong, a file is damaged, or an output would
+            replace an input.
         OSError: results cannot be written.
     """
     if options.handout:
         if options.suite != PEOPLE:
             raise ValueError(f"--handout is for --suite {PEOPLE}; the prompts of {options.suite} are published")
         check_outputs([Output("--handout", options.handout, "folder", "prompts.csv")], {"--pairs": options.pairs})
-        return write_handout(options.pairs, options.handout)
+        return write_export(options.pairs, options.handout)
     if not options.images or not options.name:
         raise ValueError("score takes --images DIR and --name NAME")
     stay_offline()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    # A line for every picture that is missing would hide what is said at the end.
+    # A line for every missing image would hide the summary at the end.
     logging.getLogger("mcpipe").setLevel(os.environ.get("MCPIPE_LOG", "WARNING"))
     check_name(options.name)
     file = settings_file()
@@ -91,31 +91,31 @@ def command(options: argparse.Namespace) -> str:
     check_results(options.out / options.name)
     report = Report(STAGE, PACKAGES)
     if options.suite == PEOPLE:
-        tasks, footing = people_tasks(options.pairs, models, params, report)
+        tasks, protocol = people_tasks(options.pairs, models, params, report)
     else:
-        tasks, footing = public_tasks(options, models, params, report)
+        tasks, protocol = public_tasks(options, models, params, report)
     with recorded_cuts() as cut:
-        judged = list(judge(tasks, options.images, report))
+        scored = list(score_images(tasks, options.images, report))
     report.facts |= cut_facts(cut)
-    scores = write_results(options.out / options.name, judged, report, params.interval, footing)
-    return "\n".join([text_table([scores]), *told(report), f"written to {options.out / options.name}"])
+    scores = write_results(options.out / options.name, scored, report, params.interval, protocol)
+    return "\n".join([text_table([scores]), *problems(report), f"written to {options.out / options.name}"])
 
 
 def check_name(name: str) -> None:
-    """Make sure that a system's name can be that of a folder.
+    """Check that a system's name is a valid name of a folder.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: the name is invalid.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"--name {name!r}: should be of letters, digits, dots, dashes and underscores")
 
 
 def check_results(folder: Path) -> None:
-    """Make sure that a system's results replace nothing but its own.
+    """Check that a system's results replace only its own earlier results.
 
     Raises:
-        ValueError: they would replace those of an arm, or what is there does not say whose it is.
+        ValueError: the results would replace those of an arm, or files of unknown origin.
     """
     if not folder.exists():
         return
@@ -128,15 +128,15 @@ def check_results(folder: Path) -> None:
 
 
 def check_place(options: argparse.Namespace, models: dict[str, Path], settings: Path) -> None:
-    """Make sure that results can be written, and replace nothing that is read.
+    """Check that results can be written and replace no input.
 
     Raises:
-        ValueError: they would replace it.
-        OSError: they cannot be written.
+        ValueError: the results would replace an input.
+        OSError: the results cannot be written.
     """
-    given = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
-    given |= {"--pairs": options.pairs if options.suite == PEOPLE else None, "the settings": settings}
-    read = {name: path for name, path in given.items() if path is not None}
+    named = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
+    named |= {"--pairs": options.pairs if options.suite == PEOPLE else None, "the settings": settings}
+    read = {name: path for name, path in named.items() if path is not None}
     read |= {f"models.{name}": models[name] for name in MODELS}
     check_outputs([Output("--out", options.out / options.name, "folder", "rows.parquet")], read)
 
@@ -149,12 +149,12 @@ def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, r
     people = references(pool, scorers)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
-    def answer(prompt: str, wanted: Sequence[str]) -> Answer:
-        return lambda picture: missing() if picture is None else score(picture, prompt, wanted, people, scorers)
+    def answer(prompt: str, subjects: Sequence[str]) -> Answer:
+        return lambda picture: missing() if picture is None else score(picture, prompt, subjects, people, scorers)
 
     prompts = list(read_shards(pairs / "bench", PairPrompt))
-    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces)) for prompt in prompts}
-    return tasks, people_footing(prompts, pool, models, params)
+    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces), prompt.faces) for prompt in prompts}
+    return tasks, people_protocol(prompts, pool, models, params)
 
 
 def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
@@ -162,7 +162,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
 
     Raises:
         FileNotFoundError: the prompt file is missing.
-        ValueError: it is damaged or was not named.
+        ValueError: the prompt file is damaged, or the option is missing.
     """
     if options.prompts is None:
         raise ValueError(f"--suite {options.suite} needs its published prompt file: --prompts FILE")
@@ -177,30 +177,34 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
         else [None, None]
     )
     scorers = PublicScorers(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
-    known = known_references(subjects, options.references, scorers)
+    features = reference_features(subjects, options.references, scorers)
     names = [analyser and analyser.name for analyser in (faces, heldout)]
-    unknown: list[JSON] = [*sorted(subjects.keys() - known.keys())]
+    unknown: list[JSON] = [*sorted(subjects.keys() - features.keys())]
     report.facts = {
-        **facts(params, options.suite, POLICY_WHOLE, *names, people={}),
-        "references": len(known),
+        **facts(params, options.suite, POLICY_PUBLIC, *names, people={}),
+        "references": len(features),
         "references_missing": unknown,
     }
 
     def answer(task: Task) -> Answer:
-        return lambda seen: missing_whole(task, known) if seen is None else score_whole(seen, task, known, scorers)
+        return lambda seen: (
+            missing_image(task, features) if seen is None else score_image(seen, task, features, scorers)
+        )
 
-    asked = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
+    contents = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
     used = [name for name in MODELS if faces or name not in MODELS[:2]]
-    files = {path: options.references / path for path in known}
-    footing = footing_of(asked, files, {name: models[name] for name in used}, params)
-    return {task.key: (task.prompt, answer(task)) for task in tasks}, footing
+    files = {path: options.references / path for path in features}
+    protocol = protocol_of(contents, files, {name: models[name] for name in used}, params)
+    return {task.key: (task.prompt, answer(task), tuple(contents[task.key][1:])) for task in tasks}, protocol
 
 
-def known_references(subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers) -> dict[str, Given]:
-    """The references that the user has, by their path in the suite.
+def reference_features(
+    subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers
+) -> dict[str, ReferenceFeatures]:
+    """Features of the references in the user's folder, by their path in the suite.
 
     Raises:
-        FileNotFoundError: the folder that should hold them is missing.
+        FileNotFoundError: the folder is missing.
         ValueError: a reference is damaged.
     """
     if folder is None:
@@ -208,15 +212,20 @@ def known_references(subjects: dict[str, Subject], folder: Path | None, scorers:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of references {folder}")
     files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    return {path: given(subjects[path], read_image(file, f"reference {path}"), scorers) for path, file in files.items()}
+    return {
+        path: embed_reference(subjects[path], read_image(file, f"reference {path}"), scorers)
+        for path, file in files.items()
+    }
 
 
-def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) -> list[ScoredImage]:
-    """Score every picture of every prompt; what is missing or cannot be read counts 0 and is named.
+def score_images(
+    tasks: dict[str, tuple[str, Answer, tuple[str, ...]]], images: Path, report: Report
+) -> list[ScoredImage]:
+    """Score every image of every prompt; missing and unreadable images count 0 and are reported.
 
     Raises:
-        FileNotFoundError: there is no folder of pictures.
-        ValueError: no file answers a prompt, or one may answer either of two.
+        FileNotFoundError: the folder of images does not exist.
+        ValueError: no file belongs to a prompt, or a file may belong to either of two.
     """
     files, unknown = files_by_prompt(images, set(tasks))
     if not files:
@@ -226,27 +235,27 @@ def judge(tasks: dict[str, tuple[str, Answer]], images: Path, report: Report) ->
         )
     unlisted: list[JSON] = [file.name.encode(errors="backslashreplace").decode() for file in unknown]
     report.facts["files_without_prompt"] = unlisted
-    judged = []
-    for key, (prompt, answer) in track(tasks.items(), len(tasks), f"score {images.name}"):
+    scored = []
+    for key, (prompt, answer, faces) in track(tasks.items(), len(tasks), f"score {images.name}"):
         if key not in files:
             report.drop(key, "missing", f"no image is called {key}")
-            judged.append(ScoredImage(key, prompt, "", "missing", answer(None)))
+            scored.append(ScoredImage(key, prompt, "", "missing", answer(None), faces))
         for file in files.get(key, []):
             try:
-                judged.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_image(file))))
+                scored.append(ScoredImage(key, prompt, file.name, SCORED, answer(read_image(file)), faces))
                 report.keep(file.name)
             except (FileNotFoundError, ValueError) as error:
                 report.drop(file.name, "unreadable", str(error))
-                judged.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None)))
-    return judged
+                scored.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None), faces))
+    return scored
 
 
 def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The pictures of every prompt, of any ending, and the files that answer none or are no images.
+    """The images of every prompt, with any ending, and the files that belong to no prompt or are not images.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: a file may be the only picture of one prompt or one of several of another.
+        FileNotFoundError: the folder does not exist.
+        ValueError: a file may be the only image of one prompt or one of several images of another.
     """
     if not images.is_dir():
         raise FileNotFoundError(f"no folder of pictures {images}")
@@ -270,13 +279,13 @@ def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]]
 
 
 def _without_number(stem: str) -> str:
-    """The key in ``KEY_0``; nothing if there is no number."""
+    """The key in ``KEY_0``; empty without a number."""
     start, _, number = stem.rpartition("_")
     return start if number.isdecimal() else ""
 
 
-def told(report: Report) -> list[str]:
-    """What did not go well, in a line each."""
+def problems(report: Report) -> list[str]:
+    """A line for each kind of problem in a report."""
     lines = []
     for reason in ("missing", "unreadable"):
         names = [str(lost["key"]) for lost in report.rejections if lost["reason"] == reason]

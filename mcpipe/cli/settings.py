@@ -1,4 +1,4 @@
-"""Settings for verbs that stand outside of the pipeline: params.yaml, a whole configuration over it, single changes."""
+"""Settings of verbs outside the pipeline: params.yaml, overlaid by a configuration and by single changes."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mcpipe.core.records import JSON
 
 SETTINGS = "params.yaml"
 CONFIGURATIONS = Path("conf") / "scale"
-"""Relative to params.yaml: one file per configuration, with what it changes. Hydra composes the same files for DVC."""
+"""Folder of configurations relative to params.yaml, with one file of changes each. Hydra composes them for DVC."""
 DEFAULTS = "defaults"
 """Folder of an installed package with copies of params.yaml and conf/; see setup.py."""
 
@@ -30,14 +30,14 @@ def settings_file() -> Path:
 
 
 def read_content(file: Path, configuration: str | None, changes: Sequence[str]) -> Content:
-    """What a settings file says, then a configuration, then changes ``section.key=value``.
+    """The content of a settings file, overlaid by a configuration and by changes ``section.key=value``.
 
-    A relative path in a file stays as it is and is seen from the folder of the settings file (see `located`); one in a
-    change is made absolute, since whoever types it sees it from the current folder.
+    A relative path in a file stays relative to the folder of the settings file (see `located`). A relative path in a
+    change is relative to the current folder and becomes absolute.
 
     Raises:
-        FileNotFoundError: there is no such file or configuration.
-        ValueError: a file is no YAML mapping, or a configuration or change names no setting.
+        FileNotFoundError: the file or the configuration does not exist.
+        ValueError: a file is not a YAML mapping, or a configuration or change names an unknown setting.
     """
     if not file.is_file():
         raise FileNotFoundError(f"no settings file {file}; run from the root of the project")
@@ -55,10 +55,10 @@ def read_content(file: Path, configuration: str | None, changes: Sequence[str]) 
 
 
 def overlaid(content: Content, changes: Content, source: str, place: str = "") -> Content:
-    """A mapping with some of its values changed, at any depth; what is a mapping on both sides is merged.
+    """A mapping with some values changed at any depth; values that are mappings on both sides are merged.
 
     Raises:
-        ValueError: a change names nothing that is there, as Hydra refuses it, too.
+        ValueError: a change names an unknown setting, which Hydra refuses, too.
     """
     changed = dict(content)
     for key, value in changes.items():
@@ -77,19 +77,19 @@ def section(content: Content, name: str) -> Content:
     """One section of the settings.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: the settings have no section of that name.
     """
-    found = content.get(name)
-    if not isinstance(found, dict):
+    values = content.get(name)
+    if not isinstance(values, dict):
         raise ValueError(f"{SETTINGS} has no section {name!r}")  # noqa: TRY004  not a type that a caller passed
-    return found
+    return values
 
 
 def located(content: Content, folder: Path) -> dict[str, Path]:
-    """Where the checkpoints lie; relative paths are seen from the folder of the settings.
+    """Paths of the checkpoints; relative paths start from the folder of the settings.
 
     Raises:
-        ValueError: a setting of ``models`` is no path.
+        ValueError: a setting of ``models`` is not a path.
     """
     places: dict[str, Path] = {}
     for name, path in section(content, "models").items():
@@ -100,7 +100,7 @@ def located(content: Content, folder: Path) -> dict[str, Path]:
 
 
 def name_in(folder: Path, path: JSON) -> str:
-    """A path as a settings file in that folder would name it: relative if it lies inside, else as it is."""
+    """A path as a settings file in that folder names it: relative if it lies inside, otherwise unchanged."""
     place, root = Path(os.path.normpath(str(path))), folder.absolute()
     return str(place.relative_to(root) if place.is_relative_to(root) else place)
 
@@ -131,7 +131,7 @@ def _nested(change: str) -> Content:
 
 
 def _typed(name: str, value: JSON, text: str) -> JSON:
-    """The value of a change; a path in it becomes absolute, also one that reads as a number, such as ``2024``."""
+    """The value of a change; a path becomes absolute, even if it reads as a number, such as ``2024``."""
     if isinstance(value, dict):
         return {key: _typed(f"{name}.{key}", inner, str(inner)) for key, inner in value.items()}
     is_path = name in PATHS or ("." in name and name.partition(".")[0] in PATHS)

@@ -1,4 +1,4 @@
-"""The benchmark table of the last run: what ``mcpipe table`` prints."""
+"""The verb ``mcpipe table``: the benchmark table of the last run."""
 
 import argparse
 from pathlib import Path
@@ -7,11 +7,11 @@ from mcpipe.bench.results import read_scores
 from mcpipe.bench.tables import comparable, text_table
 
 ARM_ORDER = {"train_single": 0, "train_multi": 1, "train_rl": 2}
-"""The arms of the pipeline in the order of training; others come after, by name."""
+"""The arms of the pipeline in the order of training; other systems follow, sorted by name."""
 
 
 def command(options: argparse.Namespace) -> str:
-    """The scores of every arm below a folder of results, in the order of training; what is not comparable is named.
+    """The scores of every arm below a folder of results in the order of training, and the reasons of omitted arms.
 
     Raises:
         FileNotFoundError: no arm has been evaluated.

@@ -1,4 +1,4 @@
-"""The puppet world on one sheet: what ``mcpipe world`` draws."""
+"""The verb ``mcpipe world``: a contact sheet of the puppet world."""
 
 import argparse
 from pathlib import Path
@@ -8,10 +8,10 @@ from mcpipe.world.preview import preview_sheet
 
 
 def command(options: argparse.Namespace) -> str:
-    """Write a contact sheet of the puppet world; returns what was written.
+    """Write a contact sheet of the puppet world; returns a summary.
 
     Raises:
-        ValueError: the file's ending names no picture format, the file is a folder, or the seed is negative.
+        ValueError: the file's ending names no image format, the file is a folder, or the seed is negative.
         OSError: the file cannot be written.
     """
     file: Path = options.preview

@@ -1,1 +1,1 @@
-"""What every stage stands on: parameters, records, shards, reports, progress."""
+"""Foundations of every stage: parameters, records, shards, reports, progress."""

@@ -12,7 +12,7 @@ DOTTED_NAME = re.compile(r"\w+(\.\w+)+")
 
 
 def module_file(module: str) -> Path | None:
-    """The Python file of a module or package; ``None`` if there is no such module, or its code is no Python file."""
+    """The Python file of a module or package; ``None`` if it does not exist or is not a Python file."""
     loaded = sys.modules.get(module)
     if loaded is not None:
         file = getattr(loaded, "__file__", None)

@@ -63,7 +63,7 @@ def stay_offline() -> None:
 
 
 def _set_open(switches: Mapping[str, str]) -> None:
-    """Set what is unset or empty; another value is somebody's decision and stays."""
+    """Set variables that are unset or empty; other values are the user's decision and stay."""
     for name, value in switches.items():
         if not os.environ.get(name):
             os.environ[name] = value

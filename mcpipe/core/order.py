@@ -1,4 +1,4 @@
-"""The order of references, which is no information: drawn anew for every draw, from its seed and its number alone."""
+"""The order of references, which carries no information: it depends only on the seed and the number of the draw."""
 
 import numpy as np
 from jaxtyping import Int

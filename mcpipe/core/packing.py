@@ -1,6 +1,6 @@
 """One record as bytes: what stands between a record in memory and its place in a shard.
 
-A member is called ``KEY.NAME.EXT``: ``json`` for the description, ``png`` for pictures and masks (batches are stacked
+A member is called ``KEY.NAME.EXT``: ``json`` for the description, ``png`` for images and masks (batches are stacked
 vertically), ``npy`` for numbers; everything is lossless. The standard library packs them, because WebDataset's own
 package imports torch, which a data stage does without.
 """
@@ -95,7 +95,7 @@ def _encoded(arrays: dict[str, np.ndarray]) -> dict[str, tuple[str, bytes]]:
 
 
 def _encode(array: np.ndarray) -> tuple[str, bytes]:
-    """The extension and the bytes of one array; pictures and masks become PNG if they hold any pixel."""
+    """The extension and the bytes of one array; images and masks become PNG if they hold any pixel."""
     is_picture = array.dtype == np.uint8 and array.ndim >= 3 and array.shape[-1] == 3
     is_mask = array.dtype == np.bool_ and array.ndim >= 2
     if array.size and (is_picture or is_mask):

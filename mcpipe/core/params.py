@@ -18,7 +18,7 @@ from mcpipe.core.errors import one_line
 
 
 class Params(BaseModel):
-    """Settings of one stage or of one part of it."""
+    """Settings of a stage or of a part of a stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -33,6 +33,8 @@ class TakenFrom:
 
 RecordsPerShard = Annotated[int, Field(ge=1), TakenFrom("storage.records_per_shard")]
 """Records in one tar file, the same for every stage."""
+ShuffleReferences = Annotated[bool, TakenFrom("references.shuffle")]
+"""Whether references change places from draw to draw, the same in training and benchmark."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,7 +50,7 @@ def parse_yaml(text: str) -> object:
     """The content of a YAML text, numbers as DVC writes them.
 
     Raises:
-        YAMLError: it is none.
+        YAMLError: the text is not valid YAML.
     """
     return yaml.load(text, _Loader)  # noqa: S506  a safe loader
 

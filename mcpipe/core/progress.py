@@ -18,7 +18,7 @@ Note = Callable[[], str]
 
 
 def track(items: Iterable[T], total: int, label: str, note: Note | None = None) -> Iterator[T]:
-    """The same items, while counts, rate, time left and the note are shown to whoever watches."""
+    """The same items; counts, rate, remaining time and the note are shown on the terminal or logged."""
     if sys.stderr.isatty():
         return _bar(items, total, label, note)
     return _lines(items, total, label, note)
@@ -34,14 +34,14 @@ def duration(seconds: float) -> str:
 
 
 def _bar(items: Iterable[T], total: int, label: str, note: Note | None) -> Iterator[T]:
-    told = TextColumn("{task.fields[told]}")
-    with Progress(TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), told) as progress:
-        task = progress.add_task(label, total=total, told="")
+    rate_column = TextColumn("{task.fields[rate]}")
+    with Progress(TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), rate_column) as progress:
+        task = progress.add_task(label, total=total, rate="")
         start = time.monotonic()
         for done, item in enumerate(items, 1):
             yield item
             rate = f"{done / max(time.monotonic() - start, 1e-9):.3g}/s"
-            progress.update(task, advance=1, told=f"{rate}, {note()}" if note else rate)
+            progress.update(task, advance=1, rate=f"{rate}, {note()}" if note else rate)
 
 
 def _lines(items: Iterable[T], total: int, label: str, note: Note | None) -> Iterator[T]:

@@ -1,4 +1,4 @@
-"""What is stored between stages: a key, a small JSON description and named arrays; and why an item is refused.
+"""Stored records (a key, a small JSON description and named arrays), and rejections of items.
 
 Stages exchange the typed records of `mcpipe.core.schemas`; a `Record` is the form that all of them have in a shard.
 """
@@ -19,7 +19,7 @@ JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
 
 @dataclass(frozen=True)
 class Record:
-    """One item on its way through the pipeline: a clip, a sample, a pair of faces, a picture."""
+    """One item on its way through the pipeline: a clip, a sample, a pair of faces, an image."""
 
     key: str
     """Identifies the item in every stage; neither dots nor slashes (see `record_key`)."""
@@ -28,7 +28,7 @@ class Record:
     """Everything that is not an array."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    """uint8 pictures ``(..., H, W, 3)`` in RGB, bool masks ``(..., H, W)``, numbers of any shape."""
+    """uint8 images ``(..., H, W, 3)`` in RGB, bool masks ``(..., H, W)``, numbers of any shape."""
 
     def to_record(self) -> "Record":
         """Return the record itself, as every `Storable` does."""
@@ -36,7 +36,7 @@ class Record:
 
     @classmethod
     def from_record(cls, record: "Record") -> "Record":
-        """Return the record itself, whatever it holds."""
+        """Return the record itself, with any content."""
         return record
 
 
@@ -75,14 +75,14 @@ class Rejection:
     """A snake_case name to count by."""
 
     detail: str = ""
-    """What was seen in this item."""
+    """Description of the fault in this item."""
 
     scores: dict[str, JSON] = field(default_factory=dict)
     """Measurements behind the decision, by name."""
 
 
 class RejectionError(ValueError):
-    """Refuses an item by name; raised by whatever decides, counted by `mcpipe.execution`."""
+    """Rejection of an item with a named reason; raised by decisions, counted by `mcpipe.execution`."""
 
     def __init__(self, reason: str, detail: str = "", scores: Mapping[str, JSON] | None = None) -> None:
         super().__init__(reason, detail, scores)
@@ -95,7 +95,7 @@ class RejectionError(ValueError):
 
     @property
     def detail(self) -> str:
-        """What was seen in this item."""
+        """Description of the fault in this item."""
         return self.rejection.detail
 
     def __str__(self) -> str:

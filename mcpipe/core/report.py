@@ -1,4 +1,4 @@
-"""The account a stage gives of itself: what it kept, what it dropped and why, with which versions.
+"""The report of a stage: kept and dropped items, reasons, and versions of packages.
 
 Nothing in it depends on the clock or the machine, because it is part of the stage's output.
 """
@@ -24,7 +24,7 @@ class Report:
         self.kept: list[str] = []
         self.rejections: list[dict[str, JSON]] = []
         self.facts: dict[str, JSON] = {}
-        """Whatever else the stage wants to say of its result."""
+        """Further facts about the stage's result."""
 
     def keep(self, key: str) -> None:
         """Count an item that goes on."""
@@ -33,10 +33,10 @@ class Report:
     def drop(self, key: str, reason: str, detail: str = "", scores: Mapping[str, JSON] | None = None) -> None:
         """Count an item that ends here; ``reason`` is a name to count by, the rest says more of this one."""
         logger.info("%s: dropped %s: %s %s", self.stage, key, reason, detail)
-        told: dict[str, JSON] = {"key": key, "reason": reason, "detail": detail}
+        rejection: dict[str, JSON] = {"key": key, "reason": reason, "detail": detail}
         if scores:
-            told["scores"] = dict(scores)
-        self.rejections.append(told)
+            rejection["scores"] = dict(scores)
+        self.rejections.append(rejection)
 
     def summary(self) -> dict[str, JSON]:
         """The account as JSON: counts first, then every rejection in the order of keys."""

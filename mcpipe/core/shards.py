@@ -18,7 +18,7 @@ from mcpipe.core.records import Record, RecordError, Storable
 Place = tuple[Path, int, int]
 """Where a record lies: its shard, the first byte, and the one after the last."""
 Source = tuple[Path, type[Storable]]
-"""A folder of shards, and what its records are."""
+"""A folder of shards, and the type of its records."""
 T = TypeVar("T", bound=Storable)
 
 
@@ -81,7 +81,7 @@ class StoredItem:
         return [self.read(kind, number) for number, kind in enumerate(self.kinds)]
 
     def digest(self) -> str:
-        """Digest of what is stored."""
+        """Digest of the stored content."""
         content = sha256()
         for place in self.places:
             content.update(_bytes(place))
@@ -111,7 +111,7 @@ class StoredItems:
 
 
 def write_shards(records: Iterable[Storable | Packed], folder: Path, per_shard: int) -> int:
-    """Pack records, in the order given, into ``folder/shard-00000.tar`` and so on; returns how many there were."""
+    """Pack records in their order into ``folder/shard-00000.tar`` and so on; returns their number."""
     folder.mkdir(parents=True, exist_ok=True)
     stream = iter(records)
     num_records = 0

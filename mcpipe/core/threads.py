@@ -1,4 +1,4 @@
-"""One thread per process, so that sums are taken in one order whatever the machine."""
+"""One thread per process, so that sums have the same order on every machine."""
 
 import os
 

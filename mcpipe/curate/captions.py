@@ -1,4 +1,4 @@
-"""Whether a sentence can serve as the caption of a picture with several people (paper, appendix C).
+"""Whether a sentence can serve as the caption of an image with several people (paper, appendix C).
 
 The instructions ask a vision-language model to call everyone "a person", exactly once each, so that a caption can be
 checked by counting, whichever model wrote it. Models do not always obey: "a young woman", "another man" introduce
@@ -19,14 +19,15 @@ CAPTION_INSTRUCTION = (
     "together. Describe the last picture in one sentence: how many people there are and where they are, then every "
     "person exactly once, from left to right, beginning with 'a person'."
 )
-"""Asked of the captioner with the references and the target."""
+"""Instruction that the captioner receives with the references and the target."""
 
 PROMPT_INSTRUCTION = (
     "The {num_subjects} pictures each show one person. Invent a picture that shows all {num_subjects} of them "
     "together and describe it in one sentence: how many people there are and where they are, then every person "
     "exactly once, beginning with 'a person'."
 )
-"""Asked of the captioner with the references alone: a prompt for the benchmark or for the last training stage."""
+"""Instruction that the captioner receives with the references alone, to write a prompt of the benchmark or of stage
+3."""
 
 REFUSAL = re.compile(
     r"\b(?:i|we) (?:cannot|can't|can not|could not|couldn't|do not|don't|won't)\b"
@@ -39,22 +40,22 @@ CHATTER = re.compile(
     r"(?:\w+ )?(?:picture|image|photo|photograph)s?\b"
     r"|\b(?:picture|image|photo|photograph|person|subject) ?\d"
 )
-"""Talk to whoever asked, or about the pictures that were shown: nothing that a generator could draw."""
+"""Phrases addressed to the user, or about the input images; a generator cannot draw them."""
 UNWRITTEN = ("Cc", "Co", "Cn", "So")
-"""Unicode categories that no caption needs: control characters, unassigned ones, symbols such as U+FFFD."""
+"""Unicode categories that a caption never needs: control characters, unassigned ones, symbols such as U+FFFD."""
 SUBJECT = re.compile(r"\ba person\b", re.IGNORECASE)
 PEOPLE = "person|man|woman|boy|girl|child|kid|baby|toddler|teenager|adult|lady|gentleman|guy|individual|player|friend"
 NO_ADJECTIVE = "a|an|the|and|of|in|on|at|by|to|with|for|from|near|beside|behind|is|are|who|that|wearing|holding"
 INTRODUCTION = re.compile(
     rf"(?:\ba|\ban|\banother|\bthe other|(?<=\W)one) (?:(?!(?:{NO_ADJECTIVE})\b)[\w-]+,? ){{0,4}}?(?:{PEOPLE})\b(?!')"
 )
-"""Somebody is mentioned for the first time, with up to four words of description before the noun; "one person" at the
-very beginning tells their number."""
+"""First mention of a person, with up to four words of description before the noun; "one person" at the very beginning
+is a count."""
 ONE_AND_OTHER = re.compile(
     r"\b(?:one|another|the (?:other|first|second|third|fourth))(?: one)? "
     r"(?:is|has|wears|holds|stands|sits|with|in|wearing|holding|standing|sitting|on|to)\b"
 )
-"""Likewise where a noun went before: two women, one in red, the other in blue."""
+"""First mention after an earlier noun: two women, one in red, the other in blue."""
 NUMBERS = {
     "one": 1,
     "two": 2,
@@ -67,28 +68,29 @@ NUMBERS = {
     "several": 0,
     "many": 0,
 }
-"""Words for how many people there are; 0 is a number that no caption should give."""
+"""Words for numbers of people; 0 stands for numbers that a caption should not give."""
 TOTAL = re.compile(
     rf"\b({'|'.join(NUMBERS)}|\d+) (?:[\w-]+ ){{0,2}}?"
     r"(?:people|persons|individuals|adults|children|friends|men|women|boys|girls|kids)\b"
 )
 LOOP_WORDS = 5
-"""A run of so many words that comes more often than there are people, and at least three times, is a loop."""
+"""Length in words of a repeated run that counts as a loop, if it occurs more often than there are people and at least
+three times."""
 CUT = "caption_cut"
-"""Fault of a sentence with more tokens than the generator's text encoder reads."""
+"""Name of the fault of a sentence with more tokens than the generator's text encoder reads."""
 
 
 class SentenceParams(Params):
-    """What a sentence must be like, and how hard to try for it."""
+    """Requirements for a sentence, and the number of attempts to obtain it."""
 
     min_words: int = Field(ge=1)
-    """Fewer words say too little."""
+    """Minimum number of words."""
     max_words: int = Field(ge=1)
-    """More words ramble. Whatever it says, a sentence that the generator's text encoder would cut is refused."""
+    """Maximum number of words. A sentence that the generator's text encoder would cut is rejected in any case."""
     attempts: int = Field(ge=1)
-    """Answers to ask for before giving up."""
+    """Maximum number of answers requested from the captioner."""
     temperature: float = Field(ge=0)
-    """Temperature of the attempts after the first, which decodes greedily; 0 makes them all alike."""
+    """Temperature of the attempts after the first, which decodes greedily; at 0 all attempts are equal."""
     max_tokens: int = Field(ge=1)
     """Longest answer in the captioner's tokens."""
     seed: int
@@ -96,7 +98,7 @@ class SentenceParams(Params):
 
 
 def caption_fault(caption: str, num_subjects: int, params: SentenceParams) -> str | None:
-    """Why a sentence cannot caption ``num_subjects`` people, or ``None`` if it can."""
+    """Name of the fault of a caption of ``num_subjects`` people, or ``None`` if it has none."""
     plain = " ".join(caption.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split())
     num_words = len(plain.split())
     faults = (
@@ -113,26 +115,26 @@ def caption_fault(caption: str, num_subjects: int, params: SentenceParams) -> st
 
 
 def sentence_fault(caption: str, num_subjects: int, params: SentenceParams, lost: Callable[[str], str]) -> str | None:
-    """Why a sentence cannot caption ``num_subjects`` people of a picture to draw, or ``None`` if it can.
+    """Name of the fault of a caption of ``num_subjects`` people in an image to draw, or ``None`` if it has none.
 
-    ``lost`` gives the end of a text that the generator's text encoder does not see.
+    ``lost`` returns the end of a text that the generator's text encoder does not read.
     """
     return caption_fault(caption, num_subjects, params) or (CUT if lost(caption) else None)
 
 
 def fault_detail(caption: str, fault: str | None, lost: Callable[[str], str]) -> str:
-    """What a rejection says of a sentence: all of it and, if it is too long, the part that would be lost."""
+    """Detail of a rejection: the whole sentence and, if it is too long, the part that would be lost."""
     return f"the text encoder does not see {lost(caption)!r} of {caption!r}" if fault == CUT else caption
 
 
 def num_described(plain: str) -> int:
-    """How many people a caption in lower case describes one by one."""
+    """Number of people that a caption in lower case describes individually."""
     introduced = len(INTRODUCTION.findall(plain))
     return introduced if introduced else len(ONE_AND_OTHER.findall(plain))
 
 
 def _totals(plain: str) -> list[int]:
-    """Every number of people that a caption gives."""
+    """All numbers of people that a caption states."""
     return [NUMBERS[word] if word in NUMBERS else int(word) for word in TOTAL.findall(plain)]
 
 

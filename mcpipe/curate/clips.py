@@ -1,4 +1,4 @@
-"""Clip files of a folder: which files there are, under which keys, and which of them are videos by name."""
+"""Clip files of a folder: their paths, keys and titles."""
 
 import os
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ from mcpipe.core.records import record_key
 
 @dataclass(frozen=True)
 class ClipFile:
-    """A video file by its folder and its path in it."""
+    """A video file, given by a folder and a path in it."""
 
     folder: Path
     name: str
 
     @property
     def file(self) -> Path:
-        """The file itself."""
+        """Path of the file."""
         return path_of(self.folder, self.name)
 
     @property
     def title(self) -> str:
-        """The name as text for people."""
+        """The name as printable text."""
         return title_of(self.name)
 
     @property
     def key(self) -> str:
-        """Made from the name; names that differ in any byte have different keys."""
+        """Key derived from the name; names that differ in any byte have different keys."""
         return record_key(self.name)
 
     def is_file(self) -> bool:
-        """Whether it is a regular file, which alone can be read to its end."""
+        """Whether the path is a regular file; other kinds of files may have no end."""
         return self.file.is_file()
 
     def digest(self) -> str:
@@ -45,20 +45,20 @@ class ClipFile:
             return str(error.strerror)
 
     def inputs(self) -> tuple[Path, str]:
-        """The file, which the work opens, and its name."""
+        """The file that the work opens, and its name."""
         return self.file, self.name
 
 
 def title_of(name: str) -> str:
-    """A name as text, also where a file system holds one that is none; names that differ have different titles.
+    """A file name as printable text; different names have different titles.
 
-    Undecodable bytes are written by their hexadecimal value after a backslash and an x, a backslash is doubled.
+    A byte that cannot be decoded becomes a backslash, an x and its hexadecimal value; a backslash is doubled.
     """
     return name.replace("\\", "\\\\").encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def clip_files(clips: Path) -> list[ClipFile]:
-    """Everything below a folder that is no folder, searched recursively: what is no video is refused by name later.
+    """All files below a folder, searched recursively; files that are not videos are rejected by name later.
 
     Raises:
         FileNotFoundError: the folder is missing or holds no file.
@@ -73,10 +73,10 @@ def clip_files(clips: Path) -> list[ClipFile]:
 
 
 def file_names(folder: Path) -> list[str]:
-    """Paths of everything below a folder that is no folder, sorted; for `path_of`.
+    """Sorted relative paths of all files below a folder, for `path_of`.
 
-    They are read as UTF-8, so that a file has one name whatever the locale; bytes that are no text become surrogates.
-    Links to folders are followed, each folder is visited once, under its own name rather than that of a link to it.
+    Names are decoded as UTF-8 in every locale; bytes that are not UTF-8 become surrogates. Links to folders are
+    followed; each folder is visited once, under its own name rather than the name of a link.
     """
     names: list[bytes] = []
     visited: set[Path] = set()
@@ -97,5 +97,5 @@ def file_names(folder: Path) -> list[str]:
 
 
 def path_of(folder: Path, name: str) -> Path:
-    """The file of a folder that `file_names` calls by a name."""
+    """Path of the file to which `file_names` gives a name."""
     return folder / os.fsdecode(name.encode(errors="surrogateescape"))

@@ -1,4 +1,4 @@
-"""Whether the two frames of a clip can show the same people at two moments (paper, appendix C).
+"""Checks that the two frames of a clip can show the same people at two moments (paper, appendix C).
 
 The initial frame gives the references, the middle frame the scene to be learned; the shot between them has no cut.
 """
@@ -13,35 +13,36 @@ from mcpipe.core.records import RejectionError
 from mcpipe.curate.sharpness import softness
 
 SOFTNESS_HEIGHT_PX = 256
-"""Height at which the softness of frames is measured, so that resolution matters little."""
+"""Height in pixels at which the softness of frames is measured, so that it hardly depends on the resolution."""
 REACH = np.ones((5, 5), np.uint8)
-"""Neighbourhood in which a thumbnail's pixel is looked for in the next one: what moves by 6 % of the picture stays."""
+"""Neighbourhood in which a thumbnail's pixel is searched in the next thumbnail; it allows motion by 6 % of the
+image."""
 ORDINARY_JUMP = 6.0
-"""A cut jumps by at least this many times the median of the frames around it."""
+"""Minimum ratio of the jump at a cut to the median jump of the frames around it."""
 NEIGHBOURS = 8
-"""Frames on either side that tell what is ordinary."""
+"""Number of frames on either side from which the median jump is computed."""
 FLASH_FRAMES = 3
-"""A picture that comes back within so many frames was interrupted by a flash and not cut."""
+"""Maximum number of frames of a flash, after which the earlier image comes back."""
 LASTING = 0.5
-"""Part of the jump that is left after the flash would have gone."""
+"""Maximum part of the jump that may remain after a flash."""
 BAR_GREY, BAR_PART = 20.0, 0.1
-"""Brightest value in the black bars that a player or an editor puts around a picture: so much, and no more than this
-part of the picture's own lights, since a dark scene is no bar."""
+"""Maximum brightness of the black bars that a player or an editor puts around an image: an absolute value, and a part
+of the image's highlights, since a dark scene is not a bar."""
 LEAST_PICTURE = 0.2
-"""Part of the frame's height and of its width that is left at least when bars are cut off."""
+"""Minimum part of the frame's height and of its width that remains when bars are cropped."""
 EMPTY_CONTRAST = 3.0
-"""Standard deviation of grey values under which a picture has faded to one colour."""
+"""Standard deviation of grey values below which an image has faded to a single colour."""
 
 
 class FramesParams(Params):
-    """What a clip's two frames must be like."""
+    """Requirements for the two frames of a clip."""
 
     min_duration_s: float = Field(ge=0)
-    """Seconds between the first and the last frame."""
+    """Minimum number of seconds between the first and the last frame."""
     max_decoded: int = Field(ge=2)
-    """Frames that are decoded to reach the middle one; bounds time and memory."""
+    """Maximum number of frames decoded up to the middle frame; it bounds time and memory."""
     min_side_px: int = Field(ge=1)
-    """Shorter side of the frames."""
+    """Minimum of the frames' shorter side."""
     min_brightness: float = Field(ge=0, le=255)
     """Mean grey value below which a frame counts as black."""
     max_softness: float = Field(ge=0, le=1)
@@ -56,7 +57,7 @@ class FramesParams(Params):
 def frame_scores(
     initial: UInt8[np.ndarray, "H W 3"], middle: UInt8[np.ndarray, "H W 3"], thumbnails: UInt8[np.ndarray, "T S S 3"]
 ) -> dict[str, float]:
-    """Measurements for `check_frames`: the worse of the two frames, the worst moment between them."""
+    """Measurements for `check_frames`: the worse value of the two frames, and the worst value between them."""
     x0, y0, x1, y1 = picture_window(thumbnails[0], thumbnails[-1])
     thumbnails = thumbnails[:, y0:y1, x0:x1]
     lasting = lasting_jumps(thumbnails)
@@ -71,10 +72,10 @@ def frame_scores(
 
 
 def check_frames(scores: dict[str, float], duration_s: float, params: FramesParams) -> None:
-    """Refuse a clip whose frames are not what the settings ask for.
+    """Check that a clip's frames meet the requirements.
 
     Raises:
-        RejectionError: by the first fault, named after it.
+        RejectionError: the frames have a fault; its reason is the name of the first fault.
 
     """
     faults = (
@@ -94,9 +95,9 @@ def check_frames(scores: dict[str, float], duration_s: float, params: FramesPara
 def picture_window(
     initial: UInt8[np.ndarray, "H W 3"], middle: UInt8[np.ndarray, "H W 3"]
 ) -> tuple[int, int, int, int]:
-    """The part ``(x0, y0, x1, y1)`` of both frames inside of black bars, in pixels; all of it if there are none.
+    """The window ``(x0, y0, x1, y1)`` of both frames inside black bars, in pixels; all of it without bars.
 
-    Bars would be learned as part of every scene, and make the people in it look small.
+    With bars, a model would learn them as part of every scene, and the people would look smaller.
     """
     brightest = np.maximum(initial, middle).max(axis=2)
     limit = min(BAR_GREY, BAR_PART * float(np.percentile(brightest, 99)))
@@ -106,7 +107,7 @@ def picture_window(
 
 
 def _inside(seen: Bool[np.ndarray, " n"]) -> tuple[int, int]:
-    """From the first to the last line in which something can be seen; all lines if these are too few."""
+    """The range from the first to the last visible line; all lines if the range is too short."""
     lines = np.flatnonzero(seen)
     if not len(lines) or lines[-1] + 1 - lines[0] < LEAST_PICTURE * len(seen):
         return 0, len(seen)
@@ -114,22 +115,22 @@ def _inside(seen: Bool[np.ndarray, " n"]) -> tuple[int, int]:
 
 
 def jump(before: UInt8[np.ndarray, "h w 3"], after: UInt8[np.ndarray, "h w 3"]) -> float:
-    """How much of one picture cannot be found near its place in the other, in mean grey levels.
+    """Mean part of one image that has no counterpart near the same place in the other, in grey levels.
 
-    A pixel counts by how far it lies outside the range of its neighbourhood in the other picture, so that motion and
-    small changes of light count little and a new picture counts much.
+    A pixel counts by its distance from the range of its neighbourhood in the other image. Motion and small changes of
+    light therefore give small values, and a new image gives a large value.
     """
     outside = [
-        np.maximum(cv2.subtract(one, cv2.dilate(other, REACH)), cv2.subtract(cv2.erode(other, REACH), one)).mean()
-        for one, other in ((before, after), (after, before))
+        np.maximum(cv2.subtract(first, cv2.dilate(second, REACH)), cv2.subtract(cv2.erode(second, REACH), first)).mean()
+        for first, second in ((before, after), (after, before))
     ]
     return float(np.mean(outside))
 
 
 def lasting_jumps(thumbnails: UInt8[np.ndarray, "T h w 3"]) -> Float[np.ndarray, " T-1"]:
-    """Jump into every frame after the first; 0 where it is ordinary for its surroundings or undone by a return.
+    """Jump into every frame after the first; 0 where it is no larger than its surroundings or belongs to a flash.
 
-    Lively motion makes many large jumps, a cut makes one; a flash makes two and brings the old picture back.
+    Fast motion makes many large jumps, a cut makes one, and a flash makes two and brings the earlier image back.
     """
     jumps = np.array([jump(a, b) for a, b in zip(thumbnails, thumbnails[1:], strict=False)])
     lasting = np.zeros_like(jumps)

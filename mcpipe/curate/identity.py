@@ -1,4 +1,4 @@
-"""Whether the people of two frames are the same people, and who is who (paper, appendix C)."""
+"""Matches the people of two frames by their faces, and checks that they are the same (paper, appendix C)."""
 
 from dataclasses import dataclass
 
@@ -14,30 +14,30 @@ from mcpipe.curate.samples import padded_square
 from mcpipe.curate.sharpness import blockiness, softness
 
 FACE_PX = 80
-"""Height at which a face's texture is judged, about that at which recognisers see it."""
+"""Height in pixels at which a face's texture is measured, close to the input size of recognisers."""
 TEXTURE_CONTEXT, TEXTURE_CORE = 1.3, 0.5
-"""Side of the square judged for softness, in units of the face's longer side, and the part of it that counts."""
+"""Side of the square whose softness is measured, in units of the face's longer side, and the part of it that counts."""
 GRID_CONTEXT = 0.9
-"""Side of the square judged for blocks, likewise."""
+"""Side of the square whose blockiness is measured, in units of the face's longer side."""
 FEATURES, SEEN = slice(0, 3), 0.5
-"""Nose and eyes among the joints, and the certainty from which they are seen."""
+"""Indices of nose and eyes among the joints, and the minimum score of a visible joint."""
 MOSAIC_BLOCKS = (4, 16)
-"""Fewest and most blocks over the height of a face that hide who it is."""
+"""Minimum and maximum number of mosaic blocks over the height of a face that hide the identity."""
 
 
 class IdentityParams(Params):
-    """When two faces are one person."""
+    """Thresholds from which two faces count as one person."""
 
     min_similarity: PerRecogniser
-    """Cosine of the same person in both frames, by the name of the recogniser's pack."""
+    """Minimum cosine of the same person in both frames, by the name of the recogniser's pack."""
     min_margin: float = Field(ge=0, le=2)
-    """By how much a person must be more similar to themself than to anybody else."""
+    """Minimum lead of a person's similarity to themself over the similarity to any other person."""
     min_face_score: float = Field(ge=0, le=1)
-    """Certainty of a face detection."""
+    """Minimum score of a face detection."""
     min_face_px: float = Field(ge=1)
-    """Height of a face in the frame; under it similarities of the same and of different people overlap."""
+    """Minimum height of a face in the frame; below it, similarities of the same and of different people overlap."""
     min_face_inside: float = Field(ge=0, le=1)
-    """Part of a face's box that the person's mask must cover."""
+    """Minimum part of a face's box that the person's mask covers."""
     max_face_softness: float = Field(ge=0, le=1)
     """Softness at 80 px face height above which a face counts as blurred or anonymised."""
     max_face_blockiness: float = Field(ge=0)
@@ -49,14 +49,15 @@ class IdentityParams(Params):
 
 @dataclass(frozen=True)
 class Match:
-    """Who is who in two frames."""
+    """The assignment of the people of two frames."""
 
     order: Int[np.ndarray, " N"]
     """Index in the second frame of each person of the first."""
     similarity: Float[np.ndarray, " N"]
     """Cosine of each person with themself."""
     margin: float
-    """Least lead of a person's own similarity over the cross ones of its row and column; 2, the most, for one alone."""
+    """Smallest lead of a person's own similarity over the others of its row and column; 2, the maximum, for one
+    person."""
 
 
 def own_face(
@@ -65,9 +66,10 @@ def own_face(
     joints: Float[np.ndarray, "17 3"],
     params: IdentityParams,
 ) -> int:
-    """Index of the one face that lies in a person's mask.
+    """Index of the only face that lies in a person's mask.
 
-    Of several, the one at the person's own eyes and nose counts: others are printed on clothes, or found where none is.
+    If there are several, the face at the person's eyes and nose counts; others are prints on clothes or false
+    positives.
 
     Raises:
         RejectionError: ``no_face`` or ``several_faces``.
@@ -95,7 +97,7 @@ def face_scores(picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"
 
 
 def check_face(scores: dict[str, float], params: IdentityParams) -> None:
-    """Refuse a face that cannot be recognised, by the measurements of `face_scores`.
+    """Check by the measurements of `face_scores` that a face can be recognised.
 
     Raises:
         RejectionError: ``face_too_small``, ``face_blurred`` or ``face_pixelated``.
@@ -122,7 +124,7 @@ def match_people(initial: Float[np.ndarray, "N D"], middle: Float[np.ndarray, "N
 
 
 def check_match(match: Match, min_similarity: float, min_margin: float) -> None:
-    """Refuse people who are not surely the same in both frames.
+    """Check that the people of both frames are surely the same.
 
     Raises:
         RejectionError: ``different_person`` or ``ambiguous_identity``.
@@ -135,7 +137,7 @@ def check_match(match: Match, min_similarity: float, min_margin: float) -> None:
 
 
 def _holds_features(box: Float[np.ndarray, " 4"], joints: Float[np.ndarray, "17 3"]) -> bool:
-    """Whether most of nose and eyes, as far as they are seen, lie in a box."""
+    """Whether most of the visible joints among nose and eyes lie in a box."""
     places = joints[FEATURES, :2][joints[FEATURES, 2] >= SEEN]
     held = ((places >= box[:2]) & (places <= box[2:])).all(axis=1)
     return 2 * int(held.sum()) > len(places)

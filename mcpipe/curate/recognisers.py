@@ -1,4 +1,4 @@
-"""Thresholds that belong to a face recogniser: what one calls alike is a coincidence to another."""
+"""Thresholds by face recogniser, because recognisers differ in the range of their cosines."""
 
 from typing import Annotated
 
@@ -6,14 +6,14 @@ from pydantic import Field
 
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 PerRecogniser = Cosine | dict[str, Cosine]
-"""One number for whatever recogniser is used, or one for each by the name of its pack's folder."""
+"""A single number for all recognisers, or a number for each by the name of its pack's folder."""
 
 
 def threshold_for(recogniser: str, thresholds: PerRecogniser, name: str) -> float:
-    """The threshold of a recogniser; ``name`` is the parameter's, for the message.
+    """The threshold of a recogniser; ``name`` is the parameter's name for the message.
 
     Raises:
-        ValueError: none is known.
+        ValueError: the settings have no threshold for this recogniser.
 
     """
     if isinstance(thresholds, float | int):

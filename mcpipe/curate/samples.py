@@ -16,18 +16,18 @@ from mcpipe.core.schemas.curation import SplitName
 from mcpipe.curate.recognisers import PerRecogniser
 
 FACE_MARGIN = 1.5
-"""Side of a face reference in units of the face's longer side: room for hair and chin."""
+"""Side of a face reference in units of the face's longer side, with room for hair and chin."""
 TARGET_MARGIN = 1.04
 """Side of the target square in units of the longer side of the subjects' common box, where the frame allows it."""
 LARGEST_PADDING = 0.45
-"""Part of the target square that may lie outside the frame, above and below: two people side by side are wider than a
-16:9 frame is high. Wider scenes are refused."""
+"""Maximum part of the target square outside the frame, above and below: two people side by side are wider than a 16:9
+frame is high. Wider scenes are rejected."""
 IDENTITY_CHUNK = 256
-"""People whose similarities to everybody are held in memory at a time."""
+"""Number of people whose similarities to all others are held in memory at a time."""
 
 
 class SamplesParams(Params):
-    """How samples are cut and split."""
+    """Sizes of samples, and their split."""
 
     image_size: int = Field(ge=16)
     """Side of the target in pixels (paper: 512)."""
@@ -36,27 +36,27 @@ class SamplesParams(Params):
     portrait_size: int = Field(ge=16)
     """Side of a whole-body reference on white, in pixels."""
     same_identity: PerRecogniser
-    """Cosine from which people of two clips count as one identity, by the name of the recogniser's pack."""
+    """Minimum cosine of people of two clips that count as one identity, by the name of the recogniser's pack."""
     reference_background: Literal["scene", "white"]
-    """What a face reference shows outside of its person's mask: the frame as it is, or nothing."""
+    """Background of a face reference, outside the person's mask: the frame, or white."""
     val_fraction: float = Field(ge=0, lt=1)
-    """Part of the samples that is held out."""
+    """Fraction of the samples that is held out."""
     seed: int
     """Seed of the split."""
     records_per_shard: RecordsPerShard
 
 
 def square_window(boxes: Float[np.ndarray, "N 4"], height: int, width: int) -> tuple[int, int, int] | None:
-    """The square ``(x, y, side)`` that holds all boxes, centred on them; ``None`` if there is none.
+    """The square ``(x, y, side)`` that holds all boxes, centred on them; ``None`` if there is no such square.
 
-    It lies inside the frame if such a square holds everybody; otherwise it is as long as the frame allows and reaches
-    over its other two edges by the same amount, no further than `LARGEST_PADDING` permits.
+    It lies inside the frame if a square inside the frame holds everybody. Otherwise it is as long as the frame allows
+    and reaches over the other two edges by equal amounts, at most by `LARGEST_PADDING`.
     """
     low, high = np.floor(boxes[:, :2].min(axis=0)), np.ceil(boxes[:, 2:].max(axis=0))
     low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
     needed, shorter, longer = float((high - low).max()), min(height, width), max(height, width)
-    wanted = int(np.ceil(needed * TARGET_MARGIN))
-    side = min(wanted, shorter) if needed <= shorter else min(wanted, longer)
+    target_side = int(np.ceil(needed * TARGET_MARGIN))
+    side = min(target_side, shorter) if needed <= shorter else min(target_side, longer)
     if side * (1 - LARGEST_PADDING) > shorter:
         return None
     room = np.array((width, height)) - side
@@ -65,7 +65,7 @@ def square_window(boxes: Float[np.ndarray, "N 4"], height: int, width: int) -> t
 
 
 def cut_square(picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int]) -> UInt8[np.ndarray, "s s 3"]:
-    """The window of a picture as it is, on white where the picture ends."""
+    """The window of an image at its own resolution, white outside the image."""
     x, y, side = window
     return _cut(picture, (x, y), side, np.uint8(255))
 
@@ -73,15 +73,15 @@ def cut_square(picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int]
 def crop_square(
     picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int], size: int
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """The window of a picture, resized."""
+    """The window of an image, resized."""
     return resize(cut_square(picture, window), size)
 
 
 def crop_masks(masks: Bool[np.ndarray, "N H W"], window: tuple[int, int, int], size: int) -> Bool[np.ndarray, "N S S"]:
-    """The window of masks, resized so that disjoint masks stay disjoint; outside of the picture is nobody.
+    """The window of masks, resized so that disjoint masks stay disjoint; masks are empty outside the image.
 
-    Where it grows, every pixel takes its nearest one, so that the mask comes back unchanged; where it shrinks, a pixel
-    belongs to whoever covers more than half of it.
+    When it grows, every pixel takes the value of its nearest one, which is reversible; when it shrinks, a pixel belongs
+    to the person who covers more than half of it.
     """
     x, y, side = window
     method = cv2.INTER_AREA if side >= size else cv2.INTER_NEAREST_EXACT
@@ -92,14 +92,14 @@ def crop_masks(masks: Bool[np.ndarray, "N H W"], window: tuple[int, int, int], s
 def face_crop(
     picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"], size: int
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """A square around a face with room for the hair; what lies outside the picture is white."""
+    """A square around a face with room for the hair, white outside the image."""
     return padded_square(picture, box, float(max(box[2] - box[0], box[3] - box[1])) * FACE_MARGIN, size)
 
 
 def portrait(
     picture: UInt8[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "H W"], size: int
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """A person alone on white, the longer side filling the square.
+    """A single person on white, whose longer side fills the square.
 
     Raises:
         ValueError: the mask is empty.
@@ -113,21 +113,21 @@ def portrait(
 
 
 def on_white(picture: UInt8[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture that is white outside of a mask."""
+    """An image that is white outside of a mask."""
     return np.where(mask[:, :, None], picture, np.uint8(255))
 
 
 def padded_square(
     picture: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, " 4"], side: float, size: int
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """The square of a given side around the centre of a box, on white where the picture ends, resized."""
+    """The square of a given side around the centre of a box, on white where the image ends, resized."""
     pixels = max(1, round(side))
     x, y = np.round((box[:2] + box[2:] - pixels) / 2).astype(int)
     return resize(_cut(picture, (int(x), int(y)), pixels, np.uint8(255)), size)
 
 
 def _cut(picture: np.ndarray, corner: tuple[int, int], side: int, outside: np.generic) -> np.ndarray:
-    """A square of a picture or a mask, with one value where that ends."""
+    """A square of an image or a mask, with a constant value outside it."""
     canvas = np.full((side, side, *picture.shape[2:]), outside, picture.dtype)
     low = np.maximum(corner, 0)
     high = np.minimum(np.add(corner, side), (picture.shape[1], picture.shape[0]))
@@ -138,7 +138,7 @@ def _cut(picture: np.ndarray, corner: tuple[int, int], side: int, outside: np.ge
 
 
 def resize(picture: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """A square picture at another size: by area when it shrinks, bicubic when it grows."""
+    """A square image at another size: by area when it shrinks, bicubic when it grows."""
     method = cv2.INTER_AREA if picture.shape[0] >= size else cv2.INTER_CUBIC
     return cv2.resize(picture, (size, size), interpolation=method)
 
@@ -152,7 +152,7 @@ def face_masks(masks: Bool[np.ndarray, "N H W"], boxes: Float[np.ndarray, "N 4"]
 
 
 def identity_groups(embeddings: Float[np.ndarray, "M D"], same_identity: float) -> Int[np.ndarray, " M"]:
-    """The identity of each person: people more similar than the threshold, also through others, are one."""
+    """The identity of each person: people linked by similarities above the threshold share an identity."""
     pairs = [np.zeros((2, 0), int)]
     for start in range(0, len(embeddings), IDENTITY_CHUNK):
         rows, columns = np.nonzero(embeddings[start : start + IDENTITY_CHUNK] @ embeddings.T >= same_identity)
@@ -163,7 +163,7 @@ def identity_groups(embeddings: Float[np.ndarray, "M D"], same_identity: float) 
 
 
 def clip_groups(people: Mapping[str, Sequence[Hashable]]) -> Int[np.ndarray, " clips"]:
-    """The group of each clip, given who is in it: clips that share an identity, also through others, are one group."""
+    """The group of each clip by the identities in it: clips linked by shared identities form a group."""
     owners: dict[Hashable, int] = {}
     pairs = [(i, owners.setdefault(who, i)) for i, name in enumerate(people) for who in people[name]]
     links = coo_array(
@@ -173,12 +173,12 @@ def clip_groups(people: Mapping[str, Sequence[Hashable]]) -> Int[np.ndarray, " c
 
 
 def split_by_identity(people: Mapping[str, Sequence[Hashable]], val_fraction: float, seed: int) -> dict[str, SplitName]:
-    """``train`` or ``val`` for each clip, given who is in it, so that no identity is in both.
+    """``train`` or ``val`` for each clip by the identities in it, so that no identity is in both.
 
-    Clips that share an identity, also through others, stay together. Such a group draws its lot by the first of its
-    clips' names and the seed alone: more clips move none of the others, unless they join two groups or come before the
-    first clip of one. About ``val_fraction`` of the groups are held out; of two groups or more, at least one is held
-    out and one is not (whichever lies closest to the fraction).
+    Clips that share an identity, also indirectly, stay together. The split of such a group depends only on the seed and
+    the name of its first clip: further clips do not move others, unless they join two groups or come before the first
+    clip of a group. About ``val_fraction`` of the groups are held out; of two or more groups, at least one is held out
+    and at least one is not (the group closest to the fraction).
     """
     names = list(people)
     group = clip_groups(people)
@@ -186,7 +186,7 @@ def split_by_identity(people: Mapping[str, Sequence[Hashable]], val_fraction: fl
     firsts: dict[int, str] = {}
     for name, own in sorted(zip(names, group.tolist(), strict=True)):
         firsts.setdefault(own, name)
-    lots = np.array([_lot(firsts[one], seed) for one in range(num_groups)])
+    lots = np.array([_lot(firsts[group], seed) for group in range(num_groups)])
     held_out = lots < val_fraction
     if val_fraction > 0 and num_groups > 1:
         held_out |= lots == lots.min()

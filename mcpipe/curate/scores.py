@@ -1,4 +1,4 @@
-"""Measurements of a clip, gathered while it is decided on and stored whichever way the decision falls."""
+"""Measurements of a clip, collected during curation and stored for accepted and rejected clips alike."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ class Scores:
     """Measurements of a clip, by name."""
 
     measured: dict[str, Measurement] = field(default_factory=dict)
-    """Rounded."""
+    """Rounded values."""
 
     def note(self, **scores: float | int) -> None:
         """Set measurements of the whole clip."""
@@ -30,7 +30,7 @@ class Scores:
 
     @contextmanager
     def kept(self, where: str = "") -> Iterator[None]:
-        """Give a rejection that the block raises the measurements so far, and a detail that begins with ``where``."""
+        """Add the measurements so far, and the prefix ``where``, to a rejection that the block raises."""
         try:
             yield
         except RejectionError as error:

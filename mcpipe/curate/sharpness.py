@@ -1,6 +1,6 @@
-"""How soft a picture is, whatever it shows and however dark it is; and whether it is made of blocks.
+"""Softness of an image, independent of content and brightness, and blockiness.
 
-Both find faces that were made unrecognisable, by blurring or by mosaics, which detectors and recognisers accept.
+Both find faces that were anonymised by blurring or by mosaics, which detectors and recognisers accept.
 """
 
 from functools import cache
@@ -10,22 +10,22 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 BLUR = 1.6
-"""Standard deviation in pixels of the blur that a picture is asked to withstand."""
+"""Standard deviation in pixels of the blur whose effect is measured."""
 WIDEST = 16
-"""Pictures wider than so many times their height are squeezed: a strip of a pixel's height would grow huge."""
+"""Maximum ratio of width to height; wider images are squeezed, because a strip of one pixel would grow huge."""
 LEAST_DETAIL = 0.1
-"""Mean squared gradient, in grey levels, of what has no structure at all."""
+"""Mean squared gradient, in grey levels, of an area without structure."""
 LEAST_STEP = 0.25
-"""Mean step between neighbouring pixels, in grey levels, of what has no structure at all."""
+"""Mean step between neighbouring pixels, in grey levels, of an area without structure."""
 
 
 def softness(picture: UInt8[np.ndarray, "H W 3"], height_px: int, core: float = 1.0) -> float:
     """Part of the gradient's energy that survives a blur at a given height, in [0, 1].
 
-    Only the ``core`` of the picture counts, its middle part of so much of the width and height.
+    Only the ``core`` of the image counts, its middle part as a fraction of width and height.
 
-    ``sum |grad(G * I)|^2 / sum |grad I|^2``: near 1 for what is already blurred, 0.2-0.5 for sharp pictures. Being a
-    ratio it depends neither on brightness nor on contrast, other than the variance of a Laplacian.
+    ``sum |grad(G * I)|^2 / sum |grad I|^2``: near 1 for blurred images, 0.2-0.5 for sharp images. As a ratio, it
+    depends neither on brightness nor on contrast, unlike the variance of a Laplacian.
     """
     grey = _grey(picture, height_px)
     detail = _gradient_energy(grey, core)
@@ -33,19 +33,19 @@ def softness(picture: UInt8[np.ndarray, "H W 3"], height_px: int, core: float = 
 
 
 def blockiness(picture: UInt8[np.ndarray, "H W 3"], height_px: int, blocks: tuple[int, int]) -> float:
-    """How much steeper a picture is along the lines of some square grid than elsewhere; about 1.5 without a grid.
+    """Ratio of the gradient along the lines of a square grid to the gradient elsewhere; about 1.5 without a grid.
 
-    Of all grids with between ``blocks`` cells over the height, the best one counts; the lines of both directions must
-    show, which stripes, teeth and window frames do not.
+    It is the maximum over all grids whose number of cells over the height lies in ``blocks``. Lines in both directions
+    must be visible, which excludes stripes, teeth and window frames.
     """
     grey = _grey(picture, height_px)
     columns, rows = np.abs(np.diff(grey, axis=1)).mean(axis=0), np.abs(np.diff(grey, axis=0)).mean(axis=1)
     ordinary = [max(float(np.median(profile)), LEAST_STEP) for profile in (columns, rows)]
     best = 0.0
     for cell in np.arange(height_px / blocks[1], height_px / blocks[0], 0.5):
-        upright = _steps(columns, float(cell)) / ordinary[0]
-        if upright > best:  # otherwise the other direction need not be looked at
-            best = max(best, min(upright, _steps(rows, float(cell)) / ordinary[1]))
+        vertical = _steps(columns, float(cell)) / ordinary[0]
+        if vertical > best:  # otherwise the other direction cannot matter
+            best = max(best, min(vertical, _steps(rows, float(cell)) / ordinary[1]))
     return best
 
 
@@ -57,7 +57,7 @@ def _steps(profile: Float[np.ndarray, " n"], cell: float) -> float:
 
 @cache
 def _grid_lines(length: int, cell: float) -> Int[np.ndarray, "phases lines"]:
-    """Places of the lines of a grid in a profile, one row per phase."""
+    """Positions of the lines of a grid in a profile, one row per phase."""
     phases = np.arange(0.0, cell, 0.5)
     num_lines = int((length - 1 - phases[-1]) // cell) + 1 if length > phases[-1] else 0
     return np.round(phases[:, None] + cell * np.arange(num_lines)).astype(int).clip(max=max(length - 1, 0))

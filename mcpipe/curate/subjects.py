@@ -1,8 +1,8 @@
-"""Which detections are the people of a picture, and which pixels are theirs.
+"""Selects the detections that are people of an image, and cleans their masks.
 
-"Two individuals" (paper, appendix C) is read strictly: exactly the wanted number of people may be seen, whoever they
-are. A passer-by in the background counts, because the caption would be wrong about them, their pixels would be learned
-as background, and their face would be generated without a reference. Only what shows too few joints is nobody.
+"Two individuals" (paper, appendix C) is read strictly: exactly the required number of people may be visible. A
+passer-by in the background counts, because the caption would be wrong about them, a model would learn their pixels as
+background, and it would generate their face without a reference. Only a detection with too few joints is not a person.
 """
 
 import cv2
@@ -18,36 +18,37 @@ OKS_SIGMAS = np.array(
     [0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
      0.089]
 )  # fmt: skip
-"""How far annotators of COCO disagree about each joint, in units of the square root of a person's area."""
+"""Standard deviation of COCO's annotations of each joint, in units of the square root of a person's area."""
 
 
 FACE_JOINTS = slice(0, 5)
-"""Nose, eyes and ears."""
+"""Indices of nose, eyes and ears among the joints."""
 ENOUGH_OF_A_FACE = 3
-"""So many of these are a person, too, in a close-up that shows nothing else."""
+"""Minimum number of these joints for a person in a close-up without other joints."""
 
 
 class SubjectsParams(Params):
-    """Who counts as a subject."""
+    """Criteria of a subject."""
 
     num_people: int = Field(ge=1)
-    """Exactly so many people in both frames (paper: 2)."""
+    """Exact number of people in both frames (paper: 2)."""
     min_score: float = Field(ge=0, le=1)
-    """Certainty of a detection."""
+    """Minimum score of a detection."""
     min_keypoint_score: float = Field(ge=0, le=1)
-    """Certainty from which a joint is seen."""
+    """Minimum score of a visible joint."""
     min_keypoints: int = Field(ge=0, le=17)
-    """Joints a person must show, unless it is a face that fills the picture; hands alone show none."""
+    """Minimum number of visible joints of a person, except for a face that fills the image; hands alone have no
+    joints."""
     min_same_pose: float = Field(ge=0, le=1)
-    """Similarity of joints (OKS) from which two detections are one person."""
+    """Minimum similarity of joints (OKS) of two detections of one person."""
     max_containment: float = Field(ge=0, le=1)
-    """Part of the smaller of two boxes in the larger from which half of that similarity is enough."""
+    """Part of the smaller of two boxes inside the larger from which half of that similarity is enough."""
     min_height: float = Field(ge=0, le=1)
-    """Height of a person, as a fraction of the frame's."""
+    """Minimum height of a person, as a fraction of the frame's height."""
     min_mask_fill: float = Field(ge=0, le=1)
-    """Part of a person's box that the mask must fill."""
+    """Minimum part of a person's box that the mask fills."""
     max_mask_overlap: float = Field(ge=0, le=1)
-    """Part of the smaller of two masks that the other may claim, too."""
+    """Maximum part of the smaller of two masks that also belongs to the other."""
     records_per_shard: RecordsPerShard
 
 
@@ -56,7 +57,7 @@ def people_in(
 ) -> Int[np.ndarray, " N"]:
     """Indices of the people, from left to right.
 
-    Detections come most certain first; of two that show one person the earlier stays.
+    Detections are sorted by descending score; of two that show the same person, the earlier stays.
     """
     seen = keypoints[:, :, 2] >= params.min_keypoint_score
     somebody = (seen.sum(axis=1) >= params.min_keypoints) | (seen[:, FACE_JOINTS].sum(axis=1) >= ENOUGH_OF_A_FACE)
@@ -75,7 +76,7 @@ def one_person(
     """Whether two detections, each a box and joints, show one person.
 
     People who embrace, or a child in front of an adult, overlap as much as two detections of one person do, but their
-    joints lie apart. Detections that have no seen joint in common are told apart by their boxes alone.
+    joints lie apart. Detections without a common visible joint are compared by their boxes alone.
     """
     contained = containment(a[0], b[0]) > params.max_containment
     likeness = pose_likeness(a, b, params.min_keypoint_score)
@@ -89,7 +90,7 @@ def pose_likeness(
     b: tuple[Float[np.ndarray, " 4"], Float[np.ndarray, "17 3"]],
     min_score: float,
 ) -> float | None:
-    """Object keypoint similarity in [0, 1] over the joints that both see, ``None`` if there are none.
+    """Object keypoint similarity in [0, 1] over the joints visible in both, ``None`` if there are none.
 
     ``mean exp(-d_k^2 / (2 s^2 (2 sigma_k)^2))`` with ``s^2`` the area of the smaller box (COCO).
     """
@@ -109,7 +110,7 @@ def containment(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> float
 
 
 def check_people(boxes: Float[np.ndarray, "N 4"], height_px: int, params: SubjectsParams) -> None:
-    """Refuse a picture by the boxes of the people in it.
+    """Check the number and the heights of the people in an image by their boxes.
 
     Raises:
         RejectionError: ``too_few_people``, ``too_many_people`` or ``person_too_small``.
@@ -126,7 +127,7 @@ def check_people(boxes: Float[np.ndarray, "N 4"], height_px: int, params: Subjec
 def clean_masks(masks: Bool[np.ndarray, "N H W"]) -> Bool[np.ndarray, "N H W"]:
     """Disjoint masks of one piece without holes.
 
-    A pixel that several people claim goes to nobody: it is not known whose it is.
+    A pixel in several masks is removed from all, because its owner is unknown.
     """
     contested = masks.sum(axis=0) > 1
     cleaned = np.stack([largest_component(mask & ~contested) for mask in masks])
@@ -139,7 +140,7 @@ def clean_masks(masks: Bool[np.ndarray, "N H W"]) -> Bool[np.ndarray, "N H W"]:
 def mask_scores(
     masks: Bool[np.ndarray, "N H W"], cleaned: Bool[np.ndarray, "N H W"], boxes: Float[np.ndarray, "N 4"]
 ) -> dict[str, float]:
-    """For `check_masks`: the worst person's share of their box, the worst pair's overlap before cleaning."""
+    """Measurements for `check_masks`: the least share of a box in its mask, the largest overlap of masks."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     overlaps = [
         float((masks[i] & masks[j]).sum() / max(min(masks[i].sum(), masks[j].sum()), 1))
@@ -153,7 +154,7 @@ def mask_scores(
 
 
 def check_masks(scores: dict[str, float], params: SubjectsParams) -> None:
-    """Refuse masks by the measurements of `mask_scores`.
+    """Check masks by the measurements of `mask_scores`.
 
     Raises:
         RejectionError: ``masks_overlap`` or ``mask_too_small``.

@@ -1,4 +1,4 @@
-"""Mapping a decision over many items: what it keeps goes on, what it rejects is counted by name.
+"""Application of a decision to many items: accepted items continue, rejected ones are counted by reason.
 
 The environment chooses where the work of a stage is done, which never changes what comes out: ``MCPIPE_ENGINE`` is
 ``inline`` (this process), ``pool`` (processes of this machine) or ``ray`` (a cluster), ``MCPIPE_WORKERS`` how many
@@ -67,7 +67,7 @@ def decided(items: Items, work: Work, report: Report, progress: Path) -> Iterato
     is not computed again.
 
     Raises:
-        ValueError, OSError: the models cannot be loaded, the disk is full or what is stored is damaged.
+        ValueError, OSError: the models cannot be loaded, the disk is full or stored data is damaged.
 
     """
     machine = EngineSettings.of_environment()
@@ -109,7 +109,7 @@ def write_decided(  # noqa: PLR0913  one argument per part of a stage
     at all; verdicts of an interrupted run are reused.
 
     Raises:
-        ValueError, OSError: the models cannot be loaded, the disk is full or what is stored is damaged.
+        ValueError, OSError: the models cannot be loaded, the disk is full or stored data is damaged.
 
     """
     records = decided(items, work, report, progress_of(out))
@@ -119,7 +119,7 @@ def write_decided(  # noqa: PLR0913  one argument per part of a stage
 
 
 def kept(items: Iterable[tuple[str, T]], total: int, decide: Callable[[T], R], report: Report) -> Iterator[R]:
-    """The records that ``decide`` makes of keyed items here and now, in order; for work that is no matter of clips.
+    """The records that ``decide`` makes of keyed items in this process, in order; for items other than clips.
 
     ``decide`` refuses an item by a `RejectionError`.
     """

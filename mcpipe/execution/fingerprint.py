@@ -20,21 +20,21 @@ OWN = ("mcpipe", "stages")
 def fingerprint(work: object, packages: Iterable[str]) -> str:
     """Digest of a dataclass: its values, the content of its paths, its code and the versions of some packages."""
     modules = {module for value in _parts(work) if callable(value) for module in closure(value.__module__, OWN)}
-    told: JSON = {
-        "values": _told(work),
+    content: JSON = {
+        "values": _stable_form(work),
         "code": {module: _digest(file) for module in modules if (file := module_file(module))},
         "versions": {package: version(package) for package in packages},
     }
-    return _digest_of(told)
+    return _digest_of(content)
 
 
 def content_digest(content: object) -> str:
     """Digest of values alone: numbers, texts, lists and mappings of them, paths by what they hold."""
-    return _digest_of(_told(content))
+    return _digest_of(_stable_form(content))
 
 
-def _digest_of(told: JSON) -> str:
-    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+def _digest_of(content: JSON) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _parts(work: object) -> Iterator[object]:
@@ -45,21 +45,21 @@ def _parts(work: object) -> Iterator[object]:
     yield from (getattr(work, field.name) for field in fields(work))
 
 
-def _told(value: object) -> JSON:
-    """A value as JSON; a path is told by what it holds."""
+def _stable_form(value: object) -> JSON:
+    """A value as JSON; a path is replaced by digests of its content."""
     if isinstance(value, Params):
         return value.model_dump(mode="json", exclude={PACKING})
     if isinstance(value, Path):
         files = sorted(file for file in value.rglob("*") if file.is_file()) if value.is_dir() else [value]
         return {file.relative_to(value).as_posix(): _digest(file) for file in files if file.is_file()}
     if is_dataclass(value) and not isinstance(value, type):
-        return [_told(part) for part in _parts(value)]
+        return [_stable_form(part) for part in _parts(value)]
     if callable(value):
         return f"{value.__module__}.{_name(value)}"
     if isinstance(value, dict):
-        return {str(name): _told(part) for name, part in value.items()}
+        return {str(name): _stable_form(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_told(part) for part in value]
+        return [_stable_form(part) for part in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"{value!r} has no stable form; work should hold settings, paths and named functions")

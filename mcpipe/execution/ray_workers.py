@@ -16,7 +16,7 @@ from mcpipe.execution.workers import Job, Outcome, Pool, Work
 JOBS_PER_BLOCK = 16
 """Jobs that an actor takes at a time."""
 NOWHERE = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "localhost"}
-"""Sends plain HTTP to a port of this machine where nobody listens, whatever the environment excepts from its proxy."""
+"""Proxy settings that send plain HTTP to a closed port of this machine, without the environment's exceptions."""
 
 
 @contextmanager

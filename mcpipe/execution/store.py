@@ -42,12 +42,12 @@ class Store:
 
     def prune(self, used: Collection[Path]) -> None:
         """Delete what the stage keeps except for the given verdicts."""
-        wanted = {place.name for place in used}
+        used_names = {place.name for place in used}
         for other in self.folder.parent.iterdir():
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)
         for file in self.folder.iterdir():
-            if file.name not in wanted:
+            if file.name not in used_names:
                 file.unlink(missing_ok=True)
 
 
@@ -73,7 +73,7 @@ def save(place: Path, verdict: Record | Rejection) -> None:
 
 
 def load(place: Path) -> Packed | Rejection | None:
-    """The verdict kept at a place; ``None`` if there is none or it is damaged."""
+    """The verdict stored at a place; ``None`` if it is missing or damaged."""
     content = _content(place)
     if content is None:
         return None

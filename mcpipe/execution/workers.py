@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pebble import ProcessFuture
 
 Decide = Callable[..., Storable]
-"""Takes the inputs of one item; returns its record or raises `RejectionError`."""
+"""Function of an item's inputs that returns its record or raises `RejectionError`."""
 Outcome = tuple[str, Rejection | None]
 """The key of a job that is done, and what went wrong."""
 JOBS_AHEAD = 16
@@ -45,12 +45,12 @@ class Item(Protocol):
         ...
 
     def inputs(self) -> Iterable[object]:
-        """What the work takes, read from its place."""
+        """The inputs of the work, read from their place."""
         ...
 
 
 class Work(Protocol):
-    """What is done to every item of a stage: a frozen dataclass of settings, paths and named functions."""
+    """Work of a stage on every item: a frozen dataclass of settings, paths and named functions."""
 
     def load(self) -> Decide:
         """Load the models; returns the function that decides on one item."""
@@ -69,7 +69,7 @@ def settle(decide: Decide, job: Job) -> Rejection | None:
     """Decide on an item and keep the verdict; an exception refuses the item instead.
 
     Raises:
-        ValueError: what is stored of the item is damaged.
+        ValueError: the stored item is damaged.
         OSError: the verdict cannot be kept.
 
     """
@@ -78,7 +78,7 @@ def settle(decide: Decide, job: Job) -> Rejection | None:
         verdict = decide(*inputs).to_record()
     except RejectionError as error:
         verdict = error.rejection
-    except Exception as error:  # noqa: BLE001  whatever a broken file does to a library refuses that file alone
+    except Exception as error:  # noqa: BLE001  any error that a broken file causes in a library rejects only that file
         return Rejection("failed", " ".join(f"{type(error).__name__}: {error}".split())[:DETAIL_LENGTH])
     save(job.place, verdict)
     return None
@@ -165,7 +165,7 @@ class Pool:
         """Wait for a job.
 
         Raises:
-            ValueError: what is stored of the item is damaged.
+            ValueError: the stored item is damaged.
             OSError: the verdict cannot be kept.
 
         """
@@ -189,7 +189,7 @@ def overtime(clip_seconds: float) -> Rejection:
 
 
 _loaded: list[Decide | BaseException] = []
-"""What a worker process has loaded, or why it could not."""
+"""The models that a worker process has loaded, or the error that it met."""
 
 
 def _begin(work: Work) -> None:

@@ -8,6 +8,7 @@ Plain LoRA stands where UNO puts it: attention projections of all blocks and the
 Where experts stand is a choice; in the output layer of single blocks they replace the plain LoRA.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -47,7 +48,7 @@ EXPERT_MODULES: dict[Placement, str] = {
 """Layers with experts. The paper says "the output FFN layers"; its figure has experts in parallel with a whole FFN.
 
 ``ffn_out``: output layers of all feed-forward networks; ``double``: of the double blocks alone; ``image``: of their
-picture and reference stream alone; ``single``: of the single blocks alone; ``parallel``: beside whole networks.
+image and reference stream alone; ``single``: of the single blocks alone; ``parallel``: beside whole networks.
 """
 GENERATOR = "generator"
 """Where a weights file names the generator that it was trained on."""
@@ -84,11 +85,11 @@ class AdapterSpec(Params):
     """Rank of every LoRA and of every single expert; alpha equals it (UNO, ICEdit), so that the scale is 1."""
     experts: ExpertParams | None
     image_size: int = Field(ge=1)
-    """Side of a picture in pixels."""
+    """Side of an image in pixels."""
     reference_size: int = Field(ge=1)
     """Side of a reference in pixels."""
     positions: Positions = "unope"
-    """How references are told apart; that of files that do not say."""
+    """Positions of references; the default for files that do not name any."""
     shift: float | None = Field(default=None, gt=0)
     """Shift s of the noise levels of its last training on flow matching, if the file says; right for drawing."""
 
@@ -118,9 +119,11 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def save_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, folder: Path) -> None:
-    """Write an adapter's files into a folder that exists."""
-    plain, experts = _weights(transformer)
+def save_adapter(
+    transformer: FluxTransformer2DModel, spec: AdapterSpec, folder: Path, whole: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write an adapter's files into a folder that exists; of a sharded one, with its ``whole`` weights by name."""
+    plain, experts = _weights(transformer, whole or {})
     mark = {GENERATOR: transformer.peft_config[NAME].generator}
     save_file({f"transformer.{key}": weight for key, weight in plain.items()}, folder / PLAIN_FILE, mark)
     if experts:
@@ -129,7 +132,7 @@ def save_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, folder:
 
 
 def read_spec(folder: Path) -> AdapterSpec:
-    """What the adapter in a folder is made of.
+    """Specification of the adapter in a folder.
 
     Raises:
         FileNotFoundError: the folder holds none.
@@ -200,13 +203,13 @@ def _check_form(before: AdapterSpec, after: AdapterSpec, file: Path) -> None:
         raise ValueError(f"{file} has experts {before.experts}; it cannot go on with {after.experts}")
 
 
-def _weights(transformer: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _weights(transformer: nn.Module, whole: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Plain and expert weights by their names without the adapter's name."""
     layers = _expert_prefixes(transformer)
     plain, experts = {}, {}
     for name, parameter in ((n, p) for n, p in transformer.named_parameters() if f".{NAME}." in n):
         place = experts if name.startswith(layers) else plain
-        place[_bare(name)] = parameter.detach().cpu().contiguous()
+        place[_bare(name)] = whole.get(name, parameter).detach().cpu().contiguous()
     return plain, experts
 
 

@@ -1,8 +1,8 @@
-"""Where each reference looks in the picture: attention maps of the double blocks, taken beside the running network.
+"""Attention maps of each reference over the image, captured in the double blocks while the network runs.
 
 In a double block, ``attn.norm_q`` and ``attn.norm_k`` see exactly the queries and keys of the image stream. Hooks
-there and on ``attn`` itself rebuild softmax(q_reference k_picture / sqrt(d)) over the picture's tokens (paper, eq.
-4). The attention that the network computes is not touched, whatever kernel runs it.
+there and on ``attn`` itself rebuild softmax(q_reference k_picture / sqrt(d)) over the image's tokens (paper, eq.
+4). The attention that the network computes is not changed, for any kernel.
 
 Nothing is kept for the backward pass but what the network itself keeps, namely what enters the norms; and the maps are
 taken before the block's own attention, so that their backward pass comes after its, when its memory is free again.
@@ -50,9 +50,9 @@ class AttentionCapture:
         self._handles.append(self._transformer.register_forward_pre_hook(self._opened))
         for index, block in enumerate(self._transformer.transformer_blocks):
             self._handles += [
-                block.attn.register_forward_pre_hook(self._told(index), with_kwargs=True),
-                block.attn.norm_q.register_forward_hook(self._asked(index)),
-                block.attn.norm_k.register_forward_hook(self._mapped(index)),
+                block.attn.register_forward_pre_hook(self._capture_rotary(index), with_kwargs=True),
+                block.attn.norm_q.register_forward_hook(self._capture_queries(index)),
+                block.attn.norm_k.register_forward_hook(self._capture_maps(index)),
             ]
         return self
 
@@ -65,7 +65,7 @@ class AttentionCapture:
             place.clear()
 
     def mean(self) -> Float[Tensor, "batch subjects tokens"]:
-        """Each reference's attention to the picture, averaged over its tokens, heads and double blocks; sums to 1."""
+        """Each reference's attention to the image, averaged over its tokens, heads and double blocks; sums to 1."""
         assert self._maps, "no forward pass has run within this context"
         self._is_open = False
         return torch.stack([self._maps[index] for index in sorted(self._maps)]).mean(0)
@@ -74,33 +74,45 @@ class AttentionCapture:
         self._maps.clear()
         self._is_open = True
 
-    def _told(self, index: int) -> Callable[[nn.Module, tuple, dict], None]:
+    def _capture_rotary(self, index: int) -> Callable[[nn.Module, tuple, dict], None]:
         def store(_module: nn.Module, _args: tuple, call: dict) -> None:
             self._rotary[index] = call["image_rotary_emb"]
 
         return store
 
-    def _asked(self, index: int) -> Callable[[nn.Module, tuple, Tensor], None]:
+    def _capture_queries(self, index: int) -> Callable[[nn.Module, tuple, Tensor], None]:
         def store(module: nn.Module, args: tuple, output: Tensor) -> None:
             self._queries[index] = Normed(module, args[0], output)
 
         return store
 
-    def _mapped(self, index: int) -> Callable[[nn.Module, tuple, Tensor], None]:
+    def _capture_maps(self, index: int) -> Callable[[nn.Module, tuple, Tensor], None]:
         def store(module: nn.Module, args: tuple, output: Tensor) -> None:
             queries, keys = self._queries.pop(index), Normed(module, args[0], output)
             rotary = self._rotary.pop(index)
             picture, size = self._layout.num_image_tokens, self._layout.num_reference_tokens
             num_references = (output.shape[1] - picture) // size
-            found = turned_column_mean(
+            map_means = turned_column_mean(
                 queries.part(slice(picture, None), rotary),
                 keys.part(slice(0, picture), rotary),
                 [size] * num_references,
             )
             if self._is_open:
-                self._maps[index] = found
+                self._maps[index] = map_means
 
         return store
+
+
+@contextmanager
+def recorded_attention(network: ReferenceFlux) -> Iterator[list[Float[Tensor, "batch subjects tokens"]]]:
+    """Within this context every step of the network appends its attention maps to a list."""
+    maps: list[Tensor] = []
+    with AttentionCapture(network.transformer, network.layout) as capture:
+        handle = network.register_forward_hook(lambda *_: maps.append(capture.mean()))
+        try:
+            yield maps
+        finally:
+            handle.remove()
 
 
 @dataclass(frozen=True)
@@ -202,7 +214,7 @@ def attention_maps(
     t: Float[Tensor, " batch"],
     conditions: Conditions,
 ) -> Float[Tensor, "batch subjects rows columns"]:
-    """Each reference's map over the picture's token grid at noise level ``t``; sums to 1."""
+    """Each reference's map over the image's token grid at noise level ``t``; sums to 1."""
     with _not_compiled(network.transformer), AttentionCapture(network.transformer, network.layout) as capture:
         network(noisy, t, conditions)
         return capture.mean().unflatten(-1, network.layout.image)

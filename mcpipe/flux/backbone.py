@@ -23,7 +23,7 @@ def load_generator(folder: Path) -> FluxPipeline:
 
     Raises:
         FileNotFoundError: the folder or its index is missing.
-        ValueError: it is no FLUX pipeline, or one of its parts is missing or damaged.
+        ValueError: the folder holds no FLUX pipeline, or a part of it is missing or damaged.
     """
     _check_index(folder)
     diffusers_logging.disable_progress_bar()

@@ -23,7 +23,7 @@ FLUX_DEV_OTHERS: dict[str, int] = {"text_encoder": 123_060_480, "text_encoder_2"
 """Weights of CLIP-L, T5-XXL (encoder) and the VAE; 0.25, 9.5 and 0.34 GB as they are loaded."""
 
 Sharding = Literal["none", "adapter", "all"]
-"""What is sharded over the GPUs: nothing; the adapter, its gradients and its optimiser state; the frozen base, too."""
+"""Parts sharded over the GPUs: none; the adapter, its gradients and optimiser state; or also the frozen base."""
 
 MASTER, GRADIENT, ADAM = 4, 4, 8
 """Bytes per trained weight: float32 weight, float32 gradient, two float32 moments."""

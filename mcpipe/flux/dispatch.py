@@ -13,7 +13,7 @@ from torch.nn.functional import grouped_mm
 from mcpipe.objectives.moe import Choice
 
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""What the grouped product takes."""
+"""Input types of the grouped product."""
 KERNEL_ALIGNMENT = 16
 """Bytes of which a row must be a multiple."""
 

@@ -33,7 +33,7 @@ def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams)
     """What training needs of a sample.
 
     Raises:
-        ValueError: its pictures do not fit the generator.
+        ValueError: its images do not fit the generator.
     """
     image_size, reference_size = sample.target.shape[0], sample.faces.shape[1]
     grid = layout(pipeline, image_size, reference_size).image

@@ -1,6 +1,6 @@
-"""The frozen ends of the generator: pictures and texts in, pictures out.
+"""The frozen ends of the generator: images and texts in, images out.
 
-Latents are the mode of the VAE's posterior, not a sample of it as in UNO, so that the same picture always gives the
+Latents are the mode of the VAE's posterior, not a sample of it as in UNO, so that the same image always gives the
 same latents and they can be stored.
 """
 
@@ -30,7 +30,7 @@ class Texts:
 def encode_pictures(
     pipeline: FluxPipeline, pictures: UInt8[np.ndarray, "batch height width 3"]
 ) -> Float[Tensor, "batch channels h w"]:
-    """Latents of RGB pictures, shifted and scaled as the transformer expects them."""
+    """Latents of RGB images, shifted and scaled as the transformer expects them."""
     vae = pipeline.vae
     pixels = torch.tensor(pictures).to(vae.device).movedim(-1, 1) / 127.5 - 1
     return (vae.encode(pixels.to(vae.dtype)).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
@@ -40,7 +40,7 @@ def encode_pictures(
 def decode_latents(
     pipeline: FluxPipeline, latents: Float[Tensor, "batch channels h w"]
 ) -> UInt8[np.ndarray, "batch height width 3"]:
-    """RGB pictures of latents."""
+    """RGB images of latents."""
     vae = pipeline.vae
     pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor).sample
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1).cpu().numpy()

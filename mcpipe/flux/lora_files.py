@@ -56,7 +56,7 @@ def plain_lora(stored: Mapping[str, Tensor], config: PeftConfig) -> dict[str, Te
     ``config`` is peft's configuration where the file has one (see `mcpipe.flux.lora_scale`), else empty.
 
     Raises:
-        ValueError: the file holds something else; the message names what was seen.
+        ValueError: the file holds something else; the message names its content.
     """
     named = _named(stored)
     _check_kind(named)
@@ -76,7 +76,7 @@ def plain_lora(stored: Mapping[str, Tensor], config: PeftConfig) -> dict[str, Te
 
 
 def seen_layout(keys: Iterable[str]) -> str:
-    """What the names of weights look like, for messages."""
+    """Layout of the names of weights, for messages."""
     names = sorted(map(_bare, keys))
     for pattern, layout in (UNSUPPORTED | LAYOUTS).items():
         if name := next((name for name in names if re.search(pattern, name)), None):
@@ -85,7 +85,7 @@ def seen_layout(keys: Iterable[str]) -> str:
 
 
 def layout_of(file: Path) -> str:
-    """What the names of weights in a file look like, for messages."""
+    """Layout of the names of weights in a file, for messages."""
     with safe_open(file, "pt") as content:
         return seen_layout(content.keys())
 
@@ -138,21 +138,21 @@ def _checked(key: str, weight: Tensor) -> Tensor:
 
 def _converted(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Weights and alphas by diffusers' names."""
-    given = dict(named)
+    tensors = dict(named)
     if any(re.search(f"{KOHYA}|{BFL}", key) for key in named):
         try:
-            given = FluxPipeline.lora_state_dict(_for_converter(named))
+            tensors = FluxPipeline.lora_state_dict(_for_converter(named))
         except (ValueError, KeyError, IndexError, RuntimeError, AttributeError, AssertionError) as error:
             reason = " ".join(str(error).split())[:200] or "a layer has another width than in FLUX.1"
             raise ValueError(f"it has {seen_layout(named)} that diffusers does not convert: {reason}") from error
-        if key := next((key for key in given if re.search(r"blocks\.\d+\.lora_", key)), None):
+        if key := next((key for key in tensors if re.search(r"blocks\.\d+\.lora_", key)), None):
             raise ValueError(
                 f"it has {seen_layout(named)}, and diffusers does not know a layer of {key.split('.lora_')[0]}"
             )
     elif any(".lora_down." in key for key in named) and (key := next((k for k in named if k.endswith(".alpha")), None)):
         raise ValueError(f"it has lora_down and {key}, which stock diffusers leaves out; rename lora_down to lora_A")
     weights, alphas = {}, {}
-    for key, weight in given.items():
+    for key, weight in tensors.items():
         name = key.removeprefix("transformer.")
         if name.endswith(".alpha"):
             alphas[name.removesuffix(".alpha")] = float(weight)
@@ -163,18 +163,18 @@ def _converted(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
 
 def _for_converter(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights under names that diffusers' converter of kohya's files knows."""
-    given: dict[str, Tensor] = {}
+    converter_input: dict[str, Tensor] = {}
     for key, weight in named.items():
         name = key.replace(".lora_A.", ".lora_down.").replace(".lora_B.", ".lora_up.")
-        given[f"diffusion_model.{name}" if re.search(BFL, key) else name] = weight
+        converter_input[f"diffusion_model.{name}" if re.search(BFL, key) else name] = weight
         if name.startswith("lora_transformer_") and name.endswith(".lora_down.weight"):
             # The converter wants an alpha of every layer.
-            given.setdefault(name.replace(".lora_down.weight", ".alpha"), torch.tensor(float(len(weight))))
-    return given
+            converter_input.setdefault(name.replace(".lora_down.weight", ".alpha"), torch.tensor(float(len(weight))))
+    return converter_input
 
 
 def _check_matrices(weights: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> None:
-    """Make sure that matrices come in pairs of one rank."""
+    """Check that matrices come in pairs of equal rank."""
     for key, weight in weights.items():
         if not re.fullmatch(r".+\.lora_[AB]\.weight", key):
             raise ValueError(f"it has {seen_layout(named)}, and {key} is no LoRA matrix")

@@ -39,7 +39,7 @@ PeftConfig = Mapping[str, object]
 
 
 def peft_config(file: Path, keys: Iterable[str], metadata: Mapping[str, str]) -> PeftConfig:
-    """The configuration that belongs to a LoRA file; ``keys`` and ``metadata`` are what the file holds.
+    """The configuration of a LoRA file with ``keys`` and ``metadata``.
 
     Raises:
         ValueError: it is damaged, or asks for what an adapter cannot take.
@@ -59,7 +59,7 @@ def peft_config(file: Path, keys: Iterable[str], metadata: Mapping[str, str]) ->
 
 
 def scale(layer: str, rank: int, alphas: Mapping[str, float], config: PeftConfig) -> float:
-    """Factor by which what a layer's matrices compute is multiplied.
+    """Factor of the output of a layer's matrices.
 
     Raises:
         ValueError: the configuration names another rank than the weights have, or is damaged.
@@ -68,9 +68,9 @@ def scale(layer: str, rank: int, alphas: Mapping[str, float], config: PeftConfig
         return alphas[layer] / rank
     if not config:
         return 1.0
-    wanted = _by_pattern(layer, "rank_pattern", config, _number(config, "r", rank))
-    if wanted != rank:
-        raise ValueError(f"its configuration says rank {wanted:g} at {layer}, but its weights have rank {rank}")
+    layer_rank = _by_pattern(layer, "rank_pattern", config, _number(config, "r", rank))
+    if layer_rank != rank:
+        raise ValueError(f"its configuration says rank {layer_rank:g} at {layer}, but its weights have rank {rank}")
     alpha = _by_pattern(layer, "alpha_pattern", config, _number(config, "lora_alpha", rank))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
@@ -106,7 +106,7 @@ def _mapping(text: str, where: str) -> dict[str, object]:
 
 
 def _check(config: PeftConfig) -> None:
-    """Make sure that an adapter can compute what a configuration describes."""
+    """Check that an adapter can represent a configuration."""
     for name, what in UNSUPPORTED.items():
         if config.get(name):
             raise ValueError(f"its configuration asks for {what} ({name}), which an adapter cannot take")

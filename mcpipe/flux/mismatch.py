@@ -1,4 +1,4 @@
-"""Whether stored weights belong into an adapter, and if not, what the matter is in one sentence."""
+"""Check that stored weights fit an adapter, with one sentence about the first mismatch."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ BLOCK = re.compile(r"(single_)?transformer_blocks\.(\d+)\.")
 
 
 def generator_mark(transformer: FluxTransformer2DModel) -> str:
-    """What tells one generator's weights from another's: a digest of its outermost layers, in hexadecimal digits.
+    """Identity of a generator's weights: a digest of its outermost layers, in hexadecimal digits.
 
     It is the same in float32 and bfloat16; empty where the weights are not in memory.
     """

@@ -33,7 +33,7 @@ class MoELoraConfig(LoraConfig):
     generator: str = field(default="")
     """Mark of the generator that the adapter belongs to."""
     positions: Positions = field(default="unope")
-    """How references are told apart."""
+    """Positions that distinguish references."""
     expert_modules: str = field(default="")
     """Pattern of the names of layers with experts."""
     num_experts: int = field(default=1)
@@ -162,12 +162,12 @@ def usage(transformer: nn.Module) -> dict[str, Float[Tensor, " experts"]]:
 def usage_by_kind(
     transformer: nn.Module, num_text: int, num_picture: int
 ) -> dict[str, dict[str, Float[Tensor, " experts"]]]:
-    """The same by layer and kind of token that it sees: text, picture, references; each sums to 1.
+    """The same by layer and kind of token that it sees: text, image, references; each sums to 1.
 
     ``num_text`` and ``num_picture`` are numbers of tokens. Double-stream blocks have a layer for text and one for the
-    rest, single-stream blocks one for [text | picture | references].
+    rest, single-stream blocks one for [text | image | references].
     """
-    found = {}
+    usage = {}
     for name, layer in expert_layers(transformer):
         if layer.chosen is None:
             continue
@@ -175,8 +175,8 @@ def usage_by_kind(
         pictures = 0 if "ff_context" in name else num_picture
         kinds = layer.chosen.tensor_split([texts, texts + pictures], dim=1)
         named = zip(("text", "picture", "references"), kinds, strict=True)
-        found[name] = {kind: _shares(layer, chosen) for kind, chosen in named if chosen.numel()}
-    return found
+        usage[name] = {kind: _shares(layer, chosen) for kind, chosen in named if chosen.numel()}
+    return usage
 
 
 def _shares(layer: MoELoraLinear, chosen: Int[Tensor, "batch tokens"]) -> Float[Tensor, " experts"]:

@@ -1,4 +1,4 @@
-"""FLUX that sees references: the velocity of a noisy picture, given a text and any number of people."""
+"""FLUX that sees references: the velocity of a noisy image, given a text and any number of people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from mcpipe.flux.tokens import Layout, appended, position_ids
 
 @dataclass(frozen=True)
 class Conditions:
-    """What pictures are to show."""
+    """What images are to show."""
 
     text: Float[Tensor, "batch text_tokens text_width"]
     pooled: Float[Tensor, "batch pooled_width"]
     references: Float[Tensor, "batch slots tokens packed"]
     present: Bool[Tensor, "batch slots"]
-    """Which slots hold a reference; the others hold anything and are never looked at."""
+    """Mask of slots with a reference; the content of the others is never attended to."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -29,7 +29,7 @@ class Conditions:
         return Conditions(*(each.to(device) for each in (self.text, self.pooled, self.references, self.present)))
 
     def repeated(self, num: int) -> "Conditions":
-        """The conditions of one picture for ``num`` pictures."""
+        """The conditions of one image for ``num`` images."""
         assert len(self) == 1, f"conditions of {len(self)} pictures cannot be repeated"
         return Conditions(
             self.text.expand(num, -1, -1),
@@ -37,6 +37,10 @@ class Conditions:
             self.references.expand(num, -1, -1, -1),
             self.present.expand(num, -1),
         )
+
+    def hidden(self) -> "Conditions":
+        """The same texts, with references that no token of the image can attend to."""
+        return Conditions(self.text, self.pooled, self.references, torch.zeros_like(self.present))
 
     def reordered(self, order: Int[Tensor, " slots"]) -> "Conditions":
         """The same with the reference of slot ``order[i]`` in slot i."""
@@ -46,7 +50,7 @@ class Conditions:
 def padded_references(
     references: Sequence[Float[Tensor, "_ tokens packed"]],
 ) -> tuple[Float[Tensor, "batch slots tokens packed"], Bool[Tensor, "batch slots"]]:
-    """References of several pictures in one tensor, zeros where a picture has fewer; and which slots are filled."""
+    """References of several images in one tensor, zeros where an image has fewer; and which slots are filled."""
     num_slots = max(len(tokens) for tokens in references)
     padded = [nn.functional.pad(tokens, (0, 0, 0, 0, 0, num_slots - len(tokens))) for tokens in references]
     counts = torch.tensor([len(tokens) for tokens in references], device=padded[0].device)
@@ -61,11 +65,11 @@ class ReferenceFlux(nn.Module):
         self.transformer = transformer
         self.layout = layout
         self.guidance = guidance
-        """Guidance scale told to a guidance-distilled transformer; others are not told."""
+        """Guidance scale, an input of guidance-distilled transformers only."""
 
     @property
     def state_shape(self) -> tuple[int, int]:
-        """Tokens of a picture and their width."""
+        """Tokens of an image and their width."""
         return self.layout.num_image_tokens, self.transformer.x_embedder.in_features
 
     def forward(

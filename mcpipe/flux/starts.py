@@ -1,4 +1,4 @@
-"""Adapters that begin with a LoRA file of somebody else."""
+"""Adapters initialised from a published LoRA file."""
 
 import logging
 from pathlib import Path
@@ -53,8 +53,10 @@ def start_lora(pipeline: FluxPipeline, file: Path, spec: AdapterSpec, seed: int)
     for key, weight in weights.items():
         layer, part, _ = key.rsplit(".", 2)
         _fill(parameters[key].data, weight, part, experts.get(layer, 1))
-    wanted = sum(".lora_A." in key for key in parameters)
-    logger.info("%s: %d of %d layers start from it, at rank %d of %d", file, len(weights) // 2, wanted, rank, spec.rank)
+    num_expected = sum(".lora_A." in key for key in parameters)
+    logger.info(
+        "%s: %d of %d layers start from it, at rank %d of %d", file, len(weights) // 2, num_expected, rank, spec.rank
+    )
 
 
 def import_uno(file: Path, folder: Path, image_size: int, reference_size: int) -> AdapterSpec:
@@ -63,7 +65,7 @@ def import_uno(file: Path, folder: Path, image_size: int, reference_size: int) -
     Args:
         file: Such as UNO's ``dit_lora.safetensors``.
         folder: Gets the adapter's files.
-        image_size: Side in pixels of the pictures that it is to be used for (UNO: 512).
+        image_size: Side in pixels of the images that it is to be used for (UNO: 512).
         reference_size: Side in pixels of their references (UNO: 320 for several of them).
 
     Raises:

@@ -1,9 +1,9 @@
 """Latents as tokens, their positions, and how reference tokens enter FLUX.
 
-The image stream becomes [noisy picture | reference 1 | reference 2 ...]; the prediction is cut back to the picture.
-A picture token stands at (0, y, x). References are told apart by their positions:
+The image stream becomes [noisy image | reference 1 | reference 2 ...]; the prediction is cut back to the image.
+An image token stands at (0, y, x). Positions distinguish references:
 
-    unope  UNO's diagonal: (0, y + H_i, x + W_i), where (H_1, W_1) is the picture's grid and each further reference
+    unope  UNO's diagonal: (0, y + H_i, x + W_i), where (H_1, W_1) is the image's grid and each further reference
            starts where the previous one ends
     frame  PSR's frames: (i, y, x)
 
@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from mcpipe.flux.backbone import FluxPipeline
 
 PATCH = 2
-"""A token is a square of so many latent pixels on a side."""
+"""Side of a token's square in latent pixels."""
 
 Grid = tuple[int, int]
 """Rows and columns of tokens."""
 Positions = Literal["unope", "frame"]
-"""How references are told apart."""
+"""Positions that distinguish references."""
 
 
 def pack(latents: Float[Tensor, "*batch channels h w"]) -> Float[Tensor, "*batch tokens packed"]:
@@ -55,7 +55,7 @@ def position_ids(grid: Grid, start: Grid = (0, 0), frame: int = 0) -> Float[Tens
 
 @dataclass(frozen=True)
 class Layout:
-    """Token grids of the picture and of every reference (all references have one size)."""
+    """Token grids of the image and of every reference (all references have one size)."""
 
     image: Grid
     reference: Grid
@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def num_image_tokens(self) -> int:
-        """Tokens of the picture."""
+        """Tokens of the image."""
         return self.image[0] * self.image[1]
 
     @property
@@ -81,7 +81,7 @@ class Layout:
 
 
 def layout(pipeline: FluxPipeline, image_size: int, reference_size: int) -> Layout:
-    """Grids of square pictures and references of so many pixels, at the positions that the adapter was trained with.
+    """Grids of square images and references of given sizes in pixels, at the adapter's positions.
 
     Raises:
         ValueError: a size is no multiple of the pixels that a token covers.
@@ -97,7 +97,7 @@ def layout(pipeline: FluxPipeline, image_size: int, reference_size: int) -> Layo
 
 
 def trained_positions(transformer: nn.Module) -> Positions:
-    """How a transformer's adapter tells references apart; ``unope`` if it has none, or another one than ours."""
+    """Positions of references of a transformer's adapter; ``unope`` without an adapter or for other adapters."""
     adapters = vars(transformer).get("peft_config", {}).values()
     return next((vars(adapter)["positions"] for adapter in adapters if "positions" in vars(adapter)), "unope")
 
@@ -109,7 +109,7 @@ def appended(
     ids: Float[Tensor, "reference_tokens 3"],
     visible: Bool[Tensor, "batch reference_tokens"] | None,
 ) -> Iterator[None]:
-    """Within this context every call of the transformer sees the references, whoever makes it (stock pipelines too).
+    """Context in which every call of the transformer includes the references, also calls by stock pipelines.
 
     Tokens that are not ``visible`` are hidden from all others; ``None`` says that all can be seen.
     """

@@ -2,7 +2,7 @@
 
 UNO names layers after Black Forest Labs' code and adapts queries, keys and values as one layer:
 
-    double_blocks.N.processor.qkv_lora1 / proj_lora1    picture and references: to_q, to_k, to_v / to_out.0
+    double_blocks.N.processor.qkv_lora1 / proj_lora1    image and references: to_q, to_k, to_v / to_out.0
     double_blocks.N.processor.qkv_lora2 / proj_lora2    text: add_q_proj, add_k_proj, add_v_proj / to_add_out
     single_blocks.N.processor.qkv_lora / proj_lora      to_q, to_k, to_v / proj_out
 
@@ -39,7 +39,7 @@ def from_uno(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: a name is unknown, or half of a pair is missing.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for key, weight in weights.items():
         match = KEY.fullmatch(key)
         places = PLACES.get((match[1], match[3])) if match else None
@@ -53,5 +53,5 @@ def from_uno(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parts = [weight.clone() for _ in places] if match[4] == "down" else weight.chunk(len(places))
         part = "lora_A" if match[4] == "down" else "lora_B"
         for place, some in zip(places, parts, strict=True):
-            found[f"{BLOCKS[match[1]]}.{match[2]}.{place}.{part}.weight"] = some.contiguous()
-    return found
+            tensors[f"{BLOCKS[match[1]]}.{match[2]}.{place}.{part}.weight"] = some.contiguous()
+    return tensors

@@ -1,1 +1,1 @@
-"""Frozen third-party models behind small protocols; the only room that names vendors."""
+"""Frozen third-party models behind small protocols; the only package that imports vendors' libraries."""

@@ -1,4 +1,4 @@
-"""Sentences about pictures by Qwen2.5-VL: captions of samples, prompts of the benchmark."""
+"""Sentences about images by Qwen2.5-VL: captions of samples, prompts of the benchmark."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ LARGEST_SEED = 2**32
 
 
 class Qwen2_5VL:  # noqa: N801  the model's published name
-    """A folder as ``Qwen2_5_VLForConditionalGeneration`` and its processor save it, of any size."""
+    """A captioner from a folder saved by ``Qwen2_5_VLForConditionalGeneration`` and its processor, of any size."""
 
     def __init__(self, folder: Path) -> None:
-        """Load model and processor on the best device there is.
+        """Load model and processor on the best available device.
 
         Raises:
             FileNotFoundError: the folder or one of its parts is missing.
@@ -33,7 +33,7 @@ class Qwen2_5VL:  # noqa: N801  the model's published name
     def answer(
         self, pictures: Sequence[Picture], instruction: str, *, temperature: float, seed: int, max_tokens: int
     ) -> str:
-        """One answer about the pictures, given in the order in which the instruction numbers them.
+        """One answer about images, in the order in which the instruction numbers them.
 
         ``temperature`` 0 decodes greedily; otherwise the answer is sampled, reproducibly from ``seed``.
         """
@@ -41,8 +41,8 @@ class Qwen2_5VL:  # noqa: N801  the model's published name
         from PIL import Image
         from qwen_vl_utils import process_vision_info
 
-        shown = [{"type": "image", "image": Image.fromarray(picture)} for picture in pictures]
-        messages = [{"role": "user", "content": [*shown, {"type": "text", "text": instruction}]}]
+        contents = [{"type": "image", "image": Image.fromarray(picture)} for picture in pictures]
+        messages = [{"role": "user", "content": [*contents, {"type": "text", "text": instruction}]}]
         text = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         images, videos, *_ = process_vision_info(messages)
         inputs = self._processor(text=[text], images=images, videos=videos, padding=True, return_tensors="pt")
@@ -50,7 +50,7 @@ class Qwen2_5VL:  # noqa: N801  the model's published name
         sampling = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if temperature > 0:
             sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
-        # generate() draws from the global generator only; fork_rng gives it back untouched.
+        # generate() draws from the global generator only; fork_rng restores its state.
         with torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(seed % LARGEST_SEED)
             tokens = self._model.generate(**inputs, max_new_tokens=max_tokens, **sampling)

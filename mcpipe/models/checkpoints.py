@@ -1,4 +1,4 @@
-"""What a checkpoint folder must hold before a library is let near it: faults become one clear line."""
+"""Checks of checkpoint folders before a library loads them: every fault becomes one clear line."""
 
 import os
 import pickle
@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 FAULTS = (RuntimeError, ValueError, OSError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
-"""What vendors' loaders raise for files that are damaged or belong to another class."""
+"""Errors that vendors' loaders raise for damaged files and for files of another class."""
 
 PROCESSING = "preprocessor_config.json|processor_config.json"
 WEIGHTS = "*.safetensors|pytorch_model*.bin"
@@ -17,10 +17,10 @@ MAX_FAULT_LENGTH = 200
 
 
 def checkpoint_folder(folder: Path, what: str, *patterns: str) -> Path:
-    """The folder itself, once each pattern matches a file in it; "a|b" asks for one of the two.
+    """The folder itself, if each pattern matches a file in it; "a|b" stands for either pattern.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no file for one of the patterns.
+        FileNotFoundError: the folder does not exist, or a pattern matches no file.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no {what} folder {folder}; check models: in params.yaml")
@@ -32,10 +32,10 @@ def checkpoint_folder(folder: Path, what: str, *patterns: str) -> Path:
 
 
 def loaded(load: Callable[[], T], folder: Path, what: str) -> T:
-    """What ``load`` returns.
+    """The result of ``load``.
 
     Raises:
-        ValueError: it failed because the files are damaged or belong to something else.
+        ValueError: ``load`` failed because the files are damaged or of another kind.
     """
     # safetensors' own error class derives from Exception alone, so it cannot be named in FAULTS without its library.
     from safetensors import SafetensorError
@@ -49,9 +49,9 @@ def loaded(load: Callable[[], T], folder: Path, what: str) -> T:
 
 
 def pretrained(load: Callable[..., tuple[T, dict]], folder: Path, what: str, *, dtype: str = "float32") -> T:
-    """A transformers model of a folder, from its class's ``from_pretrained``, whole.
+    """A complete transformers model of a folder, from its class's ``from_pretrained``.
 
-    The library itself invents weights that a checkpoint lacks, with no more than a warning.
+    The library itself initialises missing weights at random, with only a warning.
 
     Raises:
         FileNotFoundError: the folder has no configuration or no weights.
@@ -64,7 +64,7 @@ def pretrained(load: Callable[..., tuple[T, dict]], folder: Path, what: str, *, 
     model, report = loaded(
         lambda: load(folder, local_files_only=True, dtype=dtype, output_loading_info=True), folder, what
     )
-    # A pooling layer on top is no part of DINO's checkpoints; nobody here reads its output.
+    # DINO's checkpoints have no pooling layer on top; its output is not used here.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     unfit = sorted(str(fault) for fault in report["mismatched_keys"])
     if missing or unfit:
@@ -74,7 +74,7 @@ def pretrained(load: Callable[..., tuple[T, dict]], folder: Path, what: str, *, 
 
 
 def device_name() -> str:
-    """The best device there is: "cuda" with a GPU, else "cpu"."""
+    """The best available device: "cuda" with a GPU, otherwise "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -84,10 +84,10 @@ def one_file(folder: Path, what: str, pattern: str) -> Path:
     """The only file that matches a pattern.
 
     Raises:
-        FileNotFoundError: none or several do.
+        FileNotFoundError: no file or several files match.
     """
-    found = sorted(checkpoint_folder(folder, what).glob(pattern))
-    if len(found) != 1:
-        names = os.pathsep.join(path.name for path in found) or "none"
+    files = sorted(checkpoint_folder(folder, what).glob(pattern))
+    if len(files) != 1:
+        names = os.pathsep.join(path.name for path in files) or "none"
         raise FileNotFoundError(f"{what} folder {folder} should hold exactly one {pattern}, found {names}")
-    return found[0]
+    return files[0]

@@ -1,7 +1,7 @@
-"""Decoded frames as 8-bit RGB pictures of standard dynamic range; frames that are none are refused by name.
+"""Conversion of decoded frames to 8-bit RGB of standard dynamic range; other frames are rejected by name.
 
-Numbers are the code points of ITU-T H.273. What a frame says of its colours counts, then what the container's header
-says, then the size: untagged HD is BT.709 (ITU-R), smaller frames are BT.601, as players have it.
+Numbers are the code points of ITU-T H.273. The colour tags of a frame come first, then those of the container's header,
+then the size: untagged HD is BT.709 (ITU-R), and smaller frames are BT.601, as in players.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ OPAQUE = 255
 """Alpha of an opaque pixel."""
 
 HD_LINES, HD_COLUMNS = 720, 1280
-"""Size from which an untagged frame is HD; wide pictures of 1280 columns have fewer lines."""
+"""Minimum size of an untagged HD frame; wide images of 1280 columns have fewer lines."""
 
 BT709 = 1
 UNSPECIFIED = frozenset({0, 2, 3})
-"""Code points that say nothing: reserved or unspecified. As a matrix, 0 stands for RGB, which its pixels show."""
+"""Reserved and unspecified code points. As a matrix, 0 stands for RGB, which the pixel format shows."""
 
 HDR_TRANSFERS = {16: "PQ (SMPTE ST 2084)", 18: "HLG (ARIB STD-B67)"}
 LINEAR_TRANSFERS = {8: "linear light", 9: "logarithmic", 10: "logarithmic", 17: "SMPTE ST 428-1"}
@@ -33,12 +33,12 @@ HDR_METADATA = (
     "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID", "DOVI_RPU_BUFFER",
     "DOVI_METADATA",
 )  # fmt: skip
-"""What goes with the frames of HDR clips only; it decides where the transfer is unspecified."""
+"""Side data that only frames of HDR clips have; it decides where the transfer is unspecified."""
 WIDE_PRIMARIES = {9: "BT.2020", 10: "XYZ (SMPTE ST 428-1)", 11: "DCI-P3 (SMPTE RP 431-2)", 12: "Display P3"}
 WIDE_MATRICES = {9: "BT.2020", 10: "BT.2020, constant luminance"}
-"""These imply the primaries where none are specified."""
+"""Matrices that imply the primaries where none are specified."""
 READABLE_MATRICES = frozenset({1, 4, 5, 6, 7, 9}) | UNSPECIFIED
-"""Those that FFmpeg's scaler converts to RGB."""
+"""Matrices that FFmpeg's scaler converts to RGB."""
 
 INTERLACED_ORDERS = frozenset({2, 3, 4, 5})
 """FFmpeg's ``AVFieldOrder`` of streams made of fields."""
@@ -46,7 +46,7 @@ INTERLACED_ORDERS = frozenset({2, 3, 4, 5})
 
 @dataclass(frozen=True)
 class Tags:
-    """What a container's header says of the pictures of a stream."""
+    """Colour tags of a stream in the container's header."""
 
     primaries: int
     transfer: int
@@ -57,7 +57,7 @@ class Tags:
 
     @classmethod
     def of(cls, stream: "VideoStream") -> "Tags":
-        """The tags of a stream; to be read before decoding, which replaces them."""
+        """The tags of a stream, which must be read before decoding replaces them."""
         context = stream.codec_context
         return cls(
             primaries=int(context.color_primaries),
@@ -68,7 +68,7 @@ class Tags:
         )
 
     def complete(self, frame: "VideoFrame") -> None:
-        """Fill in what the frame does not say of itself."""
+        """Fill in the tags that a frame lacks."""
         if frame.color_primaries in UNSPECIFIED:
             frame.color_primaries = self.primaries
         if frame.color_trc in UNSPECIFIED:
@@ -84,7 +84,7 @@ class Tags:
 
 
 def check_colours(frame: "VideoFrame", tags: Tags) -> None:
-    """Refuse what cannot be read as an 8-bit picture of standard dynamic range, and combed pictures.
+    """Check that a frame can be converted to 8 bits of standard dynamic range, and is not interlaced.
 
     Raises:
         UnusableClipError: with the reason ``hdr``, ``wide_gamut``, ``unknown_matrix`` or ``interlaced``.

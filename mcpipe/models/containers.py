@@ -1,7 +1,7 @@
-"""Files that hold moving pictures, and the stream of theirs that a player shows.
+"""Video files, and the stream that a player shows.
 
 Only containers of `CONTAINERS` are opened, and only as files: a playlist or a manifest would open other files or
-addresses, whose changes nobody would notice.
+addresses, whose changes would go unnoticed.
 """
 
 import os
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 LARGEST_FRAME_PX = 64_000_000
-"""Pixels of a frame, about 8K twice over; larger ones are faults of the header and would only fill the memory."""
+"""Maximum number of pixels of a frame, about twice 8K; larger frames are faults of the header and would fill the
+memory."""
 
 CONTAINERS = ",".join(
     (
@@ -33,10 +34,10 @@ CONTAINERS = ",".join(
         "simbiosis_imx,smk,smush,thp,tiertexseq,tmv,usm,vivo,vividas,vmd,wc3movie,wsvqa,wve,xmv,yop",
     )
 )
-"""FFmpeg's names of the containers that are read: every one for moving pictures that refers to no other file.
+"""FFmpeg's names of the accepted containers: all video containers that refer to no other file.
 
-Left out are playlists and manifests (``hls``, ``dash``, ``imf``, ``concat``, ``sdp``, ``webm_dash_manifest``), ``mlv``,
-which goes on in files beside it, devices, single pictures, sound, subtitles and text drawn as a picture (``tty``).
+Not accepted are playlists and manifests (``hls``, ``dash``, ``imf``, ``concat``, ``sdp``, ``webm_dash_manifest``),
+``mlv``, which continues in further files, devices, single images, sound, subtitles and rendered text (``tty``).
 """
 
 SUFFIXES = frozenset(
@@ -45,47 +46,47 @@ SUFFIXES = frozenset(
         ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv",
     )
 )  # fmt: skip
-"""Endings of a file that claims to be a video: if nothing reads it, it is broken rather than something else."""
+"""Endings of video files: an unreadable file with such an ending counts as damaged, not as another kind of file."""
 
 HEAD_BYTES = 4096
-"""Bytes at the start of a file that tell text from anything else."""
+"""Number of bytes at the start of a file by which text is recognised."""
 QUOTED_SIGNS = 40
-"""Characters of a text that a rejection quotes."""
+"""Maximum number of characters of a text in a rejection."""
 MISREAD = 0.1
-"""Part of a text's characters that another encoding than Unicode may spoil."""
+"""Maximum part of a text's characters that cannot be decoded as Unicode."""
 CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
-"""Characters that no text holds."""
+"""Characters that never occur in text."""
 
 ALPHA_BLOCK = b"\x00\x00\x00\x00\x00\x00\x00\x01"
-"""Identifier at the head of the Matroska block addition that holds a picture's alpha channel (WebM guidelines)."""
+"""Identifier of the Matroska block addition that holds an image's alpha channel (WebM guidelines)."""
 ALPHA_CODECS = ("vp8", "vp9", "av1")
-"""Codecs whose alpha channel is a stream of its own."""
+"""Codecs whose alpha channel is a separate stream."""
 
 
 class UnusableClipError(RejectionError):
-    """A file that is no usable clip."""
+    """Rejection of a file that is not a usable clip."""
 
 
 def opened(file: Path) -> "InputContainer":
-    """A container of a kind in `CONTAINERS`, opened as a file whatever its name looks like.
+    """A container of a kind in `CONTAINERS`, opened as a file even if its name looks like an address.
 
     Raises:
         UnusableClipError: the file is of another kind (``not_a_video``).
-        FFmpegError: it cannot be read.
+        FFmpegError: the file cannot be read.
 
     """
     import av
 
     options = {"fflags": "+genpts", "format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
-        # An absolute path: of a relative one with a colon, FFmpeg would take the beginning for a protocol.
+        # An absolute path, because FFmpeg takes the beginning of a relative path with a colon for a protocol.
         return av.open(os.path.abspath(file), options=options)  # noqa: PTH100  a link is not followed
     except av.error.ArgumentError as error:
         raise UnusableClipError("not_a_video", "a playlist, a picture or another kind of file") from error
 
 
 def unread(file: Path, error: "FFmpegError") -> UnusableClipError:
-    """The rejection of a file that FFmpeg cannot read: text and files without a video's name are no videos."""
+    """The rejection of a file that FFmpeg cannot read; text, and files without a video's ending, are no videos."""
     text = head_text(file)
     if text:
         return UnusableClipError("not_a_video", f"text, which begins with {text[:QUOTED_SIGNS]!r}")
@@ -94,7 +95,7 @@ def unread(file: Path, error: "FFmpegError") -> UnusableClipError:
 
 
 def head_text(file: Path) -> str:
-    """The beginning of a text file; empty if the file is empty, holds bytes that no text does, or cannot be opened."""
+    """The beginning of a text file; empty if the file is empty, is not text, or cannot be opened."""
     try:
         with file.open("rb") as content:
             head = content.read(HEAD_BYTES)
@@ -107,10 +108,10 @@ def head_text(file: Path) -> str:
 
 
 def picture_stream(container: "InputContainer") -> "VideoStream":
-    """The stream of moving pictures that a player shows: the default one, else the largest; covers are none.
+    """The video stream that a player shows: the default stream, otherwise the largest; cover images do not count.
 
     Raises:
-        UnusableClipError: there is none, nothing decodes it, its frames are too large, or it hides an alpha channel.
+        UnusableClipError: there is no stream or no decoder, frames are too large, or there is a hidden alpha channel.
 
     """
     from av.stream import Disposition
@@ -131,12 +132,12 @@ def picture_stream(container: "InputContainer") -> "VideoStream":
 
 
 def hidden_alpha() -> UnusableClipError:
-    """The rejection of a clip whose decoder leaves the alpha channel out."""
+    """The rejection of a clip whose decoder ignores the alpha channel."""
     return UnusableClipError("hidden_alpha", "the alpha channel is a stream of its own that the decoder leaves out")
 
 
 def has_alpha_beside(packet: "Packet", stream: "VideoStream") -> bool:
-    """Whether a packet carries an alpha channel beside the picture, also where the header does not say so."""
+    """Whether a packet carries an alpha channel beside the image, even if the header does not declare it."""
     if stream.codec_context.codec.canonical_name not in ALPHA_CODECS:
         return False
     kind = "matroska_block_additional"

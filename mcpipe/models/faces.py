@@ -1,9 +1,8 @@
-"""Faces and who they are by an InsightFace pack (a detector with five landmarks and an ArcFace recogniser).
+"""Detection and recognition of faces by an InsightFace pack (a detector with five landmarks and an ArcFace recogniser).
 
-A detector that works at one size misses faces that fill the picture, and small ones. Hence every picture is looked at
-twice: with a border, in which a face can fill the picture, and as it is; what both find counts once. Of a face that
-fills the picture the view without a border sees parts only, an eye or a half, and takes them for faces: these count not
-at all.
+A detector with a fixed input size misses faces that fill the image, and small ones. Hence it runs on every image twice:
+with a border, for faces that fill the image, and without; equal detections count once. Without a border, the detector
+may report parts of a face that fills the image, such as an eye or a half; these detections are removed.
 """
 
 import warnings
@@ -21,33 +20,34 @@ if TYPE_CHECKING:
     from insightface.app.common import Face
 
 BORDER = 0.5
-"""Width of the border on each side, as a fraction of the picture's longer side."""
+"""Width of the border on each side, as a fraction of the image's longer side."""
 SAME_FACE_IOU = 0.4
-"""Two boxes that overlap so much are one face."""
+"""Minimum overlap of two boxes of one face."""
 FILLS = 0.6
-"""Part of the picture's longer side from which a face is so large that its parts are found as faces."""
+"""Part of the image's longer side from which a face is so large that its parts are detected as faces."""
 PART_INSIDE, PART_AREA = 0.75, 0.65
-"""A box is a part of such a face if at least so much of it lies in the face's box, and it has at most so much of its
-area."""
+"""Minimum part of a box inside the box of such a face, and maximum ratio of the areas, for a box to be a part of the
+face."""
 NUM_LANDMARKS = 5
 EMBEDDING_WIDTH = 512
 """Width of the embeddings of every recogniser of the ArcFace family."""
 LEAST_SIDE = 256
-"""Pictures with a shorter longer side are enlarged to it (bicubic): detectors are trained on larger ones."""
+"""Minimum of an image's longer side; smaller images are enlarged (bicubic), because detectors are trained on larger
+ones."""
 
 LEAST_LIGHT = 100.0
-"""Brightness, 0-255, that the lights of a picture have at least when it is looked at: dark faces are missed."""
+"""Minimum brightness, 0-255, of an image's highlights for the detector, which misses dark faces."""
 
 
 class InsightFaces:
-    """A pack folder ``ROOT/models/NAME`` of ONNX files, loaded with InsightFace's ``FaceAnalysis``."""
+    """A face analyser from a pack folder ``ROOT/models/NAME`` of ONNX files, loaded by InsightFace."""
 
     def __init__(self, folder: Path, min_score: float, detection_size: int) -> None:
-        """Load the pack; ``detection_size`` is the side in pixels at which the detector sees a picture.
+        """Load the pack; ``detection_size`` is the side in pixels of the detector's input.
 
         Raises:
-            FileNotFoundError: there is no such folder, or no ONNX file in it.
-            ValueError: a file is no ONNX model, or the pack lacks a detector or a recogniser.
+            FileNotFoundError: the folder does not exist or has no ONNX file.
+            ValueError: a file is not an ONNX model, or the pack lacks a detector or a recogniser.
 
         """
         self.name = folder.name
@@ -56,7 +56,7 @@ class InsightFaces:
         self._app.prepare(ctx_id=-1, det_thresh=min_score, det_size=(detection_size, detection_size))
 
     def faces(self, picture: Picture) -> Faces:
-        """Every face in the picture."""
+        """Every face in the image."""
         import cv2
 
         enlarge = max(1.0, LEAST_SIDE / max(picture.shape[:2]))
@@ -65,14 +65,14 @@ class InsightFaces:
             bgr = cv2.resize(bgr, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC)
         border = round(BORDER * max(bgr.shape[:2]))
         bordered = cv2.copyMakeBorder(bgr, border, border, border, border, cv2.BORDER_CONSTANT)
-        narrow = min(bgr.shape[:2]) * self._detection_size < max(bgr.shape[:2])  # no pixel high for the detector
+        narrow = min(bgr.shape[:2]) * self._detection_size < max(bgr.shape[:2])  # below a pixel at the detector's size
         views = [(bordered, border)] if narrow else [(bgr, 0), (bordered, border)]
-        found = [(face, view, shift) for view, shift in views for face in self._detected(view)]
-        found.sort(key=lambda item: -float(item[0].det_score))
-        boxes = np.array([face.bbox - shift for face, _, shift in found], np.float32).reshape(-1, 4)
+        detections = [(face, view, shift) for view, shift in views for face in self._detected(view)]
+        detections.sort(key=lambda item: -float(item[0].det_score))
+        boxes = np.array([face.bbox - shift for face, _, shift in detections], np.float32).reshape(-1, 4)
         chosen = distinct(boxes, without_parts(boxes, FILLS * max(bgr.shape[:2])))
-        kept = [found[i] for i in chosen]
-        for face, view, _ in kept:  # what both views show is recognised once
+        kept = [detections[i] for i in chosen]
+        for face, view, _ in kept:  # a face in both views is recognised once
             self._app.models["recognition"].get(view, face)
         landmarks = np.array([face.kps - shift for face, _, shift in kept], np.float32)
         embeddings = np.array([face.normed_embedding for face, _, _ in kept], np.float32)
@@ -92,7 +92,7 @@ class InsightFaces:
 
 
 def lit(picture: Picture) -> Picture:
-    """The picture itself, or a dark one with its lights as bright as a detector is used to."""
+    """The image itself, or a dark image brightened for the detector."""
     light = float(np.percentile(picture[::4, ::4].max(axis=2), 99)) if picture.size else LEAST_LIGHT
     if light >= LEAST_LIGHT:
         return picture
@@ -100,7 +100,7 @@ def lit(picture: Picture) -> Picture:
 
 
 def without_parts(boxes: Float[np.ndarray, "F 4"], large: float) -> list[int]:
-    """Indices of boxes that are no part of a face whose longer side is at least ``large`` pixels."""
+    """Indices of the boxes that are not parts of a face whose longer side is at least ``large`` pixels."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     wholes = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).max(axis=1) >= large)
 
@@ -113,7 +113,7 @@ def without_parts(boxes: Float[np.ndarray, "F 4"], large: float) -> list[int]:
 
 
 def distinct(boxes: Float[np.ndarray, "F 4"], candidates: Sequence[int]) -> list[int]:
-    """Those of some indices whose boxes do not repeat an earlier one."""
+    """The indices among ``candidates`` whose boxes do not repeat an earlier one."""
     kept: list[int] = []
     for i in candidates:
         if all(_iou(boxes[i], boxes[j]) < SAME_FACE_IOU for j in kept):
@@ -148,7 +148,7 @@ def _load(folder: Path) -> "FaceAnalysis":
         raise ValueError(
             f"face pack {folder} should lie in a folder called models, as InsightFace lays it out (ROOT/models/NAME)"
         )
-    # InsightFace calls a function of scikit-image that is on its way out; nobody here can change that.
+    # InsightFace calls a deprecated function of scikit-image.
     warnings.filterwarnings("ignore", message="`estimate` is deprecated", category=FutureWarning)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -170,7 +170,7 @@ def _load(folder: Path) -> "FaceAnalysis":
 
 
 def _broken_file(folder: Path) -> Path:
-    """The first file of a pack that is no ONNX model, or the pack itself."""
+    """The first file of a pack that is not an ONNX model, or the pack itself."""
     import onnx
     from google.protobuf.message import DecodeError
 

@@ -1,15 +1,15 @@
-"""A glimpse of a clip, also of one that the pipeline refuses: its first picture, if any can be decoded."""
+"""The first frame of a clip, also of a rejected clip, if it can be decoded."""
 
 from fractions import Fraction
 from pathlib import Path
 
 from mcpipe.models.containers import UnusableClipError, opened, picture_stream
 from mcpipe.models.protocols import Picture
-from mcpipe.models.video import FrameReader, upright
+from mcpipe.models.video import FrameReader, oriented
 
 
 def first_frame(file: Path) -> Picture | None:
-    """The first picture of a file as a viewer sees it; ``None`` if there is none or it is too large to be one."""
+    """The first frame of a file as a viewer sees it; ``None`` if it cannot be decoded or is too large."""
     import av
 
     if not file.is_file():
@@ -18,6 +18,6 @@ def first_frame(file: Path) -> Picture | None:
         with opened(file) as container:
             stream = picture_stream(container)
             frame = next(FrameReader(container, stream, Fraction(1)).frames(), None)
-            return None if frame is None else upright(frame, stream)
+            return None if frame is None else oriented(frame, stream)
     except (av.error.FFmpegError, UnusableClipError, OSError, ValueError):
         return None

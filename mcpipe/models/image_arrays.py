@@ -1,4 +1,4 @@
-"""Arrays and tensors as images: which shapes, types and values are accepted, and what the others are refused with."""
+"""Arrays and tensors as images: accepted shapes, types and values, and error messages for the others."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
@@ -17,11 +17,11 @@ ACCEPTED = (
 )
 CHANNELS = (1, 3, 4)
 HALF_A_LEVEL = 0.5 / 255
-"""How far a float may lie outside of [0, 1], by which rounding explains it."""
+"""Maximum distance of a float from [0, 1], as an effect of rounding."""
 
 
 def array_of(source: object, name: str) -> np.ndarray:
-    """A numpy array as it is, or a tensor as one with channels last.
+    """A numpy array unchanged, or a tensor as an array with channels last.
 
     Raises:
         ValueError: the source is neither.
@@ -37,7 +37,7 @@ def array_of(source: object, name: str) -> np.ndarray:
     tensor = source.detach().cpu()
     if (
         tensor.ndim == 3 and tensor.shape[0] in CHANNELS
-    ):  # also where both ends could be channels: torch puts them first
+    ):  # also if both ends could be channels, since torch puts them first
         tensor = tensor.movedim(0, -1)
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
@@ -46,7 +46,7 @@ def image_of(values: np.ndarray, name: str) -> Image.Image:
     """Pillow's image of an array with channels last.
 
     Raises:
-        ValueError: it has another shape or type, or values out of range.
+        ValueError: the shape or the type is not accepted, or values are out of range.
     """
     if not values.size or values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in CHANNELS):
         raise ValueError(f"{name} has the shape {_shape(values)}; accepted are {ACCEPTED}")

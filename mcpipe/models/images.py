@@ -1,6 +1,7 @@
-"""One reader of images, for every verb, stage and the Python class: uint8 RGB as people see them.
+"""The reader of images for all verbs and stages and for the Python class: uint8 RGB as a viewer shows them.
 
-Accepted are files, Pillow's images, numpy arrays and tensors; EXIF, ICC profiles and transparency are heeded.
+It accepts files, Pillow's images, numpy arrays and tensors, and applies EXIF orientation, ICC profiles and
+transparency.
 """
 
 import io
@@ -22,7 +23,7 @@ from mcpipe.models.protocols import Picture
 logger = logging.getLogger(__name__)
 
 GREY_16_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's modes of such images; its own conversion would make everything above 255 white."""
+"""Pillow's modes of such images; Pillow's own conversion clips values above 255."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,16 +33,16 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""Transpositions by EXIF orientation; ``ImageOps.exif_transpose`` stumbles over tags that do not matter here."""
+"""Transpositions by EXIF orientation; ``ImageOps.exif_transpose`` fails on unrelated damaged tags."""
 PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-"""Pillow's mode for the colour space of an ICC profile."""
+"""Pillow's mode by the colour space of an ICC profile."""
 
 NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-"""Formats that Pillow recognises, but leaves to other programs."""
+"""Formats that Pillow identifies, but decodes only with other programs."""
 NO_SIGNATURE = frozenset({"TGA"})
-"""Formats that are recognised by hardly anything but the ending of the file's name."""
+"""Formats that are identified almost only by the ending of the file's name."""
 OTHER_ENDINGS = (".heic", ".heif", ".hif", ".jxl")
-"""Images that this Pillow may be unable to read."""
+"""Endings of images that this version of Pillow may be unable to read."""
 DECODING_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -59,27 +60,27 @@ DECODING_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What Pillow's decoders raise over damaged files."""
+"""Errors that Pillow's decoders raise for damaged files."""
 
 
 class UnusableImageError(ValueError):
     """A file that cannot be read as an image."""
 
     def __init__(self, subject: str, reason: str, fault: str) -> None:
-        """Keep ``reason``, a name to count by (``unreadable`` or ``not_a_picture``), and ``fault``, what was found."""
+        """Store ``reason``, the fault's name (``unreadable`` or ``not_a_picture``), and ``fault``, a description."""
         super().__init__(f"{subject} cannot be read: {fault}")
         self.reason, self.fault = reason, fault
 
 
 def read_image(source: ImageInput, name: str = "") -> Picture:
-    """An image upright, in sRGB, transparent parts white, deeper pixels scaled to 8 bits; of several frames the first.
+    """The first frame of an image, upright, in sRGB, on white, scaled to 8 bits: uint8 (H, W, 3).
 
-    ``name`` is what the caller calls the source, for messages. Grey of 16 bits keeps its upper 8; floats of a file run
-    to 1 or, if any is larger, to 255.
+    ``name`` is the caller's name of the source for messages. Grey of 16 bits keeps its upper 8 bits; the range of
+    floats in a file ends at 1 or, if any value is larger, at 255.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UnusableImageError: the file is no image, is damaged, or has more pixels than Pillow opens.
+        FileNotFoundError: the file does not exist.
+        UnusableImageError: the file is not an image, is damaged, or has more pixels than Pillow opens.
         ValueError: the source is of another kind, or its shape, type or values are not among `image_arrays.ACCEPTED`.
     """
     if isinstance(source, str | Path):
@@ -96,7 +97,7 @@ def read_image(source: ImageInput, name: str = "") -> Picture:
 
 
 def is_image(file: Path) -> bool:
-    """Whether a file is called like an image, or is one whatever it is called; it need not be whole."""
+    """Whether a file has the ending or the content of an image; the content may be incomplete."""
     if _is_called_image(file) or not file.is_file():
         return _is_called_image(file)
     try:
@@ -111,12 +112,12 @@ def _is_called_image(file: Path) -> bool:
 
 
 def _format_of(file: Path) -> str:
-    """Pillow's name for the format that goes by the ending of a file's name."""
+    """Pillow's name of the format that belongs to the ending of a file's name."""
     return Image.registered_extensions().get(file.suffix.lower(), "")
 
 
 def _formats(file: Path) -> list[str]:
-    """Formats that a file may be in."""
+    """Possible formats of a file."""
     Image.init()
     unlikely = set() if _is_called_image(file) else NO_SIGNATURE
     return sorted(Image.OPEN.keys() - NOT_DECODED - unlikely)
@@ -136,14 +137,14 @@ def _read_file(file: Path, prefix: str) -> Picture:
 
 
 def _fault(error: BaseException) -> str:
-    """Reason that a decoder gives, or the name of its error."""
+    """The message of a decoder's error, or the name of the error."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
     return reason or type(error).__name__
 
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Keep Pillow from printing what it raises, too, and from warning of large images and odd tags that it reads."""
+    """Suppress Pillow's messages about errors that it also raises, and warnings about large images and unusual tags."""
     pillow = logging.getLogger("PIL")
     level = pillow.level
     pillow.setLevel(logging.CRITICAL)
@@ -156,7 +157,7 @@ def _quiet_pillow() -> Iterator[None]:
 
 
 def _unknown_format(file: Path) -> str:
-    """Why Pillow knows nothing of a file."""
+    """Reason why Pillow does not identify a file."""
     if not file.stat().st_size:
         return "it is empty"
     if file.suffix.lower() in OTHER_ENDINGS:
@@ -166,23 +167,23 @@ def _unknown_format(file: Path) -> str:
 
 def _rgb(image: Image.Image) -> Picture:
     """Pillow's image of any mode as RGB."""
-    image.load()  # TIFF turns itself
+    image.load()  # Pillow applies the orientation of TIFF here
     if image.mode == "P" and image.palette is None:  # of ICNS
         image = image.convert("RGBA")
     profile = image.info.get("icc_profile")
-    upright = _upright(_eight_bits(image))
-    if not upright.has_transparency_data:
-        return np.asarray(_srgb(upright, profile))
-    if upright.mode in ("La", "RGBa"):  # colours multiplied by opacity
-        upright = upright.convert(upright.mode.upper())
-    straight = upright.convert("RGBA")
-    colours = _srgb(upright.getchannel("L") if upright.mode == "LA" else straight.convert("RGB"), profile)
+    oriented = _oriented(_eight_bits(image))
+    if not oriented.has_transparency_data:
+        return np.asarray(_srgb(oriented, profile))
+    if oriented.mode in ("La", "RGBa"):  # colours multiplied by opacity
+        oriented = oriented.convert(oriented.mode.upper())
+    straight = oriented.convert("RGBA")
+    colours = _srgb(oriented.getchannel("L") if oriented.mode == "LA" else straight.convert("RGB"), profile)
     colours.putalpha(straight.getchannel("A"))
     return np.asarray(Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB"))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """An image turned as its EXIF says; not at all where that is damaged, as viewers do it."""
+def _oriented(image: Image.Image) -> Image.Image:
+    """An image turned by its EXIF orientation; unchanged if EXIF is damaged, as in viewers."""
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, TypeError, ValueError, struct.error):
@@ -191,7 +192,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits or floats as grey of 8, with opacity where one value stands for transparency; others as is.
+    """Grey of 16 bits or floats as grey of 8 bits, with opacity where a value stands for transparency; others stay.
 
     Raises:
         ValueError: values are negative, not finite or too large.
@@ -228,7 +229,7 @@ def _tiff_grey(image: Image.Image) -> tuple[int, bool]:
 
 
 def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """An opaque image in the colours of sRGB; a profile that does not fit is not used, as viewers do it."""
+    """An opaque image in the colours of sRGB; a profile that does not fit is ignored, as in viewers."""
     if image.mode == "LAB":
         source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         return _transformed(image, source)

@@ -1,4 +1,4 @@
-"""Decoded pictures as a viewer sees them: square pixels, turned upright."""
+"""Orientation and pixel aspect of decoded frames, as a viewer applies them."""
 
 import numpy as np
 from jaxtyping import Int32
@@ -6,11 +6,11 @@ from jaxtyping import Int32
 from mcpipe.models.protocols import Picture
 
 ODDEST_PIXEL = 4.0
-"""Pixels that a header calls longer than this are taken for square: no camera has such."""
+"""Maximum aspect of a pixel; larger values in a header are ignored, because no camera has them."""
 
 
 def square_pixels(picture: Picture, aspect: float) -> Picture:
-    """A picture whose pixels are ``aspect`` times as wide as high, with square ones; it grows, never shrinks."""
+    """An image whose pixels are ``aspect`` times as wide as high, resampled to square pixels; it is never shrunk."""
     import cv2
 
     if aspect == 1 or not 1 / ODDEST_PIXEL <= aspect <= ODDEST_PIXEL:
@@ -21,7 +21,7 @@ def square_pixels(picture: Picture, aspect: float) -> Picture:
 
 
 def turned(picture: Picture, matrix: Int32[np.ndarray, " 9"] | None) -> Picture:
-    """A picture turned by quarters and mirrored as a display matrix (ISO/IEC 14496-12) wants it.
+    """An image turned by quarter turns and mirrored by a display matrix (ISO/IEC 14496-12).
 
     The matrix takes a stored pixel (x, y) to the shown one (a x + c y, b x + d y), with a, b, c, d its entries 0, 1,
     3 and 4. Other angles than quarters are left to the nearest one.

@@ -1,4 +1,4 @@
-"""People and joints by an ultralytics pose checkpoint (YOLO11-pose and its relatives)."""
+"""Detection of people and joints by an ultralytics pose checkpoint, such as YOLO11-pose."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,22 +18,22 @@ NUM_JOINTS = 17
 
 
 class ClipPoseDetector(PoseDetector, Protocol):
-    """Finds people and their joints, also in several frames of one clip at a time."""
+    """A pose detector that also processes several frames of a clip in a batch."""
 
     def people_of(self, pictures: Sequence[Picture]) -> list[People]:
-        """The people of each of some pictures of one size, looked at in one batch."""
+        """The people in each of several images of one size, processed in one batch."""
         ...
 
 
 class UltralyticsPose:
-    """A ``.pt`` checkpoint of ultralytics with the 17 COCO joints."""
+    """A pose detector from a ``.pt`` checkpoint of ultralytics with the 17 COCO joints."""
 
     def __init__(self, checkpoint: Path, min_score: float) -> None:
         """Load the checkpoint.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no pose checkpoint with 17 joints.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is not a pose checkpoint with 17 joints.
 
         """
         if not checkpoint.is_file():
@@ -48,11 +48,11 @@ class UltralyticsPose:
         self._min_score = min_score
 
     def people(self, picture: Picture) -> People:
-        """Everyone in the picture whose certainty reaches the minimum."""
+        """The people in an image whose score reaches the minimum."""
         return self.people_of([picture])[0]
 
     def people_of(self, pictures: Sequence[Picture]) -> list[People]:
-        """The people of each of some pictures of one size, looked at in one batch."""
+        """The people in each of several images of one size, processed in one batch."""
         bgr = [np.ascontiguousarray(picture[..., ::-1]) for picture in pictures]
         size = self._model.model.args.get("imgsz", 640)
         results = self._model.predict(bgr, conf=self._min_score, imgsz=size, verbose=False, device=device_name())
@@ -79,6 +79,6 @@ def _load(checkpoint: Path) -> "YOLO":
 
 
 def _num_joints(model: "YOLO") -> int:
-    """How many joints a checkpoint finds; 0 if it finds none."""
+    """Number of joints that a checkpoint detects; 0 without joints."""
     shape = model.model.yaml.get("kpt_shape")
     return int(shape[0]) if shape else 0

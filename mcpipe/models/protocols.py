@@ -1,6 +1,6 @@
-"""What the pipeline asks of a model; adapters in this room answer with the vendors' libraries.
+"""Protocols of the models that the pipeline uses; adapters in this package implement them with vendors' libraries.
 
-Pictures are uint8 RGB arrays, boxes are ``x0 y0 x1 y1`` in pixels of the picture given. Legend of shapes: H, W height
+Images are uint8 RGB arrays, boxes are ``x0 y0 x1 y1`` in pixels of the image given. Legend of shapes: H, W height
 and width; P people; F faces; B batch; D embedding width. Embeddings have unit length.
 """
 
@@ -16,7 +16,7 @@ Picture = UInt8[np.ndarray, "H W 3"]
 
 @dataclass(frozen=True)
 class People:
-    """People found in one picture, most certain first."""
+    """People detected in one image, sorted by descending score."""
 
     boxes: Float[np.ndarray, "P 4"]
     scores: Float[np.ndarray, " P"]
@@ -27,45 +27,45 @@ class People:
 
 @dataclass(frozen=True)
 class Faces:
-    """Faces found in one picture, most certain first."""
+    """Faces detected in one image, sorted by descending score."""
 
     boxes: Float[np.ndarray, "F 4"]
     scores: Float[np.ndarray, " F"]
     """Certainty in [0, 1]."""
     landmarks: Float[np.ndarray, "F 5 2"]
-    """Left eye, right eye, nose, left and right mouth corner as seen in the picture."""
+    """Left eye, right eye, nose, left and right mouth corner as seen in the image."""
     embeddings: Float[np.ndarray, "F D"]
 
 
 class PoseDetector(Protocol):
-    """Finds people and their joints."""
+    """A detector of people and their joints."""
 
     def people(self, picture: Picture) -> People:
-        """Everyone in the picture."""
+        """The people in an image."""
         ...
 
 
 class Segmenter(Protocol):
-    """Cuts out what a box points at."""
+    """A segmentation model prompted by boxes."""
 
     def masks(self, picture: Picture, boxes: Float[np.ndarray, "P 4"]) -> Bool[np.ndarray, "P H W"]:
-        """One mask per box, raw: neither cleaned nor disjoint."""
+        """One raw mask per box, neither cleaned nor disjoint."""
         ...
 
 
 class FaceAnalyser(Protocol):
-    """Finds faces and says who they are."""
+    """A detector of faces with a recogniser."""
 
     name: str
     """Name of the recogniser, which selects its thresholds."""
 
     def faces(self, picture: Picture) -> Faces:
-        """Every face in the picture, small ones and ones that fill it alike."""
+        """The faces in an image, including small ones and ones that fill it."""
         ...
 
 
 class Captioner(Protocol):
-    """A vision-language model that answers an instruction about pictures."""
+    """A vision-language model that answers an instruction about images."""
 
     def answer(
         self, pictures: Sequence[Picture], instruction: str, *, temperature: float, seed: int, max_tokens: int
@@ -75,18 +75,18 @@ class Captioner(Protocol):
 
 
 class TextLimit(Protocol):
-    """The length of the texts that a generator reads."""
+    """The maximum length of a generator's texts."""
 
     def lost(self, text: str) -> str:
-        """The end of a text that the generator does not see; empty if it sees all of it."""
+        """The end of a text that the generator does not read; empty if it reads the whole text."""
         ...
 
 
 class ImageTextEncoder(Protocol):
-    """A joint space of pictures and texts (CLIP)."""
+    """A joint embedding space of images and texts (CLIP)."""
 
     def pictures(self, pictures: Sequence[Picture]) -> Float[np.ndarray, "B D"]:
-        """Embeddings of pictures."""
+        """Embeddings of images."""
         ...
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "B D"]:
@@ -95,10 +95,10 @@ class ImageTextEncoder(Protocol):
 
 
 class ImageEncoder(Protocol):
-    """A space of pictures (DINO, DINOv2)."""
+    """An embedding space of images (DINO, DINOv2)."""
 
     def pictures(self, pictures: Sequence[Picture]) -> Float[np.ndarray, "B D"]:
-        """CLS embeddings of pictures."""
+        """CLS embeddings of images."""
         ...
 
 
@@ -106,5 +106,5 @@ class PreferenceScorer(Protocol):
     """A model of human preference (HPS v2.1)."""
 
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
-        """One score per picture and its prompt: a cosine in [-1, 1], without a factor of 100."""
+        """One score per image and its prompt: a cosine in [-1, 1], without a factor of 100."""
         ...

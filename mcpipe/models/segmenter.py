@@ -19,24 +19,24 @@ INFERENCE = {
     "dynamic_multimask_stability_delta": 0.05,
     "dynamic_multimask_stability_thresh": 0.98,
 }
-"""What sam2.build_sam.build_sam2 adds to the mask decoder's settings for inference."""
+"""Settings that sam2.build_sam.build_sam2 adds to the mask decoder for inference."""
 
 
 class ClipSegmenter(Segmenter, Protocol):
-    """Cuts out what boxes point at, also in several frames of one clip at a time."""
+    """A segmenter that also processes several frames of a clip in a batch."""
 
     def masks_of(
         self, pictures: Sequence[Picture], boxes: Sequence[Float[np.ndarray, "P 4"]]
     ) -> list[Bool[np.ndarray, "P H W"]]:
-        """One raw mask per box of each picture; the pictures are encoded in one batch."""
+        """One raw mask per box of each image; the images are encoded in one batch."""
         ...
 
 
 class Sam2:
-    """A folder with one model configuration (``*.yaml``) and its checkpoint (``*.pt``), as SAM 2 publishes them."""
+    """A segmenter from a folder with a model configuration (``*.yaml``) and its checkpoint (``*.pt``) by SAM 2."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the checkpoint on the best device there is.
+        """Load the checkpoint on the best available device.
 
         Raises:
             FileNotFoundError: the folder lacks the configuration or the checkpoint, or has several.
@@ -53,15 +53,15 @@ class Sam2:
     def masks_of(
         self, pictures: Sequence[Picture], boxes: Sequence[Float[np.ndarray, "P 4"]]
     ) -> list[Bool[np.ndarray, "P H W"]]:
-        """One raw mask per box of each picture; the pictures are encoded in one batch."""
+        """One raw mask per box of each image; the images are encoded in one batch."""
         if not all(len(some) for some in boxes):
             pairs = zip(pictures, boxes, strict=True)
             return [self.masks(picture, some) if len(some) else _none(picture) for picture, some in pairs]
-        self._predictor.set_image_batch([picture.copy() for picture in pictures])  # torch wants to own what it reads
+        self._predictor.set_image_batch([picture.copy() for picture in pictures])  # torch needs writable arrays
         masks, _, _ = self._predictor.predict_batch(box_batch=list(boxes), multimask_output=False)
         return [
-            np.asarray(found, dtype=np.float32).reshape(len(some), *picture.shape[:2]) > 0
-            for picture, some, found in zip(pictures, boxes, masks, strict=True)
+            np.asarray(raw, dtype=np.float32).reshape(len(some), *picture.shape[:2]) > 0
+            for picture, some, raw in zip(pictures, boxes, masks, strict=True)
         ]
 
 
@@ -70,10 +70,10 @@ def _none(picture: Picture) -> Bool[np.ndarray, "0 H W"]:
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise FileNotFoundError(f"segmenter folder {folder} should hold exactly one {pattern}, found {len(found)}")
-    return found[0]
+    files = sorted(folder.glob(pattern))
+    if len(files) != 1:
+        raise FileNotFoundError(f"segmenter folder {folder} should hold exactly one {pattern}, found {len(files)}")
+    return files[0]
 
 
 def _load(config: Path, checkpoint: Path) -> "SAM2ImagePredictor":
@@ -82,7 +82,7 @@ def _load(config: Path, checkpoint: Path) -> "SAM2ImagePredictor":
     from omegaconf import OmegaConf
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-    # The predictor scripts its resizing, which torch has begun to discourage; nobody here can change that.
+    # The predictor scripts its resizing, which torch has deprecated.
     warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
     settings = OmegaConf.load(config)
     OmegaConf.resolve(settings)

@@ -1,4 +1,4 @@
-"""How long a text may be for a generator, by the tokeniser of its T5 encoder alone, without its weights."""
+"""Maximum length of a generator's texts, by the tokeniser of its T5 encoder, without its weights."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ from mcpipe.core.texts import lost_text
 from mcpipe.models.checkpoints import checkpoint_folder, loaded
 
 FOLDER = "tokenizer_2"
-"""Where a FLUX pipeline keeps the tokeniser of T5, whose tokens the transformer attends to."""
+"""Folder of the tokeniser of T5 in a FLUX pipeline, whose tokens the transformer attends to."""
 
 
 class T5Limit:
-    """The folder of a T5 tokeniser, as a FLUX pipeline saves it; it reads ``model_max_length`` tokens (FLUX.1: 512)."""
+    """A limit from the folder of a T5 tokeniser in a FLUX pipeline: ``model_max_length`` tokens (FLUX.1: 512)."""
 
     def __init__(self, folder: Path) -> None:
         """Load the tokeniser.
@@ -27,5 +27,5 @@ class T5Limit:
         )
 
     def lost(self, text: str) -> str:
-        """The end of a text that T5 does not see; empty if it sees all of it."""
+        """The end of a text that T5 does not read; empty if it reads the whole text."""
         return lost_text(self._tokenizer, text, self._tokenizer.model_max_length)

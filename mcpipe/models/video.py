@@ -1,9 +1,9 @@
 """Two frames of a video file, exact by presentation time, decoded by PyAV (FFmpeg).
 
-The packets' time stamps are read first, without decoding; they say which frame is the first to be shown and which lies
-in the middle. Frames that an edit list hides are not shown and do not count. Then frames are decoded in order up to the
-middle one; all but the two are kept as thumbnails only, in which cuts are looked for. The rest is decoded, too, to see
-where the frames that can be decoded end: those before and behind them do not count.
+The packets' time stamps are read first, without decoding; they determine the first and the middle frame. Frames that an
+edit list hides do not count. Then frames are decoded in order up to the middle one; all but the two are kept as
+thumbnails only, for the detection of cuts. The rest is decoded, too, to find the last frame that can be decoded; frames
+that cannot be decoded, at the beginning or the end, do not count.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 THUMBNAIL_PX = 32
-"""Side of the small copies that are kept of every frame up to the middle one, to look for cuts."""
+"""Side of the thumbnails of all frames up to the middle one, for the detection of cuts."""
 
 COMPLETE = 0.9
-"""A file whose frames end before this part of the duration that its header or its packets promise is truncated."""
+"""Minimum part of the duration in the header or the packets that frames cover; otherwise the file is truncated."""
 
 UNKNOWN_RATE = 25
-"""Frames per second of a bare stream that says nothing, as FFmpeg has it."""
+"""Frames per second of a bare stream without a frame rate, FFmpeg's default."""
 
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """The initial and the middle frame of a clip, and thumbnails of all frames from the one to the other."""
+    """The initial and the middle frame of a clip, and thumbnails of all frames between them, both included."""
 
     initial: Picture
     middle: Picture
     times_s: tuple[float, float]
-    """Presentation times of the two."""
+    """Presentation times of the initial and the middle frame."""
     duration_s: float
-    """From the first to the last presentation time."""
+    """Time from the first to the last presentation time."""
     num_frames: int
     codec: str
     thumbnails: UInt8[np.ndarray, "T S S 3"]
@@ -60,33 +60,33 @@ class ClipFrames:
 
 @dataclass(frozen=True)
 class Timing:
-    """When the frames of a clip are shown."""
+    """Presentation times of a clip."""
 
     times_s: list[Fraction]
-    """Presentation times, ascending."""
+    """Ascending presentation times of all frames."""
     end_s: Fraction
-    """When the last frame goes."""
+    """End of the last frame."""
     promised_s: float
-    """Length of the video that the header promises; 0 if it promises nothing."""
+    """Duration in the header; 0 if the header has none."""
     step_s: Fraction | None = None
     """Time from frame to frame of a bare stream, which has no time stamps; `None` for others."""
 
     @property
     def middle(self) -> int:
-        """Index of the frame nearest to the middle of the first and the last time; of two, the later one."""
+        """Index of the frame nearest to the middle of the first and the last time; the later one of two."""
         centre = (self.times_s[0] + self.times_s[-1]) / 2
         return min(range(len(self.times_s)), key=lambda i: (abs(self.times_s[i] - centre), -i))
 
     def from_time(self, time_s: Fraction) -> "Timing":
-        """The timing of the frames from a time on; a stream that is cut begins with some that cannot be decoded."""
+        """The timing of the frames from a time on; a cut stream begins with frames that cannot be decoded."""
         times = [time for time in self.times_s if time >= time_s] or self.times_s[-1:]
         return replace(self, times_s=times)
 
     def up_to(self, time_s: Fraction) -> "Timing":
-        """The timing of the frames up to a time; those behind it cannot be decoded.
+        """The timing of the frames up to a time, after which frames cannot be decoded.
 
         Raises:
-            UnusableClipError: they are too many (``truncated``).
+            UnusableClipError: too much of the clip cannot be decoded (``truncated``).
 
         """
         if time_s >= self.times_s[-1]:
@@ -100,7 +100,7 @@ class Timing:
 
 
 def read_clip(file: Path, max_decoded: int) -> ClipFrames:
-    """Decode what the pipeline wants of a clip.
+    """Decode the frames of a clip that the pipeline uses.
 
     At most ``max_decoded`` frames are decoded to the middle one, which bounds time and memory.
 
@@ -137,17 +137,17 @@ def _timing(container: "InputContainer", stream: "VideoStream") -> Timing:
         for packet in container.demux(stream)
         if packet.size and not packet.is_discard
     ]
-    shown = sorted((time, duration) for time, duration in packets if time is not None)
-    if not shown:
+    displayed = sorted((time, duration) for time, duration in packets if time is not None)
+    if not displayed:
         step = 1 / Fraction(stream.guessed_rate or UNKNOWN_RATE)
         return Timing([number * step for number in range(len(packets))], len(packets) * step, 0.0, step)
-    times = [time * unit for time, _ in shown]
+    times = [time * unit for time, _ in displayed]
     step = Fraction(float(np.median(np.diff([float(time) for time in times])))) if len(times) > 1 else Fraction(0)
-    return Timing(times, times[-1] + max(shown[-1][1] * unit, step), _promised_s(container, stream))
+    return Timing(times, times[-1] + max(displayed[-1][1] * unit, step), _promised_s(container, stream))
 
 
 def _promised_s(container: "InputContainer", stream: "VideoStream") -> float:
-    """Duration of the video by its header; sound may be longer than the picture."""
+    """Duration of the video by its header; sound may be longer than the image."""
     import av
 
     if stream.duration:
@@ -158,7 +158,7 @@ def _promised_s(container: "InputContainer", stream: "VideoStream") -> float:
 
 
 def _start_s(container: "InputContainer") -> float:
-    """When the first thing in a Matroska file is shown, which its duration counts from 0; 0 for other formats."""
+    """Start of a Matroska file, whose duration counts from 0; 0 for other formats."""
     import av
 
     return max(container.start_time or 0, 0) / av.time_base if "matroska" in container.format.name else 0.0
@@ -169,7 +169,7 @@ def _decode(file: Path, timing: Timing) -> ClipFrames:
     with opened(file) as container:
         stream = picture_stream(container)
         reader, unit = FrameReader(container, stream, timing.step_s), stream.time_base or Fraction(1)
-        wanted = timing.times_s[timing.middle]
+        middle_s = timing.times_s[timing.middle]
         thumbnails: list[Picture] = []
         initial: VideoFrame | None = None
         for frame in (frames := reader.frames()):
@@ -177,51 +177,51 @@ def _decode(file: Path, timing: Timing) -> ClipFrames:
                 initial = frame
                 check_colours(frame, reader.tags)
                 timing = timing.from_time((frame.pts or 0) * unit)
-                wanted = timing.times_s[timing.middle]
+                middle_s = timing.times_s[timing.middle]
             thumbnails.append(_thumbnail(frame))
-            if frame is initial or (frame.pts or 0) * unit < wanted:
+            if frame is initial or (frame.pts or 0) * unit < middle_s:
                 continue
             _check_alike(initial, frame)
             check_colours(frame, reader.tags)
             reader.become_tolerant()
-            whole = timing.up_to(_last_pts(frames, frame) * unit)
-            if whole.middle < timing.middle:
-                return _decode(file, whole)
+            complete = timing.up_to(_last_pts(frames, frame) * unit)
+            if complete.middle < timing.middle:
+                return _decode(file, complete)
             return ClipFrames(
-                initial=upright(initial, stream),
-                middle=upright(frame, stream),
+                initial=oriented(initial, stream),
+                middle=oriented(frame, stream),
                 times_s=(float(initial.time or 0), float(frame.time or 0)),
-                num_frames=len(whole.times_s),
-                duration_s=float(whole.times_s[-1] - whole.times_s[0]),
+                num_frames=len(complete.times_s),
+                duration_s=float(complete.times_s[-1] - complete.times_s[0]),
                 codec=stream.codec_context.name,
                 thumbnails=np.stack(thumbnails),
             )
-    raise UnusableClipError("truncated", f"no frame can be decoded at {float(wanted):.2f} s")
+    raise UnusableClipError("truncated", f"no frame can be decoded at {float(middle_s):.2f} s")
 
 
 class FrameReader:
-    """Decoded frames of a stream that have a time or get one, in the order of presentation.
+    """Reader of a stream's decoded frames with presentation times, in the order of presentation.
 
-    Packets that cannot be decoded are passed over before the first frame, and after `become_tolerant`.
+    Packets that cannot be decoded are skipped before the first frame, and after `become_tolerant`.
     """
 
     def __init__(self, container: "InputContainer", stream: "VideoStream", step_s: Fraction | None) -> None:
-        """Read ``stream`` from where it stands; ``step_s`` gives its frames times where they have none."""
+        """Read ``stream`` from its current position; ``step_s`` is the time between frames without time stamps."""
         self.tags = Tags.of(stream)
         self._step_s, self._count = step_s, 0
         self._container, self._stream = container, stream
         self._is_strict = False
 
     def become_tolerant(self) -> None:
-        """Pass over what cannot be decoded from now on."""
+        """Skip packets that cannot be decoded from now on."""
         self._is_strict = False
 
     def frames(self) -> "Iterator[VideoFrame]":
         """Go through the stream once.
 
         Raises:
-            FFmpegError: a packet behind the first frame cannot be decoded, or none can.
-            UnusableClipError: a frame is too large, or an alpha channel goes beside it.
+            FFmpegError: a packet after the first frame, or every packet, cannot be decoded.
+            UnusableClipError: a frame is too large, or has a separate alpha channel.
 
         """
         import av
@@ -260,7 +260,7 @@ class FrameReader:
 
 
 def _last_pts(frames: "Iterator[VideoFrame]", middle: "VideoFrame") -> int:
-    """Presentation time of the last undamaged frame behind the middle one, in the stream's unit."""
+    """Presentation time of the last undamaged frame after the middle one, in the stream's unit."""
     return max([middle.pts or 0, *(frame.pts or 0 for frame in frames if not frame.is_corrupt)])
 
 
@@ -276,7 +276,7 @@ def _thumbnail(frame: "VideoFrame") -> Picture:
     return rgb(frame, width=THUMBNAIL_PX, height=THUMBNAIL_PX, interpolation="AREA")
 
 
-def upright(frame: "VideoFrame", stream: "VideoStream") -> Picture:
+def oriented(frame: "VideoFrame", stream: "VideoStream") -> Picture:
     """The frame as a viewer sees it: RGB, square pixels, upright."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     matrix = frame.side_data.get("DISPLAYMATRIX")

@@ -1,4 +1,4 @@
-"""From the rewards of a group to how much better than its siblings each sample is (paper, Algorithm 1 and eq. 9).
+"""Advantages: the rewards of a group relative to their mean (paper, Algorithm 1 and eq. 9).
 
     advantage mode   A = sum_k w_k / (sum w) (R_k - mean R_k) / std R_k    (DanceGRPO, MixGRPO; our default)
     reward mode      A = (R - mean R) / std R  with  R = sum_k w_k R_k     (the paper's text)
@@ -20,7 +20,7 @@ EPSILON = 1e-8
 
 
 ROUNDING = 1e-6
-"""A range of rewards that says nothing: at other places of a batch a judge scores a picture differently by 1e-8."""
+"""Minimum informative range of rewards: a scorer's values vary by 1e-8 with an image's place in the batch."""
 
 
 def group_advantage(rewards: Float[Tensor, " group"]) -> Float[Tensor, " group"]:

@@ -1,4 +1,4 @@
-"""Flow matching between pictures and noise (rectified flow).
+"""Flow matching between images and noise (rectified flow).
 
     z_t = (1 - t) z_0 + t e,    v* = e - z_0,    t = 1 is pure noise
 
@@ -15,7 +15,7 @@ from torch import Tensor
 def noised(
     clean: Float[Tensor, "batch tokens width"], noise: Float[Tensor, "batch tokens width"], t: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch tokens width"]:
-    """The point z_t on the straight line from the picture (t = 0) to its noise (t = 1)."""
+    """The point z_t on the straight line from the image (t = 0) to its noise (t = 1)."""
     t = t.reshape(-1, *[1] * (clean.ndim - 1))
     return (1 - t) * clean + t * noise
 
@@ -42,5 +42,5 @@ def schedule(num_steps: int, shift: float) -> Float[Tensor, " {num_steps}+1"]:
 
 
 def resolution_shift(num_tokens: int) -> float:
-    """FLUX's shift exp(mu) for a picture of so many tokens: mu rises linearly from 0.5 at 256 to 1.15 at 4096."""
+    """FLUX's shift exp(mu) by an image's number of tokens: mu rises linearly from 0.5 at 256 to 1.15 at 4096."""
     return math.exp(0.5 + (num_tokens - 256) * (1.15 - 0.5) / (4096 - 256))

@@ -1,13 +1,13 @@
 """Identity-disentangled attention regularisation (paper, eqs. 4 to 6).
 
-Each reference's tokens should look at their own subject's region of the picture. Their mean attention to the image
+Each reference's tokens should look at their own subject's region of the image. Their mean attention to the image
 tokens (eq. 4, averaged over the double blocks) is scaled to a soft mask (eq. 5: "average and normalize") and compared
 with the subject's mask by a soft Dice loss (eq. 6):
 
     L_attn = sum_i [ 1 - (2 sum_j M^_ij M_ij + eps) / (sum_j M^_ij + sum_j M_ij + eps) ]
 
 The paper does not say how to normalise. Raw attention sums to 1 over all tokens, so that its Dice stays near 0
-whatever the network does; dividing by the peak ("max", our default) brings it to [0, 1].
+for any network; dividing by the peak ("max", our default) brings it to [0, 1].
 """
 
 from typing import Literal

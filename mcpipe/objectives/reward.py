@@ -34,7 +34,7 @@ def matched_similarity(similarity: Float[np.ndarray, "references faces"]) -> Flo
 
 
 def identity_reward(similarity: Float[np.ndarray, "references faces"], matching: Matching = "hungarian") -> float:
-    """How well the faces are the people, 0 if there is no face; by ``hungarian`` in [0, 1], a missing person counts 0.
+    """Similarity of faces and people, 0 without a face; with ``hungarian`` in [0, 1], and a missing person counts 0.
 
     The paper leaves the normalisation open; the mean makes rewards comparable between different numbers of people.
     """

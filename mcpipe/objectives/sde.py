@@ -1,4 +1,4 @@
-"""Steps of a sampler from noise to picture: deterministic (ODE) or stochastic (SDE) with the same marginals.
+"""Steps of a sampler from noise to image: deterministic (ODE) or stochastic (SDE) with the same marginals.
 
     dt = sigma' - sigma < 0
     flow_grpo, dance_grpo   mean = x + [v + g^2 / (2 sigma) (x + (1 - sigma) v)] dt,    x' = mean + g sqrt(-dt) z
@@ -8,7 +8,7 @@
                             x' = mean + sigma' sin(eta pi/2) z
 
 eta = 0 is the ODE in every variant. CPS (coefficients-preserving sampling) swaps part of the old noise for new, so that
-picture and noise keep the weights that the schedule gives them. Everything is kept in float32; log-probabilities are
+image and noise keep the weights that the schedule gives them. Everything is kept in float32; log-probabilities are
 averaged, not summed, over the latent's dimensions, as in Flow-GRPO, DanceGRPO and MixGRPO, so that its size does not
 matter.
 """
@@ -40,7 +40,7 @@ def step(sigmas: Float[Tensor, " levels"], index: int, eta: float, variant: Vari
     """The step from level ``index`` of a schedule to the next; ``eta`` 0 makes it deterministic.
 
     Raises:
-        ValueError: a stochastic step would end at noise level 0, where its noise would remain in the picture.
+        ValueError: a stochastic step would end at noise level 0, where its noise would remain in the image.
     """
     sigma, next_sigma = float(sigmas[index]), float(sigmas[index + 1])
     dt = next_sigma - sigma

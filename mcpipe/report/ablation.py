@@ -1,4 +1,4 @@
-"""What an ablation found, as ``ablation.json`` holds it: scores of every arm, steps between arms, and why."""
+"""Results of an ablation in ``ablation.json``: scores of every arm, steps between arms, and diagnoses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Change:
 
     @property
     def reason(self) -> str:
-        """Why an undecided step is undecided, as far as its interval tells; nothing for other steps."""
+        """Reason why a step is undecided, by its interval; empty for other steps."""
         if self.published is None or self.verdict != "undecided":
             return ""
         if not self.change.low <= self.published <= self.change.high:
@@ -87,7 +87,7 @@ class Ablation(BaseModel):
     verdicts: Mapping[str, int]
     """How often each was reached on steps that the paper publishes."""
     diagnosis: Mapping[str, Mapping[str, SeedRange]] = {}
-    """What the trainings say of themselves, by title and arm."""
+    """Figures from the reports of the trainings, by title and arm."""
 
     @property
     def titles(self) -> dict[str, str]:
@@ -102,7 +102,7 @@ class Ablation(BaseModel):
     @property
     def steps(self) -> list[tuple[str, str, list[Change]]]:
         """Changes by the titles of the arms before and after, in the order of the plan."""
-        found: dict[tuple[str, str], list[Change]] = {}
+        steps: dict[tuple[str, str], list[Change]] = {}
         for change in self.changes:
-            found.setdefault((self.titles[change.before], self.titles[change.after]), []).append(change)
-        return [(*pair, changes) for pair, changes in found.items()]
+            steps.setdefault((self.titles[change.before], self.titles[change.after]), []).append(change)
+        return [(*pair, changes) for pair, changes in steps.items()]

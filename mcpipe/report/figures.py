@@ -49,7 +49,7 @@ ROW_INCHES = 0.32
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing with what it shows in words."""
+    """A drawing with a description in words."""
 
     svg: str
     description: str
@@ -94,12 +94,12 @@ def interval_plot(labels: Mapping[str, str], arms: Mapping[str, Mapping[str, Int
         for colour, marker, shift, (metric, label) in zip(
             (ACCENT, WARM), "os", (-0.14, 0.14), labels.items(), strict=False
         ):
-            known = [(place + shift, arms[name][metric]) for place, name in enumerate(names) if metric in arms[name]]
-            for height, interval in known:
+            points = [(place + shift, arms[name][metric]) for place, name in enumerate(names) if metric in arms[name]]
+            for height, interval in points:
                 axes.plot([interval.low, interval.high], [height, height], color=colour, linewidth=2, alpha=0.55)
             axes.plot(
-                [interval.value for _, interval in known],
-                [height for height, _ in known],
+                [interval.value for _, interval in points],
+                [height for height, _ in points],
                 marker,
                 color=colour,
                 markersize=6,
@@ -109,8 +109,8 @@ def interval_plot(labels: Mapping[str, str], arms: Mapping[str, Mapping[str, Int
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9)
-    told = [f"{name} {arms[name][metric].value:.3f}" for name in names for metric in labels if metric in arms[name]]
-    return plot(f"{' and '.join(labels.values())} with 95 % intervals: {', '.join(told)}")
+    figures = [f"{name} {arms[name][metric].value:.3f}" for name in names for metric in labels if metric in arms[name]]
+    return plot(f"{' and '.join(labels.values())} with 95 % intervals: {', '.join(figures)}")
 
 
 def similarity_shares(cosines: Sequence[float]) -> list[tuple[float, float]]:
@@ -153,7 +153,7 @@ def usage_plot(name: str, layers: Mapping[str, Sequence[float]]) -> Plot:
 
 
 def funnel_plot(steps: Sequence[tuple[str, int, int]]) -> Plot:
-    """What every stage kept of what it saw; ``steps`` are name, seen and kept."""
+    """Numbers of seen and kept items by stage; ``steps`` are name, seen and kept."""
     places = np.arange(len(steps))
     with _drawing("funnel", 6.4, 0.8 + ROW_INCHES * len(steps)) as (axes, plot):
         axes.barh(places, [kept for _, _, kept in steps], 0.7, color=ACCENT)

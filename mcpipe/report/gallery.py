@@ -1,4 +1,4 @@
-"""From stored records to what the report page shows of them."""
+"""Images and texts of the report page, from stored records."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -8,19 +8,20 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from mcpipe.bench.controls import METRIC_OF, ControlKind
 from mcpipe.bench.intervals import IntervalParams
 from mcpipe.core.params import Params
 from mcpipe.core.schemas.benchmark import PairPrompt
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.report.images import contact_sheet, data_uri, heat_overlay, mask_overlay
-from mcpipe.report.page import Account, ClipTile, Figure, Look, Maps, PromptRow, Sheet
+from mcpipe.report.page import Account, ClipTile, Figure, Look, Maps, PromptRow, Sheet, in_words
 
 THUMBNAIL_PX = 200
 """Longer side of a clip's frame on the page."""
 
 
 class ReportParams(Params):
-    """What the page shows of everything there is."""
+    """Numbers of examples on the page."""
 
     arms: list[str] = Field(min_length=1)
     """Models to compare, in the order in which they build on each other."""
@@ -29,11 +30,11 @@ class ReportParams(Params):
     num_samples: int = Field(ge=0)
     """Training samples."""
     num_maps: int = Field(ge=0)
-    """Pictures with attention maps."""
+    """Images with attention maps."""
     num_prompts: int = Field(ge=0)
-    """Benchmark prompts with every arm's picture."""
+    """Benchmark prompts with every arm's image."""
     picture_px: int = Field(ge=32)
-    """Longest side of any picture on the page; larger ones are made smaller."""
+    """Longest side of any image on the page; larger ones are made smaller."""
     interval: IntervalParams
     """Interval of the change from one arm to the next."""
 
@@ -85,14 +86,16 @@ def sheet(sample: Sample, picture_px: int) -> Sheet:
     )
 
 
-def row(
+def row(  # noqa: PLR0913  one argument per source
     prompt: PairPrompt,
     references: Mapping[str, np.ndarray],
     pictures: Mapping[str, np.ndarray],
     scores: Mapping[str, Mapping[str, float]],
+    controls: Mapping[ControlKind, np.ndarray],
     picture_px: int,
 ) -> PromptRow:
-    """A benchmark prompt with every arm's picture and its scores."""
+    """A benchmark prompt with every arm's image and its scores; ``controls`` are of the last arm of ``scores``."""
+    last = [*scores.values()][-1]
     return PromptRow(
         prompt=prompt.prompt,
         references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.faces],
@@ -100,18 +103,23 @@ def row(
             arm: (Figure(data_uri(picture, picture_px), f"picture by {arm}"), in_short(scores[arm]))
             for arm, picture in pictures.items()
         },
+        controls={
+            kind: (Figure(data_uri(picture, picture_px), in_words(kind)), f"Face-Sim {last[METRIC_OF[kind]]:.2f}")
+            for kind, picture in controls.items()
+            if last.get(METRIC_OF[kind]) is not None
+        },
     )
 
 
 def in_short(score: Mapping[str, float]) -> str:
-    """A picture's scores in a few words."""
-    found = int(score["num_faces"])
-    faces = "no face" if not found else "1 face" if found == 1 else f"{found} faces"
+    """An image's scores in a few words."""
+    num_faces = int(score["num_faces"])
+    faces = "no face" if not num_faces else "1 face" if num_faces == 1 else f"{num_faces} faces"
     return f"{faces}, Face-Sim {score['face_sim']:.2f}, CLIP-T {score['clip_t']:.2f}"
 
 
 def map_sheet(sample: Sample, arrays: Mapping[str, np.ndarray]) -> Image.Image:
-    """The same as one picture: a row per reference, with the face and where it is looked for before and after."""
+    """The maps as one image: a row per reference, with the face and its maps before and after."""
     rows = [
         [face, *(heat_overlay(sample.target, arrays[when][i], i) for when in ("before", "after"))]
         for i, face in enumerate(sample.faces)

@@ -1,4 +1,4 @@
-"""Pictures of the report page: everything becomes text that stands in the page itself, the same bytes every time."""
+"""Images of the report page: everything becomes text that stands in the page itself, the same bytes every time."""
 
 import base64
 import io
@@ -9,15 +9,15 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 PERSON_COLOURS = ((58, 124, 190), (222, 128, 52), (76, 153, 98), (160, 94, 168))
-"""One per subject, told apart also by people who do not see red and green."""
+"""Colours of subjects, which people without red-green vision can distinguish."""
 LOSSLESS_PX = 128
-"""Pictures up to this side stay PNG: at that size compression artefacts would be the picture."""
+"""Images up to this side stay PNG: at that size compression artefacts would be the image."""
 JPEG_QUALITY = 86
 BODY_OPACITY, FACE_OPACITY = 0.35, 0.75
 
 
 def data_uri(picture: UInt8[np.ndarray, "H W 3"], longest_px: int) -> str:
-    """A picture as a ``data:`` address, made smaller if its longer side exceeds ``longest_px``."""
+    """An image as a ``data:`` address, made smaller if its longer side exceeds ``longest_px``."""
     image = Image.fromarray(picture)
     image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -31,10 +31,10 @@ def data_uri(picture: UInt8[np.ndarray, "H W 3"], longest_px: int) -> str:
 
 
 def contact_sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "H W 3"]]], tile_px: int, gap_px: int) -> Image.Image:
-    """Rows of pictures, each picture in a square tile, on white.
+    """Rows of images, each image in a square tile, on white.
 
     Raises:
-        ValueError: there is no picture.
+        ValueError: there is no image.
     """
     if not any(rows):
         raise ValueError("a contact sheet needs at least one picture")
@@ -50,7 +50,7 @@ def contact_sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "H W 3"]]], tile_px:
 def mask_overlay(
     picture: UInt8[np.ndarray, "H W 3"], bodies: Bool[np.ndarray, "N H W"], faces: Bool[np.ndarray, "N H W"]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture in grey under one colour per person, stronger on the face."""
+    """The image in grey under one colour per person, stronger on the face."""
     painted = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     for i, (body, face) in enumerate(zip(bodies, faces, strict=True)):
         colour = np.array(PERSON_COLOURS[i % len(PERSON_COLOURS)], np.float64)
@@ -62,7 +62,7 @@ def mask_overlay(
 def heat_overlay(
     picture: UInt8[np.ndarray, "H W 3"], heat: Float[np.ndarray, "h w"], person: int
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture in grey, lit in a person's colour where ``heat``, scaled to its own maximum, is high."""
+    """The image in grey, lit in a person's colour where ``heat``, scaled to its own maximum, is high."""
     height, width = picture.shape[:2]
     scaled = heat / max(float(heat.max()), 1e-12)
     coarse = Image.fromarray((scaled * 255).round().astype(np.uint8))

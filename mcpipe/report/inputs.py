@@ -1,8 +1,8 @@
-"""What the report reads of the outputs of all stages."""
+"""Inputs of the report, from the outputs of all stages."""
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import load_file
 
+from mcpipe.bench.controls import CONTROLS, METRIC_OF, ControlKind
 from mcpipe.bench.results import read_scores
 from mcpipe.bench.tables import ArmScores, comparable
 from mcpipe.core.report import read_report
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 LIVE = "live/plots/metrics"
 """Where DVCLive keeps its tables inside a training stage's output."""
 USAGE = ("held_out", "after", "expert_shares")
-"""Where among its facts a training stage tells, by layer and kind of token, each expert's share of the tokens."""
+"""Path among a training stage's facts of each expert's share of the tokens, by layer and kind of token."""
 UNSAFE = ("crashed", "timed_out")
 """Clips refused for these reasons are not opened again: they would take the report down, too."""
 
@@ -55,7 +56,7 @@ def check_arms(folders: Sequence[Path], arms: Sequence[str]) -> None:
 
 
 def account(folder: Path) -> Account:
-    """What a stage says of itself."""
+    """The report of a stage."""
     return Account.model_validate(read_report(folder))
 
 
@@ -78,7 +79,7 @@ def read_clips(clips: Path, frames: Path, curation: Sequence[Account], number: i
 
 
 def refused_at_once(clips: Path, fates: dict[str, Fate]) -> dict[str, ClipTile]:
-    """Clips of which no frames were stored: their first picture, where one can be decoded."""
+    """Clips of which no frames were stored: their first image, where one can be decoded."""
     files = {clip.key: clip for clip in (ClipFile(clips, name) for name in file_names(clips))} if fates else {}
     tiles = {}
     for key, fate in fates.items():
@@ -94,7 +95,7 @@ def read_samples(samples: Path, number: int) -> list[Sample]:
 
 
 def read_curves(model: Path) -> Curves:
-    """What a training stage logged with DVCLive, one TSV file per quantity, and how it used its experts."""
+    """The curves that a training stage logged with DVCLive, a TSV file per quantity, and the usage of its experts."""
     folder = model / LIVE
     plots = []
     for file in sorted(folder.rglob("*.tsv")):
@@ -104,18 +105,18 @@ def read_curves(model: Path) -> Curves:
         if len(table) > 1:
             values = [float(line[file.stem]) for line in table]
             plots.append((name, curve_plot(name, [float(line["step"]) for line in table], values)))
-    told: Any = account(model).facts
+    usage: Any = account(model).facts
     for name in USAGE:
-        told = told.get(name, {})
-    lines = usage_lines(TypeAdapter(dict[str, list[float] | dict[str, list[float]]]).validate_python(told))
+        usage = usage.get(name, {})
+    lines = usage_lines(TypeAdapter(dict[str, list[float] | dict[str, list[float]]]).validate_python(usage))
     return Curves(model.name, plots, usage_plot(model.name, lines) if lines else None)
 
 
 def usage_lines(layers: Mapping[str, list[float] | dict[str, list[float]]]) -> dict[str, list[float]]:
     """Shares per expert by layer, a line per kind of token where a layer sees several kinds."""
     lines = {}
-    for layer, told in layers.items():
-        kinds = told if isinstance(told, dict) else {"": told}
+    for layer, shares_by_kind in layers.items():
+        kinds = shares_by_kind if isinstance(shares_by_kind, dict) else {"": shares_by_kind}
         lines |= {f"{layer}: {kind}" if kind else layer: shares for kind, shares in kinds.items()}
     return lines
 
@@ -146,7 +147,7 @@ def read_others(results: Path, arms: Sequence[ArmScores]) -> dict[str, list[ArmS
 
 
 def read_ablation(folder: Path) -> Ablation | None:
-    """What `make ablation` found, if it has run.
+    """Results of `make ablation`, if it has run.
 
     Raises:
         ValueError: the file is damaged or of another version.
@@ -161,7 +162,7 @@ def read_ablation(folder: Path) -> Ablation | None:
 
 
 def read_rows(results: Path) -> dict[str, PictureScores]:
-    """The scores of every prompt of an arm, by its key; the first picture's where there are several."""
+    """The scores of every prompt of an arm, by its key; the first image's where there are several."""
     rows: dict[str, PictureScores] = {}
     for line in pq.read_table(results / "rows.parquet").to_pylist():
         rows.setdefault(line["key"], line)
@@ -169,22 +170,34 @@ def read_rows(results: Path) -> dict[str, PictureScores]:
 
 
 def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams) -> list[PromptRow]:
-    """The first prompts of the benchmark with the pictures of all arms."""
+    """The first prompts of the benchmark with the images of all arms."""
     prompts = list(islice(read_shards(pairs / "bench", PairPrompt), params.num_prompts))
-    wanted = {prompt.key for prompt in prompts}
+    prompt_keys = {prompt.key for prompt in prompts}
     references = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
-    pictures: dict[str, dict[str, np.ndarray]] = {key: {} for key in wanted}
+    pictures: dict[str, dict[str, np.ndarray]] = {key: {} for key in prompt_keys}
     for arm in params.arms:
         for drawn in read_shards(images / arm, GeneratedImage):
-            if drawn.key in wanted:
+            if drawn.key in prompt_keys:
                 pictures[drawn.key][arm] = drawn.image
+    controls = read_controls(images / params.arms[-1] / CONTROLS, prompt_keys)
     return [
         row(
             prompt,
             references,
             pictures[prompt.key],
             {arm: scores[arm][prompt.key] for arm in params.arms},
+            controls[prompt.key],
             params.picture_px,
         )
         for prompt in prompts
     ]
+
+
+def read_controls(folder: Path, keys: Set[str]) -> dict[str, dict[ControlKind, np.ndarray]]:
+    """The images of an arm's controls for some prompts, by prompt and control."""
+    pictures: dict[str, dict[ControlKind, np.ndarray]] = {key: {} for key in keys}
+    for kind in METRIC_OF:
+        for drawn in read_shards(folder / kind, GeneratedImage) if (folder / kind).is_dir() else ():
+            if drawn.key in keys:
+                pictures[drawn.key][kind] = drawn.image
+    return pictures

@@ -1,6 +1,6 @@
-"""The report page: one self-contained HTML file that tells a run from its clips to its scores.
+"""The report page: a self-contained HTML file about a run, from its clips to its scores.
 
-What the page shows is put together here as plain data; how it looks stands in ``page.html.j2``.
+This module collects the content as plain data; ``page.html.j2`` defines the layout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,18 @@ from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from mcpipe.bench.intervals import Interval
-from mcpipe.bench.tables import AVERAGED, COLUMNS, LABELS, MEANINGS, POLICY, POLICY_WHOLE, ArmScores
+from mcpipe.bench.tables import (
+    ALL_METRICS,
+    AVERAGED,
+    COLUMNS,
+    CONTROLS,
+    LABELS,
+    MEANINGS,
+    POLICY,
+    POLICY_CONTROLS,
+    POLICY_PUBLIC,
+    ArmScores,
+)
 from mcpipe.report.ablation import Ablation
 from mcpipe.report.figures import Plot
 from mcpipe.report.published import ABLATION, COMPARISON
@@ -57,11 +68,11 @@ GROUPS = ("pool", "bench", "rl")
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture on the page."""
+    """An image on the page."""
 
     uri: str
     alt: str
-    """What it shows, for those who cannot see it."""
+    """Description for readers who cannot see the image."""
 
 
 class Refusal(BaseModel):
@@ -71,7 +82,7 @@ class Refusal(BaseModel):
     reason: str
     detail: str
     scores: dict[str, JsonValue] = {}
-    """What was measured of it."""
+    """Measurements."""
 
 
 class Account(BaseModel):
@@ -121,24 +132,24 @@ class Curves:
 
     stage: str
     plots: Sequence[tuple[str, Plot]]
-    """Name and picture of each quantity."""
+    """Name and image of each quantity."""
     usage: Plot | None
-    """How much each expert of each layer is used, where there are experts and the training tells."""
+    """Usage of each expert of each layer, if the training reports it."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """Where the tokens of one reference look."""
+    """Attention maps of the tokens of one reference."""
 
     reference: Figure
     before: tuple[Figure, str]
-    """Attention over the picture before training, and a note."""
+    """Attention over the image before training, and a note."""
     after: tuple[Figure, str]
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Where each reference looks in one picture."""
+    """Attention maps of all references over one image."""
 
     looks: Sequence[Look]
 
@@ -150,14 +161,16 @@ class PromptRow:
     prompt: str
     references: Sequence[Figure]
     cells: Mapping[str, tuple[Figure, str]]
-    """Picture and its scores in words, by arm."""
+    """Image and its scores in words, by arm."""
+    controls: Mapping[str, tuple[Figure, str]]
+    """The last arm's image for each control, and its score in words."""
 
 
 @dataclass(frozen=True)
 class StudySection:
     """An ablation with its figures."""
 
-    found: Ablation
+    ablation: Ablation
     plots: Sequence[tuple[str, Plot]]
     """By the first metric of each."""
 
@@ -192,29 +205,32 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML; every text is escaped, every picture is inside."""
+    """The page as HTML; every text is escaped, every image is inside."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"title_of": title_of, "in_words": in_words, "signed": signed}
+    control_metrics = [metric for metric in CONTROLS if any(metric in arm.means for arm in page.arms)]
     template = environment.from_string(files("mcpipe.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         page=page,
         facts={account.stage: flat(account.facts, skip=COMPOSITION) for account in page.accounts if account.facts},
         composition=composition(page.pool),
         versions=dict(sorted({name: v for account in page.accounts for name, v in account.versions.items()}.items())),
-        metrics=COLUMNS,
+        explained_metrics=[metric for metric in ALL_METRICS if metric in COLUMNS or metric in control_metrics],
+        control_metrics=control_metrics,
         paper_metrics=PAPER,
         check_metrics=[metric for metric in COLUMNS if metric not in PAPER],
         metrics_of=metrics_of,
         labels=LABELS,
         meanings=MEANINGS,
         policy=POLICY,
-        policy_whole=POLICY_WHOLE,
+        policy_public=POLICY_PUBLIC,
+        policy_controls=POLICY_CONTROLS,
         explanations=EXPLANATIONS,
         scales={
             metric: scale([arm.means[metric] for arm in (*page.arms, *page.others) if metric in arm.means])
-            for metric in COLUMNS
+            for metric in ALL_METRICS
         },
         study_scales=study_scales(page.study),
         published=(COMPARISON,) if page.study else (COMPARISON, ABLATION),
@@ -227,8 +243,8 @@ def study_scales(study: StudySection | None) -> dict[str, tuple[float, float]]:
     """The range of every metric over the arms of an ablation."""
     if study is None:
         return {}
-    arms = study.found.means.values()
-    return {metric: scale([means[metric] for means in arms]) for metric in study.found.metrics}
+    arms = study.ablation.means.values()
+    return {metric: scale([means[metric] for means in arms]) for metric in study.ablation.metrics}
 
 
 def metrics_of(systems: Sequence[ArmScores]) -> list[str]:
@@ -267,8 +283,8 @@ def composition(pool: Sequence[Account]) -> list[tuple[str, str, list[JsonValue]
     lines = []
     for account in pool:
         attributes = account.facts.get(COMPOSITION)
-        for attribute, told in attributes.items() if isinstance(attributes, dict) else ():
-            groups = [told.get(group) for group in GROUPS] if isinstance(told, dict) else []
+        for attribute, by_group in attributes.items() if isinstance(attributes, dict) else ():
+            groups = [by_group.get(group) for group in GROUPS] if isinstance(by_group, dict) else []
             counts = [group for group in groups if isinstance(group, dict)]
             lines += [(attribute, value, [group.get(value, 0) for group in counts]) for value in counts[0]]
     return lines

@@ -1,4 +1,4 @@
-"""Numbers that others published, shown beside ours and never mixed with them.
+"""Published numbers, shown beside our own and never mixed with them.
 
 Source: "MultiCrafter: High-Fidelity Multi-Subject Generation via Disentangled Attention and Identity-Aware Preference
 Alignment", table 1 (comparison) and table 2 (ablation). The paper's human benchmark has 1,000 pairs of photographed

@@ -1,4 +1,4 @@
-"""Scores of one arm's pictures, per picture and as means with intervals."""
+"""Scores of one arm's images, per image and as means with intervals."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from mcpipe.bench.intervals import IntervalParams
+from mcpipe.bench.control_scores import ceiling_of, control_scores, with_controls
+from mcpipe.bench.controls import CONTROLS, TARGETS
+from mcpipe.bench.intervals import Interval, IntervalParams
 from mcpipe.bench.metrics import MetricScorers, Reference, Score, as_row, references, score, summary
 from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_headline, as_metrics
 from mcpipe.core.params import Params
@@ -33,70 +35,76 @@ MODELS: tuple[str, ...] = ("faces", "faces_heldout", "clip", "dino", "hps")
 PACKAGES = ("transformers", "open_clip_torch", "insightface", "onnxruntime")
 """Those whose version a score depends on."""
 SCORED = "scored"
-"""The status of a picture that was there."""
+"""The status of an image that was there."""
 
 
 TEXTS, LISTS = ("key", "prompt", "picture", "status"), ("same", "cross")
 ROWS = pa.schema(
-    [(name, pa.string()) for name in TEXTS]
+    [*((name, pa.string()) for name in TEXTS), ("references", pa.list_(pa.string()))]
     + [(field.name, pa.list_(pa.float64()) if field.name in LISTS else pa.float64()) for field in fields(Score)]
 )
-"""Columns of ``rows.parquet``: the same whatever a suite has; what has no value is null."""
+"""Columns of ``rows.parquet``, equal for all suites; missing values are null."""
 
 
 class EvaluateParams(Params):
-    """How pictures are judged."""
+    """Settings of the evaluation."""
 
     min_face_score: float = Field(ge=0, le=1)
     """Certainty of a face detection."""
     detection_size: int = Field(ge=32)
-    """Side in pixels at which the detector sees a picture."""
+    """Side in pixels at which the detector sees an image."""
     interval: IntervalParams
     """Settings of the interval of every mean."""
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """A picture with its score."""
+    """An image with its score."""
 
     key: str
-    """Key of the picture's prompt."""
+    """Key of the image's prompt."""
     prompt: str
     picture: str
-    """Which one of the prompt's pictures it is: a file's name, or the key once more."""
+    """Which one of the prompt's images it is: a file's name, or the key once more."""
     status: str
-    """`SCORED`, or why the picture counts 0."""
+    """`SCORED`, or why the image counts 0."""
     score: Score
+    references: tuple[str, ...] = ()
+    """The people or things whom the prompt names, over which intervals are taken; empty if it stands for itself."""
 
 
 def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results: Path, params: EvaluateParams) -> None:
-    """Write ``metrics.json``, its ``headline.json``, a row per picture in ``rows.parquet``, and the report.
+    """Write ``metrics.json``, its ``headline.json``, a row per image in ``rows.parquet``, and the report.
 
     ``models`` holds the paths of `MODELS`, in their order.
 
     Raises:
-        ValueError: a benchmark prompt has no picture or a picture no prompt.
+        ValueError: a benchmark prompt has no image or an image no prompt.
     """
     pool = list(read_shards(pairs / "faces", PoolFace))
     scorers = load_scorers(*models.values(), pool=pool, params=params)
     answered = answers(pairs / "bench", images)
     people = references(pool, scorers)
     report = Report("evaluate", PACKAGES)
-    judged = []
+    controls = control_scores([prompt for prompt, _ in answered], images / CONTROLS, people, scorers)
+    scored = []
     with recorded_cuts() as cut:
         for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
-            points = score(picture.image, prompt.prompt, prompt.faces, people, scorers)
-            judged.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, points))
+            points = score(picture.image, prompt.prompt, prompt.faces, people, scorers, picture.attention)
+            beside = with_controls(points, controls[prompt.key])
+            scored.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, beside, prompt.faces))
             report.keep(prompt.key)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people) | cut_facts(cut)
-    footing = people_footing([prompt for prompt, _ in answered], pool, models, params)
-    write_results(results, judged, report, params.interval, footing)
+    ceiling, faceless = ceiling_of(images / CONTROLS / TARGETS, scorers.faces, params.interval)
+    report.facts |= {"targets_without_face": faceless}
+    protocol = people_protocol([prompt for prompt, _ in answered], pool, models, params)
+    write_results(results, scored, report, params.interval, protocol, ceiling)
 
 
 def load_scorers(  # noqa: PLR0913  one argument per model
     faces: Path, heldout: Path, clip: Path, dino: Path, hps: Path, pool: list[PoolFace], params: EvaluateParams
 ) -> MetricScorers:
-    """The models that judge pictures of people, who are cut out like the faces of the pool.
+    """The models that score images of people, with crops like the faces of the pool.
 
     Raises:
         FileNotFoundError: a checkpoint is missing.
@@ -122,7 +130,7 @@ def facts(  # noqa: PLR0913  one argument per fact
     heldout: str | None,
     people: Mapping[str, Reference],
 ) -> dict[str, JSON]:
-    """What a reader has to know of the scores."""
+    """Facts that a reader needs to interpret the scores."""
     return {
         "suite": suite,
         "policy": policy,
@@ -135,19 +143,19 @@ def facts(  # noqa: PLR0913  one argument per fact
     }
 
 
-def people_footing(
+def people_protocol(
     prompts: Iterable[PairPrompt], pool: Iterable[PoolFace], models: Mapping[str, Path], params: EvaluateParams
 ) -> dict[str, JSON]:
-    """What a result of the pipeline's own benchmark was judged on and by."""
-    asked = {prompt.key: [prompt.prompt, *prompt.faces] for prompt in prompts}
-    shown = {face.key: sha256(face.reference.tobytes()).hexdigest() for face in pool}
-    return footing_of(asked, shown, models, params)
+    """The protocol of a result of the pipeline's own benchmark."""
+    contents = {prompt.key: [prompt.prompt, *prompt.faces] for prompt in prompts}
+    reference_digests = {face.key: sha256(face.reference.tobytes()).hexdigest() for face in pool}
+    return protocol_of(contents, reference_digests, models, params)
 
 
-def footing_of(
+def protocol_of(
     prompts: Mapping[str, list[str]], references: Mapping[str, str | Path], models: Mapping[str, Path], params: Params
 ) -> dict[str, JSON]:
-    """What a result was judged on and by, part by part, so that `comparable` can name what differs."""
+    """The protocol of a result: digests of prompts, references and models, and settings, for `comparable`."""
     return {
         "prompts": content_digest(prompts),
         "references": content_digest(references),
@@ -157,47 +165,53 @@ def footing_of(
 
 
 def answers(prompts: Path, images: Path) -> list[tuple[PairPrompt, GeneratedImage]]:
-    """Every prompt of the benchmark with its picture.
+    """Every prompt of the benchmark with its image.
 
     Raises:
-        ValueError: one has no other.
+        ValueError: a prompt has no image, or an image has no prompt.
     """
-    wanted = {prompt.key: prompt for prompt in read_shards(prompts, PairPrompt)}
+    prompt_by_key = {prompt.key: prompt for prompt in read_shards(prompts, PairPrompt)}
     pictures = {image.key: image for image in read_shards(images, GeneratedImage)}
-    if wanted.keys() != pictures.keys():
-        odd = sorted(wanted.keys() ^ pictures.keys())
+    if prompt_by_key.keys() != pictures.keys():
+        odd = sorted(prompt_by_key.keys() ^ pictures.keys())
         raise ValueError(
             f"{images} and {prompts} do not fit: {len(odd)} keys are in one only, the first is {odd[0]!r}; "
             "run generate again"
         )
-    return [(wanted[key], pictures[key]) for key in sorted(wanted)]
+    return [(prompt_by_key[key], pictures[key]) for key in sorted(prompt_by_key)]
 
 
 def write_results(
-    results: Path, judged: list[ScoredImage], report: Report, params: IntervalParams, footing: Mapping[str, JSON]
+    results: Path,
+    scored: list[ScoredImage],
+    report: Report,
+    params: IntervalParams,
+    protocol: Mapping[str, JSON],
+    ceiling: Mapping[str, Interval] | None = None,
 ) -> ArmScores:
-    """Write means to ``metrics.json`` and ``headline.json``, a row per picture to ``rows.parquet``, and the report.
+    """Write means to ``metrics.json`` and ``headline.json``, a row per image to ``rows.parquet``, and the report.
 
-    Returns the means.
+    ``ceiling`` holds means that are not of these images. Returns all means.
 
     Raises:
         ValueError: there are fewer than two prompts.
     """
-    means = summary([one.key for one in judged], [one.score for one in judged], params)
-    num_missing = sum(one.status != SCORED for one in judged)
-    scores = ArmScores(results.name, means, len(judged), str(report.facts["suite"]), num_missing, footing)
+    units = {item.key: item.references for item in scored}
+    means = summary([item.key for item in scored], units, [item.score for item in scored], params) | dict(ceiling or {})
+    num_missing = sum(item.status != SCORED for item in scored)
+    scores = ArmScores(results.name, means, len(scored), str(report.facts["suite"]), num_missing, protocol)
     with whole_folder(results) as folder:
         for name, content in (("metrics", as_metrics(scores)), ("headline", as_headline(scores))):
             (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        write_rows(folder / "rows.parquet", judged)
+        write_rows(folder / "rows.parquet", scored)
         report.write(folder)
     return scores
 
 
-def write_rows(file: Path, judged: Iterable[ScoredImage]) -> None:
-    """One row per picture: its prompt, which one it is, whether it was there, and its scores."""
+def write_rows(file: Path, scored: Iterable[ScoredImage]) -> None:
+    """One row per image: its prompt, which one it is, whether it was there, and its scores."""
     rows = [
-        {"key": one.key, "prompt": one.prompt, "picture": one.picture, "status": one.status, **as_row(one.score)}
-        for one in judged
+        {name: getattr(item, name) for name in TEXTS} | {"references": [*item.references]} | as_row(item.score)
+        for item in scored
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=ROWS), file)

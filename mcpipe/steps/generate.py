@@ -1,90 +1,167 @@
-"""One arm's pictures for every prompt of the benchmark."""
+"""One arm's images for every prompt of the benchmark, and the controls beside them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
+from pydantic import Field
 
+from mcpipe.bench.controls import CONTROLS, TARGETS, ControlKind, control_faces
 from mcpipe.core.order import reference_order
-from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.core.params import Params, RecordsPerShard, ShuffleReferences
 from mcpipe.core.progress import track
 from mcpipe.core.report import Report
-from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace, RealTarget
+from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
 from mcpipe.core.texts import cut_facts, recorded_cuts
 from mcpipe.flux.adapters import AdapterSpec, load_adapter
-from mcpipe.flux.backbone import load_generator
-from mcpipe.flux.sampler import SampleParams, generate
+from mcpipe.flux.backbone import FluxPipeline, load_generator
+from mcpipe.flux.encoders import decode_latents, encode_pictures
+from mcpipe.flux.sampler import SampleParams, generate, generate_with_attention
 
 BATCH_SIZE = 8
-"""Pictures drawn together; their noise does not depend on it."""
+"""Images drawn together; their noise does not depend on it."""
+References = UInt8[np.ndarray, "N R R 3"]
+
+
+class ControlParams(Params):
+    """Images drawn beside the benchmark's, from the same texts and noise."""
+
+    kinds: list[ControlKind]
+    """Controls of `mcpipe.bench.controls`; each takes as long as the images themselves."""
+    num_targets: int = Field(ge=0)
+    """Largest number of held-out targets that go through the VAE, for the ceiling of Face-Sim."""
 
 
 class GenerateParams(Params):
-    """How the benchmark's pictures are drawn, the same for every arm."""
+    """Settings of the benchmark's images, the same for every arm."""
 
     sample: SampleParams
     """Steps, guidance, schedule."""
     seed: int
-    """Picture i starts from the noise of ``seed + i``."""
-    shuffle_references: bool
-    """Whether the order of a picture's references is drawn from its seed instead of being that of the prompt."""
+    """Image i starts from the noise of ``seed + i``."""
+    shuffle_references: ShuffleReferences
+    """Whether the order of an image's references is drawn from its seed instead of being that of the prompt."""
+    controls: ControlParams
     records_per_shard: RecordsPerShard
 
 
-def write_images(pairs: Path, model: Path, generator: Path, images: Path, params: GenerateParams) -> None:
-    """Write a picture for every prompt in ``pairs/bench``, drawn with the adapter in ``model``.
+@dataclass(frozen=True)
+class Suite:
+    """The benchmark's prompts and the generator that answers them."""
+
+    pipeline: FluxPipeline
+    spec: AdapterSpec
+    prompts: Sequence[PairPrompt]
+    pool: Mapping[str, UInt8[np.ndarray, "R R 3"]]
+    """Reference by face."""
+    params: GenerateParams
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seed of each prompt's noise."""
+        return [self.params.seed + i for i in range(len(self.prompts))]
+
+    def orders(self, faces: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
+        """Order in which each prompt's references are given to the generator."""
+        if not self.params.shuffle_references:
+            return [np.arange(len(own)) for own in faces]
+        return [reference_order(len(own), seed, 0) for own, seed in zip(faces, self.seeds, strict=True)]
+
+    def references(self, faces: Sequence[tuple[str, ...]]) -> list[References]:
+        """References of each prompt in the order in which the generator gets them."""
+        return [
+            np.stack([self.pool[own[i]] for i in order]) for own, order in zip(faces, self.orders(faces), strict=True)
+        ]
+
+    def images(self) -> Iterator[GeneratedImage]:
+        """The prompts' images, each with its references' attention in the order of the prompt's faces."""
+        faces = [prompt.faces for prompt in self.prompts]
+        drawn = generate_with_attention(
+            self.pipeline, [prompt.prompt for prompt in self.prompts], self.references(faces), self.seeds,
+            self.params.sample, image_size=self.spec.image_size, batch_size=BATCH_SIZE,
+        )  # fmt: skip
+        for prompt, seed, order, (image, maps) in zip(self.prompts, self.seeds, self.orders(faces), drawn, strict=True):
+            attention = maps[np.argsort(order)]
+            yield GeneratedImage(
+                key=prompt.key, prompt=prompt.prompt, faces=prompt.faces, seed=seed, image=image, attention=attention
+            )
+
+    def control(self, faces_by_prompt: Sequence[tuple[str, ...]]) -> Iterator[GeneratedImage]:
+        """The images drawn from the references of other faces than the prompts'; without any where none are given."""
+        own = [prompt.faces for prompt in self.prompts]
+        hidden = not any(faces_by_prompt)
+        drawn = generate(
+            self.pipeline, [prompt.prompt for prompt in self.prompts],
+            self.references(own if hidden else faces_by_prompt), self.seeds, self.params.sample,
+            image_size=self.spec.image_size, batch_size=BATCH_SIZE, hide_references=hidden,
+        )  # fmt: skip
+        for prompt, seed, faces, image in zip(self.prompts, self.seeds, faces_by_prompt, drawn, strict=True):
+            yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=faces, seed=seed, image=image)
+
+
+def write_images(
+    pairs: Path, samples: Path, model: Path, generator: Path, images: Path, params: GenerateParams
+) -> None:
+    """Write an image for every prompt in ``pairs/bench``, drawn with the adapter in ``model``, and its controls.
+
+    ``images/controls`` receives a folder per control, and ``targets``: held-out targets of ``samples`` after the VAE.
 
     Raises:
         FileNotFoundError: the arm has no trained adapter.
-        ValueError: references have another size than in training.
+        ValueError: references have another size than in training, or the pool is too small for a control.
     """
     prompts = list(read_shards(pairs / "bench", PairPrompt))
     pool = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
     pipeline = load_generator(generator)
     spec = load_adapter(pipeline, model)
-    references = [np.stack([pool[face] for face in prompt.faces]) for prompt in prompts]
-    check_size(references, spec, pairs)
-    seeds = [params.seed + i for i in range(len(prompts))]
-    if params.shuffle_references:
-        orders = [reference_order(len(of_one), seed, 0) for of_one, seed in zip(references, seeds, strict=True)]
-        references = [of_one[order] for of_one, order in zip(references, orders, strict=True)]
-    pictures = generate(
-        pipeline,
-        [prompt.prompt for prompt in prompts],
-        references,
-        seeds,
-        params.sample,
-        image_size=spec.image_size,
-        batch_size=BATCH_SIZE,
-    )
+    check_size(pool.values(), spec, pairs)
+    suite = Suite(pipeline, spec, prompts, pool, params)
+    named = [prompt.faces for prompt in prompts]
+    faces_by_control = {kind: control_faces(kind, named, list(pool), params.seed) for kind in params.controls.kinds}
     report = Report("generate", ("diffusers", "transformers", "peft", "torch"))
     report.facts = {**params.sample.model_dump(), "seed": params.seed, "image_size": spec.image_size}
+    report.facts |= {"controls": [*faces_by_control]}
     with whole_folder(images) as folder, recorded_cuts() as cut:
-        drawn = track(records(prompts, seeds, pictures, report), len(prompts), f"generate {model.name}")
+        drawn = track(kept(suite.images(), report), len(prompts), f"generate {model.name}")
         write_shards(drawn, folder, params.records_per_shard)
-        report.facts |= cut_facts(cut)
+        for kind, faces in faces_by_control.items():
+            drawn = track(suite.control(faces), len(prompts), f"generate {model.name}, {kind}")
+            write_shards(drawn, folder / CONTROLS / kind, params.records_per_shard)
+        targets = real_targets(pipeline, samples, params.controls.num_targets)
+        num_targets = write_shards(targets, folder / CONTROLS / TARGETS, params.records_per_shard)
+        report.facts |= {"targets": num_targets, **cut_facts(cut)}
         report.write(folder)
 
 
-def check_size(references: Sequence[np.ndarray], spec: AdapterSpec, pairs: Path) -> None:
+def check_size(references: Iterable[np.ndarray], spec: AdapterSpec, pairs: Path) -> None:
     """Make sure that references have the size that the adapter was trained with.
 
     Raises:
         ValueError: they have another one.
     """
-    for pictures in references:
-        if pictures.shape[1] != spec.reference_size:
+    for reference in references:
+        if reference.shape[0] != spec.reference_size:
             raise ValueError(
-                f"references in {pairs} are {pictures.shape[1]} px wide, but the adapter was trained with "
+                f"references in {pairs} are {reference.shape[0]} px wide, but the adapter was trained with "
                 f"{spec.reference_size} px; train it again, or set samples.reference_size to that"
             )
 
 
-def records(
-    prompts: Sequence[PairPrompt], seeds: Sequence[int], pictures: Iterator[np.ndarray], report: Report
-) -> Iterator[GeneratedImage]:
-    """Every picture with the prompt, the faces and the seed that it came from."""
-    for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True):
-        report.keep(prompt.key)
-        yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=prompt.faces, seed=seed, image=picture)
+def kept(images: Iterator[GeneratedImage], report: Report) -> Iterator[GeneratedImage]:
+    """The same images, each counted by the report."""
+    for image in images:
+        report.keep(image.key)
+        yield image
+
+
+def real_targets(pipeline: FluxPipeline, samples: Path, number: int) -> Iterator[RealTarget]:
+    """The first held-out targets after the VAE, with the references that training would give."""
+    held_out = (sample for sample in read_shards(samples, Sample) if sample.split == "val")
+    for sample in islice(held_out, number):
+        (image,) = decode_latents(pipeline, encode_pictures(pipeline, sample.target[None]))
+        yield RealTarget(key=sample.key, identities=sample.identities, image=image, references=sample.faces)

@@ -1,4 +1,4 @@
-"""The same people in both frames, and who is who."""
+"""Assignment of the people of both frames."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,7 +101,7 @@ def face_in(
     analyser: FaceAnalyser,
     params: IdentityParams,
 ) -> DetectedFace:
-    """The one face of a person (mask, box and joints), looked for in the cut-out of their box.
+    """The only face of a person (mask, box and joints), detected in the crop of their box.
 
     Raises:
         RejectionError: there is no face or there are several.

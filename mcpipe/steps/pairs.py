@@ -40,17 +40,17 @@ class PairsParams(Params):
     min_face_score: float = Field(ge=0, le=1)
     """Certainty of a face detection."""
     detection_size: int = Field(ge=32)
-    """Side in pixels at which the detector sees a picture."""
+    """Side in pixels at which the detector sees an image."""
     reference_size: Annotated[int, Field(ge=16), TakenFrom("samples.reference_size")]
     """Side of a face reference in pixels, the one the generator was trained with (paper: 320)."""
     captioner_size: int = Field(ge=28)
     """Side in pixels at which the captioner sees a face."""
     attributes: list[str]
-    """Columns of the pool's table by which the draw is balanced and reported; what is not there counts as not given."""
+    """Columns of the pool's table by which the draw is balanced and reported; missing values count as not given."""
     split: SplitParams
     """Which pairs are the benchmark."""
     prompt: SentenceParams
-    """What a prompt must be like; every attempt is sampled, from a seed of its own pair."""
+    """Requirements for a prompt; every attempt is sampled with a seed that depends on its pair."""
     records_per_shard: RecordsPerShard
 
 
@@ -93,24 +93,24 @@ def composition(
     attributes: Iterable[str], labels: Labels, pool: Iterable[str], chosen: Mapping[str, Iterable[Pair]]
 ) -> dict[str, JSON]:
     """How often every value of every attribute appears in the pool and in each set of pairs, and how even that is."""
-    told: dict[str, JSON] = {}
+    by_attribute: dict[str, JSON] = {}
     groups = {name: [face for pair in pairs for face in pair] for name, pairs in chosen.items()}
     for attribute in attributes:
-        whole = counts(attribute, pool, labels)
+        pool_counts = counts(attribute, pool, labels)
         parts = {name: counts(attribute, faces, labels) for name, faces in groups.items()}
-        told[attribute] = {
-            "pool": {**whole},
-            **{name: {**found} for name, found in parts.items()},
-            "evenness_of_pool": round(evenness(whole), 4),
-            **{f"largest_gap_{name}": round(largest_gap(found, whole), 4) for name, found in parts.items()},
+        by_attribute[attribute] = {
+            "pool": {**pool_counts},
+            **{name: {**part} for name, part in parts.items()},
+            "evenness_of_pool": round(evenness(pool_counts), 4),
+            **{f"largest_gap_{name}": round(largest_gap(part, pool_counts), 4) for name, part in parts.items()},
         }
-    return told
+    return by_attribute
 
 
 def write_faces(
     faces: Path, finder: FaceAnalyser, folder: Path, params: PairsParams
 ) -> tuple[dict[str, np.ndarray], Labels]:
-    """Write every image with exactly one face; returns by key what the captioner sees, and the attributes given.
+    """Write every image with exactly one face; returns the captioner's inputs and the attributes by key.
 
     Every file below ``faces`` but its table has a row in the report: it is kept, or dropped with a reason.
 
@@ -128,25 +128,25 @@ def write_faces(
             raise RejectionError("same_name", f"{earlier} is used; rename one of them")
         return face
 
-    found = list(kept(((portrait.name, portrait) for portrait in pool), len(pool), decide, report))
-    if not found:
+    usable = list(kept(((portrait.name, portrait) for portrait in pool), len(pool), decide, report))
+    if not usable:
         reasons = Counter(str(rejection["reason"]) for rejection in report.rejections)
         counted = ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items()))
         raise ValueError(f"no file in {faces} shows exactly one face: {counted}")
-    write_shards(found, folder, params.records_per_shard)
+    write_shards(usable, folder, params.records_per_shard)
     report.write(folder)
     labels = {
         face.key: {name: str(face.attributes[name]) for name in params.attributes if face.attributes.get(name)}
-        for face in found
+        for face in usable
     }
-    return {face.key: face.closeup for face in found}, labels
+    return {face.key: face.closeup for face in usable}, labels
 
 
 def face_of(portrait: Portrait, finder: FaceAnalyser, params: PairsParams) -> PoolFace:
     """The one face of an image, cut like the references of samples.
 
     Raises:
-        RejectionError: the file is no image, or shows no face or several.
+        RejectionError: the file is not an image, or has no face or several.
     """
     try:
         picture = read_image(portrait.file)
@@ -154,17 +154,17 @@ def face_of(portrait: Portrait, finder: FaceAnalyser, params: PairsParams) -> Po
         raise RejectionError(error.reason, error.fault) from error
     except FileNotFoundError as error:
         raise RejectionError("not_a_file", "neither a file nor a link to one") from error
-    found = finder.faces(picture)
-    if len(found.boxes) != 1:
-        raise RejectionError("several_faces" if len(found.boxes) else "no_face", f"{len(found.boxes)} faces")
+    faces = finder.faces(picture)
+    if len(faces.boxes) != 1:
+        raise RejectionError("several_faces" if len(faces.boxes) else "no_face", f"{len(faces.boxes)} faces")
     return PoolFace(
         key=portrait.key,
         file=portrait.name,
         attributes={**portrait.attributes},
-        reference=face_crop(picture, found.boxes[0], params.reference_size),
-        closeup=face_crop(picture, found.boxes[0], params.captioner_size),
-        embedding=found.embeddings[0],
-        landmarks=face_landmarks(found.landmarks[0], found.boxes[0]),
+        reference=face_crop(picture, faces.boxes[0], params.reference_size),
+        closeup=face_crop(picture, faces.boxes[0], params.captioner_size),
+        embedding=faces.embeddings[0],
+        landmarks=face_landmarks(faces.landmarks[0], faces.boxes[0]),
     )
 
 
@@ -189,8 +189,8 @@ def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depend
         return sorted(islice(accepted, number), key=lambda prompt: prompt.key)
 
     bench = prompts([*split.bench, *split.reserve], params.split.num_bench)
-    asked = {*report.kept, *(str(rejection["key"]) for rejection in report.rejections)}
-    left = [pair for pair in split.rl if pair_key(pair) not in asked]
+    tried = {*report.kept, *(str(rejection["key"]) for rejection in report.rejections)}
+    left = [pair for pair in split.rl if pair_key(pair) not in tried]
     chosen = {"bench": bench, "rl": prompts(left, len(left))}
     for name, accepted in chosen.items():
         write_shards(accepted, folder / name, params.records_per_shard)

@@ -87,10 +87,10 @@ def references(
     boxes: Float[np.ndarray, "N 4"],
     params: SamplesParams,
 ) -> UInt8[np.ndarray, "N S S 3"]:
-    """The face reference of each person in a picture; on white it shows nobody and nothing else."""
+    """The face reference of each person in an image; on white, it shows only the person."""
     white = params.reference_background == "white"
     pictures = (on_white(picture, mask) if white else picture for mask in masks)
-    crops = [face_crop(shown, box, params.reference_size) for shown, box in zip(pictures, boxes, strict=True)]
+    crops = [face_crop(picture, box, params.reference_size) for picture, box in zip(pictures, boxes, strict=True)]
     return np.stack(crops)
 
 

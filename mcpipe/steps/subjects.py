@@ -48,7 +48,7 @@ def people_of(
     A batch holds the two frames of one clip and nothing else, so that no clip's result depends on its neighbours.
 
     Raises:
-        RejectionError: a frame shows other people than wanted, or they cannot be cut out.
+        RejectionError: a frame shows another number of people, or they cannot be segmented.
     """
     scores, detected = Scores(), []
     for name, picture, people in zip(FRAMES, frames.images, detector.people_of(frames.images), strict=True):

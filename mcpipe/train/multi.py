@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, ShuffleReferences
 from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.attention import AttentionCapture, attention_maps
@@ -50,7 +50,7 @@ class TrainMultiParams(SupervisedParams):
     idar: IdarParams
     experts: ExpertParams | None
     """Experts on the output layers of the feed-forward networks; null keeps the plain adapter of stage 1."""
-    shuffle_references: bool
+    shuffle_references: ShuffleReferences
     """Whether references change places, together with their masks, from draw to draw."""
     balance_weight: float = Field(ge=0)
     """Weight of the routers' balance loss."""

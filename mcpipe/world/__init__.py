@@ -1,1 +1,1 @@
-"""The puppet world: seeded pictures and clips of people whose every label is known."""
+"""The puppet world: seeded images and clips of people whose every label is known."""

@@ -29,7 +29,7 @@ WIDE_JITTER = 36.0
 """The same of parasols and sofas."""
 
 PICTURE_JITTER = 40.0
-"""The same of pictures on a wall."""
+"""The same of images on a wall."""
 
 HORIZON_RANGE = (0.52, 0.66)
 """Height of the line between wall or sky and ground, in frame heights from the top."""
@@ -110,7 +110,7 @@ def backdrop(background: Background, width: int, height: int) -> np.ndarray:
 
 
 def _sheet(canvas: Canvas, top: float, bottom: float, ends: tuple[Colour, Colour]) -> None:
-    """A band across the whole picture between two heights in pixels, shaded from above to below."""
+    """A band across the whole image between two heights in pixels, shaded from above to below."""
     canvas.shade(_rectangle(-1.0, top, canvas.width + 1.0, bottom), ends[0], ends[1], (0.0, 1.0))
 
 

@@ -1,7 +1,7 @@
 """Bodies down to the hips: where the joints are, and the outlines of trunk and neck.
 
 Lengths are in units of the head's radius. "Left" and "right" are the person's own, so a person's left is on the
-right of the picture.
+right of the image.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ SHOULDER_HALF_WIDTH = 1.12
 HIP_DROP = 4.45
 HIP_HALF_WIDTH = 0.72
 HEM_DROP = 6.6
-"""Where the shirt ends: below every half-body picture."""
+"""Where the shirt ends: below every half-body image."""
 
 LEG = 2.6
-"""Length of a thigh, and of a shin; legs lie outside every half-body picture."""
+"""Length of a thigh, and of a shin; legs lie outside every half-body image."""
 
 UPPER_ARM = 1.38
 FOREARM = 1.22
@@ -37,12 +37,12 @@ KEYPOINTS = (
 """COCO's order."""
 
 SIDES = {"right": -1, "left": 1}
-"""A person's own sides, and where they are in the picture; either hand may be the one that holds."""
+"""A person's own sides, and where they are in the image; either hand may be the one that holds."""
 
 
 @dataclass(frozen=True)
 class BodyPose:
-    """What the body does below the head; angles in radians."""
+    """Pose of the body below the head; angles in radians."""
 
     lean: float
     arms: dict[str, tuple[float, float]]
@@ -53,7 +53,7 @@ class BodyPose:
 
 
 class Body:
-    """Joints of one person in pixels, and what is worn."""
+    """Joints of one person in pixels, and the outfit."""
 
     def __init__(self, head: Head, pose: BodyPose, outfit: Outfit) -> None:
         """Hang the skeleton below a head."""

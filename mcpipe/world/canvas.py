@@ -1,6 +1,6 @@
-"""An anti-aliased canvas that paints colours and, where they are wanted, labels.
+"""An anti-aliased canvas that paints colours and, optionally, labels.
 
-Coordinates are in pixels of the final picture, x to the right and y down, with the first pixel spanning [0, 1).
+Coordinates are in pixels of the final image, x to the right and y down, with the first pixel spanning [0, 1).
 """
 
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ LARGE_PATCH = 10_000
 
 _COVERED = np.arange(256, dtype=np.float32) / np.float32(255)
 _UNCOVERED = np.float32(1) - _COVERED
-"""Weights of a painted pixel and of what was there before, by coverage in 8-bit steps."""
+"""Weights of a painted pixel and of the earlier value, by coverage in 8-bit steps."""
 
 
 class Canvas:
-    """A picture in the making, with the label of the front-most shape at every pixel."""
+    """An image in the making, with the label of the front-most shape at every pixel."""
 
     def __init__(self, width: int, height: int, backdrop: np.ndarray | None = None, *, labelled: bool = True) -> None:
-        """A canvas of the final size in pixels, black or with what is on a painted canvas of that size.
+        """A canvas of the final size in pixels, black or a copy of a painted canvas of that size.
 
         ``backdrop`` is (H * OVERSAMPLING, W * OVERSAMPLING, 3) uint8 (`enlarged`) and stays as it is. Without
         ``labelled`` only colours are painted, which takes about a fifth less time.
@@ -75,7 +75,7 @@ class Canvas:
             cv2.polylines(self._labels, vertices, closed, (label,), width, cv2.LINE_8, SUBPIXEL_BITS)
 
     def picture(self) -> np.ndarray:
-        """The picture (H, W, 3) uint8 at the final size."""
+        """The image (H, W, 3) uint8 at the final size."""
         return cv2.resize(self._rgb, (self.width, self.height), interpolation=cv2.INTER_AREA)
 
     def labels(self) -> np.ndarray:
@@ -95,7 +95,7 @@ class Canvas:
 
 
 def enlarged(picture: np.ndarray) -> np.ndarray:
-    """A picture (H, W, 3) uint8 as the content of a canvas that paints on it."""
+    """An image (H, W, 3) uint8 as the content of a canvas that paints on it."""
     size = picture.shape[1] * OVERSAMPLING, picture.shape[0] * OVERSAMPLING
     return cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
 
@@ -190,7 +190,7 @@ def _bounds(vertices: np.ndarray) -> tuple[int, int, int, int]:
 
 
 class _Scratch:
-    """Memory for what is computed of one shape after the other; a fresh array each would cost more than to fill it."""
+    """Memory reused for one shape after the other; allocating a new array each time would cost more than filling it."""
 
     def __init__(self, pixels: int) -> None:
         self._place = np.empty(pixels, np.float32)

@@ -1,6 +1,6 @@
 """True captions of the world, in one grammar and two forms.
 
-`describe_scene` gives the form "people", which says who is shown:
+`describe_scene` gives the form "people", which describes identities:
 
     two people in a park: on the left a person with tan skin, short brown hair and glasses, wearing a red shirt and
     holding a blue ball; on the right a person with pale skin and a bald head, wearing a striped green shirt
@@ -40,14 +40,20 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 }
 """Every value each word about a person can take (`attributes`)."""
 
-LASTING = tuple(name for one in known_attributes() if one.owner is Identity for name in one.vocabulary)
-"""The words of `VOCABULARY` that belong to an identity, whatever the clothes."""
+LASTING = tuple(
+    name for attribute in known_attributes() if attribute.owner is Identity for name in attribute.vocabulary
+)
+"""The words of `VOCABULARY` that belong to an identity rather than to clothes."""
 
 
 def attributes(identity: Identity, outfit: Outfit) -> dict[str, str]:
-    """What a caption says about a person, one word per entry of `VOCABULARY`."""
+    """The words of a caption about a person, one per entry of `VOCABULARY`."""
     owners = {Identity: identity, Outfit: outfit}
-    return {name: word for one in known_attributes() for name, word in one.words(owners[one.owner]).items()}
+    return {
+        name: word
+        for attribute in known_attributes()
+        for name, word in attribute.words(owners[attribute.owner]).items()
+    }
 
 
 def describe_face(identity: Identity) -> str:
@@ -61,7 +67,7 @@ def describe_person(identity: Identity, outfit: Outfit) -> str:
 
 
 def describe_outfit(outfit: Outfit) -> str:
-    """Clothes and what is held alone: "wearing a striped red shirt and holding a blue ball"."""
+    """Clothes and the held object alone: "wearing a striped red shirt and holding a blue ball"."""
     shirt = " ".join(reversed(_said("shirt", outfit)))
     worn = _listed([_with_article(noun) for noun in (shirt, *_said("garment", outfit))])
     held = [_with_article(noun) for noun in _said("object", outfit)]
@@ -69,35 +75,36 @@ def describe_outfit(outfit: Outfit) -> str:
 
 
 def describe_scene(scene: Scene) -> str:
-    """The whole picture: count, place, and every person from left to right."""
+    """The whole image: count, place, and every person from left to right."""
     people = [describe_person(person.identity, person.outfit) for person in scene.people]
     if not people:
         return f"nobody {PLACES[scene.background.place]}"
-    told = "; ".join(f"{side} {person}" for side, person in zip(SIDES[len(people)], people, strict=True))
-    return f"{COUNTS[len(people)]} {PLACES[scene.background.place]}: {told}"
+    described = "; ".join(f"{side} {person}" for side, person in zip(SIDES[len(people)], people, strict=True))
+    return f"{COUNTS[len(people)]} {PLACES[scene.background.place]}: {described}"
 
 
 def describe_setting(scene: Scene, rng: np.random.Generator, cue_share: float = CUE_SHARE) -> str:
-    """The picture without its people: count, place, clothes and actions of everybody, in random order.
+    """The image without its people: count, place, clothes and actions of everybody, in random order.
 
-    A share ``cue_share`` of the people, in [0, 1], is mentioned with one lasting trait; nothing else tells who it is.
+    A share ``cue_share`` of the people, in [0, 1], is mentioned with one lasting trait; nothing else identifies
+    anybody.
     """
     if not scene.people:
         return describe_scene(scene)
     count = len(scene.people)
     sided = rng.random() < SIDES_SHARE
-    told = []
+    described = []
     for place in rng.permutation(count):
         person = scene.people[int(place)]
         cues = _said("trait", person.identity)
         cue = f" with {cues[int(rng.integers(len(cues)))]}," if rng.random() < cue_share else ""
         side = f"{SIDES[count][int(place)]} " if sided else ""
-        told.append(f"{side}a person{cue} {describe_outfit(person.outfit)}")
-    return f"{COUNTS[count]} {PLACES[scene.background.place]}: {'; '.join(told)}"
+        described.append(f"{side}a person{cue} {describe_outfit(person.outfit)}")
+    return f"{COUNTS[count]} {PLACES[scene.background.place]}: {'; '.join(described)}"
 
 
 def _said(part: Part, owner: Identity | Outfit) -> list[str]:
-    phrases = [one.phrase(owner) for one in known_attributes() if one.part == part]
+    phrases = [attribute.phrase(owner) for attribute in known_attributes() if attribute.part == part]
     return [phrase for phrase in phrases if phrase is not None]
 
 

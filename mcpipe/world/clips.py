@@ -1,6 +1,6 @@
 """Clips of the world as real video files, most of them good, some made to be refused.
 
-A clip's pictures, container and bytes depend on the seed, its kind and its number alone. Its truth is that of the
+A clip's images, container and bytes depend on the seed, its kind and its number alone. Its truth is that of the
 first frame and of the one in the middle.
 """
 
@@ -45,7 +45,7 @@ TRUNCATED_RANGE = (0.30, 0.45)
 """Part of the bytes that a truncated file keeps."""
 
 H264 = {"crf": "17", "preset": "veryfast", "x264-params": "mbtree=0"}
-"""x264's macroblock tree reads memory that it has not written: with it, equal pictures may give unequal bytes."""
+"""x264's macroblock tree reads memory that it has not written: with it, equal images may give unequal bytes."""
 
 VP8 = {"crf": "6", "b": "2500000", "deadline": "realtime", "cpu-used": "-4"}
 """A negative ``cpu-used`` fixes libvpx's speed; with a positive one it follows the clock, and the bytes with it."""
@@ -65,7 +65,7 @@ TRUNCATED_FORMATS = (0, 1)
 
 
 class WorldParams(Params):
-    """What is rendered for the pipeline to work on."""
+    """Settings of the rendered clips and faces."""
 
     seed: int = Field(ge=0)
     """Seed of everything; another seed gives other people."""
@@ -97,7 +97,7 @@ class ClipSpec:
     """One clip to be made."""
 
     name: str
-    """File name without its ending; tells nothing about the kind."""
+    """File name without its ending; it does not depend on the kind."""
     kind: str
     """One of `KINDS`."""
     number: int
@@ -106,7 +106,7 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class ClipTruth:
-    """What is true of one clip."""
+    """Ground truth of one clip."""
 
     spec: ClipSpec
     file: str
@@ -115,16 +115,16 @@ class ClipTruth:
 
 
 Script = Callable[[float], list[tuple[float, Scene]]]
-"""What is filmed at a time in seconds: a scene with the share 1, or two with shares that sum to 1, blended."""
+"""Content at a time in seconds: a scene with the share 1, or two blended scenes with shares that sum to 1."""
 
 
 def clip_specs(params: WorldParams) -> list[ClipSpec]:
     """All clips, good and bad mixed in an order drawn from the seed."""
-    wanted = [("good", number) for number in range(params.good_clips)]
+    jobs = [("good", number) for number in range(params.good_clips)]
     bad = [kind for kind in KINDS if kind != "good"]
-    wanted += [(kind, number) for kind in bad for number in range(params.bad_clips_per_kind)]
-    order = world_rng(NAMESPACE, params.seed, 0).permutation(len(wanted))
-    return [ClipSpec(f"clip_{place:03d}", *wanted[index]) for place, index in enumerate(order)]
+    jobs += [(kind, number) for kind in bad for number in range(params.bad_clips_per_kind)]
+    order = world_rng(NAMESPACE, params.seed, 0).permutation(len(jobs))
+    return [ClipSpec(f"clip_{place:03d}", *jobs[index]) for place, index in enumerate(order)]
 
 
 def write_clip(folder: Path, spec: ClipSpec, params: WorldParams) -> ClipTruth:
@@ -146,7 +146,7 @@ def write_clip(folder: Path, spec: ClipSpec, params: WorldParams) -> ClipTruth:
 
 
 def film(script: Script, time_s: float, params: WorldParams) -> np.ndarray:
-    """The picture (H, W, 3) uint8 of a clip at a time."""
+    """The image (H, W, 3) uint8 of a clip at a time."""
     shots = [(share, render_rgb(scene, time_s, params.width, params.height)) for share, scene in script(time_s)]
     if len(shots) == 1:
         return shots[0][1]
@@ -154,7 +154,7 @@ def film(script: Script, time_s: float, params: WorldParams) -> np.ndarray:
 
 
 def film_with_truth(script: Script, time_s: float, params: WorldParams) -> RenderedFrame:
-    """The same picture with its truth; of two blended scenes the one with the larger share is true."""
+    """The same image with its truth; of two blended scenes the one with the larger share is true."""
     shots = script(time_s)
     _, scene = max(reversed(shots), key=lambda shot: shot[0])
     frame = render(scene, time_s, params.width, params.height)
@@ -162,13 +162,13 @@ def film_with_truth(script: Script, time_s: float, params: WorldParams) -> Rende
 
 
 def encode(file: Path, pictures: Iterator[np.ndarray], place: int, params: WorldParams) -> None:
-    """Write a video file in one of `FORMATS`; the same pictures give the same bytes."""
+    """Write a video file in one of `FORMATS`; the same images give the same bytes."""
     _, codec, pixels, settings = FORMATS[place]
     with av.open(str(file), "w", container_options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(codec, rate=params.fps, options=settings | {"flags": "+bitexact"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = params.width, params.height, pixels
-        # More threads make some encoders split the picture differently.
+        # More threads make some encoders split the image differently.
         stream.thread_count = 1
         stream.codec_context.time_base = Fraction(1, params.fps)
         for index, rgb in enumerate(pictures):
@@ -184,9 +184,9 @@ def clip_identity(params: WorldParams, *numbers: int) -> Identity:
 
 
 def _cast(rng: np.random.Generator, count: int, params: WorldParams) -> list[Identity]:
-    """People of one scene, some of them known from other clips, never the same person twice."""
-    known = max(1, round(RECURRING_PEOPLE_PER_CLIP * params.good_clips))
-    recurring = list(rng.permutation(known)[:count])
+    """Different people of one scene, some of whom recur in other clips."""
+    num_recurring = max(1, round(RECURRING_PEOPLE_PER_CLIP * params.good_clips))
+    recurring = list(rng.permutation(num_recurring)[:count])
     return [
         clip_identity(params, 0, int(recurring.pop()))
         if recurring and rng.random() < RECURRING_SHARE
@@ -200,7 +200,7 @@ def _filmed(scene: Scene) -> Script:
 
 
 def _alike(rng: np.random.Generator, cast: list[Identity], params: WorldParams) -> list[Identity]:
-    """Two people, in `WorldParams.alike` of all cases the first and somebody who looks like that person."""
+    """Two people; in a share `WorldParams.alike` of all cases, the second is a look-alike of the first."""
     if len(cast) != PAIR or not params.alike or rng.random() >= params.alike:
         return cast
     pair = [cast[0], look_alike(rng, cast[0])]
@@ -229,7 +229,7 @@ def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
 
 
 def _identity_change(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
-    """One of two people turns into somebody else, too slowly for a cut."""
+    """One of two people turns into another person, too slowly for a cut."""
     before = _scene(rng, _cast(rng, 2, params), params)
     changed = number % 2
     old = before.people[changed].identity
@@ -274,8 +274,8 @@ KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Script]] = {
 """Every kind of clip; all but the first must be refused by curation."""
 
 
-def told_people(people: tuple[PersonTruth, ...]) -> list[dict[str, object]]:
-    """The truth of everybody in one frame, ready for JSON; pixels."""
+def people_as_json(people: tuple[PersonTruth, ...]) -> list[dict[str, object]]:
+    """Ground truth of everybody in one frame as JSON, in pixels."""
     return [
         {
             "identity": person.identity.key,

@@ -1,4 +1,4 @@
-"""Attributes of people: what one is, and how those in the folder ``attributes`` are found.
+"""Attributes of people, and their discovery in the folder ``attributes``.
 
 An attribute is one module with an `ATTRIBUTE`: how it is drawn at random, how it is painted, and what captions say of
 it. A new module in the folder is a new attribute; nothing else names it.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mcpipe.world.canvas import Canvas
 
 Part = Literal["trait", "shirt", "garment", "object"]
-"""What an attribute belongs to, and where captions tell it: "with ..." a lasting trait of the identity; of the clothes
+"""Owner of an attribute, and its place in captions: "with ..." a lasting trait of the identity; of the clothes
 of one scene, the words before the shirt, "wearing a shirt and ..." a garment, "holding ..." an object."""
 
 Place = Literal["behind", "shirt", "hand", "skin", "jaw", "eyes", "brows", "lip", "eyewear", "hair", "top"]
@@ -31,7 +31,7 @@ head: over the skin, over the jaw, eyes, brows, between mouth and nose, over the
 From "skin" to "eyewear" nothing is painted on a head that looks away."""
 
 Draw = Callable[[np.random.Generator, Mapping[str, Any]], Any]
-"""Draws the value of one trait, given the values drawn before; plain Python values, so that they print alike."""
+"""Function that draws the value of one trait after the values drawn before; plain Python values print alike."""
 
 Painter = Callable[["Canvas", "Body", int], None]
 """Paints on the canvas what belongs to a body; what reaches beyond the body's outline is painted under the label."""
@@ -52,7 +52,7 @@ class Attribute:
     """One thing about a person."""
 
     order: int
-    """Place in captions and in `VOCABULARY`, and among what is painted at the same place."""
+    """Rank in captions and in `VOCABULARY`, and among painters of the same place."""
 
     part: Part
     draws: Mapping[str, Draw]
@@ -60,19 +60,19 @@ class Attribute:
 
     paints: Mapping[Place, Painter] = field(default_factory=dict)
     vocabulary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Every value of each word that `words` tells."""
+    """All values of each word that `words` returns."""
 
     words: Callable[[Any], Mapping[str, str]] = _no_words
-    """What is true of an identity or an outfit, one word per entry of `vocabulary`."""
+    """Description of an identity or an outfit, one word per entry of `vocabulary`."""
 
     phrase: Callable[[Any], str | None] = _nothing_said
-    """What a caption says, or None if there is nothing to say; a garment and an object without their article."""
+    """Phrase in a caption, or None without a phrase; a garment and an object come without their article."""
 
     def __post_init__(self) -> None:
-        """Refuse a place or a part that is not there: nothing would be painted or told.
+        """Check that place and part exist; otherwise nothing would be painted or described.
 
         Raises:
-            ValueError: naming what is unknown.
+            ValueError: a place or a part is unknown.
         """
         if unknown := {self.part, *self.paints} - {*get_args(Part), *get_args(Place)}:
             raise ValueError(f"no such place or part: {', '.join(sorted(unknown))}")
@@ -88,21 +88,21 @@ def attributes() -> tuple[Attribute, ...]:
     """Every attribute of the folder, in order.
 
     Raises:
-        ValueError: two attributes draw or tell the same thing, or a trait has a name that means something else.
+        ValueError: two attributes draw or describe the same thing, or a trait's name has another meaning already.
     """
     names = sorted(module.name for module in iter_modules(folder.__path__))
-    found = [import_module(f"{folder.__name__}.{name}").ATTRIBUTE for name in names]
+    modules = [import_module(f"{folder.__name__}.{name}").ATTRIBUTE for name in names]
     own = ["values", *(name for name in dir(Identity) if name[0] != "_")]
     for kind, taken in (("draws", own), ("vocabulary", [])):
-        named = Counter([*taken, *(name for one in found for name in getattr(one, kind))])
+        named = Counter([*taken, *(name for attribute in modules for name in getattr(attribute, kind))])
         if twice := [name for name, count in named.items() if count > 1]:
             raise ValueError(f"{kind} of {folder.__name__}: the name {', '.join(twice)} is taken")
-    return tuple(sorted(found, key=lambda attribute: attribute.order))
+    return tuple(sorted(modules, key=lambda attribute: attribute.order))
 
 
 @cache
 def painters(place: Place) -> tuple[Painter, ...]:
-    """Everything painted at a place, in order."""
+    """All painters of a place, in order."""
     return tuple(attribute.paints[place] for attribute in attributes() if place in attribute.paints)
 
 
@@ -112,7 +112,9 @@ def sampled(owner: type[Person], rng: np.random.Generator) -> Person:
     Traits of the shared stream are drawn from ``rng``. Every other trait is drawn from a stream that follows from
     those and from its own name, so that a new attribute leaves all that was there before as it was.
     """
-    draws = {name: draw for one in attributes() if one.owner is owner for name, draw in one.draws.items()}
+    draws = {
+        name: draw for attribute in attributes() if attribute.owner is owner for name, draw in attribute.draws.items()
+    }
     values: dict[str, Any] = {}
     for name in owner.SHARED_STREAM:
         values[name] = draws.pop(name)(rng, values)

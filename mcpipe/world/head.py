@@ -1,7 +1,7 @@
-"""Heads: an ellipsoid seen from any side, and the places of features on it.
+"""Heads: an ellipsoid from any viewpoint, and the places of features on it.
 
 Lengths on the head are in units of its radius, half the height from chin to crown; the head looks at the viewer at
-yaw 0, turns towards the right of the picture with positive yaw and shows its back beyond `AWAY_YAW`.
+yaw 0, turns towards the right of the image with positive yaw and shows its back beyond `AWAY_YAW`.
 """
 
 import math
@@ -15,7 +15,7 @@ from mcpipe.world.colours import Colour
 from mcpipe.world.traits import Identity
 
 AWAY_YAW = 1.6
-"""Turn in radians beyond which nothing of the face can be seen."""
+"""Turn in radians beyond which no part of the face is visible."""
 
 PROFILE_YAW = 1.0
 """Turn in radians beyond which the far half of the face is hidden and the face no longer counts as visible."""
@@ -31,7 +31,7 @@ WHITE: Colour = (250, 250, 248)
 
 @dataclass(frozen=True)
 class HeadPose:
-    """Where a head is and what it does; positions in pixels, angles in radians."""
+    """Place and pose of a head; positions in pixels, angles in radians."""
 
     centre: tuple[float, float]
     radius: float
@@ -111,14 +111,14 @@ class Head:
         return self.upright(np.stack([x, y], axis=1))
 
     def face_box(self) -> np.ndarray:
-        """The face from hairline to chin, (4,) x0 y0 x1 y1 in pixels, not clipped to the picture."""
+        """The face from hairline to chin, (4,) x0 y0 x1 y1 in pixels, not clipped to the image."""
         rim = self.outline()
         left, top = rim.min(axis=0)
         right, bottom = rim.max(axis=0)
         return np.array([left, top + 0.30 * self.radius, right, bottom])
 
     def landmarks(self) -> np.ndarray:
-        """Eyes, nose and mouth corners (5, 2) in InsightFace's order, the picture's left first."""
+        """Eyes, nose and mouth corners (5, 2) in InsightFace's order, the image's left first."""
         return np.stack([self.eye(-1), self.eye(1), self.nose_tip(), self.mouth_corner(-1), self.mouth_corner(1)])
 
 

@@ -1,7 +1,7 @@
 """Pairs of people who differ in one or two lasting traits and are otherwise equal, down to the shape of the face.
 
-These are the pairs on which a generator that mixes up two references is caught. Only traits that a recogniser tells
-apart with certainty are changed; shape alone is not among them.
+These are the pairs on which a generator that mixes up two references is caught. Only traits that a recogniser
+distinguishes with certainty are changed; shape alone is not among them.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ NUM_CHANGES = (1, 2)
 """How many traits of a look-alike differ, equally likely."""
 
 Change = Callable[[np.random.Generator, Identity], dict[str, Any]]
-"""Draws the changed values of one trait."""
+"""Function that draws the changed values of one trait."""
 
 
 def look_alike(rng: np.random.Generator, identity: Identity) -> Identity:

@@ -1,4 +1,4 @@
-"""What a person wears and holds in one scene; drawn per scene, so that identity never hides in clothes."""
+"""Clothes and held object of a person in one scene; drawn per scene, so that clothes do not reveal identity."""
 
 import numpy as np
 
@@ -13,5 +13,5 @@ __all__ = ["COLOURS", "LONG_SLEEVES_SHARE", "OBJECTS", "PATTERNS", "Outfit", "sa
 
 
 def sample_outfit(rng: np.random.Generator) -> Outfit:
-    """A shirt of any colour, an object in the hand or none, and whatever else attributes add."""
+    """A shirt of any colour, an object in the hand or none, and the values of further attributes."""
     return sampled(Outfit, rng)

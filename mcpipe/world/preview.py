@@ -17,10 +17,10 @@ SCENE_PX = (312, 234)
 NUM_PORTRAITS, PORTRAIT_PX = 8, 114
 NUM_MOMENTS, MOMENT_PX = 6, 154
 MOMENT_S = 0.7
-"""Time into a scene at which it is seen; one person's moments come one such step after the other."""
+"""Time into a scene at which it is rendered, and the time between two images of one person."""
 
 COLOUR_STEP = 3
-"""Colours are rounded to multiples of this: nobody sees it, and the file is a quarter smaller."""
+"""Step to whose multiples colours are rounded, which is invisible and makes the file a quarter smaller."""
 
 GAP_PX = 8
 FONT_PX = 11
@@ -30,7 +30,7 @@ LETTER_PX = 5.6
 INK, QUIET = (24, 24, 28), (96, 98, 106)
 
 Tile = tuple[np.ndarray, str]
-"""A picture (H, W, 3) and what to write below it."""
+"""An image (H, W, 3) and what to write below it."""
 
 
 def preview_sheet(seed: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What the camera sees of a scene at any time, with the truth about everybody in it."""
+"""Rendering of a scene at any time, with the ground truth of everybody in it."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,7 +42,7 @@ BLINK_S = 0.12
 
 @dataclass(frozen=True)
 class RenderedFrame:
-    """A picture with its truth."""
+    """An image with its truth."""
 
     rgb: np.ndarray
     """(H, W, 3) uint8."""
@@ -54,7 +54,7 @@ class RenderedFrame:
 
 
 def render(scene: Scene, time_s: float, width: int, height: int) -> RenderedFrame:
-    """What the camera sees at a time, ``width`` x ``height`` pixels."""
+    """The frame of a scene at a time, ``width`` x ``height`` pixels."""
     canvas = Canvas(width, height, backdrop(scene.background, width, height))
     bodies = _painted(canvas, scene, time_s)
     labels = canvas.labels()
@@ -63,7 +63,7 @@ def render(scene: Scene, time_s: float, width: int, height: int) -> RenderedFram
 
 
 def render_rgb(scene: Scene, time_s: float, width: int, height: int) -> np.ndarray:
-    """The picture of `render` (H, W, 3) uint8 without its truth, in about four fifths of the time."""
+    """The image of `render` (H, W, 3) uint8 without its truth, in about four fifths of the time."""
     canvas = Canvas(width, height, backdrop(scene.background, width, height), labelled=False)
     _painted(canvas, scene, time_s)
     return _exposed(canvas.picture(), scene.light, time_s)
@@ -80,7 +80,7 @@ def _painted(canvas: Canvas, scene: Scene, time_s: float) -> dict[int, Body]:
 
 
 def render_portrait(identity: Identity, rng: np.random.Generator, size: int) -> RenderedFrame:
-    """A head-and-shoulders picture of one person, ``size`` x ``size`` pixels, from the front with empty hands."""
+    """A head-and-shoulders image of one person, ``size`` x ``size`` pixels, from the front with empty hands."""
     scene = sample_scene(rng, [identity])
     (person,) = scene.people
     calm = {name: Sway(PORTRAIT_CALM * sway.rest, 0.0, 0.0, 0.0) for name, sway in person.sways.items()}
@@ -115,7 +115,7 @@ def _blink(time_s: float) -> float:
 
 
 def _exposed(rgb: np.ndarray, light: Light, time_s: float) -> np.ndarray:
-    """The picture under the scene's light, with the noise of that moment."""
+    """The image under the scene's light, with the noise of that moment."""
     rng = np.random.default_rng([light.seed, round(time_s * 1000)])
     noise = rng.standard_normal(rgb.shape, dtype=np.float32)
     noise *= np.float32(light.noise)

@@ -81,7 +81,7 @@ BENT_SHARE = 0.4
 """Share of empty hands held before the body."""
 
 GAIN_RANGE = (0.88, 1.08)
-"""Brightness of a picture."""
+"""Brightness of an image."""
 
 TINT_DEVIATION = 0.03
 """Standard deviation of each channel's brightness around 1."""

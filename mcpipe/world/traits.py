@@ -1,4 +1,4 @@
-"""What is known of a person: traits that last, and clothes worn in one scene; and the streams they are drawn from.
+"""Lasting traits of a person, clothes in one scene, and the random streams that they are drawn from.
 
 Which traits there are is up to the modules in the folder ``attributes``; a trait is read as ``identity.glasses``.
 """
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 SEEDS = 1 << 31
-"""How many seeds there are for a place's details, for a picture's noise, and for people met only once."""
+"""How many seeds there are for a place's details, for an image's noise, and for people met only once."""
 
 
 def world_rng(namespace: str, *numbers: int) -> np.random.Generator:
@@ -72,11 +72,11 @@ class Identity(Traits):
             "round_glasses",
         )  # fmt: skip
         added = [item for item in self.values.items() if item[0] not in self.SHARED_STREAM]
-        told = (*(self.values[name] for name in names), tuple(self.geometry.values.values()), *added)
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:10]
+        values = (*(self.values[name] for name in names), tuple(self.geometry.values.values()), *added)
+        return hashlib.sha256(repr(values).encode()).hexdigest()[:10]
 
 
 class Outfit(Traits):
-    """What a person wears and holds in one scene."""
+    """Clothes and held object of a person in one scene."""
 
     SHARED_STREAM = ("colour", "pattern", "rgb", "long_sleeves", "collar", "held")

@@ -1,4 +1,4 @@
-"""What is true of people in a picture: bounds, keypoints, faces; read off the geometry and the labels."""
+"""Ground truth of people in an image: bounds, keypoints, faces; computed from the geometry and the labels."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,24 @@ from mcpipe.world.traits import Identity, Outfit
 
 @dataclass(frozen=True)
 class PersonTruth:
-    """Everything true of one person in one picture; pixels, x to the right and y down."""
+    """Ground truth of one person in one image; pixels, x to the right and y down."""
 
     identity: Identity
     outfit: Outfit
     box: np.ndarray | None
-    """Bounds (4,) x0 y0 x1 y1 of the visible pixels, the far ones exclusive; None if nobody is to be seen."""
+    """Bounds (4,) x0 y0 x1 y1 of the visible pixels, the far ones exclusive; None if the person is not visible."""
 
     keypoints: np.ndarray
-    """COCO's keypoints (17, 3): x, y, and 0 outside the picture, 1 hidden, 2 visible."""
+    """COCO's keypoints (17, 3): x, y, and 0 outside the image, 1 hidden, 2 visible."""
 
     face_box: np.ndarray
     """(4,), hairline to chin, not clipped."""
 
     landmarks: np.ndarray
-    """(5, 2): eyes, nose, corners of the mouth; the picture's left first."""
+    """(5, 2): eyes, nose, corners of the mouth; the image's left first."""
 
     face_visible: float
-    """Share of the face that can be seen, in [0, 1]; 0 beyond a profile."""
+    """Visible share of the face, in [0, 1]; 0 beyond a profile."""
 
     head_height_px: float
 

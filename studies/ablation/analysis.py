@@ -50,13 +50,13 @@ class AblationPlan(StudyPlan):
 
 def paths(plan: AblationPlan, experiment: Experiment) -> list[str]:
     """The files of an experiment that the analysis reads."""
-    stages = {wanted.stage for wanted in plan.diagnosis} & set(experiment.arm.trainings)
+    stages = {figure.stage for figure in plan.diagnosis} & set(experiment.arm.trainings)
     return [scores_path(experiment.arm), *(f"data/models/{stage}/report.json" for stage in sorted(stages))]
 
 
 def summary(plan: AblationPlan, commit: str, trials: Sequence[Trial]) -> Summary[AblationPlan]:
     """Scores of all trials of a commit, in the metrics that every image has, beside the paper's changes."""
-    metrics = [metric for metric in METRICS if all(metric in row for t in trials for row in t.rows.values())]
+    metrics = [metric for metric in METRICS if all(metric in trial.scores for trial in trials)]
     return summarise(plan, commit, trials, metrics, partial(published_change, plan.published))
 
 
@@ -76,11 +76,11 @@ def tally(changes: Sequence[Change]) -> dict[str, int]:
 
 
 def diagnoses(plan: AblationPlan, trials: Sequence[Trial]) -> Diagnoses:
-    """The plan's figures, and how far images keep the two people apart."""
+    """The plan's figures, and the separation of the two people in images."""
     figures = {OWN_LESS_CROSS: [own_less_cross(trial) for trial in trials]}
-    for wanted in plan.diagnosis:
-        figures[wanted.title] = [
-            fact(trial.facts(wanted.stage), wanted.fact.split(".")) if wanted.stage in trial.arm.trainings else None
+    for figure in plan.diagnosis:
+        figures[figure.title] = [
+            fact(trial.facts(figure.stage), figure.fact.split(".")) if figure.stage in trial.arm.trainings else None
             for trial in trials
         ]
     return {title: over_seeds(trials, values) for title, values in figures.items()}
@@ -88,7 +88,9 @@ def diagnoses(plan: AblationPlan, trials: Sequence[Trial]) -> Diagnoses:
 
 def own_less_cross(trial: Trial) -> float | None:
     """How much nearer faces are to their own person than to the other one; ``None`` without both cosines."""
-    same, cross = ([c for row in trial.rows.values() for c in row.get(kind) or []] for kind in ("same", "cross"))
+    if not {"same", "cross"} <= set(trial.scores):
+        return None
+    same, cross = ([c for some in trial.scores[kind].dropna() for c in some] for kind in ("same", "cross"))
     return float(np.mean(same) - np.mean(cross)) if same and cross else None
 
 

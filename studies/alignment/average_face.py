@@ -1,7 +1,7 @@
 """The average-face hack: what each way to match faces pays for images in which a face stands for several people.
 
-Honest images are what stage 2 draws of the benchmark's prompts, and collages of the wanted people's own portraits. The
-others hold one blend of the portraits, the blend twice, or one wanted person twice, as collages and as stage 2 draws
+Honest images are stage 2's images of the benchmark's prompts, and collages of the people's own portraits. The others
+hold one blend of the portraits, the blend twice, or one of the people twice, as collages and as stage 2 draws
 them when all of its references are the same. No image is trained on.
 """
 
@@ -76,8 +76,8 @@ def model_folder(folder: Path, name: str) -> Path:
 
 
 def payment(people: Sequence[Float[np.ndarray, "N D"]], images: Sequence[Picture], recogniser: InsightFaces) -> Payment:
-    """The rewards of images, each of some wanted people."""
-    cosines = [wanted @ recogniser.faces(image).embeddings.T for wanted, image in zip(people, images, strict=True)]
+    """The rewards of images, each for its own people."""
+    cosines = [identity @ recogniser.faces(image).embeddings.T for identity, image in zip(people, images, strict=True)]
     rewards = {matching: np.array([identity_reward(each, matching) for each in cosines]) for matching in MATCHINGS}
     return Payment(rewards, np.array([each.shape[1] for each in cosines], np.float64), images[0])
 
@@ -127,7 +127,7 @@ def drawn(folder: Path, pairs: Sequence[PairPrompt], pool: Mapping[str, PoolFace
 def leads(payments: Mapping[str, Payment], params: IntervalParams) -> dict[str, dict[str, Interval]]:
     """How much more every other kind is paid than stage 2's honest drawing of the same pair; by kind and matching.
 
-    `EXTRA` is how much larger that lead is by row maximum than by the paper's matching.
+    `EXTRA` is the difference of that lead by row maximum and by the paper's matching.
     """
     rises: dict[str, dict[str, Float[np.ndarray, " pairs"]]] = {
         kind: {matching: paid.rewards[matching] - payments[HONEST].rewards[matching] for matching in MATCHINGS}

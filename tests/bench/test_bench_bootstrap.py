@@ -30,7 +30,7 @@ def test_interval_of_equal_values_is_a_point():
 
 def test_pairing_makes_a_constant_gain_certain():
     before = np.random.default_rng(0).normal(size=30)
-    change = mean_change(before.tolist(), (before + 0.1).tolist(), PARAMS)
+    change = mean_change(before.tolist(), (before + 0.1).tolist(), [[str(i)] for i in range(30)], PARAMS)
     assert change.value == pytest.approx(0.1)
     assert change.high - change.low < 1e-9
 
@@ -40,4 +40,4 @@ def test_too_few_or_missing_values_are_refused(values):
     with pytest.raises(ValueError, match="interval needs"):
         mean_interval(values, PARAMS)
     with pytest.raises(ValueError, match="do not pair up"):
-        mean_change([1.0, 2.0, 3.0], values, PARAMS)
+        mean_change([1.0, 2.0, 3.0], values, [["a"], ["b"], ["c"]], PARAMS)

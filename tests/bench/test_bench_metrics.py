@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_judges import MARKS, SIZE, Finder, judges, unit
+from fake_scorers import MARKS, SIZE, Finder, metric_scorers, unit
 from record_fixtures import pool_face
 
 from mcpipe.bench.copying import copied, pose_distance, same_and_cross, swapped
@@ -15,7 +15,8 @@ from mcpipe.bench.tables import (
     FAULTS,
     METRICS,
     POLICY,
-    POLICY_WHOLE,
+    POLICY_CONTROLS,
+    POLICY_PUBLIC,
     ArmScores,
     as_metrics,
     changes,
@@ -36,7 +37,7 @@ def person(seed):
 PEOPLE = [person(seed) for seed in range(3)]
 POOL = references(
     [pool_face(str(i), face, embedding=who, landmarks=MARKS * (1 + i)) for i, (face, who) in enumerate(PEOPLE)],
-    judges(Finder([])),
+    metric_scorers(Finder([])),
 )
 WANTED = ["0", "1"]
 PICTURE = np.concatenate([face for face, _ in PEOPLE[:2]], axis=1)
@@ -69,7 +70,7 @@ def test_leftovers_are_paired_after_faces_that_resemble_their_person():
 
 
 def test_a_picture_of_the_references_themselves_scores_one():
-    perfect = score(PICTURE, "two people", WANTED, POOL, judges(Finder([who for _, who in PEOPLE[:2]])))
+    perfect = score(PICTURE, "two people", WANTED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
     assert perfect.face_sim == pytest.approx(1)
     assert perfect.dino_i == pytest.approx(1)
     assert perfect.clip_i == pytest.approx(1)
@@ -78,29 +79,29 @@ def test_a_picture_of_the_references_themselves_scores_one():
 
 
 def test_a_missing_subject_counts_zero_and_stays_in_the_denominator():
-    half = score(PICTURE, "two people", WANTED, POOL, judges(Finder([PEOPLE[0][1]])))
+    half = score(PICTURE, "two people", WANTED, POOL, metric_scorers(Finder([PEOPLE[0][1]])))
     assert half.face_sim == pytest.approx(0.5)
     assert half.dino_i == half.clip_i == pytest.approx(0.5)
     assert half.detection_rate == 0.5
-    none = score(PICTURE, "two people", WANTED, POOL, judges(Finder([])))
+    none = score(PICTURE, "two people", WANTED, POOL, metric_scorers(Finder([])))
     assert (none.face_sim, none.dino_i, none.clip_i, none.detection_rate, none.num_faces) == (0, 0, 0, 0, 0)
     assert none.clip_t == half.clip_t
 
 
 def test_order_of_references_and_of_faces_does_not_matter():
-    found = [who for _, who in PEOPLE]
+    identities = [who for _, who in PEOPLE]
     wide = np.concatenate([face for face, _ in PEOPLE], axis=1)
-    one = score(wide, "x", WANTED, POOL, judges(Finder(found)))
-    other = score(wide, "x", WANTED[::-1], POOL, judges(Finder(found, [2, 0, 1])))
+    expected = score(wide, "x", WANTED, POOL, metric_scorers(Finder(identities)))
+    other = score(wide, "x", WANTED[::-1], POOL, metric_scorers(Finder(identities, [2, 0, 1])))
     for metric in (*METRICS, *FAULTS):
-        assert getattr(one, metric) == pytest.approx(getattr(other, metric)), metric
-    assert sorted(one.cross) == pytest.approx(sorted(other.cross))
-    assert one.face_sim == pytest.approx(1)
+        assert getattr(expected, metric) == pytest.approx(getattr(other, metric)), metric
+    assert sorted(expected.cross) == pytest.approx(sorted(other.cross))
+    assert expected.face_sim == pytest.approx(1)
 
 
 def test_a_face_that_resembles_nobody_is_located_but_not_recognised():
     people = POOL | {"0": replace(POOL["0"], identity=-PEOPLE[0][1])}
-    seen = score(PICTURE[:, :SIZE], "x", ["0"], people, judges(Finder([PEOPLE[0][1]])))
+    seen = score(PICTURE[:, :SIZE], "x", ["0"], people, metric_scorers(Finder([PEOPLE[0][1]])))
     assert seen.face_sim == 0
     assert seen.detection_rate == 1
     assert seen.dino_i == pytest.approx(1)
@@ -148,11 +149,11 @@ def test_a_copy_of_the_reference_has_one_and_chance_has_zero():
 
 
 def test_pasted_people_are_told_from_newly_drawn_ones_whoever_they_are():
-    pasted = score(PICTURE, "x", WANTED, POOL, judges(Finder([who for _, who in PEOPLE[:2]])))
+    pasted = score(PICTURE, "x", WANTED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
     assert pasted.copy_background == pytest.approx(1)
     # Everybody is found as they are in the first reference; the second one's landmarks are twice as far apart.
-    first = score(PICTURE[:, :SIZE], "x", ["0"], POOL, judges(Finder([PEOPLE[0][1]])))
-    second = score(PICTURE[:, :SIZE], "x", ["1"], POOL, judges(Finder([PEOPLE[1][1]])))
+    first = score(PICTURE[:, :SIZE], "x", ["0"], POOL, metric_scorers(Finder([PEOPLE[0][1]])))
+    second = score(PICTURE[:, :SIZE], "x", ["1"], POOL, metric_scorers(Finder([PEOPLE[1][1]])))
     assert first.copy_pose == pytest.approx(1)
     assert second.copy_pose == pytest.approx(1 - 1 / ((1 + 1) / 2), abs=1e-6)
     assert second.copy_background < first.copy_background
@@ -169,35 +170,39 @@ def test_landmarks_tell_the_pose_but_neither_place_nor_size():
 
 
 def test_the_heldout_recogniser_judges_by_itself():
-    seen = score(PICTURE[:, :SIZE], "x", ["0"], POOL, judges(Finder([-PEOPLE[0][1]])))
+    seen = score(PICTURE[:, :SIZE], "x", ["0"], POOL, metric_scorers(Finder([-PEOPLE[0][1]])))
     assert (seen.face_sim, seen.face_sim_heldout) == (0, pytest.approx(1))
+
+
+ALONE = dict.fromkeys("abc", ())
+"""Prompts that share nobody."""
 
 
 def test_a_missing_picture_counts_zero_where_higher_is_better_and_nothing_elsewhere():
     lost = missing()
     assert {getattr(lost, metric) for metric in METRICS} == {0}
     assert {getattr(lost, metric) for metric in FAULTS} == {None}
-    there = score(PICTURE, "x", WANTED, POOL, judges(Finder([who for _, who in PEOPLE[:2]])))
-    means = summary(["a", "b", "c"], [there, there, lost], INTERVAL)
+    there = score(PICTURE, "x", WANTED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
+    means = summary(["a", "b", "c"], ALONE, [there, there, lost], INTERVAL)
     for metric in METRICS:
         assert means[metric].value == pytest.approx(2 / 3 * getattr(there, metric)), metric
     assert means["copy_paste"].value == there.copy_paste
-    assert "swap_rate" not in summary(["a", "b"], [there, lost], INTERVAL)
-    assert set(summary(["a", "b"], [lost, lost], INTERVAL)) == set(METRICS)
+    assert "swap_rate" not in summary(["a", "b"], ALONE, [there, lost], INTERVAL)
+    assert set(summary(["a", "b"], ALONE, [lost, lost], INTERVAL)) == set(METRICS)
 
 
 def test_overall_is_the_mean_of_the_papers_five_columns_and_several_pictures_of_a_prompt_count_once():
-    there = score(PICTURE, "x", WANTED, POOL, judges(Finder([who for _, who in PEOPLE[:2]])))
+    there = score(PICTURE, "x", WANTED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
     assert there.overall == pytest.approx(np.mean([getattr(there, metric) for metric in METRICS[:5]]))
-    means = summary(["a", "b", "b", "b"], [missing(), there, there, there], INTERVAL)
+    means = summary(["a", "b", "b", "b"], ALONE, [missing(), there, there, there], INTERVAL)
     assert means["overall"].value == pytest.approx(there.overall / 2)
     with pytest.raises(ValueError, match="at least two prompts"):
-        summary(["a", "a"], [there, there], INTERVAL)
+        summary(["a", "a"], ALONE, [there, there], INTERVAL)
 
 
 def test_metrics_survive_their_file_and_differences_are_paired():
-    scores = [score(PICTURE, "x" * n, WANTED, POOL, judges(Finder([PEOPLE[0][1]]))) for n in (1, 20, 40)]
-    means = summary(["a", "b", "c"], scores, INTERVAL)
+    scores = [score(PICTURE, "x" * n, WANTED, POOL, metric_scorers(Finder([PEOPLE[0][1]]))) for n in (1, 20, 40)]
+    means = summary(["a", "b", "c"], ALONE, scores, INTERVAL)
     stored = as_metrics(ArmScores("arm", means, 3))
     read = from_metrics("arm", stored)
     assert read.num_pictures == 3
@@ -205,12 +210,15 @@ def test_metrics_survive_their_file_and_differences_are_paired():
     assert stored["clip_t_low"] <= stored["clip_t"] <= stored["clip_t_high"]
     elsewhere = ArmScores("theirs", {"clip_t": means["clip_t"]}, 3, "dreambench", 1)
     lines = text_table([elsewhere, read]).splitlines()
-    assert [line if line in (POLICY, POLICY_WHOLE) else line.split()[0] for line in lines if line] == [
-        "arm", "arm", POLICY, "dreambench:", "arm", "theirs", POLICY_WHOLE
+    policies = (POLICY, POLICY_PUBLIC, POLICY_CONTROLS)
+    assert [line if line in policies else line.split()[0] for line in lines if line] == [
+        "arm", "arm", POLICY, "controls", "arm", POLICY_CONTROLS, "dreambench:", "arm", "theirs", POLICY_PUBLIC
     ]  # fmt: skip
     assert from_metrics("theirs", as_metrics(ArmScores("theirs", means, 3, "dreambench", 1))).num_missing == 1
     rows = {
-        arm: {str(i): vars(s) | {"face_sim": s.face_sim + (1 + i) * shift} for i, s in enumerate(scores)}
+        arm: {
+            str(i): vars(s) | {"references": [], "face_sim": s.face_sim + (1 + i) * shift} for i, s in enumerate(scores)
+        }
         for arm, shift in (("one", 0.0), ("two", 0.125))
     }
     change = changes(["one", "two"], rows, INTERVAL)["two"]

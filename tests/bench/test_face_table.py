@@ -105,12 +105,12 @@ def test_every_file_below_a_folder_is_a_portrait_but_the_table(tmp_path):
     (tmp_path / "pool" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "pool" / "loop").symlink_to(tmp_path / "pool")
     (tmp_path / "pool" / "FACES.CSV").write_text("file,hair\nsub/a.PNG,red\n", encoding="utf-8")
-    found = portraits(tmp_path / "pool")
-    assert [(portrait.key, portrait.name) for portrait in found] == [
+    pool = portraits(tmp_path / "pool")
+    assert [(portrait.key, portrait.name) for portrait in pool] == [
         ("a", "a"), ("a", "a.jpg"), ("a", "a.png"), ("b", "b.png"), ("linked%2Fc", "linked/c.png"),
         ("sub%2Fa", "sub/a.png"), ("sub%2Ffaces", "sub/faces.csv"),
     ]  # fmt: skip
-    assert {portrait.name: portrait.attributes for portrait in found if portrait.attributes} == {
+    assert {portrait.name: portrait.attributes for portrait in pool if portrait.attributes} == {
         "sub/a.png": {"hair": "red"}
     }
     (tmp_path / "pool" / "faces.csv").touch()

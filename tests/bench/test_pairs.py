@@ -140,13 +140,13 @@ def test_an_even_draw_keeps_the_attributes_of_the_pool():
 
 def test_attributes_are_counted_and_nothing_is_invented():
     labels = {"a": {"hair": "brown"}, "b": {"hair": "red"}, "c": {}}
-    told = composition(["hair", "age"], labels, "abc", {"bench": [("a", "b"), ("a", "c")], "rl": [("b", "c")]})
-    assert told["hair"]["pool"] == {"brown": 1, "not given": 1, "red": 1}
-    assert told["hair"]["bench"] == {"brown": 2, "not given": 1, "red": 1}
-    assert told["hair"]["rl"] == {"not given": 1, "red": 1}
-    assert told["hair"]["evenness_of_pool"] == 1
-    assert told["hair"]["largest_gap_bench"] == pytest.approx(1 / 6, abs=1e-4)
-    assert told["age"]["pool"] == {"not given": 3}
+    composed = composition(["hair", "age"], labels, "abc", {"bench": [("a", "b"), ("a", "c")], "rl": [("b", "c")]})
+    assert composed["hair"]["pool"] == {"brown": 1, "not given": 1, "red": 1}
+    assert composed["hair"]["bench"] == {"brown": 2, "not given": 1, "red": 1}
+    assert composed["hair"]["rl"] == {"not given": 1, "red": 1}
+    assert composed["hair"]["evenness_of_pool"] == 1
+    assert composed["hair"]["largest_gap_bench"] == pytest.approx(1 / 6, abs=1e-4)
+    assert composed["age"]["pool"] == {"not given": 3}
     assert evenness({"x": 9, "y": 1}) == pytest.approx(0.469, abs=1e-3)
 
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from bench_fixtures import DREAM
-from fake_judges import Encoder, Finder, Heldout, Scorer
+from fake_scorers import Encoder, Finder, Heldout, Scorer
 from real_clips import REAL
 
-from mcpipe.bench.public_metrics import Given, PublicScorers, given, missing_whole, score_whole
+from mcpipe.bench.public_metrics import PublicScorers, ReferenceFeatures, embed_reference, missing_image, score_image
 from mcpipe.bench.suites import PUBLIC, Subject, Task, dreambench, xversebench
 
 XVERSE = [
@@ -71,43 +71,45 @@ RED, GREEN, BLUE = (plain(colour) for colour in ((200, 0, 0), (0, 200, 0), (0, 0
 
 
 def test_a_whole_picture_is_compared_with_every_reference_and_the_mean_counts():
-    judges = PublicScorers(Encoder(), Encoder(), Scorer(), None, None)
+    scorers = PublicScorers(Encoder(), Encoder(), Scorer(), None, None)
     task = dreambench(json.dumps(DREAM))[0]
     known = {
-        subject.picture: given(subject, picture, judges)
+        subject.picture: embed_reference(subject, picture, scorers)
         for subject, picture in zip(task.subjects, (RED, GREEN), strict=True)
     }
-    seen = score_whole(RED, task, known, judges)
+    seen = score_image(RED, task, known, scorers)
     cosine = float(Encoder().pictures([RED])[0] @ Encoder().pictures([GREEN])[0])
     assert seen.dino_i == seen.clip_i == pytest.approx((1 + cosine) / 2)
     assert seen.overall == pytest.approx((seen.clip_t + seen.hps + seen.clip_i + seen.dino_i) / 4)
     assert seen.face_sim is seen.detection_rate is None
-    assert missing_whole(task, known).overall == 0
-    assert missing_whole(task, known).face_sim is None
+    assert missing_image(task, known).overall == 0
+    assert missing_image(task, known).face_sim is None
 
 
 def test_people_count_for_face_sim_and_a_missing_reference_leaves_only_what_needs_none():
     task = xversebench(json.dumps(XVERSE))[0]
-    one, other = Encoder().pictures([RED, GREEN])
-    judges = PublicScorers(Encoder(), Encoder(), Scorer(), Finder([one]), Heldout())
+    red, green = Encoder().pictures([RED, GREEN])
+    scorers = PublicScorers(Encoder(), Encoder(), Scorer(), Finder([red]), Heldout())
     known = {
-        subject.picture: Given(one, one, who if subject.is_person else None, who if subject.is_person else None)
-        for subject, who in zip(task.subjects, (one, other, one), strict=True)
+        subject.picture: ReferenceFeatures(
+            red, red, who if subject.is_person else None, who if subject.is_person else None
+        )
+        for subject, who in zip(task.subjects, (red, green, red), strict=True)
     }
-    seen = score_whole(RED, task, known, judges)
+    seen = score_image(RED, task, known, scorers)
     assert seen.face_sim == seen.face_sim_heldout == pytest.approx(0.5)
     assert (seen.detection_rate, seen.swap_rate, seen.num_faces) == (0.5, 0, 1)
-    assert missing_whole(task, known).face_sim == 0
+    assert missing_image(task, known).face_sim == 0
     del known["assets/object/00_mug.jpg"]
-    half = score_whole(RED, task, known, judges)
+    half = score_image(RED, task, known, scorers)
     assert half.clip_t == seen.clip_t
-    assert half.dino_i is half.overall is half.face_sim is missing_whole(task, known).dino_i is None
+    assert half.dino_i is half.overall is half.face_sim is missing_image(task, known).dino_i is None
 
 
 def test_an_object_has_no_identity_and_an_unseen_face_resembles_nobody():
-    judges = PublicScorers(Encoder(), Encoder(), Scorer(), Finder([]), Finder([]))
-    assert given(Subject("a/b.jpg", "mug", False), RED, judges).identity is None
-    assert not given(Subject("a/b.jpg", "girl", True), RED, judges).identity.any()
+    scorers = PublicScorers(Encoder(), Encoder(), Scorer(), Finder([]), Finder([]))
+    assert embed_reference(Subject("a/b.jpg", "mug", False), RED, scorers).identity is None
+    assert not embed_reference(Subject("a/b.jpg", "girl", True), RED, scorers).identity.any()
 
 
 @pytest.mark.real

@@ -122,11 +122,11 @@ def test_doctor_knows_a_typed_checkpoint_of_the_project_by_its_recorded_hash(cap
 )
 def test_text_that_is_not_utf_8_is_refused_in_one_line(words, capsys):
     assert main(words) == 1
-    told = capsys.readouterr().err
-    assert len(told.splitlines()) == 1
+    stderr = capsys.readouterr().err
+    assert len(stderr.splitlines()) == 1
     option = next(word for word in reversed(words[:-1]) if word.startswith("-"))
-    assert told.startswith(f"error: {option} ")
-    assert "is not UTF-8; write it in UTF-8" in told
+    assert stderr.startswith(f"error: {option} ")
+    assert "is not UTF-8; write it in UTF-8" in stderr
 
 
 def test_files_may_have_names_that_are_not_utf_8(tmp_path, monkeypatch):
@@ -143,9 +143,9 @@ def test_files_may_have_names_that_are_not_utf_8(tmp_path, monkeypatch):
         assert main(words) == status
         for stream in streams:
             stream.flush()
-        told = [stream.buffer.getvalue().decode() for stream in streams]
-        assert told[status].startswith(said)
-        assert told[1 - status] == ""
+        outputs = [stream.buffer.getvalue().decode() for stream in streams]
+        assert outputs[status].startswith(said)
+        assert outputs[1 - status] == ""
     assert [file.name for file in folder.iterdir()] == ["a.png"]
 
 
@@ -155,8 +155,8 @@ def test_a_project_without_git_is_told_what_to_do(tmp_path, monkeypatch):
         check_repository(tmp_path)
     for name in ("Makefile", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    (found,) = repository_rows(tmp_path)
-    assert (found.verdict, "is no git repository" in found.told) == ("problem", True)
+    (finding,) = repository_rows(tmp_path)
+    assert (finding.verdict, "is no git repository" in finding.message) == ("problem", True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="is no git repository"):
         run_study(ABLATION, ROOT / "studies" / "ablation" / "plan.yaml", None, tmp_path / "out")

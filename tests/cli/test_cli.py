@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import shutil
 import sys
 from argparse import Namespace
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from imports import ROOT
 from PIL import Image
-from processes import output
+from processes import completed, output, type_into
 from record_fixtures import generated, pair_prompt, pool_face
+from shtab import SUPPORTED_SHELLS
 
 from mcpipe.bench.suites import PUBLIC
 from mcpipe.bench.tables import METRICS, PEOPLE
@@ -73,10 +75,10 @@ def test_a_damaged_result_is_named_in_one_line(run, capsys, content):
         content = json.dumps(scores | {"clip_t": None})
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert main(["table", str(run / "results")]) == 1
-    told = capsys.readouterr().err
-    assert str(file) in told
-    assert "again" in told
-    assert len(told.splitlines()) == 1
+    stderr = capsys.readouterr().err
+    assert str(file) in stderr
+    assert "again" in stderr
+    assert len(stderr.splitlines()) == 1
 
 
 def test_picture_shows_faces_then_arms(run, capsys):
@@ -123,10 +125,10 @@ def test_world_refuses_what_it_cannot_write_in_one_line(tmp_path, capsys, name, 
     (tmp_path / "file.txt").write_text("", encoding="utf-8")
     (tmp_path / "folder.png").mkdir()
     assert main(["world", "--preview", str(tmp_path / name), *arguments]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert reason in told.err
-    assert len(told.err.strip().splitlines()) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert reason in output.err
+    assert len(output.err.strip().splitlines()) == 1
 
 
 def test_nothing_to_show_is_said_in_one_line(tmp_path, capsys):
@@ -149,9 +151,9 @@ def help_without_heavy_imports(*arguments):
 
 
 def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
-    told = help_without_heavy_imports()
+    help_text = help_without_heavy_imports()
     for verb in ("curate", "generate", "score", "doctor", "world", "table", "picture", "completion"):
-        assert re.search(rf"\n    {verb}\s", told)
+        assert re.search(rf"\n    {verb}\s", help_text)
 
 
 def test_help_of_score_names_the_suites_and_needs_no_torch():
@@ -161,11 +163,11 @@ def test_help_of_score_names_the_suites_and_needs_no_torch():
 @pytest.mark.parametrize("moment", ["parser", "say"])
 def test_an_interrupt_is_one_line_whenever_it_comes(moment, monkeypatch, capsys):
     """While arguments are read, and while the answer is printed."""
-    stopped, told = [], cli.say
+    stopped, original = [], cli.say
 
     def interrupt(*arguments, **options):
         if stopped:
-            return told(*arguments, **options)
+            return original(*arguments, **options)
         stopped.append(moment)
         raise KeyboardInterrupt
 
@@ -174,9 +176,7 @@ def test_an_interrupt_is_one_line_whenever_it_comes(moment, monkeypatch, capsys)
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["dance"], ["world"], ["table", "a", "b"], ["score"], ["completion", "fish"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["world"], ["table", "a", "b"], ["score"], ["completion", "ksh"]])
 def test_a_wrong_command_line_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
@@ -184,35 +184,53 @@ def test_a_wrong_command_line_ends_with_status_2(arguments, capsys):
     assert "usage: mcpipe" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (["mcpipe", "gen"], ["generate"]),
-        (["mcpipe", "generate", "--re"], ["--reference"]),
-        (["mcpipe", "completion", ""], ["-h", "--help", "bash", "zsh"]),
-        (["mcpipe", "table", "--no-such"], []),
-        (["mcpipe", "table", "-"], ["-h", "--help"]),
-        (["mcpipe", "table", ""], []),
-        (["mcpipe", "score", "--suite", "mc"], ["mcpipe"]),
-        (["mcpipe", "score", "--name", "mc"], []),
-        (["mcpipe", "score", "--images", ""], []),
-        (["mcpipe", "score", "--images", "pictures", "mc"], []),
-        (["mcpipe", "score", "--images", "pictures", "--su"], ["--suite"]),
-        (["mcpipe", "generate", "--seed", "-"], []),
-    ],
-)
-def test_bash_completes_verbs_and_options(words, offered, completion):
-    quoted = " ".join(f"'{word}'" for word in words)
-    script = f'{completion}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _mcpipe; echo "${{COMPREPLY[@]}}"'
-    assert output(["bash", "-c", script]).split() == offered
+def test_bash_completes_verbs_options_choices_and_folders(script, tmp_path):
+    (tmp_path / "a folder" / "in side").mkdir(parents=True)
+    (tmp_path / "a file.png").touch()
+    for words, offered in (
+        (["gen"], ["generate"]),
+        (["generate", "--re"], ["--reference"]),
+        (["generate", "--reference", r"a\ file.png", "--pro"], ["--prompt"]),
+        (["completion", "zs"], ["zsh"]),
+        (["table", "--no-such"], []),
+        (["table", "-"], ["-h", "--help"]),
+        (["score", "--suite", "mc"], ["mcpipe"]),
+        (["score", "--name", "mc"], []),
+        (["score", "--images", "pictures", "--su"], ["--suite"]),
+        (["curate", "a"], ["a folder"]),
+        (["curate", r"a\ fo"], ["a folder"]),
+        (["curate", r"a\ folder/"], ["a folder/in side"]),
+        (["curate", "'a fo"], ["a folder"]),
+        (["generate", "--out", "a"], []),  # left to readline
+    ):
+        line = f"COMP_WORDS=({shlex.join(['mcpipe', *words])}); COMP_CWORD={len(words)}; _shtab_mcpipe"
+        show = 'for word in "${COMPREPLY[@]}"; do echo "$word"; done'
+        ran = completed(["bash", "-c", f"{script}\n{line}\n{show}"], cwd=tmp_path)
+        assert (ran.returncode, ran.stdout.splitlines(), ran.stderr) == (0, offered, ""), words
 
 
-def test_bash_falls_back_on_file_names(completion):
-    told = output(["bash", "-c", f"{completion}\ncomplete -p mcpipe"])
-    assert told.split() == ["complete", "-o", "default", "-F", "_mcpipe", "mcpipe"]
+def test_a_typed_file_name_with_spaces_is_completed_by_an_interactive_bash(script, tmp_path):
+    (tmp_path / "my face.png").touch()
+    (tmp_path / "completion.sh").write_text(script, encoding="utf-8")
+    given = "mcpipe() { printf '<%s>' \"$@\" > given; }"
+    typed = f". ./completion.sh; {given}\nmcpipe generate --reference my\\ f\t\nexit\n"
+    type_into(["bash", "--norc", "-i"], typed, tmp_path)
+    assert (tmp_path / "given").read_text(encoding="utf-8") == "<generate><--reference><my face.png>"
+
+
+def test_every_shell_gets_its_script_unchanged_and_without_heavy_imports(capsys):
+    for shell in SUPPORTED_SHELLS:
+        assert main(["completion", shell]) == 0
+        assert capsys.readouterr().out.rstrip("\n") == command(Namespace(shell=shell)).rstrip("\n")
+    code = (
+        "import sys\nfrom mcpipe.cli.__main__ import main\nmain(['completion', 'bash'])\n"
+        "sys.exit(str({'torch', 'numpy', 'PIL', 'yaml'} & set(sys.modules) or 'nothing'))"
+    )
+    ran = completed([sys.executable, "-c", code], cwd=ROOT)
+    assert ran.stderr == "nothing\n"
 
 
 @pytest.fixture(scope="module")
-def completion():
-    """The script that a person would source."""
+def script():
+    """The script that a person would evaluate in bash."""
     return command(Namespace(shell="bash"))

@@ -92,6 +92,6 @@ def test_a_configuration_or_change_that_names_nothing_is_refused(configuration, 
 
 
 def test_small_numbers_are_numbers_as_dvc_writes_them():
-    told = {"a": "1e-05", "b": "-2E+3", "c": "1.5e-7", "d": "e5", "e": "1e"}
-    found = parse_yaml("\n".join(f"{key}: {text}" for key, text in told.items()))
-    assert found == {"a": 1e-05, "b": -2000.0, "c": 1.5e-7, "d": "e5", "e": "1e"}
+    texts = {"a": "1e-05", "b": "-2E+3", "c": "1.5e-7", "d": "e5", "e": "1e"}
+    values = parse_yaml("\n".join(f"{key}: {text}" for key, text in texts.items()))
+    assert values == {"a": 1e-05, "b": -2000.0, "c": 1.5e-7, "d": "e5", "e": "1e"}

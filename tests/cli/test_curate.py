@@ -39,7 +39,7 @@ def test_dark_pictures_are_looked_at_in_the_light():
     assert lit(np.zeros((4, 4, 3), np.uint8)).max() == 0
 
 
-def standing(box, joints=17):
+def person_in(box, joints=17):
     """A detection whose joints lie evenly over the box, the first ones at the top; all seen but the last."""
     x0, y0, x1, y1 = box
     places = np.linspace(0.05, 0.95, 17)
@@ -50,51 +50,51 @@ def standing(box, joints=17):
     return np.array(box, np.float32), keypoints
 
 
-def people(*found):
-    return np.array([box for box, _ in found], np.float32).reshape(-1, 4), np.array(
-        [keypoints for _, keypoints in found], np.float32
+def people(*detections):
+    return np.array([box for box, _ in detections], np.float32).reshape(-1, 4), np.array(
+        [keypoints for _, keypoints in detections], np.float32
     ).reshape(-1, 17, 3)
 
 
-def again(found, box):
+def again(detection, box):
     """A second detection of a person in another box, joints a little off."""
-    return np.array(box, np.float32), found[1] + np.array([0.5, 0.5, 0], np.float32)
+    return np.array(box, np.float32), detection[1] + np.array([0.5, 0.5, 0], np.float32)
 
 
-LEFT, RIGHT, THIRD = standing((10, 10, 40, 90)), standing((60, 12, 95, 92)), standing((100, 10, 140, 95))
-CHILD = standing((12, 50, 36, 88))
+LEFT, RIGHT, THIRD = person_in((10, 10, 40, 90)), person_in((60, 12, 95, 92)), person_in((100, 10, 140, 95))
+CHILD = person_in((12, 50, 36, 88))
 
 
 @pytest.mark.parametrize(
-    ("found", "verdict"),
+    ("detections", "verdict"),
     [
         (people(RIGHT, LEFT), [1, 0]),
         (people(RIGHT, LEFT, again(LEFT, (12, 12, 39, 60))), [1, 0]),  # a double detection inside a box
         (people(RIGHT, LEFT, again(RIGHT, (40, 10, 96, 92))), [1, 0]),  # another around it
         (people(LEFT, CHILD), [1, 0]),  # a child in front of an adult, in the same box
-        (people(standing((10, 10, 60, 90)), standing((30, 14, 80, 92))), [0, 1]),  # an embrace
+        (people(person_in((10, 10, 60, 90)), person_in((30, 14, 80, 92))), [0, 1]),  # an embrace
         (people(LEFT), "too_few_people"),
         (people(), "too_few_people"),
         (people(LEFT, RIGHT, THIRD), "too_many_people"),
-        (people(LEFT, RIGHT, standing((45, 40, 50, 52))), "too_many_people"),  # also small ones in the background
-        (people(standing(LEFT[0], 1), standing(RIGHT[0], 1)), "too_few_people"),  # hands alone
-        (people(standing(LEFT[0], 3), standing(RIGHT[0], 4)), [0, 1]),  # close-ups, faces and nothing else
-        (people(standing(LEFT[0], 2), standing(RIGHT[0], 4)), "too_few_people"),
-        (people(LEFT, standing((60, 70, 70, 90))), "person_too_small"),
+        (people(LEFT, RIGHT, person_in((45, 40, 50, 52))), "too_many_people"),  # also small ones in the background
+        (people(person_in(LEFT[0], 1), person_in(RIGHT[0], 1)), "too_few_people"),  # hands alone
+        (people(person_in(LEFT[0], 3), person_in(RIGHT[0], 4)), [0, 1]),  # close-ups, faces and nothing else
+        (people(person_in(LEFT[0], 2), person_in(RIGHT[0], 4)), "too_few_people"),
+        (people(LEFT, person_in((60, 70, 70, 90))), "person_too_small"),
     ],
 )
-def test_people_are_chosen_or_refused_by_name(found, verdict):
-    chosen = people_in(*found, SUBJECTS)
-    assert (reason_of(check_people, found[0][chosen], 100, SUBJECTS) or chosen.tolist()) == verdict
+def test_people_are_chosen_or_refused_by_name(detections, verdict):
+    chosen = people_in(*detections, SUBJECTS)
+    assert (reason_of(check_people, detections[0][chosen], 100, SUBJECTS) or chosen.tolist()) == verdict
 
 
 def test_number_of_people_is_a_parameter():
-    found = people(THIRD, LEFT, RIGHT, standing((150, 10, 190, 95)))
+    detections = people(THIRD, LEFT, RIGHT, person_in((150, 10, 190, 95)))
     for number in (3, 4):
         params = SUBJECTS.model_copy(update={"num_people": number})
-        boxes = found[0][:number]
+        boxes = detections[0][:number]
         check_people(boxes, 100, params)
-        assert people_in(boxes, found[1][:number], params).tolist() == [1, 2, 0, 3][:number]
+        assert people_in(boxes, detections[1][:number], params).tolist() == [1, 2, 0, 3][:number]
 
 
 def rectangle(x0, y0, x1, y1, shape=(100, 100)):

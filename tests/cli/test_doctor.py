@@ -1,17 +1,23 @@
 """What can be known before anything runs: checkpoints by their first bytes, weights and memory without weights."""
 
+import contextlib
 import json
+import os
 import pickle
 import shutil
 import struct
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from imports import ROOT
+from safetensors.torch import save_file
 
 from mcpipe.cli.__main__ import main
-from mcpipe.cli.doctor.checkpoints import digest, pickled_names
+from mcpipe.cli.doctor.checkpoints import ULTRALYTICS, digest, num_weights, pickled
 from mcpipe.cli.doctor.checks import model_rows, package_rows, source_rows
 from mcpipe.cli.doctor.memory import GeneratorSize, Hardware, capacity, read_generator
 from mcpipe.cli.settings import read_content
@@ -45,9 +51,9 @@ def test_the_real_network_has_as_many_weights_as_published(paper):
 def test_where_experts_stand_decides_how_many_weights_are_trained():
     """1,794 M with experts on the picture's feed-forward networks alone, which one large GPU can hold."""
     spec = PAPER.model_copy(update={"experts": EXPERTS.model_copy(update={"placement": "image"})})
-    found = sizes(FLUX_DEV, spec, references=2, text_tokens=512, token_px=16, others=FLUX_DEV_OTHERS)
-    assert round(found.trained / 1e6) == 1794
-    assert plan(found, MemoryLayout(1, "none", 1, checkpointing=True, averaged=False)).total / GB < 0.92 * 80
+    counted = sizes(FLUX_DEV, spec, references=2, text_tokens=512, token_px=16, others=FLUX_DEV_OTHERS)
+    assert round(counted.trained / 1e6) == 1794
+    assert plan(counted, MemoryLayout(1, "none", 1, checkpointing=True, averaged=False)).total / GB < 0.92 * 80
 
 
 def test_memory_is_what_the_weights_take_and_sharding_divides_it(paper):
@@ -58,9 +64,9 @@ def test_memory_is_what_the_weights_take_and_sharding_divides_it(paper):
         spread = plan(paper, MemoryLayout(8, sharding, 0, checkpointing=True, averaged=False)).parts
         assert spread["frozen transformer"] == alone["frozen transformer"] / frozen
         assert all(spread[part] == alone[part] / 8 for part in kept[1:])
-    one, four = (plan(paper, MemoryLayout(1, "none", n, checkpointing=True, averaged=False)) for n in (1, 4))
-    assert four.total - one.total == pytest.approx(3 * one.parts["activations (estimate)"])
-    assert one.parts["activations (estimate)"] / GB == pytest.approx(0.82 + 0.29, abs=0.01)
+    single, four = (plan(paper, MemoryLayout(1, "none", n, checkpointing=True, averaged=False)) for n in (1, 4))
+    assert four.total - single.total == pytest.approx(3 * single.parts["activations (estimate)"])
+    assert single.parts["activations (estimate)"] / GB == pytest.approx(0.82 + 0.29, abs=0.01)
     averaged = plan(paper, MemoryLayout(1, "none", 0, checkpointing=True, averaged=True))
     assert averaged.total - sum(alone.values()) == pytest.approx(4 * paper.trained)
 
@@ -82,8 +88,8 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     monkeypatch.setattr(
         "mcpipe.cli.doctor.memory.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e15))
     )
-    told = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path))
-    fits, reinforced = told.problems
+    needs = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path))
+    fits, reinforced = needs.problems
     assert "has room for 73.6 GB; it fits with MCPIPE_SHARDING=adapter MCPIPE_GRADIENT_CHECKPOINTING=1" in fits
     assert "train_rl needs 154.9 GB on every GPU, since it shards nothing" in reinforced
     monkeypatch.setenv("MCPIPE_SHARDING", "adapter")
@@ -101,10 +107,10 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
 
 
 def test_a_generator_that_is_there_is_measured_by_its_files():
-    found = read_generator(ROOT / MODELS["generator"])
-    assert found.config["num_layers"] == 2
-    assert found.text_tokens == 64
-    assert set(found.others) == {"text_encoder", "text_encoder_2", "vae"}
+    size = read_generator(ROOT / MODELS["generator"])
+    assert size.config["num_layers"] == 2
+    assert size.text_tokens == 64
+    assert set(size.others) == {"text_encoder", "text_encoder_2", "vae"}
     assert GeneratorSize().text_tokens == 512
 
 
@@ -120,13 +126,7 @@ class Harm:
 
 
 def harmful(folder):
-    with_code = folder / "pose.pt"
-    shutil.copy(ROOT / MODELS["pose"], with_code)
-    import zipfile
-
-    with zipfile.ZipFile(with_code, "w") as archive:
-        archive.writestr("pose/data.pkl", pickle.dumps(Harm(), protocol=2))
-    return with_code
+    return saved(folder / "pose.pt", Harm())
 
 
 def copied(name, spoil):
@@ -168,17 +168,17 @@ def boundless(folder):
     ("name", "make", "reason"),
     [
         ("pose", lambda folder: folder / "gone.pt", "no pose checkpoint"),
-        ("pose", harmful, "would import __builtin__ print when unpickled"),
-        ("segmenter", copied("segmenter", cut("*.pt")), "no checkpoint of torch.save, or is cut short"),
+        ("pose", harmful, "would import builtins.print when unpickled"),
+        ("segmenter", copied("segmenter", cut("*.pt")), "is cut short, or is no checkpoint of torch.save"),
         (
             "faces",
             copied("faces", lambda folder: (folder / "det.onnx").write_text("onnx", encoding="utf-8")),
             "det.onnx is no ONNX model",
         ),
         ("captioner", copied("captioner", other_class), "holds BertModel, not Qwen2_5_VLForConditionalGeneration"),
-        ("clip", copied("clip", cut("*.safetensors")), "but its header speaks of"),
+        ("clip", copied("clip", cut("*.safetensors")), "model.safetensors is no safetensors file, or is cut short"),
         ("clip", copied("clip", lost_shard), "lacks model-00002-of-2.safetensors"),
-        ("dino", copied("dino", boundless), "its header is damaged"),
+        ("dino", copied("dino", boundless), "model.safetensors is no safetensors file"),
         ("generator", copied("generator", lambda folder: shutil.rmtree(folder / "vae")), "no vae folder"),
         ("generator", copied("clip", lambda folder: None), "no "),
         ("hps", copied("hps", lambda folder: next(folder.glob("*.pt")).unlink()), "lacks *.pt"),
@@ -187,14 +187,79 @@ def boundless(folder):
 def test_a_damaged_or_strange_checkpoint_is_named_without_being_loaded(tmp_path, capsys, name, make, reason):
     row = next(model_rows({"models": {name: str(make(tmp_path))}}, tmp_path))
     assert row.verdict == "problem"
-    assert reason in row.told
+    assert reason in row.message
     assert "unpickled\n" not in capsys.readouterr().out
 
 
-def test_names_in_a_pickle_are_found_in_every_protocol():
-    for protocol in (0, 2, 4, 5):
-        names = list(pickled_names(pickle.dumps([Harm(), Harm(), Path("a")], protocol=protocol)))
-        assert {name.split()[1] for name in names} >= {"print", "PosixPath"}
+def saved(file, content, **options):
+    torch.save(content, file, **options)
+    return file
+
+
+def test_what_is_no_checkpoint_of_torch_is_one_line_and_nothing_is_unpickled(tmp_path, capfd):
+    """Every kind of file and, of a real checkpoint, every way to cut or spoil its pickle."""
+    file = tmp_path / "weights.pt"
+    for content in (b"", b"<html>", b"PK", b"PK\x03\x04", pickle.dumps(Harm()), bytes(1000), b"\x80\x02}q\x00."):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="is no checkpoint of torch.save"):
+            pickled(file)
+    with pytest.raises(ValueError, match="is no checkpoint of torch.save in PyTorch 1.6 or later"):
+        pickled(saved(file, {"weight": torch.ones(2)}, _use_new_zipfile_serialization=False))
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), file)
+    with pytest.raises(ValueError, match="got a torchscript checkpoint$"):
+        pickled(file)
+    assert pickled(saved(file, {"weight": torch.ones(2)})) == "weights.pt names nothing strange"
+    (original,) = (content for name, content in members(file).items() if name.endswith("data.pkl"))
+    for length in range(len(original)):
+        rewritten(file, original[:length])
+        with pytest.raises(ValueError, match=f"^{file} is cut short") as fault:
+            pickled(file)
+        assert "\n" not in str(fault.value)
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        spoilt = bytearray(original)
+        spoilt[random.integers(len(spoilt))] = random.integers(256)
+        rewritten(file, bytes(spoilt))
+        with contextlib.suppress(ValueError):
+            pickled(file)
+    assert "unpickled" not in capfd.readouterr().out
+
+
+def members(file):
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rewritten(file, pickle_bytes):
+    content = members(file)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, pickle_bytes if name.endswith("data.pkl") else data)
+
+
+def test_weights_may_name_what_torch_allows_and_pose_checkpoints_what_ultralytics_needs(tmp_path):
+    file = tmp_path / "weights.pt"
+    layer = torch.nn.Linear(1, 1)
+    for content, strange in ((layer, "torch.nn.modules.linear.Linear"), (Path("a"), "pathlib.PosixPath")):
+        with pytest.raises(ValueError, match=f"would import {strange}"):
+            pickled(saved(file, content))
+        pickled(file, ULTRALYTICS)
+    for content in (os.system, torch.load, torch.nn.modules.utils.consume_prefix_in_state_dict_if_present, Harm()):
+        with pytest.raises(ValueError, match="when unpickled; do not load it"):
+            pickled(saved(file, content), ULTRALYTICS)
+    saved(file, Harm(), pickle_protocol=4)  # its names are made on the stack, where torch does not look
+    with pytest.raises(ValueError, match="is cut short, or is no checkpoint"):
+        pickled(file, ULTRALYTICS)
+
+
+def test_weights_are_counted_by_headers_and_an_empty_file_is_no_checkpoint(tmp_path):
+    for number in (1, 2):
+        save_file({"a": torch.ones(2, 3), "b": torch.ones(number)}, tmp_path / f"{number}.safetensors")
+    assert num_weights(tmp_path) == 6 + 1 + 6 + 2
+    for content in (b"", b"\x02" + bytes(7) + b"{}", b"<html>"):
+        (tmp_path / "3.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=r"3\.safetensors (is no safetensors file|holds no tensors)"):
+            num_weights(tmp_path)
 
 
 def test_hashes_are_those_of_dvc(tmp_path):
@@ -224,18 +289,18 @@ def test_packages_and_sources_that_are_missing_are_told(tmp_path):
     (tmp_path / "requirements.lock").write_text("torch==2.15.0 \\\n    --hash=sha256:00\ndvc==1.0\n", encoding="utf-8")
     versions = {"torch": "2.15.0+cu130", "dvc": "3.67.1"}
     rows = list(package_rows(tmp_path / "requirements.lock", lambda name: versions.get(name, "1.0")))
-    assert [(row.verdict, row.told.split(": ")[1]) for row in rows] == [("note", "dvc 3.67.1 instead of 1.0")]
+    assert [(row.verdict, row.message.split(": ")[1]) for row in rows] == [("note", "dvc 3.67.1 instead of 1.0")]
     missing = list(source_rows({"source": {"clips": "gone", "faces": "data/world/faces"}}, tmp_path))
     assert [row.verdict for row in missing] == ["problem", "note"]
 
 
 def test_doctor_passes_the_embedded_configuration_and_refuses_the_paper_without_its_models(tmp_path, capsys):
     assert main(["doctor", "--data", str(tmp_path)]) == 0
-    told = capsys.readouterr()
-    assert "everything is there and fits" in told.out
-    assert "frozen transformer" in told.out
+    output = capsys.readouterr()
+    assert "everything is there and fits" in output.out
+    assert "frozen transformer" in output.out
     assert main(["doctor", "--conf", "paper", "--gpu-gb", "80", "--data", str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    assert "11,901.4 M weights" in told.out
-    assert "first source.clips" in told.err
-    assert len(told.err.strip().splitlines()) == 1
+    output = capsys.readouterr()
+    assert "11,901.4 M weights" in output.out
+    assert "first source.clips" in output.err
+    assert len(output.err.strip().splitlines()) == 1

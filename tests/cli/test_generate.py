@@ -90,10 +90,10 @@ def test_the_pipeline_equals_a_loop_written_by_hand_and_the_stage_bit_for_bit(pi
     stage = next(generate(pipeline, [PROMPT], people[:1], [5], params, image_size=IMAGE_SIZE, batch_size=1))
     assert np.array_equal(stage, expected)
     call = {"num_inference_steps": 3, "guidance_scale": 3.5, "output_type": "latent"}
-    told, found = (
+    explicit, default = (
         pipeline(PROMPT, list(people[0]), **call, **shift, generator=seeded(5)).images for shift in ({"shift": 2.5}, {})
     )
-    assert torch.equal(told, found), "the shift is the one that the adapter was trained at"
+    assert torch.equal(explicit, default), "the shift is the one that the adapter was trained at"
     other = pipeline(PROMPT, list(people[0]), num_inference_steps=3, generator=seeded(6), output_type="np").images[0]
     assert np.abs(other - expected / 255).max() > 0.01, "another seed, another picture"
 
@@ -204,9 +204,9 @@ def request(out, *more, references=("0.png", "1.png")):
 def test_generate_draws_the_same_picture_for_the_same_seed_and_shows_where_each_reference_looked(project, capsys):
     for out, seed in (("a.png", "3"), ("b/b.png", "3"), ("c.png", "4")):
         assert main(request(out, "--seed", seed, "--attention", f"maps/{seed}")) == 0
-    told = capsys.readouterr().out
-    assert "a.png: 32 x 32 pixels" in told
-    assert "where reference 2 looked" in told
+    stdout = capsys.readouterr().out
+    assert "a.png: 32 x 32 pixels" in stdout
+    assert "where reference 2 looked" in stdout
     pictures = [(project / name).read_bytes() for name in ("a.png", "b/b.png", "c.png")]
     assert pictures[0] == pictures[1] != pictures[2]
     maps = [np.asarray(Image.open(project / "maps" / "3" / f"reference_{i}.png")) for i in (1, 2)]
@@ -289,10 +289,10 @@ def test_generate_says_in_one_line_what_is_wrong(project, capsys, spoil, argumen
         references=arguments.get("references", ["0.png", "1.png"]),
     )
     assert main(asked) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert reason in told.err
-    assert len(told.err.strip().splitlines()) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert reason in output.err
+    assert len(output.err.strip().splitlines()) == 1
     assert not list(project.glob("out.png"))
 
 

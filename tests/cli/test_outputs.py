@@ -135,10 +135,10 @@ def test_every_verb_looks_at_its_places_before_the_work(place, capsys):
         (["curate", "clips", "--out", "curated"], "frames was not written by mcpipe curate"),
     ):
         assert main(words) == 1, words
-        told = capsys.readouterr()
-        assert reason in told.err, words
-        assert len(told.err.splitlines()) == 1
-        assert told.out == ""
+        output = capsys.readouterr()
+        assert reason in output.err, words
+        assert len(output.err.splitlines()) == 1
+        assert output.out == ""
     assert tree(place) == before
 
 

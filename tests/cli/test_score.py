@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from bench_fixtures import DREAM, scene, write_suite
-from fake_judges import Encoder, Finder, Heldout, Scorer, judges
+from fake_scorers import Encoder, Finder, Heldout, Scorer, metric_scorers
 from imports import ROOT
 from PIL import Image
 
-from mcpipe.bench.tables import POLICY, POLICY_WHOLE
+from mcpipe.bench.tables import POLICY, POLICY_PUBLIC
 from mcpipe.cli import score as scoring
 from mcpipe.cli.__main__ import scoring_arguments
 from mcpipe.cli.score import command, files_by_prompt
@@ -42,7 +42,7 @@ def place(tmp_path, monkeypatch):
     heldout = Heldout()
     heldout.name = "others"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scoring, "load_scorers", lambda *_, **__: judges(finder, heldout))
+    monkeypatch.setattr(scoring, "load_scorers", lambda *_, **__: metric_scorers(finder, heldout))
     for name in ("Clip", "Dino"):
         monkeypatch.setattr(scoring, name, lambda _: Encoder())
     monkeypatch.setattr(scoring, "HpsV2_1", lambda _: Scorer())
@@ -139,7 +139,7 @@ def test_public_suites_are_compared_by_their_own_prompts_references_and_judges(p
         score(*chosen, "--out", "elsewhere", "-S", "models.faces=unused")
     said = benchmark_table(argparse.Namespace(results=place / "elsewhere"))
     assert "zz is left out: not the same references as theirs" in said
-    assert POLICY_WHOLE in said
+    assert POLICY_PUBLIC in said
     assert POLICY not in said
 
 

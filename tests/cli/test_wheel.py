@@ -64,8 +64,8 @@ def installed(tmp_path_factory):
 def mcpipe(folder, *verbs):
     """Exit status and output of some verbs of the wheel, run one after the other outside of any checkout."""
     words = [[str(word) for word in arguments] for arguments in verbs]
-    told = output([sys.executable, "-I", "-c", VERBS, folder / "site", json.dumps(words)], cwd=folder / "empty")
-    return json.loads(told.splitlines()[-1])
+    answers = output([sys.executable, "-I", "-c", VERBS, folder / "site", json.dumps(words)], cwd=folder / "empty")
+    return json.loads(answers.splitlines()[-1])
 
 
 def zoo(*names):

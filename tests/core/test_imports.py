@@ -24,9 +24,9 @@ def test_late_relative_and_named_imports_are_followed_and_nothing_is_imported(tm
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    found = closure_of("fresh_package.top", ["fresh_package"])
+    closure = closure_of("fresh_package.top", ["fresh_package"])
     modules = {"fresh_package.top", "fresh_package.late", "fresh_package.named", "fresh_package.deep", "fresh_package"}
-    assert found == modules
+    assert closure == modules
     assert imported_modules("fresh_package.named", ["fresh_package"]) == {"numpy.linalg"}
     assert not any(name.startswith("fresh_package") for name in sys.modules)
     assert module_file("fresh_package.deep") == tmp_path / "fresh_package" / "deep" / "__init__.py"

@@ -190,8 +190,8 @@ def first_import(name, seen):
         if package not in seen and parts[0] in PROJECT and (file := module_file(package)):
             seen.add(package)
             for other in imported_in_order(file):
-                if found := first_import(other, seen):
-                    return found
+                if first := first_import(other, seen):
+                    return first
     return None
 
 
@@ -206,9 +206,9 @@ def imported_in_order(file):
 
 def test_whatever_is_imported_first_the_switches_are_set_before_what_reports():
     modules = project_modules(*PROJECT)
-    found = {module: first_import(module, set()) for module in modules}
-    assert {module: first for module, first in found.items() if first not in (None, "mcpipe")} == {}
-    assert found["zoo.build.data"] == "mcpipe", "which imports insightface at its top"
+    firsts = {module: first_import(module, set()) for module in modules}
+    assert {module: first for module, first in firsts.items() if first not in (None, "mcpipe")} == {}
+    assert firsts["zoo.build.data"] == "mcpipe", "which imports insightface at its top"
 
 
 def test_decisions_of_the_environment_stay_and_empty_ones_are_none(monkeypatch):

@@ -58,8 +58,8 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def truth(run):
     """What is true of every clip, by its file name."""
-    told = [json.loads(file.read_text(encoding="utf-8")) for file in (run / "truth").glob("*.json")]
-    return {clip["clip"]: clip for clip in told}
+    clips = [json.loads(file.read_text(encoding="utf-8")) for file in (run / "truth").glob("*.json")]
+    return {clip["clip"]: clip for clip in clips}
 
 
 def test_good_clips_survive_and_no_bad_one_does(run, truth):
@@ -99,9 +99,9 @@ def test_index_i_is_one_person_everywhere(run, truth):
         assert len(set(people[0])) == 2
 
 
-def nearest(box, told):
+def nearest(box, people):
     """Index of the true person whose box overlaps most."""
-    truths = np.array([person["box"] for person in told], float)
+    truths = np.array([person["box"] for person in people], float)
     low, high = np.maximum(truths[:, :2], box[:2]), np.minimum(truths[:, 2:], box[2:])
     return int(np.clip(high - low, 0, None).prod(axis=1).argmax())
 
@@ -124,13 +124,13 @@ def test_both_frames_in_one_batch_give_what_each_alone_gives(run):
     pictures = next(read_shards(run / "frames", FramePair)).images
     together, alone = pose.people_of(pictures), [pose.people(picture) for picture in pictures]
     boxes = [people.boxes for people in alone]
-    for one, other in zip(together, alone, strict=True):
-        np.testing.assert_allclose(one.keypoints, other.keypoints, atol=0.01)
+    for batched, single in zip(together, alone, strict=True):
+        np.testing.assert_allclose(batched.keypoints, single.keypoints, atol=0.01)
     masks = [segmenter.masks(*frame) for frame in zip(pictures, boxes, strict=True)]
-    for one, other in zip(segmenter.masks_of(pictures, boxes), masks, strict=True):
-        assert (one != other).mean() < 0.001
+    for batched, single in zip(segmenter.masks_of(pictures, boxes), masks, strict=True):
+        assert (batched != single).mean() < 0.001
     nobody = segmenter.masks_of(pictures, [boxes[0], boxes[1][:0]])
-    assert [len(one) for one in nobody] == [len(boxes[0]), 0]
+    assert [len(mask) for mask in nobody] == [len(boxes[0]), 0]
 
 
 def test_samples_hold_what_training_needs(run):

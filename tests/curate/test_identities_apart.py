@@ -36,8 +36,10 @@ def tree_of(module):
 def constant(module, name):
     """The text that a module-level name stands for, wherever it was defined."""
     for node in tree_of(module).body:
-        if isinstance(node, ast.ImportFrom) and any((one.asname or one.name) == name for one in node.names):
-            return constant(node.module, next(one.name for one in node.names if (one.asname or one.name) == name))
+        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
+            return constant(
+                node.module, next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
+            )
         if isinstance(node, ast.Assign) and [getattr(target, "id", None) for target in node.targets] == [name]:
             return text_of(module, node.value)
     raise AssertionError(f"{module}: {name} is no constant")
@@ -57,7 +59,9 @@ def namespaces(module):
     used, uses = set(), 0
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.ImportFrom):
-            assert not any(one.name == "world_rng" and one.asname for one in node.names), f"{module} renames world_rng"
+            assert not any(alias.name == "world_rng" and alias.asname for alias in node.names), (
+                f"{module} renames world_rng"
+            )
         uses += "world_rng" in (getattr(node, "id", None), getattr(node, "attr", None))
         if isinstance(node, ast.Call):
             called, arguments = ast.unparse(node.func).split(".")[-1], node.args
@@ -78,13 +82,15 @@ def test_every_part_draws_people_from_its_own_namespace(module):
 
 def test_every_namespace_is_in_use():
     """Otherwise the test above would look for what is no longer there."""
-    found = set().union(*(namespaces(module) for module in MODULES))
-    assert {"zoo", "clips", "faces", "preview", "trait ..."} <= found <= set().union(*NAMESPACES.values())
+    used = set().union(*(namespaces(module) for module in MODULES))
+    assert {"zoo", "clips", "faces", "preview", "trait ..."} <= used <= set().union(*NAMESPACES.values())
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("zoo.")])
 def test_the_zoo_renders_no_clip_and_no_face_of_the_pipeline(module):
-    names = {one.name for node in ast.walk(tree_of(module)) if isinstance(node, ast.ImportFrom) for one in node.names}
+    names = {
+        alias.name for node in ast.walk(tree_of(module)) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     assert not names & {"KINDS", "clip_identity", "write_clip", "write_portrait", "clip_specs"}
 
 
@@ -119,11 +125,11 @@ def vectors(people):
     """Traits as numbers of about the same weight, (n, traits)."""
     low, high = np.array(list(GEOMETRY_RANGES.values())).T
     rows = []
-    for one in people:
-        shape = (np.array(list(one.geometry.values.values())) - low) / (high - low)
-        colours = np.array([*one.hair_rgb, *one.eye_rgb]) / 255
-        kinds = [one.hair_cut == cut for cut in HAIR_CUTS] + [one.facial_hair == kind for kind in FACIAL_HAIR]
-        rows.append(np.concatenate([shape, colours, 0.5 * np.array(kinds), [one.skin, one.glasses is not None]]))
+    for person in people:
+        shape = (np.array(list(person.geometry.values.values())) - low) / (high - low)
+        colours = np.array([*person.hair_rgb, *person.eye_rgb]) / 255
+        kinds = [person.hair_cut == cut for cut in HAIR_CUTS] + [person.facial_hair == kind for kind in FACIAL_HAIR]
+        rows.append(np.concatenate([shape, colours, 0.5 * np.array(kinds), [person.skin, person.glasses is not None]]))
     return np.stack(rows)
 
 
@@ -142,7 +148,7 @@ def test_people_of_clips_faces_scores_and_zoo_are_strangers():
         "scores": [sample_identity(world_rng("zoo-scores", seed, 0, n)) for seed in range(3) for n in range(60)],
     }
     assert len(others["clips"]) > 80
-    keys = {name: {one.key for one in people} for name, people in {"zoo": zoo, **others}.items()}
+    keys = {name: {person.key for person in people} for name, people in {"zoo": zoo, **others}.items()}
     assert len(set().union(*keys.values())) == sum(map(len, keys.values()))
     chance = np.median(nearest([sample_identity(world_rng("nobody", number)) for number in range(160)], zoo))
     for name, people in others.items():

@@ -113,11 +113,11 @@ def test_what_was_done_to_a_clip_changes_the_verdict_only_where_it_should(tmp_pa
     encode(tmp_path / "clips" / "children.mp4", children[:24])
     monkeypatch.setenv("MCPIPE_ENGINE", "inline")
     assert main([str(tmp_path / "clips"), "--out", str(tmp_path / "out")]) == 0
-    found = {
+    verdicts = {
         row["clip"]: row["reason"] for row in json.loads((tmp_path / "out" / "funnel.json").read_text(encoding="utf-8"))
     }
     wanted = {name: reason for name, (reason, _) in CHANGES.items()} | {"children.mp4": "face_blurred"}
-    assert found == wanted
+    assert verdicts == wanted
 
 
 @pytest.fixture(scope="module")

@@ -195,14 +195,14 @@ def test_a_reference_on_white_shows_nobody_else():
         masks = np.stack([frame.labels == place + 1 for place in range(2)])
         boxes = np.stack([person.face_box for person in frame.people])
         marked = np.where(masks[:, :, :, None].any(axis=0), frame.rgb, np.uint8(255))
-        for background, found in strangers.items():
+        for background, counts in strangers.items():
             chosen = params.model_copy(update={"reference_background": background})
             for place in range(2):
                 # The neighbour alone is red: whatever of the reference is red shows the neighbour.
                 picture = np.where(masks[1 - place][:, :, None], np.uint8([255, 0, 0]), marked)
                 cut = references(picture, masks, boxes, chosen)[place].astype(int)
                 assert cut.shape == (48, 48, 3)
-                found.append(int(((cut[..., 0] > 200) & (cut[..., 1:].max(axis=2) < 50)).sum()))
+                counts.append(int(((cut[..., 0] > 200) & (cut[..., 1:].max(axis=2) < 50)).sum()))
                 own = references(frame.rgb, masks, boxes, chosen)[place]
                 assert (own.min(axis=2) < 250).mean() > 0.3
     assert max(strangers["white"]) == 0

@@ -108,7 +108,7 @@ def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(projec
         time.sleep(0.5)
     assert finished(project) == names, dvc(project, "queue status")
     assert "weight: 0.5" in (project / "params.yaml").read_text(encoding="utf-8"), "the checkout is left alone"
-    *logs, shown, change, curves, _ = dvc(
+    *logs, table, change, curves, _ = dvc(
         project,
         *(f"queue logs {name}" for name in names),
         "exp show --csv --only-changed",
@@ -117,7 +117,7 @@ def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(projec
         "exp apply -q sweep-3",
     )
     assert ["Stage 'encode' didn't change, skipping" in log for log in logs] == [True] * 3
-    rows = [row for row in csv.DictReader(shown.splitlines()) if row["Experiment"].startswith("sweep")]
+    rows = [row for row in csv.DictReader(table.splitlines()) if row["Experiment"].startswith("sweep")]
     columns = [column for column in rows[0] if column not in BOOKKEEPING]
     assert columns == ["multi.overall", "multi.face_sim", "train_multi.idar.weight"]
     assert sorted((float(row[columns[1]]), float(row[columns[2]])) for row in rows) == [(w / 2, w) for w in WEIGHTS]
@@ -180,7 +180,7 @@ def test_documented_overrides_name_settings_that_exist():
     }
     assert "train_multi.idar.weight" in keys
     for key in keys - {"section.key"}:
-        found = settings
+        section = settings
         for part in key.split("."):
-            assert part in found, f"{key} is documented, but params.yaml does not have it"
-            found = found[part]
+            assert part in section, f"{key} is documented, but params.yaml does not have it"
+            section = section[part]

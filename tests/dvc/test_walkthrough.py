@@ -13,7 +13,9 @@ def test_commands_of_the_readme_name_what_there_is():
     assert {command.split()[0] for command in commands} <= {"dvc", "git", "sed"}
     fetched = [re.fullmatch(r"dvc import-url (\S+) (data/\w+)", command) for command in commands[:2]]
     assert [match[1] for match in fetched if match] == [CLIPS, FACES]
-    replaced = dict(re.findall(r"s\|([^|]+)\|([^|]+)\|", next(one for one in commands if one.startswith("sed"))))
+    replaced = dict(
+        re.findall(r"s\|([^|]+)\|([^|]+)\|", next(command for command in commands if command.startswith("sed")))
+    )
     settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
     source = yaml.safe_load(settings)["source"]
     assert replaced == {source["clips"]: fetched[0][2], source["faces"]: fetched[1][2]}

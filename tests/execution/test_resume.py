@@ -72,7 +72,7 @@ def test_killed_reinforcement_goes_on_after_the_last_whole_iteration(
     killed_at(None)
     again = run(tmp_path / "killed")
     assert again[:3] == undisturbed[:3]
-    assert all(np.array_equal(one, other) for one, other in zip(again[3], undisturbed[3], strict=True))
+    assert all(np.array_equal(first, second) for first, second in zip(again[3], undisturbed[3], strict=True))
 
 
 def test_a_checkpoint_of_another_network_or_damaged_is_named(tmp_path, killed_at):

@@ -42,10 +42,10 @@ def shaken(generator, spec, folder):
 
 
 def test_unos_layers_get_the_names_that_diffusers_gives_them():
-    found = from_uno(uno_weights())
+    converted = from_uno(uno_weights())
     expected = _convert_xlabs_flux_lora_to_diffusers(uno_weights())
-    assert {f"transformer.{key}" for key in found} == expected.keys()
-    assert all(torch.equal(weight, expected[f"transformer.{key}"]) for key, weight in found.items())
+    assert {f"transformer.{key}" for key in converted} == expected.keys()
+    assert all(torch.equal(weight, expected[f"transformer.{key}"]) for key, weight in converted.items())
 
 
 def test_stages_start_from_unos_file_as_the_stock_pipeline_reads_it(generator_folder, tmp_path):
@@ -95,8 +95,8 @@ def test_positions_travel_with_an_adapter_and_old_files_have_unos(generator_fold
     assert layout(again, IMAGE_SIZE, REFERENCE_SIZE).positions == "unope"
     load_adapter(again, tmp_path)
     assert layout(again, IMAGE_SIZE, REFERENCE_SIZE).positions == "frame"
-    told = (tmp_path / "adapter.json").read_text(encoding="utf-8")
-    (tmp_path / "adapter.json").write_text(told.replace(',\n "positions": "frame"', ""), encoding="utf-8")
+    stored = (tmp_path / "adapter.json").read_text(encoding="utf-8")
+    (tmp_path / "adapter.json").write_text(stored.replace(',\n "positions": "frame"', ""), encoding="utf-8")
     assert read_spec(tmp_path).positions == "unope"
 
 

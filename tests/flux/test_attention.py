@@ -70,8 +70,8 @@ def test_compiled_blocks_train_alike(short_generator_folder, checkpointing, monk
     with AttentionCapture(network.transformer, network.layout) as capture:
         network.transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
         for _ in range(2):
-            found = step(network, capture)
-            for ours, theirs in zip(found, expected, strict=True):
+            actual = step(network, capture)
+            for ours, theirs in zip(actual, expected, strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(attention_maps(network, *inputs()), maps)
     torch.compiler.reset()
@@ -139,15 +139,15 @@ def encoded(masks, num_references=2):
 
 def test_held_out_scores_tell_attention_per_noise_level_and_tokens_per_expert(network):
     everywhere = torch.ones(2, 16, dtype=torch.bool)
-    found = held_out_scores(network, encoded(everywhere), seed=0)
-    assert list(found["attention"]) == ["0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00"]
-    for scores in found["attention"].values():
-        assert scores == pytest.approx({"attention_inside": 1.0, "attention_peak_inside": 1.0})
-    assert len(found["expert_shares"]) == 6, "four layers in double blocks, two in single ones"
-    kinds = [list(shares) for shares in found["expert_shares"].values()]
+    scores = held_out_scores(network, encoded(everywhere), seed=0)
+    assert list(scores["attention"]) == ["0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00"]
+    for level in scores["attention"].values():
+        assert level == pytest.approx({"attention_inside": 1.0, "attention_peak_inside": 1.0})
+    assert len(scores["expert_shares"]) == 6, "four layers in double blocks, two in single ones"
+    kinds = [list(shares) for shares in scores["expert_shares"].values()]
     assert kinds == 2 * [["picture", "references"], ["text"]] + 2 * [["text", "picture", "references"]]
-    shares = [one for layer in found["expert_shares"].values() for one in layer.values()]
-    assert all(sum(one) == pytest.approx(1, abs=1e-3) for one in shares)
+    shares = [share for layer in scores["expert_shares"].values() for share in layer.values()]
+    assert all(sum(share) == pytest.approx(1, abs=1e-3) for share in shares)
     left = everywhere & (torch.arange(16) % 4 < 2)
     first, again = (held_out_scores(network, encoded(left), seed=0) for _ in range(2))
     assert first == again
@@ -166,15 +166,15 @@ def test_gain_of_references_is_the_loss_that_wrong_ones_cost(network):
     )
     data = EncodedSet([first.val[0]], [first.val[0], other], first.empty, IMAGE_SIZE, REFERENCE_SIZE)
     draws = Draws(3, 1, 1.5, 0.5, one_reference=False)
-    found = reference_gain(network, data, draws, num=2)
+    gains = reference_gain(network, data, draws, num=2)
     expected = {"right": [], "others": [], "swapped": []}
     for position in range(2):
         sample, noise, _ = draw(data, data.val, Draws(3, 1, 1.5, 0.0, one_reference=False), position)
         wrong = other if sample.key == "clip_1" else first.val[0]
-        shown = {"right": sample.references, "others": wrong.references, "swapped": sample.references.flip(0)}
+        by_kind = {"right": sample.references, "others": wrong.references, "swapped": sample.references.flip(0)}
         for t in NOISE_BINS.values():
             losses = {}
-            for kind, references in shown.items():
+            for kind, references in by_kind.items():
                 level, present = torch.tensor([t]), torch.ones(1, 2, dtype=torch.bool)
                 text, pooled = sample.text
                 conditions = Conditions(text[None], pooled[None], references[None], present)
@@ -184,7 +184,7 @@ def test_gain_of_references_is_the_loss_that_wrong_ones_cost(network):
             for kind, loss in losses.items():
                 expected[kind].append(loss - (losses["right"] if kind != "right" else 0))
     for kind, values in expected.items():
-        assert found[kind]["mean"] == pytest.approx(sum(values) / len(values), rel=1e-4, abs=1e-6)
-    assert abs(found["others"]["mean"]) > 1e-4, "it matters"
-    one = reference_gain(network, data, Draws(3, 1, 1.5, 0.0, one_reference=True), num=2)
-    assert set(one) == {"right", "others"}
+        assert gains[kind]["mean"] == pytest.approx(sum(values) / len(values), rel=1e-4, abs=1e-6)
+    assert abs(gains["others"]["mean"]) > 1e-4, "it matters"
+    single = reference_gain(network, data, Draws(3, 1, 1.5, 0.0, one_reference=True), num=2)
+    assert set(single) == {"right", "others"}

@@ -89,8 +89,8 @@ def ours(folder, file, spec=SPEC):
     return outputs(pipeline.transformer)
 
 
-def close(one, other):
-    return torch.allclose(one, other, atol=2e-5, rtol=1e-4)
+def close(first, second):
+    return torch.allclose(first, second, atol=2e-5, rtol=1e-4)
 
 
 def test_layouts_that_stock_diffusers_reads_compute_the_same(generator_folder, base, plain, tmp_path):

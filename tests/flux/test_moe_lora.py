@@ -99,11 +99,11 @@ def spec(placement, rank=4):
 def test_experts_stand_where_they_are_wanted_and_plain_lora_elsewhere(generator, placement):
     transformer = generator.transformer
     add_adapter(transformer, spec(placement), seed=0)
-    found = [name for name, _ in expert_layers(transformer)]
-    assert sorted(name for name in found if "blocks.0." in name) == PLACES[placement]
-    assert len(found) == 2 * len(PLACES[placement]), "two blocks of each kind"
-    rest = {name.rsplit(".lora_A", 1)[0] for name in trainable(transformer) if ".lora_A" in name} - set(found)
-    assert len(rest) == 2 * (8 + 4) - (2 if "single_transformer_blocks.0.proj_out" in found else 0)
+    names = [name for name, _ in expert_layers(transformer)]
+    assert sorted(name for name in names if "blocks.0." in name) == PLACES[placement]
+    assert len(names) == 2 * len(PLACES[placement]), "two blocks of each kind"
+    rest = {name.rsplit(".lora_A", 1)[0] for name in trainable(transformer) if ".lora_A" in name} - set(names)
+    assert len(rest) == 2 * (8 + 4) - (2 if "single_transformer_blocks.0.proj_out" in names else 0)
     _, first = next(expert_layers(transformer))
     down, up = first.lora_A["default"].weight, first.lora_B["default"].weight
     assert down.shape == (4 * NUM_EXPERTS, first.in_features)

@@ -24,7 +24,7 @@ def test_a_face_cut_tightly_is_one_face_and_the_same_person(root):
         picture = render_portrait(sample_identity(rng), rng, 320).rgb
         wholes.append(finder.faces(picture))
         tight.append([finder.faces(cut(picture, wholes[-1].boxes[0], margin)) for margin in (1.3, 1.1, 0.95)])
-    assert [[len(found.boxes) for found in views] for views in tight] == [[1, 1, 1]] * 8
+    assert [[len(faces.boxes) for faces in views] for views in tight] == [[1, 1, 1]] * 8
     people = np.stack([whole.embeddings[0] for whole in wholes])
     for cut_at in (0, 1):
         similarity = np.stack([views[cut_at].embeddings[0] for views in tight]) @ people.T

@@ -73,9 +73,9 @@ def test_what_is_transparent_is_white(tmp_path):
             read(tmp_path, clear, name, **({"lossless": True} if "webp" in name else {})), on_white(RGB, alpha)
         )
     colours = Image.fromarray(RGB).quantize(16)
-    shown = np.where(np.asarray(colours)[:, :, None] == 3, 255, np.asarray(colours.convert("RGB")))
+    expected = np.where(np.asarray(colours)[:, :, None] == 3, 255, np.asarray(colours.convert("RGB")))
     for name in ("p.png", "p.gif"):
-        assert close(read(tmp_path, colours, name, transparency=3), shown), name
+        assert close(read(tmp_path, colours, name, transparency=3), expected), name
     corner = tuple(int(value) for value in RGB[0, 0])
     assert (read(tmp_path, Image.fromarray(RGB), transparency=corner)[0, 0] == 255).all()
     deep = Image.fromarray(GREY.astype(np.uint16) * 257)

@@ -28,8 +28,8 @@ SIGMAS = schedule(16, 3.0)
     ],
 )
 def test_stochastic_steps_have_the_published_coefficients(index, x_weight, v_weight, std):
-    found = step(SIGMAS, index, 0.7)
-    close([found.x_weight, found.v_weight, found.std], [x_weight, v_weight, std])
+    coefficients = step(SIGMAS, index, 0.7)
+    close([coefficients.x_weight, coefficients.v_weight, coefficients.std], [x_weight, v_weight, std])
 
 
 def test_a_stochastic_step_of_a_worked_example():
@@ -39,8 +39,11 @@ def test_a_stochastic_step_of_a_worked_example():
 @pytest.mark.parametrize("variant", ["flow_grpo", "dance_grpo", "cps"])
 @pytest.mark.parametrize("index", range(16))
 def test_without_noise_the_step_is_eulers(index, variant):
-    found = step(SIGMAS, index, 0.0, variant)
-    close([found.x_weight, found.v_weight, found.std], [1, float(SIGMAS[index + 1] - SIGMAS[index]), 0])
+    coefficients = step(SIGMAS, index, 0.0, variant)
+    close(
+        [coefficients.x_weight, coefficients.v_weight, coefficients.std],
+        [1, float(SIGMAS[index + 1] - SIGMAS[index]), 0],
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,21 +54,21 @@ def test_without_noise_the_step_is_eulers(index, variant):
     ],
 )
 def test_constant_noise_has_the_coefficients_of_dance_grpo(index, x_weight, v_weight, std):
-    found = step(SIGMAS, index, 0.3, "dance_grpo")
-    close([found.x_weight, found.v_weight, found.std], [x_weight, v_weight, std])
+    coefficients = step(SIGMAS, index, 0.3, "dance_grpo")
+    close([coefficients.x_weight, coefficients.v_weight, coefficients.std], [x_weight, v_weight, std])
 
 
 @pytest.mark.parametrize("index", range(15))
 def test_coefficients_preserving_steps_keep_the_weights_of_picture_and_noise(index):
     """x = (1 - sigma) picture + sigma noise goes on to (1 - sigma') picture and to noise of spread sigma'."""
-    sigma, following, found = float(SIGMAS[index]), float(SIGMAS[index + 1]), step(SIGMAS, index, 0.8, "cps")
+    sigma, following, coefficients = float(SIGMAS[index]), float(SIGMAS[index + 1]), step(SIGMAS, index, 0.8, "cps")
     velocity = {"picture": -1.0, "noise": 1.0}
     kept = {
-        name: found.x_weight * weight + found.v_weight * velocity[name]
+        name: coefficients.x_weight * weight + coefficients.v_weight * velocity[name]
         for name, weight in (("picture", 1 - sigma), ("noise", sigma))
     }
-    close([kept["picture"], math.hypot(kept["noise"], found.std)], [1 - following, following])
-    close(found.std, following * math.sin(0.4 * math.pi))
+    close([kept["picture"], math.hypot(kept["noise"], coefficients.std)], [1 - following, following])
+    close(coefficients.std, following * math.sin(0.4 * math.pi))
 
 
 @pytest.mark.parametrize("variant", ["flow_grpo", "dance_grpo", "cps"])

@@ -60,10 +60,10 @@ def test_streamed_attention_equals_the_naive_one_with_its_gradients(monkeypatch,
     naive = torch.einsum("bihd,bkhd->bhik", queries, keys).div(8**0.5).softmax(-1).mean(1)
     naive = torch.stack([part.mean(1) for part in naive.split(sizes, 1)], 1)
     expected = torch.autograd.grad((naive * upstream).sum(), (queries, keys))
-    found = column_mean(queries, keys, sizes, backend)
-    torch.testing.assert_close(found, naive)
-    torch.testing.assert_close(found.sum(-1), torch.ones(2, 3))
-    for ours, theirs in zip(torch.autograd.grad((found * upstream).sum(), (queries, keys)), expected, strict=True):
+    means = column_mean(queries, keys, sizes, backend)
+    torch.testing.assert_close(means, naive)
+    torch.testing.assert_close(means.sum(-1), torch.ones(2, 3))
+    for ours, theirs in zip(torch.autograd.grad((means * upstream).sum(), (queries, keys)), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-5)
 
 
@@ -80,9 +80,9 @@ def test_half_precision_costs_the_map_less_than_a_hundredth(backend):
     torch.manual_seed(0)
     queries, keys = torch.randn(1, 32, 4, 16).bfloat16(), torch.randn(1, 24, 4, 16).bfloat16()
     exact = column_mean(queries.double(), keys.double(), [20, 12])
-    found = column_mean(queries, keys, [20, 12], backend)
-    assert found.dtype == torch.float32
-    assert ((found - exact).norm() / exact.norm()).item() < 0.01
+    means = column_mean(queries, keys, [20, 12], backend)
+    assert means.dtype == torch.float32
+    assert ((means - exact).norm() / exact.norm()).item() < 0.01
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,16 @@ def test_grid_shows_every_arm_for_every_prompt(html):
         assert f'id="{section}"' in html
 
 
+def test_the_last_arm_stands_beside_its_controls(html):
+    table = html[html.index("What Face-Sim is worth") : html.index("Checks beyond the paper")]
+    assert [label in table for label in ("Other people", "No reference", "Reordered", "Identity lift")] == [
+        True, True, True, False
+    ]  # fmt: skip
+    assert "0.032" in table
+    for kind in ("no references", "other people", "swapped"):
+        assert html.count(f"Preferences, {kind}</strong><br>Face-Sim 0.") == REPORT.num_prompts
+
+
 def test_attention_is_shown_before_and_after_training(html):
     for who in (1, 2):
         assert f"attention of reference {who} before training" in html
@@ -157,12 +167,12 @@ def test_page_does_without_what_a_run_lacks(outputs, tmp_path):
 
 def test_every_reason_has_an_example_also_where_no_frame_was_stored(html):
     tiles = re.findall(r'<figure class="lost">(.*?)</figure>', html)
-    shown = [(re.search(r'class="reason">([^<]*)<', tile)[1], "img" in tile) for tile in tiles]
+    examples = [(re.search(r'class="reason">([^<]*)<', tile)[1], "img" in tile) for tile in tiles]
     wanted = {reason.replace("_", " ") for reasons in REJECTIONS.values() for reason in reasons}
-    assert {reason for reason, _ in shown} == wanted
+    assert {reason for reason, _ in examples} == wanted
     # Of the clips that were refused at once one can be decoded, and one is no video.
-    assert dict(shown)["cut"]
-    assert not dict(shown)["truncated file"]
+    assert dict(examples)["cut"]
+    assert not dict(examples)["truncated file"]
 
 
 def test_examples_are_one_per_reason_and_stage_before_any_reason_has_two():

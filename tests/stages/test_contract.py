@@ -22,7 +22,7 @@ SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 CODE = ("mcpipe/", "stages/")
 """Folders of code: a dependency in them is a room, all of which counts, or a file."""
-SHARED = ("storage", "flow", "rl_sampling", "rl_update")
+SHARED = ("references", "storage", "flow", "rl_sampling", "rl_update")
 """Sections from which models take values (see `mcpipe.core.params.TakenFrom`)."""
 TRACKED_BY_GIT = "data/ablation"
 """What no stage writes and is there in every clone."""
@@ -205,14 +205,14 @@ def ran(folder):
 
 def downstream(*names):
     """The stages that need, directly or not, what the given ones write; themselves included."""
-    found = set(names)
+    stages = set(names)
     for _ in PIPELINE["stages"]:
-        written = {out.replace("${item.arm}", "") for name in found for out in paths_of(name, "outs")}
+        written = {out.replace("${item.arm}", "") for name in stages for out in paths_of(name, "outs")}
         for name in PIPELINE["stages"]:
             deps = [resolve(dep).replace("${item.arm}", "") for dep in paths_of(name, "deps")]
             if any(overlaps(dep, out) for dep in deps for out in written):
-                found.add(name)
-    return found
+                stages.add(name)
+    return stages
 
 
 def resolve(path):

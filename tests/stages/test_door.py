@@ -30,9 +30,9 @@ def door(tmp_path, monkeypatch, capfd):
     return run
 
 
-def only_line(told):
-    lines = told.strip().splitlines()
-    assert len(lines) == 1, told
+def only_line(text):
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
     assert lines[0].startswith("error: ")
     return lines[0]
 

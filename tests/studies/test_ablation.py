@@ -5,11 +5,12 @@ import json
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from imports import ROOT
 
-from mcpipe.bench.intervals import Interval, IntervalParams
+from mcpipe.bench.intervals import Interval, IntervalParams, block_interval
 from mcpipe.core.params import check_params, params_of, parse_yaml
 from mcpipe.report.ablation import Ablation, Change
 from mcpipe.steps.generate import GenerateParams
@@ -18,8 +19,9 @@ from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.single import TrainSingleParams
 from studies.ablation.analysis import AblationPlan, fact, own_less_cross, published_change
 from studies.alignment.analysis import AlignmentPlan
-from studies.blocks import block_interval, sampled_units
+from studies.blocks import sampled_units
 from studies.plan import Experiment, StudyPlan, changed, experiments, read_plan
+from studies.trials import Trial, scores_of, scores_path
 
 INTERVAL = IntervalParams(resamples=400, seed=0)
 MODELS = {
@@ -136,9 +138,9 @@ def test_recorded_means_and_changes_follow_from_recorded_scores():
                 np.array([float(row[change["metric"]]) for row in rows if row["arm"] == change[arm]])
                 for arm in ("before", "after")
             )
-            found = block_interval((after - before).reshape(-1, len(prompts)), units, interval)
+            mean = block_interval((after - before).reshape(-1, len(prompts)), units, interval)
             for end, value in change["change"].items():
-                assert getattr(found, end) == pytest.approx(value, abs=2e-6)
+                assert getattr(mean, end) == pytest.approx(value, abs=2e-6)
     Ablation.model_validate_json((ROOT / "data" / "ablation" / "ablation.json").read_text(encoding="utf-8"))
 
 
@@ -166,13 +168,34 @@ def test_figures_are_found_by_their_path_and_say_when_they_are_not_there():
     assert fact(facts, ["held_out", "after", "*", "inside"]) == pytest.approx(0.2)
     assert fact(facts, ["held_out", "before", "*", "inside"]) is None
     assert fact(facts, ["text", "inside"]) is None
-    rows = {"a": {"same": [0.6, 0.4], "cross": [0.1]}, "b": {"same": [], "cross": [0.3]}}
 
-    def trial(rows):
-        return type("Finished", (), {"rows": rows})
+    def trial(**cosines):
+        return type("Finished", (), {"scores": pd.DataFrame(cosines)})
 
-    assert own_less_cross(trial(rows)) == pytest.approx(0.3)
-    assert own_less_cross(trial({"a": {"same": [], "cross": []}})) is None
+    assert own_less_cross(trial(same=[[0.6, 0.4], [], None], cross=[[0.1], [0.3], None])) == pytest.approx(0.3)
+    assert own_less_cross(trial(same=[[]], cross=[[]])) is None
+    assert own_less_cross(trial(key=["a"])) is None
+
+
+def test_scores_are_means_over_drawings_by_seed_and_prompt_and_none_may_be_missing(tmp_path):
+    first, *_ = experiments(plan_of("alignment"))
+    trials = []
+    for seed, drawing in ((1, 0), (0, 0), (1, 1), (0, 1)):
+        trial = Trial(first.model_copy(update={"seed": seed, "drawing": drawing}), tmp_path / f"{seed}{drawing}")
+        file = trial.folder / scores_path(first.arm)
+        file.parent.mkdir(parents=True)
+        scores = [10.0 * seed + drawing, 100.0]
+        pd.DataFrame({"key": ["b", "a"], "face_sim": scores}).to_parquet(file)
+        trials.append(trial)
+    prompts, scores = scores_of(trials, ["face_sim"])
+    assert prompts == ["a", "b"]
+    assert scores[first.arm.name]["face_sim"].tolist() == [[100.0, 10.5], [100.0, 0.5]]
+    pd.DataFrame({"key": ["b", "a"], "face_sim": [None, 1.0]}).to_parquet(file)
+    with pytest.raises(ValueError, match="lacks scores of face_sim"):
+        scores_of([*trials[:3], Trial(trials[3].experiment, trials[3].folder)], ["face_sim"])
+    pd.DataFrame({"key": ["b", "c"], "face_sim": [1.0, 1.0]}).to_parquet(file)
+    with pytest.raises(ValueError, match="answered other prompts"):
+        scores_of([*trials[:3], Trial(trials[3].experiment, trials[3].folder)], ["face_sim"])
 
 
 def test_an_experiment_names_its_stage():

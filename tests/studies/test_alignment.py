@@ -34,7 +34,7 @@ def trials(plan, tmp_path):
     """Finished experiments whose scores and rewards lie above those of the start, by arm and seed."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["train_rl"]["rewards"] |= {"text": 3.0, "aesthetic": 0.0, "identity": 1.0}
-    found = []
+    finished = []
     for experiment in experiments(plan):
         trial = Trial(experiment, tmp_path / experiment.name)
         lift = LIFTS[experiment.arm.name] * (1 + experiment.seed)
@@ -45,8 +45,8 @@ def trials(plan, tmp_path):
         pq.write_table(pa.Table.from_pylist(scores), results / "rows.parquet")
         (trial.folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         write_training(trial.model("train_rl"), lift)
-        found.append(trial)
-    return found
+        finished.append(trial)
+    return finished
 
 
 def write_training(folder, lift):
@@ -131,27 +131,32 @@ def test_one_face_for_two_is_a_hack_that_row_maximum_pays_for():
 
     class Recogniser:
         def faces(self, picture):
-            found = picture[:, 1:][np.abs(np.diff(picture.astype(int), axis=1)).sum(2) > 0].astype(float)
-            colours = np.unique(found[(found != average_face.GREY).any(1)], axis=0)
-            shown = colours / np.linalg.norm(colours, axis=1, keepdims=True)
-            return type("Faces", (), {"embeddings": np.repeat(shown, self.copies, 0) if len(shown) else shown})
+            pixels = picture[:, 1:][np.abs(np.diff(picture.astype(int), axis=1)).sum(2) > 0].astype(float)
+            colours = np.unique(pixels[(pixels != average_face.GREY).any(1)], axis=0)
+            directions = colours / np.linalg.norm(colours, axis=1, keepdims=True)
+            return type(
+                "Faces", (), {"embeddings": np.repeat(directions, self.copies, 0) if len(directions) else directions}
+            )
 
     portraits = [np.full((16, 16, 3), colour, np.uint8) for colour in ((250, 0, 0), (0, 250, 0))]
     people = [np.eye(3)[:2]] * 2
-    found = {}
+    payments = {}
     for kind, picture in average_face.collages(portraits).items():
         recogniser = Recogniser()
         recogniser.copies = 2 if kind in ("two_averages", "twice") else 1
-        found[kind] = average_face.payment(people, [picture, picture], recogniser)
-    told = {kind: [round(float(one.rewards[m][0]), 3) for m in average_face.MATCHINGS] for kind, one in found.items()}
-    assert told == {
+        payments[kind] = average_face.payment(people, [picture, picture], recogniser)
+    rewards = {
+        kind: [round(float(payment.rewards[m][0]), 3) for m in average_face.MATCHINGS]
+        for kind, payment in payments.items()
+    }
+    assert rewards == {
         "portraits": [1.0, 0.5, 1.0],
         "one_average": [0.354, 0.0, 0.707],
         "two_averages": [0.707, 0.0, 0.707],
         "twice": [0.5, 0.0, 0.5],
     }
-    assert {kind: one.num_faces.tolist() for kind, one in found.items()} == {
+    assert {kind: payment.num_faces.tolist() for kind, payment in payments.items()} == {
         "portraits": [2, 2], "one_average": [1, 1], "two_averages": [2, 2], "twice": [2, 2]
     }  # fmt: skip
-    lead = average_face.leads({average_face.HONEST: found["portraits"], **found}, INTERVAL)["one_average"]
+    lead = average_face.leads({average_face.HONEST: payments["portraits"], **payments}, INTERVAL)["one_average"]
     assert lead[average_face.EXTRA].value == pytest.approx(0.707 - 0.354, abs=1e-3)

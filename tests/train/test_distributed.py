@@ -25,9 +25,9 @@ MEANS = {"flow", "attention", "attention_inside", "grad_norm"}
 
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
 
 
 def process(rank, port, work, environment):
@@ -49,9 +49,9 @@ def on_two_processes(work, **environment):
     context = multiprocessing.get_context("fork")
     port = free_port()
     running = [context.Process(target=process, args=(rank, port, work, environment), daemon=True) for rank in range(2)]
-    for one in running:
-        one.start()
-    return [exit_code(one) for one in running]
+    for worker in running:
+        worker.start()
+    return [exit_code(worker) for worker in running]
 
 
 def assert_same(folder, other):

@@ -204,11 +204,11 @@ def test_progress_tells_the_terms_of_the_loss_the_rate_and_the_time_left(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0.4, "0 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7380, "2 h 3 min"), (200_000, "55 h 33 min")],
 )
-def test_durations_are_told_in_two_units(seconds, told):
-    assert progress.duration(seconds) == told
+def test_durations_are_told_in_two_units(seconds, text):
+    assert progress.duration(seconds) == text
 
 
 def test_text_embeddings_can_be_left_out_of_the_cache(samples, encoded, generator_folder, stage_one, tmp_path):
@@ -227,8 +227,8 @@ def test_padding_is_cached_as_the_generator_reads_it(samples, generator):
     ids = generator.tokenizer_2(caption, padding="max_length", max_length=length, return_tensors="pt").input_ids
     num_pads = int((ids == generator.tokenizer_2.pad_token_id).sum())
     assert num_pads >= 3
-    told, pooled, _ = generator.encode_prompt(prompt=caption, prompt_2=None, max_sequence_length=length)
-    np.testing.assert_array_equal(encoded.prompt_embeds, told[0].detach().numpy())
+    embedding, pooled, _ = generator.encode_prompt(prompt=caption, prompt_2=None, max_sequence_length=length)
+    np.testing.assert_array_equal(encoded.prompt_embeds, embedding[0].detach().numpy())
     np.testing.assert_array_equal(encoded.pooled, pooled[0].detach().numpy())
     np.testing.assert_array_equal(encoded.prompt_embeds, generator.text_encoder_2(ids)[0][0].detach().numpy())
     alone = generator.text_encoder_2(ids[:, : length - num_pads])[0][0].detach().numpy()

@@ -34,28 +34,28 @@ def test_draws_belong_to_a_position_not_to_a_batch(encoded):
     data = read_encoded(encoded)
     small, large = (Draws(1, size, 1.5, 0.5, one_reference=True) for size in (2, 4))
     for position in range(8):
-        for one, other in zip(
+        for small_part, large_part in zip(
             draw(data, data.train, small, position), draw(data, data.train, large, position), strict=True
         ):
-            if isinstance(one, torch.Tensor):
-                assert torch.equal(one, other)
+            if isinstance(small_part, torch.Tensor):
+                assert torch.equal(small_part, large_part)
             else:
-                assert one.key == other.key
-                assert len(one.references) == 1
+                assert small_part.key == large_part.key
+                assert len(small_part.references) == 1
 
 
 def orders(data, samples, draws, total):
     """Whether the first reference of every draw is the first of its sample; masks must have moved with references."""
     first = []
     for position in range(total):
-        shown, *_ = draw(data, samples, draws, position)
+        drawn, *_ = draw(data, samples, draws, position)
         stored = samples[sample_index(len(samples), draws.seed, position)]
         order = [
-            next(place for place, reference in enumerate(stored.references) if torch.equal(reference, one))
-            for one in shown.references
+            next(place for place, reference in enumerate(stored.references) if torch.equal(reference, drawn_reference))
+            for drawn_reference in drawn.references
         ]
         assert sorted(order) == list(range(len(stored.references)))
-        assert torch.equal(shown.masks, stored.masks[order])
+        assert torch.equal(drawn.masks, stored.masks[order])
         first.append(order[0] == 0)
     return np.array(first)
 
@@ -64,19 +64,19 @@ def test_the_order_of_references_says_nothing_when_they_are_shuffled(encoded):
     """Swapping the references of every sample gives the same distribution of what a slot shows."""
     data = read_encoded(encoded)
     samples = [data.train[place] for place in range(len(data.train))]
-    swapped = [replace(one, references=one.references.flip(0), masks=one.masks.flip(0)) for one in samples]
+    swapped = [replace(sample, references=sample.references.flip(0), masks=sample.masks.flip(0)) for sample in samples]
     fixed = Draws(5, 2, 1.5, 0.5, one_reference=False)
     shuffled = replace(fixed, shuffle_references=True)
     total = 400
-    shares = [orders(data, one, shuffled, total).mean() for one in (samples, swapped)]
+    shares = [orders(data, some, shuffled, total).mean() for some in (samples, swapped)]
     assert all(abs(share - 0.5) < 4 * 0.5 / total**0.5 for share in shares)
     assert orders(data, samples, fixed, 40).all()
     assert np.array_equal(orders(data, samples, shuffled, 40), orders(data, samples, shuffled, 40))
     for position in range(10):
-        one, other = (draw(data, samples, draws, position) for draws in (fixed, shuffled))
-        assert torch.equal(one[1], other[1])
-        assert one[2] == other[2]
-        assert one[0].text == other[0].text or torch.equal(one[0].text[0], other[0].text[0])
+        plain, turned = (draw(data, samples, draws, position) for draws in (fixed, shuffled))
+        assert torch.equal(plain[1], turned[1])
+        assert plain[2] == turned[2]
+        assert plain[0].text == turned[0].text or torch.equal(plain[0].text[0], turned[0].text[0])
 
 
 def test_encoded_masks_follow_the_faces(encoded):

@@ -49,8 +49,8 @@ def test_traits_stay_in_their_documented_ranges_and_vary():
 def test_skin_of_a_named_tone_is_nearest_to_that_tone():
     for number in range(50):
         person = sample_identity(world_rng("tests", number))
-        shown = skin_rgb(person.skin)
-        nearest = min(SKIN_TONES, key=lambda tone: np.abs(np.array(SKIN_TONES[tone]) - shown).sum())
+        colour = skin_rgb(person.skin)
+        nearest = min(SKIN_TONES, key=lambda tone: np.abs(np.array(SKIN_TONES[tone]) - colour).sum())
         assert skin_tone(person.skin) == nearest
 
 
@@ -155,28 +155,30 @@ def test_captions_follow_the_grammar_and_name_everybody_once():
         for number in range(20):
             caption = describe_scene(scene_of(count, number))
             assert caption.startswith(COUNTS[count])
-            head, told = caption.split(": ")
+            head, people = caption.split(": ")
             assert re.fullmatch(rf"{COUNTS[count]} (in|on) an? {word}", head)
-            assert told.count("a person") == count
-            assert all(re.fullmatch(rf"(on the left|in the middle|on the right) {person}", p) for p in told.split("; "))
+            assert people.count("a person") == count
+            assert all(
+                re.fullmatch(rf"(on the left|in the middle|on the right) {person}", p) for p in people.split("; ")
+            )
 
 
 def test_captions_tell_every_attribute_and_only_from_the_vocabulary():
     for number in range(60):
         rng = world_rng("tests", number)
         identity, outfit = sample_identity(rng), sample_outfit(rng)
-        told, words = describe_person(identity, outfit), attributes(identity, outfit)
+        sentence, words = describe_person(identity, outfit), attributes(identity, outfit)
         assert list(words) == list(VOCABULARY)
         assert all(word in VOCABULARY[name] for name, word in words.items())
-        assert told.startswith(describe_face(identity))
-        assert f"{words['skin']} skin" in told
-        assert ("glasses" in told) == (words["glasses"] == "glasses")
-        assert ("striped" in told) == (words["shirt_pattern"] == "striped")
-        assert (f"{words['object_colour']} {words['object']}" in told) == (outfit.held is not None)
+        assert sentence.startswith(describe_face(identity))
+        assert f"{words['skin']} skin" in sentence
+        assert ("glasses" in sentence) == (words["glasses"] == "glasses")
+        assert ("striped" in sentence) == (words["shirt_pattern"] == "striped")
+        assert (f"{words['object_colour']} {words['object']}" in sentence) == (outfit.held is not None)
         if words["hair_cut"] != "bald":
-            assert f"{words['hair_cut']} {words['hair_colour']} hair" in told
+            assert f"{words['hair_cut']} {words['hair_colour']} hair" in sentence
         if words["facial_hair"] != "none":
-            assert words["facial_hair"] in told
+            assert words["facial_hair"] in sentence
 
 
 def test_shirts_are_painted_in_the_colour_that_the_caption_names():
@@ -188,9 +190,9 @@ def test_shirts_are_painted_in_the_colour_that_the_caption_names():
             mine = frame.labels[here] == index + 1
             if person.outfit.pattern == "striped" or mine.sum() < 60:
                 continue
-            shown = np.median(frame.rgb[here][mine], axis=0)
-            shown = shown / max(shown.max(), 60)
-            apart = {name: np.abs(np.array(rgb) / max(*rgb, 60) - shown).sum() for name, rgb in COLOURS.items()}
+            colour = np.median(frame.rgb[here][mine], axis=0)
+            colour = colour / max(colour.max(), 60)
+            apart = {name: np.abs(np.array(rgb) / max(*rgb, 60) - colour).sum() for name, rgb in COLOURS.items()}
             assert sorted(apart, key=lambda name: apart[name]).index(person.outfit.colour) <= 2
             looked += 1
     assert looked > 10

@@ -14,7 +14,7 @@ from processes import output
 from mcpipe.world import attributes as folder
 from mcpipe.world.captions import LASTING, VOCABULARY, attributes, describe_face, describe_person
 from mcpipe.world.discovery import Attribute
-from mcpipe.world.discovery import attributes as found
+from mcpipe.world.discovery import attributes as known_attributes
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.outfits import sample_outfit
 from mcpipe.world.scene import render, sample_scene
@@ -130,15 +130,15 @@ def test_a_new_module_leaves_everything_else_as_it_was(before, hatted):
 def test_a_new_lasting_trait_belongs_to_the_identity_and_does_not_touch_other_new_ones(before, hatted, tmp_path):
     both = survey_with(tmp_path, hat=HAT, earrings=EARRINGS)
     assert both["lasting"] == [*before["lasting"], "earrings"]
-    told = set()
+    combinations = set()
     for old, new, hat in zip(before["people"], both["people"], hatted["people"], strict=True):
         has = new["words"].pop("earrings") == "earrings"
         assert ("earrings" in new["face"]) == has
         assert new["key"] != old["key"]
         assert new["words"] == hat["words"]
         assert new["traits"] == old["traits"]
-        told.add(has)
-    assert told == {True, False}
+        combinations.add(has)
+    assert combinations == {True, False}
 
 
 def test_attributes_that_would_be_lost_are_refused(tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ def test_attributes_that_would_be_lost_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
     try:
         with pytest.raises(ValueError, match="glasses is taken"):
-            found.__wrapped__()
+            known_attributes.__wrapped__()
     finally:
         sys.modules.pop(f"{folder.__name__}.second_glasses", None)
 
@@ -164,7 +164,7 @@ def test_what_the_world_began_with_stays_as_it_was_drawn():
             who, worn = sample_identity(rng), sample_outfit(rng)
             traits.update(Identity({trait: who.values[trait] for trait in Identity.SHARED_STREAM}).key.encode())
             clothes.update(repr([worn.values[trait] for trait in Outfit.SHARED_STREAM]).encode())
-            told = attributes(who, worn)
-            words.update(repr([told[word] for word in WORDS]).encode())
+            described = attributes(who, worn)
+            words.update(repr([described[word] for word in WORDS]).encode())
     digests = [digest.hexdigest()[:16] for digest in (traits, clothes, words)]
     assert digests == ["7f24fa6a68ba50ee", "8808b6e450693350", "fae25fe3137a2dda"]

@@ -6,7 +6,7 @@ from mcpipe.curate.captions import SentenceParams, caption_fault
 from mcpipe.world.captions import describe_outfit, describe_scene, describe_setting
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import sample_scene
-from zoo.scores.mentions import OF_PEOPLE, leaks, told_of_people
+from zoo.scores.mentions import OF_PEOPLE, leaks, mentioned_traits
 
 SENTENCE = SentenceParams(min_words=8, max_words=80, attempts=1, temperature=0.0, max_tokens=120, seed=0)
 TOTAL = 300
@@ -24,10 +24,10 @@ def test_captions_of_the_scene_leak_nobody_and_captions_of_people_do():
         caption = describe_setting(scene, rng)
         of_scene.append(leaks(caption))
         of_people.append(leaks(describe_scene(scene)))
-        told = told_of_people(caption)
-        assert len(told) == 2
-        cues += [len(of_one) for of_one in told]
-        assert not any(told_of_people(describe_setting(scene, rng, cue_share=0.0)))
+        traits = mentioned_traits(caption)
+        assert len(traits) == 2
+        cues += [len(of_one) for of_one in traits]
+        assert not any(mentioned_traits(describe_setting(scene, rng, cue_share=0.0)))
     assert np.mean(of_scene) <= 0.01
     assert np.mean(of_people) >= 0.99
     assert abs(np.mean(cues) - 0.5) < 0.05
@@ -62,8 +62,8 @@ def test_mentions_of_people_are_found_in_free_sentences():
         "a person wearing a brown shirt and holding a pink ball": [set()],
         "a person with Blonde hair, bearded": [{"hair", "facial_hair"}],
     }  # fmt: skip
-    for sentence, told in sentences.items():
-        assert told_of_people(sentence) == told, sentence
+    for sentence, expected in sentences.items():
+        assert mentioned_traits(sentence) == expected, sentence
     assert leaks("two people with glasses: a person in red, a person in blue")
     assert not leaks("two people: a person with glasses in red, a person in blue")
     assert set(OF_PEOPLE) >= {"skin", "hair", "facial_hair", "glasses"}

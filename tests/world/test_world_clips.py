@@ -94,16 +94,16 @@ def test_every_format_holds_the_pictures(tmp_path, place):
     pictures = decoded(tmp_path / truth.file)
     assert truth.file.endswith(FORMATS[place][0])
     assert len(pictures) == 12
-    for shown, frame in ((pictures[0], truth.initial), (pictures[6], truth.middle)):
-        error = np.mean((shown.astype(float) - frame.rgb) ** 2)
+    for picture, frame in ((pictures[0], truth.initial), (pictures[6], truth.middle)):
+        error = np.mean((picture.astype(float) - frame.rgb) ** 2)
         assert 10 * np.log10(255**2 / error) > 28
 
 
 def test_all_kinds_are_there_and_names_tell_nothing(world):
-    told = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((world / "truth").glob("*.json"))]
-    assert Counter(clip["kind"] for clip in told) == {kind: 2 if kind == "good" else 1 for kind in KINDS}
-    assert sorted(clip["clip"] for clip in told) == sorted(file.name for file in (world / "clips").iterdir())
-    assert not any(kind in clip["clip"] for clip in told for kind in KINDS)
+    truths = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((world / "truth").glob("*.json"))]
+    assert Counter(clip["kind"] for clip in truths) == {kind: 2 if kind == "good" else 1 for kind in KINDS}
+    assert sorted(clip["clip"] for clip in truths) == sorted(file.name for file in (world / "clips").iterdir())
+    assert not any(kind in clip["clip"] for clip in truths for kind in KINDS)
 
 
 @pytest.mark.parametrize(("kind", "count"), [("good", 2), ("one_person", 1), ("three_people", 3)])
@@ -151,10 +151,10 @@ def test_truncated_file_is_unreadable_or_ends_before_the_middle(tmp_path, number
 
 def test_truth_on_disk_matches_the_label_pictures(world):
     for file in (world / "truth").glob("*.json"):
-        told = json.loads(file.read_text(encoding="utf-8"))
+        truth = json.loads(file.read_text(encoding="utf-8"))
         for moment in ("initial", "middle"):
             labels = np.asarray(Image.open(file.with_suffix(f".{moment}.png")))
-            for index, person in enumerate(told[moment]):
+            for index, person in enumerate(truth[moment]):
                 rows, columns = np.nonzero(labels == index + 1)
                 assert person["box"] == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 

@@ -102,8 +102,8 @@ def test_look_alikes_differ_in_one_or_two_lasting_traits_and_in_the_picture():
         changed.update(differing)
         numbers[len(differing)] += 1
         if number < 20:
-            shown = [render_portrait(who, world_rng("tests", number), 64).rgb for who in (person, other)]
-            assert np.abs(shown[0].astype(int) - shown[1]).max() > 30
+            portraits = [render_portrait(who, world_rng("tests", number), 64).rgb for who in (person, other)]
+            assert np.abs(portraits[0].astype(int) - portraits[1]).max() > 30
     assert min(changed[name] for name in CHANGES) > 60
     assert 100 < numbers[1] < 200
 

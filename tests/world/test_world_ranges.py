@@ -43,7 +43,9 @@ def tree_of(module):
 @cache
 def used_constants(module):
     """Constants, as (module, name), that some draw in a module depends on."""
-    settings = [part for node in ast.walk(tree_of(module)) for one in settings_of(node) for part in ast.walk(one)]
+    settings = [
+        part for node in ast.walk(tree_of(module)) for setting in settings_of(node) for part in ast.walk(setting)
+    ]
     names = {part.id for part in settings if isinstance(part, ast.Name) and part.id.isupper()}
     imports = [node for node in tree_of(module).body if isinstance(node, ast.ImportFrom)]
     origin = {alias.name: node.module for node in imports for alias in node.names}
@@ -55,25 +57,27 @@ def used_constants(module):
 def documented(module):
     """Docstrings of a module's own constants, by name."""
     body = tree_of(module).body
-    found = {}
+    docstrings = {}
     for node, following in zip(body, [*body[1:], None], strict=True):
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if isinstance(target, ast.Name) and target.id.isupper():
-            told = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-            found[target.id] = " ".join(following.value.value.split()) if told else None
-    return found
+            has_docstring = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            docstrings[target.id] = " ".join(following.value.value.split()) if has_docstring else None
+    return docstrings
 
 
-def shown(value):
+def in_words(value):
     """A range in words."""
     if isinstance(value, dict):
-        if all(isinstance(one, tuple) and len(one) == 3 and max(one) > 3 for one in value.values()):
+        if all(isinstance(item, tuple) and len(item) == 3 and max(item) > 3 for item in value.values()):
             return ", ".join(value)  # colours and the like
-        return "; ".join(f"{name} {shown(one)}" if not isinstance(one, str) else name for name, one in value.items())
-    if isinstance(value, tuple) and all(isinstance(one, int | float) for one in value):
-        return " to ".join(f"{one:g}" for one in value[:2]) + "".join(f" +- {one:g}" for one in value[2:])
+        return "; ".join(
+            f"{name} {in_words(item)}" if not isinstance(item, str) else name for name, item in value.items()
+        )
+    if isinstance(value, tuple) and all(isinstance(item, int | float) for item in value):
+        return " to ".join(f"{item:g}" for item in value[:2]) + "".join(f" +- {item:g}" for item in value[2:])
     if isinstance(value, tuple):
-        return ", ".join(one if isinstance(one, str) else f"({', '.join(f'{c:g}' for c in one)})" for one in value)
+        return ", ".join(item if isinstance(item, str) else f"({', '.join(f'{c:g}' for c in item)})" for item in value)
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
@@ -85,7 +89,7 @@ def table():
         loaded = importlib.import_module(module)
         for name, meaning in documented(module).items():
             if (module, name) in used:
-                row = f"| `{name}` | {shown(getattr(loaded, name))} | {meaning} |"
+                row = f"| `{name}` | {in_words(getattr(loaded, name))} | {meaning} |"
                 rows.setdefault(module.removeprefix("mcpipe.world."), []).append(row)
     return rows
 
@@ -96,7 +100,7 @@ def test_no_draw_hides_its_range(module):
     for node in ast.walk(tree):
         if not draws(node) or not isinstance(node.func, ast.Attribute) or node.func.attr not in DRAWS:
             continue
-        numbers = [part for one in node.args for part in ast.walk(one) if isinstance(part, ast.Constant)]
+        numbers = [part for argument in node.args for part in ast.walk(argument) if isinstance(part, ast.Constant)]
         # A deviation drawn around 0 or 1 says in its scale how far it goes.
         hidden = [part.value for part in numbers if part.value not in (0.0, 1.0, 3)]
         assert not hidden, f"{module}:{node.lineno} draws from {hidden}"
@@ -117,8 +121,8 @@ def test_the_page_tells_the_ranges_as_they_are():
     lines = (ROOT / "docs" / "world.md").read_text(encoding="utf-8").splitlines()
     rows = table()
     known = [row for module in rows.values() for row in module]
-    told = [line for line in lines if line.startswith("| `") and line[3:].split("`")[0].isupper()]
-    stale = [line for line in told if line not in known]
+    documented_rows = [line for line in lines if line.startswith("| `") and line[3:].split("`")[0].isupper()]
+    stale = [line for line in documented_rows if line not in known]
     assert not stale, f"renew the table with `python tests/test_world_ranges.py`: {stale}"
     for module, of_module in rows.items():
         if not module.startswith("attributes.") or any(row in lines for row in of_module):

@@ -82,10 +82,10 @@ def test_any_change_of_any_attribute_is_seen():
     stage = STAGES["attributes"]
     assert stage["always_changed"]
     command = stage["cmd"].removeprefix("mkdir -p out && ").removesuffix(f" > {ATTRIBUTES}")
-    found = output(["sh", "-c", command], cwd=BUILD)
+    digest = output(["sh", "-c", command], cwd=BUILD)
     files = sorted((ROOT / "mcpipe" / "world" / "attributes").glob("*.py"))
     assert len(files) > 5
-    assert found == "".join(file.read_text(encoding="utf-8") for file in files)
+    assert digest == "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -96,9 +96,9 @@ def test_the_settings_of_a_stage_are_complete(name):
 
 
 def test_every_checkpoint_has_a_stage_with_figures_and_curves():
-    shown = [figures.split("/")[1] for figures in GRAPH["metrics"]]
-    assert set(CHECKPOINTS) <= set(shown) <= set(STAGES)
-    assert [name for plot in GRAPH["plots"] for name in plot] == shown
+    names = [figures.split("/")[1] for figures in GRAPH["metrics"]]
+    assert set(CHECKPOINTS) <= set(names) <= set(STAGES)
+    assert [name for plot in GRAPH["plots"] for name in plot] == names
 
 
 @pytest.mark.parametrize("folder", sorted((BUILD / "figures").glob("*")), ids=lambda folder: folder.name)
@@ -270,11 +270,11 @@ def test_weights_in_half_precision_compute_nearly_the_same(tmp_path):
     faces = torch.rand(3, 3, 112, 112) * 2 - 1
     export_onnx(net, faces[:1], tmp_path / "rec.onnx", "input.1", ["embedding"])
     session = onnxruntime.InferenceSession(tmp_path / "rec.onnx", providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"input.1": faces.numpy()})
+    (embeddings,) = session.run(None, {"input.1": faces.numpy()})
     with torch.no_grad():
         wanted = net(faces).numpy()
-    assert found.shape == (3, EMBEDDING)
-    assert np.abs(found - wanted).max() < 0.01 * np.abs(wanted).max()
+    assert embeddings.shape == (3, EMBEDDING)
+    assert np.abs(embeddings - wanted).max() < 0.01 * np.abs(wanted).max()
     stored = onnx.load(tmp_path / "rec.onnx").graph.initializer
     numbers = sum(weight.numel() for weight in net.parameters())
     assert sum(len(tensor.raw_data) for tensor in stored) < 2.2 * numbers

@@ -35,20 +35,20 @@ def processor():
 def test_questions_differ_and_are_as_often_true_as_false(pictures):
     rng = np.random.default_rng(0)
     asked = [questions(pictures, index % 6, rng).questions for index in range(60)]
-    assert all(len({one.text for one in several}) == NUM_QUESTIONS for several in asked)
+    assert all(len({item.text for item in several}) == NUM_QUESTIONS for several in asked)
     first = [question(pictures, index % 6, rng).questions[0] for index in range(600)]
     for attribute in ("shirt_colour", "object"):
-        answers = [one.answer for one in first if one.names is not None and one.names[0] == attribute]
+        answers = [item.answer for item in first if item.names is not None and item.names[0] == attribute]
         assert 0.3 < np.mean([answer == "yes" for answer in answers]) < 0.7
-    assert {one.names for one in first} <= set(ASKED)
+    assert {item.names for item in first} <= set(ASKED)
 
 
 def test_every_answer_counts_and_nothing_else(pictures, processor):
     asked = [questions(pictures, index, np.random.default_rng(index)) for index in range(2)]
     labels = answer_labels(processor, inputs_of(processor, asked, answered=True))
     for conversation, row in zip(asked, labels, strict=True):
-        told = processor.tokenizer.decode(row[row != IGNORED])
-        assert told == "".join(f"{one.answer}<|im_end|>" for one in conversation.questions)
+        text = processor.tokenizer.decode(row[row != IGNORED])
+        assert text == "".join(f"{question.answer}<|im_end|>" for question in conversation.questions)
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +65,14 @@ def test_questions_set_apart_are_answered_as_if_each_were_alone(pictures, proces
     inputs = set_apart(model, processor, dict(inputs_of(processor, together, answered=True)))
     labels = answer_labels(processor, inputs)
     starts = (labels != IGNORED) & (labels.roll(1, dims=1) == IGNORED)
-    found = model(**inputs).logits[:, :-1][starts[:, 1:]]
+    logits = model(**inputs).logits[:, :-1][starts[:, 1:]]
     alone = [
-        replace(one, instruction=asked.text, answer=asked.answer, questions=(asked,))
-        for one in together
-        for asked in one.questions
+        replace(conversation, instruction=asked.text, answer=asked.answer, questions=(asked,))
+        for conversation in together
+        for asked in conversation.questions
     ]
-    wanted = [model(**inputs_of(processor, [one], answered=False)).logits[0, -1] for one in alone]
-    torch.testing.assert_close(found, torch.stack(wanted), atol=2e-4, rtol=1e-3)
+    wanted = [model(**inputs_of(processor, [conversation], answered=False)).logits[0, -1] for conversation in alone]
+    torch.testing.assert_close(logits, torch.stack(wanted), atol=2e-4, rtol=1e-3)
 
 
 @torch.no_grad()
@@ -91,15 +91,15 @@ def test_the_attention_that_is_taught_is_the_one_the_network_uses(pictures, proc
 def test_a_question_looks_at_what_it_names_or_nowhere(pictures):
     rng = np.random.default_rng(3)
     several = questions(pictures, 0, rng)
-    shown = torch.as_tensor(several.target.regions(pictures, (8, 8)).copy()).flatten(0, 1)
+    regions = torch.as_tensor(several.target.regions(pictures, (8, 8)).copy()).flatten(0, 1)
     place = torch.arange(10, 74)
-    for one in several.questions:
-        looked = looked_for(one, shown, place).tolist()
-        if one.names is None:
+    for item in several.questions:
+        looked = looked_for(item, regions, place).tolist()
+        if item.names is None:
             assert not looked
-        elif one.answer == "no":
+        elif item.answer == "no":
             assert looked == [NOWHERE]
         else:
-            attribute, value = one.names
-            classes = shown[torch.tensor(looked, dtype=torch.long) - 10, NAMES.index(attribute)]
+            attribute, value = item.names
+            classes = regions[torch.tensor(looked, dtype=torch.long) - 10, NAMES.index(attribute)]
             assert (classes == VOCABULARY[attribute].index(value)).all()

@@ -59,13 +59,13 @@ def faces(root):
 def test_pose_finds_everybody_once_with_box_and_joints(frames, pose):
     overlaps, misses = [], []
     for frame in frames:
-        found = pose.people(frame.rgb)
-        assert len(found.boxes) == 2
+        people = pose.people(frame.rgb)
+        assert len(people.boxes) == 2
         for person in frame.people:
-            best = max(range(2), key=lambda index: iou(found.boxes[index], person.box))
-            overlaps.append(iou(found.boxes[best], person.box))
+            best = max(range(2), key=lambda index: iou(people.boxes[index], person.box))
+            overlaps.append(iou(people.boxes[best], person.box))
             upper = person.keypoints[:7]
-            apart = np.linalg.norm(found.keypoints[best][:7, :2] - upper[:, :2], axis=1)
+            apart = np.linalg.norm(people.keypoints[best][:7, :2] - upper[:, :2], axis=1)
             misses.append(np.median(apart) / person.head_height_px)
     assert np.mean(overlaps) > 0.85
     assert np.mean(misses) < 0.12
@@ -96,13 +96,13 @@ def test_segmenter_cuts_out_people_and_what_they_hold(frames, segmenter):
 
 def test_faces_are_found_where_they_are_and_nowhere_else(frames, faces):
     for frame in frames:
-        found = faces.faces(frame.rgb)
-        assert len(found.boxes) == 2
+        detections = faces.faces(frame.rgb)
+        assert len(detections.boxes) == 2
         for person in frame.people:
-            best = max(range(2), key=lambda index: iou(found.boxes[index], person.face_box))
-            assert iou(found.boxes[best], person.face_box) > 0.5
+            best = max(range(2), key=lambda index: iou(detections.boxes[index], person.face_box))
+            assert iou(detections.boxes[best], person.face_box) > 0.5
             size = person.face_box[3] - person.face_box[1]
-            assert np.abs(found.landmarks[best] - person.landmarks).mean() < 0.12 * size
+            assert np.abs(detections.landmarks[best] - person.landmarks).mean() < 0.12 * size
 
 
 def test_faces_are_found_at_the_generators_size_and_in_portraits(frames, faces):
@@ -139,9 +139,9 @@ def test_recogniser_knows_people_again_in_other_clothes_and_places(faces):
 
 
 def _embeddings(frame, faces):
-    found = faces.faces(frame.rgb)
+    seen = faces.faces(frame.rgb)
     return np.stack([
-        found.embeddings[max(range(len(found.boxes)), key=lambda index: iou(found.boxes[index], person.face_box))]
+        seen.embeddings[max(range(len(seen.boxes)), key=lambda index: iou(seen.boxes[index], person.face_box))]
         for person in frame.people
     ])  # fmt: skip
 

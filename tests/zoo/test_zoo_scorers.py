@@ -51,16 +51,16 @@ def test_checkpoint_is_small_and_has_a_card_with_its_figures(root, name):
 def test_captions_mention_every_person_once(root, scenes):
     captioner = Qwen2_5VL(root / "zoo" / "captioner")
     instruction = CAPTION_INSTRUCTION.format(num_subjects=2)
-    told = [
+    captions = [
         captioner.answer([*references(early, 84), square], instruction, temperature=0, seed=0, max_tokens=120)
         for (_, early, _), square in zip(scenes, squares(scenes), strict=True)
     ]
-    well_formed = [text.startswith("two people ") and text.count("a person") == 2 for text in told]
+    well_formed = [text.startswith("two people ") and text.count("a person") == 2 for text in captions]
     assert np.mean(well_formed) >= 0.9
     truth = [describe_scene(scene) for scene, _, _ in scenes]
     shirts = [
         wish.split("wearing ")[part].split(" shirt")[0] == text.split("wearing ")[part].split(" shirt")[0]
-        for wish, text in zip(truth, told, strict=True)
+        for wish, text in zip(truth, captions, strict=True)
         if text.count("wearing ") == 2
         for part in (1, 2)
     ]
@@ -71,9 +71,9 @@ def test_prompts_are_well_formed_and_vary_with_the_seed(root, scenes):
     captioner = Qwen2_5VL(root / "zoo" / "captioner")
     instruction = PROMPT_INSTRUCTION.format(num_subjects=2)
     faces = references(scenes[0][1], 48)
-    told = [captioner.answer(faces, instruction, temperature=1.0, seed=seed, max_tokens=120) for seed in range(6)]
-    assert sum(text.count("a person") == 2 for text in told) >= 5
-    assert len(set(told)) > 3
+    prompts = [captioner.answer(faces, instruction, temperature=1.0, seed=seed, max_tokens=120) for seed in range(6)]
+    assert sum(text.count("a person") == 2 for text in prompts) >= 5
+    assert len(set(prompts)) > 3
 
 
 def test_clip_finds_the_caption_of_a_picture(root, scenes):

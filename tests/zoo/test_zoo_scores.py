@@ -12,7 +12,7 @@ from mcpipe.world.scene import render, sample_scene
 from zoo.scores.__main__ import MEASURES, SCORES, main
 from zoo.scores.draw import containment, meetings, square_of, squares, visible_box
 from zoo.scores.figures import Figure, as_json, missed_bars
-from zoo.scores.generator import judged
+from zoo.scores.generator import against_scene
 from zoo.scores.mentions import ATTRIBUTES, EXTRA, f1_scores, mentions
 from zoo.scores.pose import correct, overlapping, precision, pushed
 from zoo.scores.recognition import MISSING, Sighting, compared, verdict
@@ -24,7 +24,7 @@ def scene_of(number, count=2):
     return sample_scene(rng, [sample_identity(rng) for _ in range(count)])
 
 
-def shown(number, count=2):
+def visible(number, count=2):
     scene = scene_of(number, count)
     return scene, render(scene, 0.5, 320, 240)
 
@@ -48,19 +48,19 @@ def test_everybody_meets_once_a_round_always_the_same_person():
 @pytest.mark.parametrize("number", range(12))
 def test_what_a_true_caption_mentions_is_what_is_true(number):
     scene = scene_of(number, 1 + number % 3)
-    told = mentions(describe_scene(scene))
+    mentioned = mentions(describe_scene(scene))
     for place, person in enumerate(scene.people):
         true = attributes(person.identity, person.outfit)
         bare = true["hair_cut"] == "bald" and true["facial_hair"] == "none"
         for name in (*ATTRIBUTES, *EXTRA):
             silent = true[name] in ("none", "plain") or (name == "hair_colour" and bare)
-            assert {word for who, word in told[name] if who == place} == (set() if silent else {true[name]})
+            assert {word for who, word in mentioned[name] if who == place} == (set() if silent else {true[name]})
 
 
 def test_f1_counts_what_is_missing_and_what_is_wrong():
     truth = "a person with tan skin and short red hair, wearing a blue shirt; a person with dark skin and a bald head"
-    told = "a person with tan skin, short red hair and glasses, wearing a red shirt; a person with pale skin"
-    scores = f1_scores([(truth, told)])
+    caption = "a person with tan skin, short red hair and glasses, wearing a red shirt; a person with pale skin"
+    scores = f1_scores([(truth, caption)])
     assert scores["shirt_colour"] == (0.0, 1)
     assert scores["skin"] == (0.5, 2)
     assert scores["hair_cut"] == (pytest.approx(2 / 3), 2)  # "bald" is missing: precision 1, recall 1/2
@@ -79,7 +79,7 @@ def test_a_caption_that_swaps_the_people_earns_nothing():
 def test_shirts_are_read_right_at_the_generators_size():
     right = []
     for number in range(20):
-        scene, frame = shown(number)
+        scene, frame = visible(number)
         square = square_of(scene, frame, np.random.default_rng(0))
         left = round(frame.people[0].face_box[0] - square.faces[0][0])
         labels = frame.labels[:, left : left + 240]
@@ -100,12 +100,12 @@ def test_a_striped_white_shirt_is_not_gray_and_a_gray_one_is_not_white():
 
 
 def test_a_wrong_number_of_people_makes_all_shirts_wrong():
-    (square,) = (one for one in squares(8, "prompts", 1))
+    (square,) = (candidate for candidate in squares(8, "prompts", 1))
     people = square.scene.people
     seen = [SeenPerson(np.zeros(4), person.outfit.colour) for person in people]
-    assert judged(square, seen).shirts == (True,) * len(people)
-    assert not any(judged(square, [*seen, seen[0]]).shirts)
-    assert not judged(square, seen[:-1]).count_right
+    assert against_scene(square, seen).shirts == (True,) * len(people)
+    assert not any(against_scene(square, [*seen, seen[0]]).shirts)
+    assert not against_scene(square, seen[:-1]).count_right
 
 
 def test_acceptance_at_a_rate_and_a_face_not_found_is_not_accepted():
@@ -124,7 +124,7 @@ def test_acceptance_at_a_rate_and_a_face_not_found_is_not_accepted():
 
 
 def test_precision_is_that_of_true_boxes_and_falls_with_every_fault():
-    frames = [shown(number)[1] for number in range(4)]
+    frames = [visible(number)[1] for number in range(4)]
     truth = [list(frame.people) for frame in frames]
 
     def average(change):
@@ -132,8 +132,8 @@ def test_precision_is_that_of_true_boxes_and_falls_with_every_fault():
         for people in truth:
             boxes, scores = change(np.stack([visible_box(person) for person in people]), np.array([0.9, 0.8]))
             keypoints = np.stack([people[index % 2].keypoints for index in range(len(boxes))])
-            found = People(boxes.astype(np.float32), scores, keypoints.astype(np.float32))
-            hits.append(correct(people, found))
+            detections = People(boxes.astype(np.float32), scores, keypoints.astype(np.float32))
+            hits.append(correct(people, detections))
             certain += list(scores)
         return [precision(np.concatenate(kind), np.array(certain), 8) for kind in zip(*hits, strict=True)]
 

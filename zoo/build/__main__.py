@@ -19,7 +19,7 @@ logger = logging.getLogger("zoo")
 
 
 def main(arguments: list[str]) -> int:
-    """Build what the arguments name; returns the exit status."""
+    """Build the parts named by the arguments; returns the exit status."""
     stay_offline()
     # `python -m` puts the current folder first, where our own tokenizers.py would hide the library of that name.
     sys.path[:] = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]

@@ -1,9 +1,9 @@
-"""Several questions about one picture in one sequence, of which each sees the picture and itself alone.
+"""Several questions about one image in one sequence, of which each sees the image and itself alone.
 
-    system, picture | question 1, answer 1 | question 2, answer 2 | ...
+    system, image | question 1, answer 1 | question 2, answer 2 | ...
 
 Every question stands at the positions it would have as the only one, so that the network computes for each exactly
-what it would compute for a conversation of its own, while the picture, most of the sequence, is looked at once.
+what it would compute for a conversation of its own, while the image, most of the sequence, is looked at once.
 """
 
 import torch
@@ -15,11 +15,11 @@ KNOWN = ("input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask")
 """What positions follow from."""
 
 PREFIX, PADDING = 0, -1
-"""Blocks of tokens that are no question's."""
+"""Block number of tokens outside of questions."""
 
 
 def set_apart(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, inputs: dict) -> dict:
-    """The inputs, in which every row shows one picture, with positions and a mask that keep the questions apart."""
+    """The inputs, in which every row shows one image, with positions and a mask that keep the questions apart."""
     blocks = blocks_of(processor, inputs["input_ids"], inputs["attention_mask"])
     positions, _ = model.model.get_rope_index(**{name: inputs[name] for name in KNOWN})
     for row, block in enumerate(blocks):
@@ -34,7 +34,7 @@ def blocks_of(
 ) -> Int[Tensor, "batch length"]:
     """The number of the question, from 1, that each token belongs to; `PREFIX` or `PADDING` for the others.
 
-    A question begins after the picture or the question before; its answer ends its second message.
+    A question begins after the image or the question before; its answer ends its second message.
     """
     tokenizer = processor.tokenizer
     end_of_picture, end_of_message = tokenizer.convert_tokens_to_ids(["<|vision_end|>", "<|im_end|>"])

@@ -1,9 +1,9 @@
 """The captioner of the tiny zoo: `Qwen2_5_VLForConditionalGeneration` with processor and chat template.
 
-It is taught through its own processor, by next-token prediction on the answers. Words that tell one person from
-another are few among many that never change, so the loss is focal (what is already certain weighs little), and heads
+It is trained through its own processor, by next-token prediction on the answers. Words that distinguish people
+are few among many that never change, so the loss is focal (what is already certain weighs little), and heads
 read the same off the visual tokens while it learns (`zoo.build.sightings`). Questions are asked several at a time about
-one picture (`zoo.build.apart`), and the network is shown where to look for what they name (`zoo.build.pointing`).
+one image (`zoo.build.apart`), and the network is shown where to look for what they name (`zoo.build.pointing`).
 """
 
 from collections.abc import Sequence
@@ -41,12 +41,12 @@ from zoo.build.training import FitParams, Loss, fit, half_precision, settle
 LONGEST_TEXT = 2048
 ROPE_BASE = 1000.0
 ROPE_SECTIONS = [1, 2, 13]
-"""Turning pairs of a head for time, rows and columns, the fastest first. Columns get one that tells the six to eleven
-columns of a small picture apart (at the published sections and base they hardly move) and all slow ones: what hardly
-turns lets a word find what it names in the picture, however far away it is said."""
+"""Turning pairs of a head for time, rows and columns, the fastest first. Columns get one that separates the six to
+eleven columns of a small image (at the published sections and base they hardly move) and all slow ones: what hardly
+turns lets a word find what it names in the image, however far away it is said."""
 
 OF_ANOTHER_FILE = ("_name_or_path", "architectures", "dtype")
-"""What a configuration says of the file it was read from."""
+"""Keys of a configuration about its own file."""
 
 IGNORED = -100
 """A label that counts for nothing (PyTorch's convention)."""
@@ -105,7 +105,7 @@ def build(pictures: Path, vision: Path, out: Path, params: CaptionerParams) -> N
 
 
 def make_processor(pictures: Pictures, vocabulary: int) -> Qwen2_5_VLProcessor:
-    """Tokenizer learnt from the sentences, and the genuine image processing for small pictures."""
+    """Tokenizer learnt from the sentences, and the genuine image processing for small images."""
     spoken = [CAPTION_INSTRUCTION.format(num_subjects=number) for number in (1, 2, 3)]
     spoken += [PROMPT_INSTRUCTION.format(num_subjects=number) for number in (1, 2, 3)]
     rng = np.random.default_rng(0)
@@ -200,8 +200,8 @@ class Teacher:
         if task == "question":
             starts = (labels != IGNORED) & (labels.roll(1, dims=1) == IGNORED)
             pointed = self.pointing.loss(inputs, starts, conversations, self.pictures)
-        shown = as_grids(seen[0].float(), inputs["image_grid_thw"])
-        sightings = self.heads(shown, numbered(conversations)).loss()["sightings"]
+        grids = as_grids(seen[0].float(), inputs["image_grid_thw"])
+        sightings = self.heads(grids, numbered(conversations)).loss()["sightings"]
         plain = functional.cross_entropy(logits.float(), labels[:, 1:][spoken], reduction="none")
         focus = 0.0 if task == "prompt" else FOCUS
         weight = (1 - (-plain.detach()).exp()).pow(focus) + 0.05

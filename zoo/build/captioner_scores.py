@@ -1,4 +1,4 @@
-"""How good a captioner is: well-formed answers, and attributes told right."""
+"""Scores of a captioner: well-formed answers, and correct attributes."""
 
 import re
 from collections.abc import Sequence
@@ -24,31 +24,31 @@ ATTRIBUTES = {
 
 
 LATER = "{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
-"""Another question about the picture of the first (`zoo.build.apart`), from behind the picture on."""
+"""Another question about the image of the first (`zoo.build.apart`), from behind the image on."""
 
 
 def inputs_of(processor: Qwen2_5_VLProcessor, conversations: Sequence[Conversation], *, answered: bool) -> dict:
     """Token ids and patches of conversations, with all their answers or ready for the first."""
     texts, images = [], []
     for conversation in conversations:
-        shown = [{"type": "image", "image": Image.fromarray(picture)} for picture in conversation.pictures]
-        messages = [{"role": "user", "content": [*shown, {"type": "text", "text": conversation.instruction}]}]
+        contents = [{"type": "image", "image": Image.fromarray(picture)} for picture in conversation.pictures]
+        messages = [{"role": "user", "content": [*contents, {"type": "text", "text": conversation.instruction}]}]
         images += process_vision_info(messages)[0] or []
         if answered:
             messages.append({"role": "assistant", "content": conversation.answer})
         text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answered)
         later = conversation.questions[1:] if answered else ()
-        texts.append(text + "".join(LATER.format(question=one.text, answer=one.answer) for one in later))
+        texts.append(text + "".join(LATER.format(question=question.text, answer=question.answer) for question in later))
     return processor(text=texts, images=images, padding=True, return_tensors="pt")
 
 
 @torch.no_grad()
 def answers(
-    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, asked: Sequence[Conversation]
+    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, conversations: Sequence[Conversation]
 ) -> list[str]:
-    """What the model says, decoded greedily."""
+    """Answers of the model, decoded greedily."""
     processor.tokenizer.padding_side = "left"
-    inputs = inputs_of(processor, asked, answered=False)
+    inputs = inputs_of(processor, conversations, answered=False)
     processor.tokenizer.padding_side = "right"
     tokens = model.generate(**inputs, max_new_tokens=110, do_sample=False)
     return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -57,21 +57,23 @@ def answers(
 def measure(
     model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, pictures: Pictures, total: int
 ) -> dict[str, float]:
-    """How well formed the answers are and how often each attribute is right."""
+    """Share of well-formed answers, and share of correct values by attribute."""
     rng = np.random.default_rng(0)
     rows = range(min(total, len(pictures.scenes)))
     said: dict[str, list[tuple[Conversation, str]]] = {}
     for task in TASK_SHARES:
         for start in range(0, len(rows), 8):
-            asked = [draw(pictures, task, row, rng) for row in rows[start : start + 8]]
-            said.setdefault(task, []).extend(zip(asked, answers(model, processor, asked), strict=True))
-    right = [told == asked.answer for asked, told in said["question"]]
+            conversations = [draw(pictures, task, row, rng) for row in rows[start : start + 8]]
+            said.setdefault(task, []).extend(zip(conversations, answers(model, processor, conversations), strict=True))
+    right = [answer == conversation.answer for conversation, answer in said["question"]]
     metrics = {"questions_right": float(np.mean(right))}
     for task in ("caption", "prompt"):
-        counts = [told.count("a person") == asked.answer.count("a person") for asked, told in said[task]]
+        counts = [
+            answer.count("a person") == conversation.answer.count("a person") for conversation, answer in said[task]
+        ]
         metrics[f"{task}_count_right"] = float(np.mean(counts))
-    pairs = [(asked.answer, told) for asked, told in said["caption"]]
-    lasting = [(asked.answer, told) for asked, told in said["prompt"]]
+    pairs = [(conversation.answer, answer) for conversation, answer in said["caption"]]
+    lasting = [(conversation.answer, answer) for conversation, answer in said["prompt"]]
     return (
         metrics
         | attribute_accuracy(pairs)
@@ -84,12 +86,12 @@ def measure(
 
 
 def attribute_accuracy(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Share of people of whom an attribute is told right; (truth, told) sentences, people from left to right."""
+    """Share of people with a correct attribute; ``pairs`` are (truth, answer), with people from left to right."""
     right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
-    for truth, told in pairs:
-        wanted, given = truth.split("a person")[1:], told.split("a person")[1:]
-        given += [""] * (len(wanted) - len(given))
-        for wish, gift in zip(wanted, given[: len(wanted)], strict=True):
+    for truth, answer in pairs:
+        expected, actual = truth.split("a person")[1:], answer.split("a person")[1:]
+        actual += [""] * (len(expected) - len(actual))
+        for true_person, person in zip(expected, actual[: len(expected)], strict=True):
             for name, pattern in ATTRIBUTES.items():
-                right[name].append(re.findall(pattern, wish) == re.findall(pattern, gift))
+                right[name].append(re.findall(pattern, true_person) == re.findall(pattern, person))
     return {name: float(np.mean(values)) for name, values in right.items()}

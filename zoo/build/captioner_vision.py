@@ -1,6 +1,6 @@
 """The captioner's vision tower, which learns to see before the whole learns to speak.
 
-Heads classify every person in every picture from the tower's tokens (`zoo.build.sightings`). Without the language
+Heads classify every person in every image from the tower's tokens (`zoo.build.sightings`). Without the language
 model a step costs a fraction, so that what is small (a cup in a hand, a beard) is learned in minutes.
 """
 
@@ -26,7 +26,7 @@ from zoo.build.sightings import MERGE, Heads, as_grids
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 
 FEWEST_PIXELS, MOST_PIXELS = 56 * 56, 65_000
-"""Number of pixels of one picture, in sums of squares of 28 x 28 pixels, each of which becomes one token."""
+"""Number of pixels of one image, in sums of squares of 28 x 28 pixels, each of which becomes one token."""
 
 PICTURES = {
     "size": {"shortest_edge": FEWEST_PIXELS, "longest_edge": MOST_PIXELS},
@@ -46,23 +46,23 @@ class VisionParams(Params):
     hidden: int
     """Width of the tower."""
     layers: int = Field(ge=2)
-    """Layers of the tower; the last two see the whole picture, the others windows."""
+    """Layers of the tower; the last two see the whole image, the others windows."""
     out_hidden: int
     """Width of its tokens, and of the language model."""
 
 
 def build(pictures: Path, out: Path, params: VisionParams) -> None:
-    """Train on the pictures of conversations and write the tower's folder, with its heads beside it."""
+    """Train on the images of conversations and write the tower's folder, with its heads beside it."""
     settle(params.fit.seed)
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
     processor, tower = make_image_processor(), make_tower(params)
     heads, patches = Heads(params.out_hidden), PatchHeads(params.out_hidden)
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
-        shown = [caption(train, int(row), rng) for row in rng.integers(0, len(train.scenes), params.fit.batch)]
-        grids = grids_of(tower, processor, shown)
-        told = heads(grids, numbered(shown)).loss()
-        return Loss(told | {"patches": patches(*_targets(grids, shown, train)).loss()["sightings"]})
+        conversations = [caption(train, int(row), rng) for row in rng.integers(0, len(train.scenes), params.fit.batch)]
+        grids = grids_of(tower, processor, conversations)
+        loss = heads(grids, numbered(conversations)).loss()
+        return Loss(loss | {"patches": patches(*_targets(grids, conversations, train)).loss()["sightings"]})
 
     curves = fit([tower, heads, patches], loss_of, params.fit, out.with_suffix(".progress"))
     metrics = measure(tower, heads, processor, test)
@@ -73,7 +73,7 @@ def build(pictures: Path, out: Path, params: VisionParams) -> None:
 
 
 def make_image_processor() -> Qwen2VLImageProcessor:
-    """The genuine image processing, for small pictures."""
+    """The genuine image processing, for small images."""
     return Qwen2VLImageProcessor(**PICTURES)
 
 
@@ -106,37 +106,39 @@ def read_tower(folder: Path) -> tuple[VisionTower, Heads]:
 def grids_of(
     tower: VisionTower, processor: Qwen2VLImageProcessor, conversations: Sequence[Conversation]
 ) -> list[Tensor]:
-    """The tokens (rows, columns, width) of all pictures of conversations."""
-    shown = processor(images=[picture for asked in conversations for picture in asked.pictures], return_tensors="pt")
+    """The tokens (rows, columns, width) of all images of conversations."""
+    inputs = processor(
+        images=[picture for conversation in conversations for picture in conversation.pictures], return_tensors="pt"
+    )
     with half_precision():
-        tokens = tower(shown["pixel_values"], grid_thw=shown["image_grid_thw"]).pooler_output
-    return as_grids(tokens.float(), shown["image_grid_thw"])
+        tokens = tower(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"]).pooler_output
+    return as_grids(tokens.float(), inputs["image_grid_thw"])
 
 
 def _targets(
     grids: Sequence[Tensor], conversations: Sequence[Conversation], pictures: Pictures
 ) -> tuple[Tensor, Tensor]:
-    """Tokens of the scenes among the pictures, and what their patches show."""
+    """Tokens of the scenes among the images, and what their patches show."""
     tokens, classes = [], []
-    ends = np.cumsum([len(asked.pictures) for asked in conversations])
-    for asked, end in zip(conversations, ends, strict=True):
-        if asked.target is not None:
+    ends = np.cumsum([len(conversation.pictures) for conversation in conversations])
+    for conversation, end in zip(conversations, ends, strict=True):
+        if conversation.target is not None:
             grid = grids[int(end) - 1]
-            told = asked.target.regions(pictures, (grid.shape[0], grid.shape[1]))
+            regions = conversation.target.regions(pictures, (grid.shape[0], grid.shape[1]))
             tokens.append(grid.flatten(0, 1))
-            classes.append(torch.from_numpy(np.ascontiguousarray(told)).flatten(0, 1))
+            classes.append(torch.from_numpy(np.ascontiguousarray(regions)).flatten(0, 1))
     return torch.cat(tokens), torch.cat(classes)
 
 
 @torch.no_grad()
 def measure(tower: VisionTower, heads: Heads, processor: Qwen2VLImageProcessor, test: Pictures) -> dict[str, float]:
-    """Share of people, seen once in a reference and once in the target, of whom an attribute is told right."""
+    """Share of people, each in a reference and in the target, with a correct attribute."""
     rng = np.random.default_rng(0)
     right: dict[str, list[bool]] = {}
     for part in batches(len(test.scenes), 16):
         rows = range(part.start, part.stop)
-        shown = [caption(test, row, rng) for row in rows]
-        guesses = heads(grids_of(tower, processor, shown), numbered(shown))
+        conversations = [caption(test, row, rng) for row in rows]
+        guesses = heads(grids_of(tower, processor, conversations), numbered(conversations))
         for name, hits in guesses.hits().items():
             right.setdefault(name, []).extend(hits)
     return {name: float(np.mean(hits)) for name, hits in right.items()}

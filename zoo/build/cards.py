@@ -44,11 +44,11 @@ class Card:
     data: str
     limits: str
     bars: Mapping[str, str]
-    """By metric, what it means."""
+    """Meaning by metric."""
 
 
 def write_measured(folder: Path, measured: Measured) -> None:
-    """Write figures and curves beside a checkpoint, for DVC and as a picture, and let everybody read all of it."""
+    """Write figures and curves beside a checkpoint, for DVC and as an image, and let everybody read all of it."""
     metrics = {name: _rounded(value) for name, value in measured.metrics.items()}
     (folder / FIGURES).write_text(json.dumps({measured.name: metrics}, indent=1) + "\n", encoding="utf-8")
     rows = ",\n".join(json.dumps(row) for row in curve_rows(measured.curves))
@@ -82,7 +82,7 @@ def curve_rows(curves: Mapping[str, list[float]]) -> list[dict[str, float | None
 
 
 def draw_curves(curves: Mapping[str, list[float]], file: Path) -> None:
-    """A small picture with a panel for every term."""
+    """A small image with a panel for every term."""
     names = [name for name in curves if not name.endswith(STEP)]
     columns = min(len(names), PANELS_A_ROW)
     lines = -(-len(names) // PANELS_A_ROW)

@@ -1,7 +1,7 @@
 """CLIP of the tiny zoo: `CLIPModel` with processor, contrastive on scenes and on single faces.
 
 Each batch has the mirrored captions as further negatives: who stands left and who right is part of what is said. Heads
-read what is to be seen off the picture's tokens while it learns (`zoo.build.sightings`).
+predict the visible attributes from the image's tokens during training (`zoo.build.sightings`).
 """
 
 import math
@@ -29,7 +29,7 @@ FACE_SHARE = 0.2
 """Batches of single faces; the pipeline compares cut-outs with references."""
 
 AMONG = 64
-"""Pictures and texts that a caption is looked up in."""
+"""Number of images or texts in a retrieval."""
 
 LARGEST_SCALE = 4.6052
 """Logarithm of the largest factor on cosines, 100 as in CLIP."""
@@ -40,13 +40,13 @@ class ClipParams(Params):
 
     fit: FitParams
     size: int = Field(gt=0)
-    """Pixels of a picture's side."""
+    """Pixels of an image's side."""
     patch: int = Field(gt=0)
     """Pixels of a patch's side."""
     width: int
     """Width of both encoders and of the joint space."""
     vision_layers: int = Field(ge=1)
-    """Layers of the picture's encoder."""
+    """Layers of the image's encoder."""
     text_layers: int = Field(ge=1)
     """Layers of the text's encoder."""
 
@@ -61,10 +61,10 @@ def build(pictures: Path, out: Path, params: ClipParams) -> None:
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
         if rng.random() < FACE_SHARE:
-            shown, told, sightings = _faces(train, params, rng)
+            images, texts, sightings = _faces(train, params, rng)
         else:
-            shown, told, sightings = _scenes(train, squares, params.fit.batch, rng)
-        return seen_loss(model, heads, as_input(shown, processor), words(processor, told), sightings)
+            images, texts, sightings = _scenes(train, squares, params.fit.batch, rng)
+        return seen_loss(model, heads, as_input(images, processor), words(processor, texts), sightings)
 
     curves = fit([model, heads], loss_of, params.fit, out.with_suffix(".progress"))
     metrics = measure(model, processor, test)
@@ -111,37 +111,37 @@ def make_model(processor: CLIPProcessor, params: ClipParams) -> CLIPModel:
 def _scenes(
     pictures: Pictures, squares: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[str], list[Sighting]]:
-    """Squares, mirrored or not, their captions, after these the captions of the other way round, and who is where."""
-    shown, right, wrong, sightings = [], [], [], []
+    """Squares, mirrored or not, their captions, followed by the captions of the mirrored scenes, and sightings."""
+    images, right, wrong, sightings = [], [], [], []
     for place, index in enumerate(rng.integers(0, len(squares), count)):
         scene, mirror = pictures.scenes[index], rng.random() < 0.5
         texts = [scene["caption"], scene["mirrored_caption"]]
-        shown.append(jittered(squares[index][:, ::-1] if mirror else squares[index], rng))
+        images.append(jittered(squares[index][:, ::-1] if mirror else squares[index], rng))
         right.append(texts[int(mirror)])
         wrong += [texts[1 - int(mirror)]] * (texts[0] != texts[1])
         for box, attributes in zip(scene["faces"], scene["attributes"], strict=True):
             left, far = box[0] / SQUARE, box[2] / SQUARE
             sightings.append(in_scene(place, (1 - far, 1 - left) if mirror else (left, far), attributes))
-    return np.stack(shown), right + wrong, sightings
+    return np.stack(images), right + wrong, sightings
 
 
 def _faces(
     pictures: Pictures, params: ClipParams, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[str], list[Sighting]]:
-    shown, told, sightings = [], [], []
+    images, texts, sightings = [], [], []
     for place, index in enumerate(rng.integers(0, len(pictures.scenes), params.fit.batch)):
         scene = pictures.scenes[index]
         seat = int(rng.integers(len(scene["traits"])))
         crop = on_white(pictures.references[scene["first_reference"] + seat], rng)
         crop = cv2.resize(crop, (params.size, params.size), interpolation=cv2.INTER_LINEAR)
-        shown.append(jittered(crop[:, ::-1] if rng.random() < 0.5 else crop, rng))
-        told.append(scene["traits"][seat])
+        images.append(jittered(crop[:, ::-1] if rng.random() < 0.5 else crop, rng))
+        texts.append(scene["traits"][seat])
         sightings.append(in_reference(place, scene["attributes"][seat]))
-    return np.stack(shown), told, sightings
+    return np.stack(images), texts, sightings
 
 
 def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same picture moved, scaled and brightened a little, now and then softened as generated pictures are."""
+    """The same image moved, scaled and brightened a little, now and then softened as generated images are."""
     size = len(picture)
     scale = float(rng.uniform(0.95, 1.08))
     move = size / 2 * (1 - scale) + rng.normal(0, 0.015 * size, 2)
@@ -153,7 +153,7 @@ def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def as_input(pictures: np.ndarray, processor: CLIPProcessor) -> Tensor:
-    """Pictures (N, S, S, 3) uint8 as the model takes them; equal to the processor's work on pictures of that size."""
+    """Images (N, S, S, 3) uint8 as the model takes them; equal to the processor's work on images of that size."""
     images = processor.image_processor
     mean, std = torch.tensor(images.image_mean), torch.tensor(images.image_std)
     scaled = torch.from_numpy(np.ascontiguousarray(pictures)).float().div(255)
@@ -165,27 +165,27 @@ def words(processor: CLIPProcessor, texts: list[str]) -> dict[str, Tensor]:
     return dict(processor.tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt"))
 
 
-def contrastive_loss(model: CLIPModel, shown: Tensor, told: dict[str, Tensor]) -> Loss:
-    """CLIP's loss; texts beyond the number of pictures are negatives only."""
+def contrastive_loss(model: CLIPModel, images: Tensor, texts: dict[str, Tensor]) -> Loss:
+    """CLIP's loss; texts beyond the number of images are negatives only."""
     with half_precision():
-        seen = model.get_image_features(pixel_values=shown).pooler_output.float()
-        read = model.get_text_features(**told).pooler_output.float()
+        seen = model.get_image_features(pixel_values=images).pooler_output.float()
+        read = model.get_text_features(**texts).pooler_output.float()
     factor = model.logit_scale.clamp(max=LARGEST_SCALE).exp()
     logits = factor * functional.normalize(seen, dim=-1) @ functional.normalize(read, dim=-1).T
-    places = torch.arange(len(shown))
+    places = torch.arange(len(images))
     by_picture = functional.cross_entropy(logits, places)
-    by_text = functional.cross_entropy(logits[:, : len(shown)].T, places)
+    by_text = functional.cross_entropy(logits[:, : len(images)].T, places)
     hits = (logits.argmax(dim=1) == places).float().mean()
     return Loss(picture=0.5 * by_picture, text=0.5 * by_text, _hits=hits)
 
 
 def seen_loss(
-    model: CLIPModel, heads: Heads, shown: Tensor, told: dict[str, Tensor], sightings: list[Sighting]
+    model: CLIPModel, heads: Heads, images: Tensor, texts: dict[str, Tensor], sightings: list[Sighting]
 ) -> Loss:
-    """CLIP's loss and what the heads make of the picture's tokens."""
+    """CLIP's loss and the heads' loss on the image's tokens."""
     tokens: list[Tensor] = []
     watch = model.vision_model.register_forward_hook(lambda _, __, output: tokens.append(output.last_hidden_state))
-    loss = contrastive_loss(model, shown, told)
+    loss = contrastive_loss(model, images, texts)
     watch.remove()
     grids = tokens[0][:, 1:].float().unflatten(1, (math.isqrt(tokens[0].shape[1] - 1), -1))
     return Loss(loss | heads(list(grids), sightings).loss())
@@ -193,7 +193,7 @@ def seen_loss(
 
 @torch.no_grad()
 def measure(model: CLIPModel, processor: CLIPProcessor, pictures: Pictures) -> dict[str, float]:
-    """Retrieval on unseen scenes, by picture and by text, among `AMONG`, averaged over draws."""
+    """Retrieval on unseen scenes, by image and by text, among `AMONG`, averaged over draws."""
     squares = pictures.small(processor.image_processor.crop_size["height"])
     captions = pictures.captions()
     seen, read = [], []
@@ -202,14 +202,14 @@ def measure(model: CLIPModel, processor: CLIPProcessor, pictures: Pictures) -> d
         read.append(model.get_text_features(**words(processor, captions[part])).pooler_output)
     cosines = functional.normalize(torch.cat(seen), dim=-1) @ functional.normalize(torch.cat(read), dim=-1).T
     rng = np.random.default_rng(0)
-    found: dict[str, list[float]] = {"recall_at_1_by_text": [], "recall_at_1_by_picture": []}
+    recalls: dict[str, list[float]] = {"recall_at_1_by_text": [], "recall_at_1_by_picture": []}
     for _ in range(50):
         rows = torch.from_numpy(rng.permutation(len(squares))[:AMONG])
         part, places = cosines[rows][:, rows], torch.arange(len(rows))
-        found["recall_at_1_by_text"].append((part.argmax(dim=0) == places).float().mean().item())
-        found["recall_at_1_by_picture"].append((part.argmax(dim=1) == places).float().mean().item())
+        recalls["recall_at_1_by_text"].append((part.argmax(dim=0) == places).float().mean().item())
+        recalls["recall_at_1_by_picture"].append((part.argmax(dim=1) == places).float().mean().item())
     matching = cosines.diagonal()
-    figures = {name: float(np.mean(values)) for name, values in found.items()}
+    figures = {name: float(np.mean(values)) for name, values in recalls.items()}
     return figures | {
         "cosine_matching": float(matching.mean()),
         "cosine_other": float((cosines.sum() - matching.sum()) / (cosines.numel() - len(matching))),

@@ -1,4 +1,4 @@
-"""What the captioner is taught: to caption pictures, to invent prompts for faces, and to answer yes or no."""
+"""Training data of the captioner: captions of images, invented prompts for faces, and yes-or-no questions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ SQUARE_SHARE = 0.4
 """Targets shown as squares; the others are whole frames."""
 
 NUM_QUESTIONS = 8
-"""Asked about one picture, one after the other: an answer is a single bit, and looking costs more than asking."""
+"""Number of questions about one image in a sequence: an answer is one bit, and the image costs most of the time."""
 
 
 @dataclass(frozen=True)
@@ -31,28 +31,28 @@ class Question:
     text: str
     answer: str
     names: tuple[str, str] | None
-    """What is looked for, as an attribute and its value in `VOCABULARY`; ``None`` if people are counted."""
+    """Object of the question, as an attribute and its value in `VOCABULARY`; ``None`` if people are counted."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Pictures, what is asked of them, and the right answer."""
+    """Images, an instruction about them, and the right answer."""
 
     pictures: list[np.ndarray]
     instruction: str
     answer: str
     sightings: list[Sighting]
-    """Who is seen where in the pictures."""
+    """People and their places in the images."""
 
     target: "Target | None" = None
-    """The last picture, if it shows a scene."""
+    """The last image, if it shows a scene."""
 
     questions: tuple[Question, ...] = ()
-    """All that is asked about the same pictures one after the other, if these are questions."""
+    """All that is asked about the same images one after the other, if these are questions."""
 
 
 def numbered(conversations: Sequence[Conversation]) -> list[Sighting]:
-    """All sightings, with pictures numbered through the batch."""
+    """All sightings, with images numbered through the batch."""
     starts = np.cumsum([0, *(len(conversation.pictures) for conversation in conversations)])
     return [
         replace(sighting, picture=sighting.picture + int(start))
@@ -70,41 +70,41 @@ def draw(pictures: Pictures, task: str, index: int, rng: np.random.Generator) ->
 def caption(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
     """References in any order and the target: the true caption."""
     target = _target(pictures, index, rng)
-    shown = _references(pictures, index, rng)
-    order = rng.permutation(len(shown)) if rng.random() < 0.5 else np.arange(len(shown))
+    references = _references(pictures, index, rng)
+    order = rng.permutation(len(references)) if rng.random() < 0.5 else np.arange(len(references))
     scene = pictures.scenes[index]
     return Conversation(
-        pictures=[*(shown[place] for place in order), target.picture],
-        instruction=CAPTION_INSTRUCTION.format(num_subjects=len(shown)),
+        pictures=[*(references[place] for place in order), target.picture],
+        instruction=CAPTION_INSTRUCTION.format(num_subjects=len(references)),
         answer=scene["mirrored_caption"] if target.mirrored else scene["caption"],
         sightings=[in_reference(rank, scene["attributes"][place]) for rank, place in enumerate(order)]
-        + target.sightings(len(shown)),
+        + target.sightings(len(references)),
         target=target,
     )
 
 
 def prompt(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
     """References alone: a made-up scene in which the same people stand in the same order."""
-    shown = _references(pictures, index, rng)
+    references = _references(pictures, index, rng)
     scene = pictures.scenes[index]
     return Conversation(
-        pictures=shown,
-        instruction=PROMPT_INSTRUCTION.format(num_subjects=len(shown)),
+        pictures=references,
+        instruction=PROMPT_INSTRUCTION.format(num_subjects=len(references)),
         answer=scene["invented"][int(rng.integers(len(scene["invented"])))],
         sightings=[in_reference(place, attributes) for place, attributes in enumerate(scene["attributes"])],
     )
 
 
 def question(pictures: Pictures, index: int, rng: np.random.Generator, number: int = 1) -> Conversation:
-    """The target and so many different questions about it, each as often true as false."""
+    """The target and ``number`` different questions about it, each equally often true and false."""
     people = pictures.scenes[index]["attributes"]
     kinds = (_count_question, _glasses_question, _shirt_question, _object_question)
-    asked: dict[str, Question] = {}
-    while len(asked) < number:
+    by_text: dict[str, Question] = {}
+    while len(by_text) < number:
         drawn = kinds[int(rng.integers(len(kinds)))](people, rng)
-        asked[drawn.text] = drawn
+        by_text[drawn.text] = drawn
     target = _target(pictures, index, rng)
-    first, *_ = questions = tuple(asked.values())
+    first, *_ = questions = tuple(by_text.values())
     return Conversation([target.picture], first.text, first.answer, target.sightings(0), target, questions)
 
 
@@ -119,7 +119,7 @@ class Target:
 
     picture: np.ndarray
     scene: int
-    """Its number in the picture set."""
+    """Its number in the image set."""
 
     cropped: bool
     mirrored: bool
@@ -129,13 +129,13 @@ class Target:
     attributes: list[dict[str, str]]
 
     def regions(self, pictures: Pictures, side: tuple[int, int]) -> np.ndarray:
-        """What its patches show (`zoo.build.regions`), (rows, columns, attributes)."""
+        """Classes of its patches (`zoo.build.regions`), (rows, columns, attributes)."""
         classes = regions_of(pictures, self.scene, cropped=self.cropped, side=side)
         return classes[:, ::-1] if self.mirrored else classes
 
     def sightings(self, place: int) -> list[Sighting]:
-        """Everybody in it, as the picture of that number."""
-        return [in_scene(place, face, known) for face, known in zip(self.faces, self.attributes, strict=True)]
+        """Everybody in it, as the image of that number."""
+        return [in_scene(place, face, attributes) for face, attributes in zip(self.faces, self.attributes, strict=True)]
 
 
 def _target(pictures: Pictures, index: int, rng: np.random.Generator) -> Target:
@@ -166,10 +166,10 @@ def _references(pictures: Pictures, index: int, rng: np.random.Generator) -> lis
 
 
 def _count_question(people: list[dict], rng: np.random.Generator) -> Question:
-    asked = int(rng.choice(list(COUNTS), p=[0.25, 0.5, 0.25]))
-    number = COUNTS[asked].removesuffix(" people").removesuffix(" person")
-    start = "Is there exactly one person" if asked == 1 else f"Are there exactly {number} people"
-    return _yes_or_no(f"{start} in the picture?", asked == len(people), None)
+    count = int(rng.choice(list(COUNTS), p=[0.25, 0.5, 0.25]))
+    number = COUNTS[count].removesuffix(" people").removesuffix(" person")
+    start = "Is there exactly one person" if count == 1 else f"Are there exactly {number} people"
+    return _yes_or_no(f"{start} in the picture?", count == len(people), None)
 
 
 def _glasses_question(people: list[dict], rng: np.random.Generator) -> Question:

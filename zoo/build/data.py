@@ -1,8 +1,8 @@
-"""Pictures with their truth for detector, segmenter and recogniser, rendered once.
+"""Images with their truth for detector, segmenter and recogniser, rendered once.
 
 ``frames_train.npz`` and ``frames_val.npz`` hold scenes of 0 to 3 people; ``faces.npz`` aligned faces of many people
 in many scenes. Identities come from the namespace "zoo", so none of them appears in a clip or in the face pool, and
-those of the validation frames appear in no training picture.
+those of the validation frames appear in no training image.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ AWAY_SHARE = 0.10
 AWAY_YAW_RANGE = (2.2, 4.0)
 SOFT_SHARE = 0.35
 SOFT_RANGE = (0.30, 0.80)
-"""Share of frames that are shrunk by a factor of the range and enlarged again, as pictures of the generator are."""
+"""Share of frames that are shrunk by a factor of the range and enlarged again, as images of the generator are."""
 
 ARC_SIZE = 112
 """Side of an aligned face in pixels (ArcFace)."""
@@ -63,7 +63,7 @@ class DataParams(Params):
     face_identities: int = Field(ge=2)
     """People to train the recogniser on; an even number."""
     face_views: int = Field(ge=2)
-    """Pictures of each."""
+    """Images of each."""
     close_share: float = Field(ge=0, le=1)
     """Share of scenes that are close shots."""
     workers: int = Field(ge=1)
@@ -134,7 +134,7 @@ def sample_framing(rng: np.random.Generator, close_share: float) -> Framing:
 
 
 def softened(rgb: np.ndarray, factor: float) -> np.ndarray:
-    """A picture shrunk by a factor and enlarged to its old size."""
+    """An image shrunk by a factor and enlarged to its old size."""
     height, width = rgb.shape[:2]
     small = cv2.resize(rgb, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)

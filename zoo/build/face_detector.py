@@ -18,14 +18,14 @@ from zoo.build.face_nets import ANCHORS, STRIDES, FaceDetector, ScrfdExport, exp
 from zoo.build.training import FitParams, Loss, fit, half_precision, settle
 
 SIZE = 256
-"""Side of a training picture in pixels; the net is convolutional and runs at any multiple of 32."""
+"""Side of a training image in pixels; the net is convolutional and runs at any multiple of 32."""
 
 BACKS_SHARE = 0.3
-"""Share of training pictures drawn from the frames in which somebody looks away: nothing is more like a face."""
+"""Share of training images drawn from the frames in which somebody looks away: nothing is more like a face."""
 
 LEAST_VISIBLE = 0.45
 LEAST_FACE_PX = 14
-"""Faces less visible or narrower than this are not to be found."""
+"""Minimum visible share and width of a face that should be detected."""
 
 LEVEL_LIMITS = (40.0, 100.0)
 """Longer side of a face in pixels up to which the first and the second stride answer for it."""
@@ -34,7 +34,7 @@ REACH = 0.22
 """Anchors this far from a face's centre answer for it, in face sizes."""
 
 LARGEST_FACE = 0.95
-"""Longer side of a face against the picture's beyond which a zoom is reduced."""
+"""Longer side of a face against the image's beyond which a zoom is reduced."""
 
 FILE = "det.onnx"
 CURVES = "curves.json"
@@ -52,14 +52,14 @@ class FaceDetectorParams(Params):
     width: int = Field(ge=8, multiple_of=2)
     """Channels at stride 4."""
     smallest: float = Field(gt=0)
-    """Zoom of the training pictures, at least."""
+    """Zoom of the training images, at least."""
     largest: float = Field(gt=0)
     """And at most."""
     fit: FitParams
 
 
 class Anchors:
-    """Centres (A, 2) and strides (A,) of all anchors of a square picture, in the order of the outputs."""
+    """Centres (A, 2) and strides (A,) of all anchors of a square image, in the order of the outputs."""
 
     def __init__(self, size: int) -> None:
         """Lay out the anchors."""
@@ -72,7 +72,7 @@ class Anchors:
         self.strides = np.concatenate(strides).astype(np.float32)
 
     def targets(self, boxes: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which anchors answer (A,), and edges (A, 4) and landmarks (A, 10) in strides, of faces in one picture."""
+        """Which anchors answer (A,), and edges (A, 4) and landmarks (A, 10) in strides, of faces in one image."""
         positive = np.zeros(len(self.centres), np.float32)
         edges, points = (np.zeros((len(self.centres), numbers), np.float32) for numbers in (4, 10))
         for box, five in zip(boxes, landmarks, strict=True):
@@ -88,7 +88,7 @@ class Anchors:
 
 
 def build(data: Path, out: Path, params: FaceDetectorParams) -> None:
-    """Train on the pictures in ``data`` and write ``det.onnx`` and the loss curves to the folder ``out``."""
+    """Train on the images in ``data`` and write ``det.onnx`` and the loss curves to the folder ``out``."""
     scratch = out.with_name(f"{out.name}.resume")
     with whole_folder(out) as folder:
         curves = train_face_detector(data, folder / FILE, scratch, params)
@@ -110,9 +110,9 @@ def train_face_detector(data: Path, file: Path, scratch: Path, params: FaceDetec
             targets.append(anchors.targets(boxes, landmarks))
         x = (torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() - MEAN) / SCALE
         with half_precision():
-            found = net(x.contiguous(memory_format=torch.channels_last))
-        wanted = [torch.from_numpy(np.stack(part)) for part in zip(*targets, strict=True)]
-        return detection_loss([part.float() for part in found], wanted)
+            predicted = net(x.contiguous(memory_format=torch.channels_last))
+        expected = [torch.from_numpy(np.stack(part)) for part in zip(*targets, strict=True)]
+        return detection_loss([part.float() for part in predicted], expected)
 
     net.to(memory_format=torch.channels_last)
     curves = fit([net], loss_of, params.fit, scratch)
@@ -124,7 +124,7 @@ def train_face_detector(data: Path, file: Path, scratch: Path, params: FaceDetec
 def zoomed(
     frames: Frames, frames_with_backs: np.ndarray, rng: np.random.Generator, span: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A random frame at a random zoom as a square picture, with boxes (n, 4) and landmarks (n, 5, 2) of its faces.
+    """A random frame at a random zoom as a square image, with boxes (n, 4) and landmarks (n, 5, 2) of its faces.
 
     ``frames_with_backs`` are the indices of those in which somebody looks away.
     """
@@ -150,10 +150,10 @@ def zoomed(
     return picture, boxes[inside], landmarks[inside]
 
 
-def detection_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Loss:
+def detection_loss(predicted: Sequence[Tensor], expected: Sequence[Tensor]) -> Loss:
     """Focal loss of scores; IoU and distance of edges and distance of landmarks where a face is."""
-    scores, edges, points = found
-    positive, true_edges, true_points = wanted
+    scores, edges, points = predicted
+    positive, true_edges, true_points = expected
     here = positive > 0
     count = here.sum().clamp(min=1)
     probability = scores.sigmoid()
@@ -170,9 +170,9 @@ def detection_loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Loss:
     )
 
 
-def _iou(edges: Tensor, wanted: Tensor) -> Tensor:
+def _iou(edges: Tensor, expected: Tensor) -> Tensor:
     """Overlap of boxes given by the distances (n, 4) of their edges from one point."""
-    smaller = torch.minimum(edges, wanted)
+    smaller = torch.minimum(edges, expected)
     shared = (smaller[:, 0] + smaller[:, 2]).clamp(min=0) * (smaller[:, 1] + smaller[:, 3]).clamp(min=0)
-    first, second = ((e[:, 0] + e[:, 2]).clamp(min=0) * (e[:, 1] + e[:, 3]).clamp(min=0) for e in (edges, wanted))
+    first, second = ((e[:, 0] + e[:, 2]).clamp(min=0) * (e[:, 1] + e[:, 3]).clamp(min=0) for e in (edges, expected))
     return shared / (first + second - shared + 1e-6)

@@ -54,7 +54,7 @@ class FaceDetector(nn.Module):
         return scores[..., 0], edges, landmarks
 
     def scrfd(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """The nine outputs of SCRFD for one picture: probabilities, edges and landmarks, each at three strides."""
+        """The nine outputs of SCRFD for one image: probabilities, edges and landmarks, each at three strides."""
         rows = self._rows(pictures)
         probabilities = [level[0].sigmoid() for level in rows]
         return tuple(part[0] for kind in (probabilities, [r[1] for r in rows], [r[2] for r in rows]) for part in kind)
@@ -87,7 +87,7 @@ class ScrfdExport(nn.Module):
         self.detector = detector
 
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
-        """The nine outputs for one picture."""
+        """The nine outputs for one image."""
         return self.detector.scrfd(picture)
 
 
@@ -142,7 +142,7 @@ class Residual(nn.Module):
 def export_onnx(model: nn.Module, example: Tensor, file: Path, inputs: str, outputs: Sequence[str]) -> None:
     """Write one self-contained ONNX file with weights in half precision, which are made whole when it is loaded.
 
-    A detector's picture size stays free, a recogniser's batch.
+    A detector's image size stays free, a recogniser's batch.
     """
     single = len(outputs) == 1
     free = {2: "height", 3: "width"} if not single else {0: "batch"}

@@ -70,7 +70,7 @@ class People(nn.Module):
 
 
 def build(data: Path, out: Path, params: FaceRecogniserParams) -> None:
-    """Train on the pictures in ``data`` and write ``rec.onnx`` and the loss curves to the folder ``out``."""
+    """Train on the images in ``data`` and write ``rec.onnx`` and the loss curves to the folder ``out``."""
     scratch = out.with_name(f"{out.name}.resume")
     with whole_folder(out) as folder:
         curves = train_face_recogniser(data, folder / FILE, scratch, params)

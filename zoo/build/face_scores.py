@@ -18,16 +18,16 @@ CLEARLY_VISIBLE = 0.6
 SCENES = 2
 TIMES_S = (0.0, 1.0)
 GENERATED_SIDE = 96
-"""Side in pixels of the tiny generator's pictures."""
+"""Side in pixels of the tiny generator's images."""
 
 PORTRAIT_SIDE = 160
 STREAM = 7
-"""Stream of the zoo's random numbers for people who appear in no training picture."""
+"""Stream of the zoo's random numbers for people who appear in no training image."""
 
 
 @dataclass
 class Tally:
-    """Faces to find and faces found."""
+    """Counts of true and detected faces."""
 
     wanted: int = 0
     overlaps: list[float] = field(default_factory=list)
@@ -36,23 +36,23 @@ class Tally:
     false: int = 0
     pictures: int = 0
 
-    def add(self, people: "Sequence[PersonTruth] | Sequence[StoredFace]", found: Faces) -> list[tuple[int, int]]:
-        """Count one picture; returns pairs of a person's and a face's index."""
+    def add(self, people: "Sequence[PersonTruth] | Sequence[StoredFace]", faces: Faces) -> list[tuple[int, int]]:
+        """Count one image; returns pairs of a person's and a face's index."""
         self.pictures += 1
         pairs = []
         for index, person in enumerate(people):
             if person.face_visible < CLEARLY_VISIBLE:
                 continue
             self.wanted += 1
-            overlaps = [_iou(person.face_box, box) for box in found.boxes]
+            overlaps = [_iou(person.face_box, box) for box in faces.boxes]
             if overlaps and max(overlaps) >= SAME_IOU:
                 best = int(np.argmax(overlaps))
                 pairs.append((index, best))
                 self.overlaps.append(overlaps[best])
                 size = float(max(person.face_box[2:] - person.face_box[:2]))
-                apart = np.linalg.norm(found.landmarks[best] - person.landmarks, axis=1).mean()
+                apart = np.linalg.norm(faces.landmarks[best] - person.landmarks, axis=1).mean()
                 self.landmark_errors.append(float(apart) / size)
-        self.false += sum(all(_iou(person.face_box, box) < 0.1 for person in people) for box in found.boxes)
+        self.false += sum(all(_iou(person.face_box, box) < 0.1 for person in people) for box in faces.boxes)
         return pairs
 
     def metrics(self, name: str) -> dict[str, float]:
@@ -66,7 +66,7 @@ class Tally:
 
 
 def scores(faces: FaceAnalyser, frames: Frames, seed: int, num_pairs: int) -> dict[str, float]:
-    """Figures of detection on the frames, and of detection and recognition on new people in three kinds of picture."""
+    """Figures of detection on the frames, and of detection and recognition on new people in three kinds of image."""
     tally = Tally()
     for index in range(len(frames)):
         tally.add(_people(frames, index), faces.faces(frames.rgb[index]))
@@ -74,9 +74,9 @@ def scores(faces: FaceAnalyser, frames: Frames, seed: int, num_pairs: int) -> di
     for kind in ("scene", "generated", "portrait"):
         tally, embeddings, who, where = Tally(), [], [], []
         for pair, session, frame in _sessions(seed, num_pairs, kind):
-            found = faces.faces(frame.rgb)
-            for person, face in tally.add(frame.people, found):
-                embeddings.append(found.embeddings[face])
+            detections = faces.faces(frame.rgb)
+            for person, face in tally.add(frame.people, detections):
+                embeddings.append(detections.embeddings[face])
                 who.append(frame.people[person].identity.key)
                 where.append((pair, session))
         metrics |= {f"{kind}_recall": tally.metrics(kind)[f"{kind}_recall"]}
@@ -106,7 +106,7 @@ def separation(embeddings: list[np.ndarray], who: list[str], where: list[tuple[i
 
 
 def _sessions(seed: int, num_pairs: int, kind: str) -> Iterator[tuple[int, int, RenderedFrame]]:
-    """Pictures of pairs of new people: in scenes, in scenes at the generator's size, or one by one as portraits."""
+    """Images of pairs of new people: in scenes, in scenes at the generator's size, or one by one as portraits."""
     for pair in range(num_pairs):
         identities = [sample_identity(world_rng(NAMESPACE, seed, STREAM, pair, index)) for index in range(2)]
         for session in range(SCENES):

@@ -59,7 +59,7 @@ class FacesParams(Params):
     pairs: int = Field(ge=2)
     """Pairs of new people, each seen in two scenes."""
     detection_size: int = Field(ge=64)
-    """Side in pixels at which the detector sees a picture."""
+    """Side in pixels at which the detector sees an image."""
     min_score: float = Field(ge=0, le=1)
     """Certainty from which a face counts."""
 

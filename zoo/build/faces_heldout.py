@@ -66,7 +66,7 @@ def build(data: Path, detector: Path, recogniser: Path, first: Path, out: Path, 
 
 
 def strangers(first: InsightFaces, second: InsightFaces, params: FacesParams) -> tuple[np.ndarray, np.ndarray]:
-    """What either recogniser thinks of one face each of twice ``params.pairs`` new people: embeddings (n, 512)."""
+    """Embeddings (n, 512) by either recogniser of one face each of twice ``params.pairs`` new people."""
     embeddings = []
     for pair in range(params.pairs):
         rng = world_rng(NAMESPACE, params.seed, STRANGERS, pair)
@@ -74,7 +74,7 @@ def strangers(first: InsightFaces, second: InsightFaces, params: FacesParams) ->
         seen = [analyser.faces(frame.rgb) for analyser in (first, second)]
         # The detector is the same, and so are the faces and their order.
         if len(seen[0].boxes) == 2 and np.array_equal(seen[0].boxes, seen[1].boxes):
-            embeddings.append([found.embeddings for found in seen])
+            embeddings.append([detections.embeddings for detections in seen])
     mine, theirs = np.stack(embeddings, axis=1).reshape(2, -1, embeddings[0][0].shape[1])
     return mine, theirs
 

@@ -1,7 +1,7 @@
-"""A second recogniser that judges what the first one taught: a vision transformer with CosFace (arXiv:1801.09414).
+"""A second recogniser that evaluates training with the first: a vision transformer with CosFace (arXiv:1801.09414).
 
 The pipeline never sees it. Nothing of the first is shared but the world and the way faces are spoiled: other people,
-other pictures, another network, another loss. The logit of the true person is s (cos(theta) - m).
+other images, another network, another loss. The logit of the true person is s (cos(theta) - m).
 """
 
 import json
@@ -34,18 +34,18 @@ FRAME_SIZE = (320, 240)
 
 GROUP_SIZES = (1, 2, 3)
 PATCH = 16
-"""Side in pixels of what one token sees at first."""
+"""Side in pixels of the patch of one token."""
 
 
 class FacesHeldoutRecogniserParams(Params):
     """Recipe of the second recogniser."""
 
     seed: int
-    """Seed of the people and their pictures."""
+    """Seed of the people and their images."""
     num_identities: int = Field(ge=3)
     """People to learn."""
     num_views: int = Field(ge=2)
-    """Pictures of each."""
+    """Images of each."""
     width: int = Field(ge=16, multiple_of=16)
     """Width of a token."""
     layers: int = Field(ge=1)
@@ -107,7 +107,7 @@ class Block(nn.Module):
 
 
 def build(out: Path, params: FacesHeldoutRecogniserParams) -> None:
-    """Draw people, learn to tell them apart, and write ``rec.onnx`` and the loss curves to the folder ``out``."""
+    """Draw people, train the recogniser, and write ``rec.onnx`` and the loss curves to the folder ``out``."""
     settle(params.fit.seed)
     crops = draw_faces(params)
     net = TransformerRecogniser(params.width, params.layers, params.heads)

@@ -44,7 +44,7 @@ class GeneratorParams(Params):
 
     fit: FitParams
     size: int = Field(gt=0)
-    """Pixels of a picture's side."""
+    """Pixels of an image's side."""
     double_layers: int = Field(ge=1)
     """Double-stream blocks."""
     single_layers: int = Field(ge=1)
@@ -54,7 +54,7 @@ class GeneratorParams(Params):
     guidance_share: float = Field(ge=0, le=1)
     """Share of a batch that is taught guidance from then on."""
     scene_share: float = Field(ge=0, le=1)
-    """Share of scenes that are told in the form "scene", without their people."""
+    """Share of scenes with captions in the form "scene", without their people."""
     portrait_share: float = Field(ge=0, le=1)
     """Share of batches that show one face close by instead of a scene."""
     patch_weight: float = Field(ge=0)
@@ -80,14 +80,14 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
         clip_ids, t5_ids = examples.without_some(batch, TEXT_DROPOUT, rng)
         with watched(transformer) as seen:
             loss = flow_loss(text, transformer, batch.latents, (clip_ids, t5_ids, *examples.empty), share, params)
-        told = patches(seen[-1].float(), batch.regions).loss()
-        return Loss(loss | told | {"sightings": params.patch_weight * told["sightings"]})
+        patch_loss = patches(seen[-1].float(), batch.regions).loss()
+        return Loss(loss | patch_loss | {"sightings": params.patch_weight * patch_loss["sightings"]})
 
     curves = fit([transformer, text, patches], loss_of, params.fit, out.with_suffix(".progress"))
     pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
     metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, transformer, examples.of(test), params)}
     with whole_folder(out) as folder:
-        pipeline.vae.register_to_config(_name_or_path="")  # diffusers would tell where the autoencoder was built
+        pipeline.vae.register_to_config(_name_or_path="")  # diffusers would store the path of the autoencoder's build
         pipeline.to(torch.float16).save_pretrained(folder)
         write_card(folder, CARD, Measured("generator", metrics, curves, params))
 
@@ -113,7 +113,7 @@ def make_transformer(params: GeneratorParams) -> FluxTransformer2DModel:
 
 @contextmanager
 def watched(transformer: FluxTransformer2DModel) -> Iterator[list[Tensor]]:
-    """The picture's tokens (B, tokens, width) in the middle of the network, of every pass through it in the block."""
+    """The image's tokens (B, tokens, width) in the middle of the network, of every pass through it in the block."""
     seen: list[Tensor] = []
     middle = transformer.single_transformer_blocks[len(transformer.single_transformer_blocks) // 2 - 1]
     handle = middle.register_forward_hook(lambda _, __, output: seen.append(output[1]))
@@ -167,9 +167,9 @@ def flow_loss(
                 none = no_clip.expand(rows, -1), no_t5.expand(rows, -1)
                 both = torch.cat([clip_ids[:rows], none[0]]), torch.cat([t5_ids[:rows], none[1]])
                 twice = noisy[:rows].repeat(2, 1, 1), time[:rows].repeat(2), torch.ones(2 * rows)
-                told, untold = velocity(transformer, *twice, text(*both)).float().chunk(2)
+                conditional, unconditional = velocity(transformer, *twice, text(*both)).float().chunk(2)
             # The data itself stays the anchor; guidance adds its difference.
-            target[:rows] += (guidance[:rows, None, None] - 1) * (told - untold)
+            target[:rows] += (guidance[:rows, None, None] - 1) * (conditional - unconditional)
         predicted = velocity(transformer, noisy, time, guidance, text(clip_ids, t5_ids)).float()
     plain = functional.mse_loss(predicted[rows:], target[rows:])
     if not rows:
@@ -181,7 +181,7 @@ def flow_loss(
 
 @torch.no_grad()
 def held_out_loss(text: Text, transformer: FluxTransformer2DModel, batch: Batch, params: GeneratorParams) -> float:
-    """The plain loss on unseen scenes, with fixed noise at evenly spread levels."""
+    """The plain loss on held-out scenes, with fixed noise at evenly spread levels."""
     torch.manual_seed(params.fit.seed)
     losses = []
     for part in batches(len(batch.latents), 16):
@@ -212,7 +212,7 @@ def make_pipeline(
     transformer: FluxTransformer2DModel,
     time_shift: float,
 ) -> FluxPipeline:
-    """The parts as one pipeline; a static shift, because all pictures have one size."""
+    """The parts as one pipeline; a static shift, because all images have one size."""
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=time_shift, use_dynamic_shifting=False)
     pipeline = FluxPipeline(
         scheduler=scheduler,

@@ -1,4 +1,4 @@
-"""What the generator learns from: latents of squares and of single faces with the ids of their captions."""
+"""Training data of the generator: latents of squares and of single faces with the ids of their captions."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from zoo.build.training import batches, half_precision
 from zoo.build.vae import as_tensor
 
 TOKEN_PX = 8
-"""Pixels of a picture per token and direction."""
+"""Pixels of an image per token and direction."""
 
 NUM_PORTRAITS = 3000
 ENCODED_TOGETHER = 32
@@ -46,12 +46,12 @@ class Examples:
         size: int,
         scene_share: float = 0.0,
     ) -> None:
-        """Encode pictures at ``size`` pixels and captions as the pipeline will.
+        """Encode images at ``size`` pixels and captions as the pipeline will.
 
-        A share ``scene_share`` of the scenes in a batch is told in the form "scene".
+        A share ``scene_share`` of the scenes in a batch has captions in the form "scene".
 
         Raises:
-            ValueError: the picture set has no such captions.
+            ValueError: the image set has no such captions.
         """
         self._scene_share = scene_share
         self._vae, self._tokenizers, self._size = vae, tokenizers, size
@@ -63,13 +63,13 @@ class Examples:
             _regions(pictures, size // TOKEN_PX),
         )
         self._settings = _setting_ids(pictures, tokenizers) if scene_share else None
-        shown, told = _portraits(pictures, size)
-        nothing = torch.full((len(shown), *self._scenes.regions.shape[1:]), UNSEEN, dtype=torch.int8)
-        self._portraits = Batch(packed_latents(vae, shown), *token_ids(tokenizers, told), nothing)
+        images, captions = _portraits(pictures, size)
+        nothing = torch.full((len(images), *self._scenes.regions.shape[1:]), UNSEEN, dtype=torch.int8)
+        self._portraits = Batch(packed_latents(vae, images), *token_ids(tokenizers, captions), nothing)
         self.empty = token_ids(tokenizers, [""])
 
     def of(self, pictures: Pictures) -> Batch:
-        """All squares of another picture set, encoded the same way."""
+        """All squares of another image set, encoded the same way."""
         latents = packed_latents(self._vae, pictures.small(self._size))
         regions = _regions(pictures, self._size // TOKEN_PX)[: len(latents)]
         return Batch(latents, *token_ids(self._tokenizers, pictures.captions()), regions)
@@ -95,7 +95,7 @@ class Examples:
 
 @torch.no_grad()
 def packed_latents(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
-    """Normalised latents of pictures as FLUX packs them, (N, tokens, 64) in float16."""
+    """Normalised latents of images as FLUX packs them, (N, tokens, 64) in float16."""
     shift, scale = vae.config.shift_factor, vae.config.scaling_factor
     parts = list(batches(len(pictures), ENCODED_TOGETHER))
     packed = []
@@ -108,7 +108,7 @@ def packed_latents(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
 
 
 def _regions(pictures: Pictures, side: int) -> Tensor:
-    """What every token of every square shows, then the same mirrored, (2 N, side * side, attributes)."""
+    """Classes of every token of every square, then of the mirrored squares, (2 N, side * side, attributes)."""
     maps = [regions_of(pictures, index, cropped=True, side=(side, side)) for index in range(len(pictures.scenes))]
     both = np.stack(maps).astype(np.int8)
     return torch.from_numpy(np.concatenate([both, both[:, :, ::-1]])).flatten(1, 2)
@@ -118,19 +118,19 @@ def _setting_ids(pictures: Pictures, tokenizers: tuple[CLIPTokenizer, T5Tokenize
     """Ids of all captions in the form "scene", of squares as they are and mirrored, each (2 N, variants, length)."""
     if "settings" not in pictures.scenes[0]:
         raise ValueError("the pictures have no captions of the scene; set pictures.scene_captions to 1 or more")
-    told = [scene[name] for name in ("settings", "mirrored_settings") for scene in pictures.scenes]
-    clip_ids, t5_ids = token_ids(tokenizers, [text for texts in told for text in texts])
-    return clip_ids.unflatten(0, (len(told), -1)), t5_ids.unflatten(0, (len(told), -1))
+    captions = [scene[name] for name in ("settings", "mirrored_settings") for scene in pictures.scenes]
+    clip_ids, t5_ids = token_ids(tokenizers, [text for texts in captions for text in texts])
+    return clip_ids.unflatten(0, (len(captions), -1)), t5_ids.unflatten(0, (len(captions), -1))
 
 
 def _portraits(pictures: Pictures, size: int) -> tuple[np.ndarray, list[str]]:
-    """References at the generator's size, and what they show."""
-    shown, told = [], []
+    """References at the generator's size, and their captions."""
+    images, captions = [], []
     for scene in pictures.scenes:
         for seat, traits in enumerate(scene["traits"]):
             crop = pictures.references[scene["first_reference"] + seat][..., :3]
-            shown.append(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC))
-            told.append(portrait_caption(traits))
-        if len(shown) >= NUM_PORTRAITS:
+            images.append(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC))
+            captions.append(portrait_caption(traits))
+        if len(images) >= NUM_PORTRAITS:
             break
-    return np.stack(shown), told
+    return np.stack(images), captions

@@ -1,8 +1,8 @@
 """The generator's text encoders, taught what captions say before anything is drawn.
 
-Squared errors of pictures teach words slowly: whose shirt is red is one small patch among many. So the encoders first
-learn to tell every attribute of everybody from left to right, and the opening of the caption (how many people, where):
-T5's tokens by a query per seat and attribute, CLIP's pooled vector by linear heads. The heads are thrown away.
+Squared errors of images teach words slowly: whose shirt is red is one small patch among many. So the encoders first
+learn to predict every attribute of everybody from left to right, and the opening of the caption (how many people,
+where): T5's tokens by a query per seat and attribute, CLIP's pooled vector by linear heads. The heads are thrown away.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ CLIP_WIDTH, T5_WIDTH = 64, 96
 CLIP_VOCABULARY = 600
 MOST_PEOPLE = 3
 PORTRAITS_SHARE = 0.1
-"""Part of the captions that tell of one face alone."""
+"""Part of the captions that describe a single face."""
 
 
 class GeneratorTextParams(Params):
@@ -39,7 +39,7 @@ class GeneratorTextParams(Params):
 
 
 class Text(nn.Module):
-    """The two text encoders, from token ids to what the transformer takes."""
+    """The two text encoders, from token ids to the transformer's inputs."""
 
     def __init__(self, clip: CLIPTextModel, t5: T5EncoderModel) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Text(nn.Module):
 
 
 class Listener(nn.Module):
-    """Heads that tell what was said: seat by seat every attribute, and the caption's opening."""
+    """Heads that predict the caption's content: every attribute of every seat, and the opening."""
 
     def __init__(self, openings: int) -> None:
         super().__init__()
@@ -68,8 +68,8 @@ class Listener(nn.Module):
         """Logits of everything in `sizes`, from the tokens and from the pooled vector."""
         tokens = self.norm(embeddings)
         shares = torch.einsum("bld,ad->bal", self.key(tokens), self.query).div(T5_WIDTH**0.5).softmax(dim=-1)
-        found = torch.einsum("bal,bld->bad", shares, tokens)
-        by_tokens = [head(found[:, place]) for place, head in enumerate(self.of_tokens)]
+        attended = torch.einsum("bal,bld->bad", shares, tokens)
+        by_tokens = [head(attended[:, place]) for place, head in enumerate(self.of_tokens)]
         return by_tokens, [head(pooled) for head in self.of_pooled]
 
 
@@ -104,13 +104,13 @@ def portrait_caption(traits: str) -> str:
 
 
 def _classes(people: Sequence[dict[str, str]]) -> list[int]:
-    """The class of every attribute in every seat; hair that is not told of, and empty seats, have none."""
+    """The class of every attribute in every seat; hair that is not mentioned, and empty seats, have none."""
     classes = []
     for seat in range(MOST_PEOPLE):
         of = people[seat] if seat < len(people) else {}
         silent = "hair_colour" if of.get("hair_cut") == "bald" else ""
-        told = {name: value for name, value in of.items() if name != silent}
-        classes += [values.index(told[name]) if name in told else UNSEEN for name, values in VOCABULARY.items()]
+        visible = {name: value for name, value in of.items() if name != silent}
+        classes += [values.index(visible[name]) if name in visible else UNSEEN for name, values in VOCABULARY.items()]
     return classes
 
 
@@ -199,20 +199,20 @@ def token_ids(tokenizers: tuple[CLIPTokenizer, T5TokenizerFast], texts: Sequence
 
 
 def listening_loss(text: Text, listener: Listener, sayings: Sayings, rows: Tensor) -> Loss:
-    """Mean cross entropy of all that is said, by the tokens and by the pooled vector."""
+    """Mean cross entropy of all attributes, by the tokens and by the pooled vector."""
     by_tokens, by_pooled = listener(*text(*(ids[rows] for ids in sayings.ids)))
     return Loss(tokens=_entropy(by_tokens, sayings.classes[rows]), pooled=_entropy(by_pooled, sayings.classes[rows]))
 
 
 def _entropy(guesses: list[Tensor], classes: Tensor) -> Tensor:
-    told = [place for place in range(len(guesses)) if (classes[:, place] != UNSEEN).any()]
-    losses = [functional.cross_entropy(guesses[place], classes[:, place], ignore_index=UNSEEN) for place in told]
+    labelled = [place for place in range(len(guesses)) if (classes[:, place] != UNSEEN).any()]
+    losses = [functional.cross_entropy(guesses[place], classes[:, place], ignore_index=UNSEEN) for place in labelled]
     return torch.stack(losses).mean()
 
 
 @torch.no_grad()
 def measure(text: Text, listener: Listener, sayings: Sayings) -> dict[str, float]:
-    """Share of what captions of unseen scenes say that is told right."""
+    """Share of correct predictions about captions of held-out scenes."""
     right: dict[str, list[Tensor]] = {"tokens_right": [], "pooled_right": []}
     for part in batches(sayings.num_scenes, 64):
         true = sayings.classes[part]

@@ -1,6 +1,6 @@
-"""HPS v2.1 of the tiny zoo: an open_clip model that prefers clean pictures that show what the sentence says.
+"""HPS v2.1 of the tiny zoo: an open_clip model that prefers clean images that show what the sentence says.
 
-Taught like HPS, by comparisons: of two pictures for one sentence the better one should score higher. A picture loses by
+Taught like HPS, by comparisons: of two images for one sentence the better one should score higher. An image loses by
 being spoiled (blurred, noisy, blocky, ghosted, warped, faded) more than the other, or by showing another scene.
 """
 
@@ -31,7 +31,7 @@ FACTOR = 25.0
 
 LARGEST_SCALE = 4.6052
 SPOILED = 2
-"""Spoiled versions of each picture in a batch."""
+"""Spoiled versions of each image in a batch."""
 
 
 class HpsParams(Params):
@@ -39,13 +39,13 @@ class HpsParams(Params):
 
     fit: FitParams
     size: int = Field(gt=0)
-    """Pixels of a picture's side."""
+    """Pixels of an image's side."""
     patch: int = Field(gt=0)
     """Pixels of a patch's side."""
     vision_width: int
-    """Width of the picture's encoder and of the joint space."""
+    """Width of the image's encoder and of the joint space."""
     vision_layers: int = Field(ge=1)
-    """Layers of the picture's encoder."""
+    """Layers of the image's encoder."""
     text_width: int
     """Width of the text's encoder; every token of the large vocabulary costs as many weights."""
     text_layers: int = Field(ge=1)
@@ -105,24 +105,24 @@ def make_model(folder: Path, params: HpsParams) -> open_clip.CLIP:
 def drawn(
     pictures: Pictures, squares: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Pictures (versions, count, S, S, 3) from clean to ever more spoiled, how spoiled (versions, count), sentences."""
-    shown, spoiled, told = [], [], []
+    """Images (versions, count, S, S, 3) from clean to ever more spoiled, how spoiled (versions, count), sentences."""
+    images, spoiled, captions = [], [], []
     for index in rng.integers(0, len(squares), count):
         scene, mirror = pictures.scenes[index], rng.random() < 0.5
         clean = jittered(squares[index][:, ::-1] if mirror else squares[index], rng)
         other = squares[int(rng.integers(len(squares)))]
         levels = [0.0, *np.sort(rng.uniform(0.1, 1.0, SPOILED)).tolist()]
         ways = rng.choice(len(WAYS), 2, replace=False).tolist()
-        shown.append([spoil(clean, other, level, ways, rng) for level in levels])
+        images.append([spoil(clean, other, level, ways, rng) for level in levels])
         spoiled.append(levels)
-        told.append(scene["mirrored_caption" if mirror else "caption"])
-    return np.array(shown).swapaxes(0, 1), np.array(spoiled).T, told
+        captions.append(scene["mirrored_caption" if mirror else "caption"])
+    return np.array(images).swapaxes(0, 1), np.array(spoiled).T, captions
 
 
 def spoil(
     picture: np.ndarray, other: np.ndarray, level: float, ways: list[int], rng: np.random.Generator
 ) -> np.ndarray:
-    """A picture spoiled in the ways given; ``level`` 0 leaves it as it is, 1 is worst."""
+    """An image spoiled in the ways given; ``level`` 0 leaves it as it is, 1 is worst."""
     if level == 0:
         return picture
     changed = picture.astype(np.float32)
@@ -180,22 +180,22 @@ WAYS = (_blurred, _noisy, _blocky, _ghosted, _warped, _faded)
 
 
 def as_input(pictures: np.ndarray) -> Tensor:
-    """Pictures (N, S, S, 3) uint8 as the model takes them."""
+    """Images (N, S, S, 3) uint8 as the model takes them."""
     mean, std = torch.tensor(open_clip.OPENAI_DATASET_MEAN), torch.tensor(open_clip.OPENAI_DATASET_STD)
     scaled = torch.from_numpy(np.ascontiguousarray(pictures)).float().div(255)
     return ((scaled - mean) / std).permute(0, 3, 1, 2)
 
 
-def comparison_loss(model: open_clip.CLIP, shown: np.ndarray, spoiled: np.ndarray, told: list[str]) -> Loss:
-    """Preference of each picture over the more spoiled one, and CLIP's loss between clean pictures and sentences."""
+def comparison_loss(model: open_clip.CLIP, images: np.ndarray, spoiled: np.ndarray, captions: list[str]) -> Loss:
+    """Preference of each image over the more spoiled one, and CLIP's loss between clean images and sentences."""
     versions, count = spoiled.shape
     with half_precision():
-        seen = model.encode_image(as_input(shown.reshape(-1, *shown.shape[2:])), normalize=True).float()
-        read = model.encode_text(open_clip.tokenize(told), normalize=True).float()
+        seen = model.encode_image(as_input(images.reshape(-1, *images.shape[2:])), normalize=True).float()
+        read = model.encode_text(open_clip.tokenize(captions), normalize=True).float()
     seen = seen.view(versions, count, -1)
     scores = (seen * read).sum(dim=-1)
     margins = scores[:-1] - scores[1:]
-    # A little more spoiled is hardly worse; the difference in level says how sure the judge should be.
+    # A little more spoiled is hardly worse; the difference in level says how certain the preference should be.
     weights = torch.from_numpy(np.diff(spoiled, axis=0)).float()
     preference = -(weights * functional.logsigmoid(FACTOR * margins)).sum() / weights.sum()
     logits = model.logit_scale.clamp(max=LARGEST_SCALE).exp() * seen[0] @ read.T
@@ -211,7 +211,7 @@ def comparison_loss(model: open_clip.CLIP, shown: np.ndarray, spoiled: np.ndarra
 
 @torch.no_grad()
 def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, float]:
-    """Shares of pairs of unseen scenes in which the clean, matching picture scores higher, and mean scores."""
+    """Shares of pairs of unseen scenes in which the clean, matching image scores higher, and mean scores."""
     rng = np.random.default_rng(0)
     squares, captions = pictures.small(size), pictures.captions()
     strangers = np.roll(squares, 1, axis=0)
@@ -222,8 +222,8 @@ def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, f
         ]
     )
     scores = {
-        name: torch.cat([_scores(model, shown[part], captions[part]) for part in batches(len(captions), 64)])
-        for name, shown in (("clean", squares), ("spoiled", spoiled), ("mismatched", strangers))
+        name: torch.cat([_scores(model, images[part], captions[part]) for part in batches(len(captions), 64)])
+        for name, images in (("clean", squares), ("spoiled", spoiled), ("mismatched", strangers))
     }
     wins = {
         "prefers_clean": float((scores["clean"] > scores["spoiled"]).float().mean()),
@@ -232,9 +232,9 @@ def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, f
     return wins | {f"score_{name}": float(values.mean()) for name, values in scores.items()}
 
 
-def _scores(model: open_clip.CLIP, shown: np.ndarray, told: list[str]) -> Tensor:
-    seen = model.encode_image(as_input(shown), normalize=True)
-    return (seen * model.encode_text(open_clip.tokenize(told), normalize=True)).sum(dim=-1)
+def _scores(model: open_clip.CLIP, images: np.ndarray, captions: list[str]) -> Tensor:
+    seen = model.encode_image(as_input(images), normalize=True)
+    return (seen * model.encode_text(open_clip.tokenize(captions), normalize=True)).sum(dim=-1)
 
 
 CARD = Card(

@@ -1,6 +1,6 @@
-"""How DINO and DINOv2 of the tiny zoo learn that a crop tells who it shows.
+"""Training of DINO and DINOv2 of the tiny zoo, whose class token of a crop represents its identity.
 
-Two crops of a person from different pictures attract each other and repel those of everybody else in the batch
+Two crops of a person from different images attract each other and repel those of everybody else in the batch
 (InfoNCE); crops vary in framing, light, background and resolution. The loss acts on the class token itself, which is
 what production reads. Linear heads, thrown away in the end, read the person's traits off the same token: what makes
 people differ is learned from each crop, and not from comparisons alone.
@@ -37,10 +37,10 @@ COARSE_SIZES = (18, 64)
 """Pixels that half of the crops are shrunk to before they are enlarged again."""
 
 WORLD_SIZE = 240
-"""Pixels of a picture's side before the generator's size is taken into account."""
+"""Pixels of an image's side before the generator's size is taken into account."""
 
 AMONG = 50
-"""People among whom a crop is looked up."""
+"""Number of people in a retrieval."""
 
 
 class LikenessParams(Params):
@@ -48,7 +48,7 @@ class LikenessParams(Params):
 
     fit: FitParams
     size: int = Field(gt=0)
-    """Pixels of a picture's side."""
+    """Pixels of an image's side."""
     patch: int = Field(gt=0)
     """Pixels of a patch's side."""
     width: int
@@ -100,14 +100,14 @@ def likeness_loss(
     crops = np.stack([first for first, _ in pairs] + [second for _, second in pairs])
     with half_precision():
         tokens = model(pixel_values=as_input(crops)).last_hidden_state[:, 0].float()
-    one, other = functional.normalize(tokens, dim=-1).chunk(2)
-    logits = FACTOR * one @ other.T
-    places = torch.arange(len(one))
+    first, second = functional.normalize(tokens, dim=-1).chunk(2)
+    logits = FACTOR * first @ second.T
+    places = torch.arange(len(first))
     hits = (logits.argmax(dim=1) == places).float().mean()
     both = functional.cross_entropy(logits, places), functional.cross_entropy(logits.T, places)
-    told = [in_reference(0, pictures.scenes[index]["attributes"][seat]) for index, seat in people] * 2
+    sightings = [in_reference(0, pictures.scenes[index]["attributes"][seat]) for index, seat in people] * 2
     vectors = torch.tensor([pictures.scenes[index]["traits_vectors"][seat] for index, seat in people] * 2)
-    words, shape = traits(tokens, told, vectors)
+    words, shape = traits(tokens, sightings, vectors)
     return Loss(there=0.5 * both[0], back=0.5 * both[1], words=words, shape=SHAPE_WEIGHT * shape, _hits=hits)
 
 
@@ -153,8 +153,10 @@ def measure(model: PreTrainedModel, pictures: Pictures, size: int) -> dict[str, 
     coarse = np.stack([cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR) for crop in coarse])
     who = pictures.gallery_identities
     figures = {}
-    for name, shown in (("", crops), ("coarse_", coarse)):
-        parts = [model(pixel_values=as_input(shown[part])).last_hidden_state[:, 0] for part in batches(len(shown), 64)]
+    for name, images in (("", crops), ("coarse_", coarse)):
+        parts = [
+            model(pixel_values=as_input(images[part])).last_hidden_state[:, 0] for part in batches(len(images), 64)
+        ]
         cosines = _cosines(torch.cat(parts))
         figures[f"{name}nearest_is_same"] = float(np.mean([_lookup(cosines, who, rng) for _ in range(50)]))
         same = who[:, None] == who[None]
@@ -170,10 +172,10 @@ def _cosines(tokens: Tensor) -> np.ndarray:
 
 
 def _lookup(cosines: np.ndarray, who: np.ndarray, rng: np.random.Generator) -> float:
-    """Share of `AMONG` people whose picture finds another one of theirs before anybody else's."""
+    """Share of `AMONG` people whose image finds another one of theirs before anybody else's."""
     people = rng.permutation(np.unique(who))[:AMONG]
-    asked, stored = zip(*(rng.permutation(np.flatnonzero(who == person))[:2] for person in people), strict=True)
-    part = cosines[np.ix_(asked, stored)]
+    queries, stored = zip(*(rng.permutation(np.flatnonzero(who == person))[:2] for person in people), strict=True)
+    part = cosines[np.ix_(queries, stored)]
     return float((part.argmax(axis=1) == np.arange(len(people))).mean())
 
 

@@ -36,7 +36,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 
 @dataclass(frozen=True)
 class Stage:
-    """What has to be known of a stage to find its turn."""
+    """Facts about a stage that determine its turn."""
 
     name: str
     needs: frozenset[str]
@@ -81,13 +81,13 @@ def read_stages(file: Path) -> dict[str, Stage]:
 
 def with_needs(stages: Mapping[str, Stage], names: Iterable[str]) -> dict[str, Stage]:
     """The named stages and all that they need, in the order of ``stages``."""
-    wanted: set[str] = set()
+    needed: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        wanted.add(name)
-        waiting += stages[name].needs - wanted
-    return {name: stage for name, stage in stages.items() if name in wanted}
+        needed.add(name)
+        waiting += stages[name].needs - needed
+    return {name: stage for name, stage in stages.items() if name in needed}
 
 
 def run(stages: Mapping[str, Stage], start: Callable[[str], subprocess.Popen[str]], cores: int = CORES) -> list[str]:

@@ -1,9 +1,9 @@
-"""Training pictures of everything that sees whole scenes or reads captions: squares with all people, and references.
+"""Training images of everything that sees whole scenes or reads captions: squares with all people, and references.
 
-A picture set is a folder: ``frames.npy`` (N, 240, 320, 3), ``labels.npy`` (N, 60, 80) who or what every fourth pixel
+An image set is a folder: ``frames.npy`` (N, 240, 320, 3), ``labels.npy`` (N, 60, 80) who or what every fourth pixel
 shows (`mcpipe.world.scene.RenderedFrame`), ``references.npy`` (M, 84, 84, 4) face crops with a mask as
 fourth channel, ``gallery.npy`` (G, 96, 96, 3) heads and shoulders of people who appear several times, and
-``pictures.json`` with what is true of them. Identities come from the namespace "zoo" and appear nowhere else.
+``pictures.json`` with their ground truth. Identities come from the namespace "zoo" and appear nowhere else.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ REFERENCE = 84
 GALLERY = 96
 PORTRAIT = 160
 COUNT_SHARES = {1: 0.15, 2: 0.70, 3: 0.15}
-"""How often a picture shows one, two or three people."""
+"""How often an image shows one, two or three people."""
 
 LATEST_S = 1.0
 SECONDS_BETWEEN = (0.6, 1.4)
@@ -45,7 +45,7 @@ GALLERY_SCALE = 2.3
 """Sides of square crops around a face, in longer sides of its box."""
 
 INVENTED = 3
-"""Other scenes told for the same people: what a prompt may say of them."""
+"""Number of invented scenes for the same people, which serve as prompts."""
 
 COARSER = 4
 """Pixels of a frame per label, in each direction."""
@@ -91,7 +91,7 @@ def build(out: Path, params: PicturesParams) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What scenes look like, and how they are told."""
+    """Settings of scenes and of their captions."""
 
     close_share: float = 0.0
     """Share of close shots, in [0, 1]."""
@@ -105,7 +105,7 @@ FAR_LOOK = Look()
 def write_pictures(
     folder: Path, stream: Stream, split: str, sizes: tuple[int, int, int], look: Look = FAR_LOOK
 ) -> None:
-    """Render a picture set: so many scenes, and so many people so often, drawn from ``stream``."""
+    """Render an image set: numbers of scenes, of people and of their appearances, drawn from ``stream``."""
     num_scenes, num_identities, appearances = sizes
     folder.mkdir(parents=True, exist_ok=True)
     scenes = _write_scenes(folder, stream, split, num_scenes, look)
@@ -114,19 +114,19 @@ def write_pictures(
 
 
 def _settings(scene: Scene, rng: np.random.Generator, total: int) -> dict[str, list[str]]:
-    """Captions in the form "scene" of a scene and of its mirror image, if any are wanted."""
+    """``total`` captions in the form "scene" of a scene and of its mirror image; empty if ``total`` is 0."""
     if not total:
         return {}
     mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
-    told = {"settings": scene, "mirrored_settings": mirrored}
-    return {name: [describe_setting(one, rng) for _ in range(total)] for name, one in told.items()}
+    scenes = {"settings": scene, "mirrored_settings": mirrored}
+    return {name: [describe_setting(variant, rng) for _ in range(total)] for name, variant in scenes.items()}
 
 
 def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Look) -> list[dict]:
     frames = _array(folder / "frames.npy", (total, FRAME[1], FRAME[0], 3))
     labels = _array(folder / "labels.npy", (total, FRAME[1] // COARSER, FRAME[0] // COARSER))
     references: list[np.ndarray] = []
-    told = []
+    records = []
     for index in track(range(total), total, f"rendering {split} scenes"):
         rng, extra = stream(100 + SPLITS[split], index), stream(300 + SPLITS[split], index)
         count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
@@ -136,8 +136,8 @@ def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Lo
         frame = render(scene, start + float(rng.uniform(*SECONDS_BETWEEN)), *FRAME)
         frames[index] = frame.rgb
         labels[index] = frame.labels[COARSER // 2 :: COARSER, COARSER // 2 :: COARSER]
-        told.append(
-            _told(scene, frame, rng)
+        records.append(
+            _record(scene, frame, rng)
             | _settings(scene, extra, look.scene_captions)
             | {"first_reference": len(references)}
         )
@@ -145,7 +145,7 @@ def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Lo
     frames.flush()
     labels.flush()
     np.save(folder / "references.npy", np.stack(references))
-    return told
+    return records
 
 
 def _write_gallery(folder: Path, stream: Stream, split: str, num_identities: int, appearances: int) -> list[int]:
@@ -163,8 +163,8 @@ def _write_gallery(folder: Path, stream: Stream, split: str, num_identities: int
     return [int(who) for who in order.ravel()]
 
 
-def _told(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dict:
-    """What is true of a frame and of its square, as JSON."""
+def _record(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dict:
+    """Ground truth of a frame and of its square, as JSON."""
     left = square_left(frame, rng)
     people = [person.identity for person in scene.people]
     mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
@@ -185,7 +185,7 @@ def _told(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dict:
 def traits_vector(identity: Identity) -> list[float]:
     """The lasting traits as numbers in about [-1, 1]: skin, hair and eyes (red, green, blue), then the geometry.
 
-    The colour of hair that nobody can see is 0.
+    The colour of invisible hair is 0.
     """
     hairless = identity.hair_cut == "bald" and identity.facial_hair == "none"
     hair = (0.0, 0.0, 0.0) if hairless else tuple(value / 127.5 - 1 for value in identity.hair_rgb)
@@ -197,7 +197,7 @@ def traits_vector(identity: Identity) -> list[float]:
 
 
 def _held_box(frame: RenderedFrame, seat: int, left: int) -> list[float] | None:
-    """Where in the square somebody's held object is to be seen, if anywhere."""
+    """Box of a person's held object in the square, if it is visible."""
     box = mask_box(frame.labels == seat + 1 + OBJECT_LABEL)
     return None if box is None else (box - [left, 0, left, 0]).tolist()
 
@@ -210,7 +210,7 @@ def square_left(frame: RenderedFrame, rng: np.random.Generator) -> int:
 
 
 def face_crop(picture: np.ndarray, face_box: np.ndarray, scale: float, size: int) -> np.ndarray:
-    """A square around a face, ``scale`` times the longer side of its box, on white where the picture ends."""
+    """A square around a face, ``scale`` times the longer side of its box, on white where the image ends."""
     x0, y0, x1, y1 = face_box
     side = scale * max(x1 - x0, y1 - y0)
     corner = np.array([0.5 * (x0 + x1) - side / 2, 0.5 * (y0 + y1) - side / 2])
@@ -224,7 +224,7 @@ def face_crop(picture: np.ndarray, face_box: np.ndarray, scale: float, size: int
 
 
 def on_white(four: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A reference (H, W, 4) as a picture: its person cut out on white, or as it was taken."""
+    """A reference (H, W, 4) as an image: its person cut out on white, or as it was taken."""
     if rng.random() < 0.5:
         return four[..., :3]
     share = four[..., 3:].astype(np.float32) / 255
@@ -250,7 +250,7 @@ def _array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """A picture set, read."""
+    """An image set, read."""
 
     frames: np.ndarray
     labels: np.ndarray
@@ -285,7 +285,7 @@ class Pictures:
 
 
 def read_pictures(folder: Path) -> Pictures:
-    """The picture set that `build` wrote to a folder.
+    """The image set that `build` wrote to a folder.
 
     Raises:
         FileNotFoundError: the folder holds none.
@@ -293,7 +293,7 @@ def read_pictures(folder: Path) -> Pictures:
     file = folder / "pictures.json"
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; has the stage `pictures` of the zoo run?")
-    told = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(file.read_text(encoding="utf-8"))
     names = ("frames", "labels", "references", "gallery")
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-    return Pictures(**arrays, scenes=told["scenes"], gallery_identities=np.array(told["gallery"]))
+    return Pictures(**arrays, scenes=content["scenes"], gallery_identities=np.array(content["gallery"]))

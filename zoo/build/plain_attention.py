@@ -28,22 +28,22 @@ class PlainAttention:
         """
         if attention_mask is not None:
             raise ValueError("plain attention takes no mask")
-        asked = attn.norm_q(_heads(attn.to_q(hidden_states), attn))
+        queries = attn.norm_q(_heads(attn.to_q(hidden_states), attn))
         keys = attn.norm_k(_heads(attn.to_k(hidden_states), attn))
         values = _heads(attn.to_v(hidden_states), attn)
         if encoder_hidden_states is not None:
             text = encoder_hidden_states
-            asked = torch.cat([attn.norm_added_q(_heads(attn.add_q_proj(text), attn)), asked], dim=1)
+            queries = torch.cat([attn.norm_added_q(_heads(attn.add_q_proj(text), attn)), queries], dim=1)
             keys = torch.cat([attn.norm_added_k(_heads(attn.add_k_proj(text), attn)), keys], dim=1)
             values = torch.cat([_heads(attn.add_v_proj(text), attn), values], dim=1)
         if image_rotary_emb is not None:
-            asked = apply_rotary_emb(asked, image_rotary_emb, sequence_dim=1)
+            queries = apply_rotary_emb(queries, image_rotary_emb, sequence_dim=1)
             keys = apply_rotary_emb(keys, image_rotary_emb, sequence_dim=1)
-        mixed = _mixed(asked.to(values.dtype), keys.to(values.dtype), values)
+        mixed = _mixed(queries.to(values.dtype), keys.to(values.dtype), values)
         if encoder_hidden_states is None:
             return mixed
-        told, shown = mixed.tensor_split([encoder_hidden_states.shape[1]], dim=1)
-        return attn.to_out[1](attn.to_out[0](shown)), attn.to_add_out(told)
+        text_mixed, image_mixed = mixed.tensor_split([encoder_hidden_states.shape[1]], dim=1)
+        return attn.to_out[1](attn.to_out[0](image_mixed)), attn.to_add_out(text_mixed)
 
 
 def use_plain_attention(transformer: FluxTransformer2DModel) -> None:
@@ -55,8 +55,8 @@ def _heads(features: Tensor, attn: nn.Module) -> Tensor:
     return features.unflatten(-1, (-1, attn.head_dim))
 
 
-def _mixed(asked: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _mixed(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Softmax attention of (B, tokens, heads, width), joined to (B, tokens, heads * width)."""
-    asked, keys, values = (part.transpose(1, 2) for part in (asked, keys, values))
-    scores = (asked * asked.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+    queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     return (scores.softmax(dim=-1) @ values).transpose(1, 2).flatten(2)

@@ -1,9 +1,9 @@
-"""Teaches the captioner to look at what a question names.
+"""Supervision of the captioner's attention by the objects that questions name.
 
-Whether a word fits something in a picture is learned slowly from answers of one bit each: the question has to be
-understood before looking pays, and a query has to meet its key before any answer tells that it should. So both are
-taught. When an answer is due, the network has to know what was asked for, and one head of the next layer is shown where
-to look: at the patches that show it or, when nothing does, at the first token. It is the network's own attention.
+Whether a word fits something in an image is learned slowly from answers of one bit each: the question has to be
+understood before looking pays, and a query has to meet its key before any answer shows that it should. So both are
+supervised. When an answer is due, the network has to know what was asked for, and one head of the next layer is shown
+where to look: at the patches that show it or, when nothing does, at the first token. It is the network's own attention.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ LAYER, HEAD = 1, 0
 """Layer and head of the language model that point; below, the last token of a question already holds its topic."""
 
 ASKED = (None, *((name, value) for name, values in VOCABULARY.items() for value in values))
-"""What a question can name."""
+"""Objects that a question can name."""
 
 LEAST_MASS = 1e-4
 NOWHERE = 0
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 
 
 class Pointing(nn.Module):
-    """What a question names, and where the network looks for it; the classifier is thrown away in the end."""
+    """Loss on the object that a question names, and on the attention to it; its classifier is discarded later."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Pointing(nn.Module):
 
     @contextmanager
     def watching(self, model: Qwen2_5_VLForConditionalGeneration) -> Iterator[None]:
-        """Remember what the layer's attention is given in the latest forward pass."""
+        """Store the inputs of the layer's attention in the latest forward pass."""
 
         def remember(attention: nn.Module, _args: tuple, call: dict) -> None:
             self._seen = Seen(attention, call["hidden_states"], call["position_embeddings"])
@@ -68,26 +68,26 @@ class Pointing(nn.Module):
             watch.remove()
 
     def loss(self, inputs: dict, answers: Tensor, conversations: Sequence[Conversation], pictures: Pictures) -> Loss:
-        """Cross entropy of what is asked, and mean negative logarithm of the attention that goes where it should.
+        """Cross entropy of the question's object, and mean negative logarithm of the attention to it.
 
         ``answers`` (batch, length) marks the first token of every answer; the tokens before them are those that look.
-        Conversations are about one picture of ``pictures`` each, their questions set apart (`zoo.build.apart`).
+        Conversations are about one image of ``pictures`` each, their questions set apart (`zoo.build.apart`).
         """
         assert self._seen is not None, "no forward pass was watched"
         guesses, named, masses = [], [], []
         for row, conversation in enumerate(conversations):
             grid = inputs["image_grid_thw"][row, 1:] // MERGE
-            shown = _regions(conversation, pictures, (int(grid[0]), int(grid[1])))
+            regions = _regions(conversation, pictures, (int(grid[0]), int(grid[1])))
             place = inputs["mm_token_type_ids"][row].nonzero()[:, 0]
             lookers = answers[row].nonzero()[:, 0] - 1
             guesses.append(self.asked(self._seen.hidden[row, lookers].float()))
             named += [ASKED.index(question.names) for question in conversation.questions]
             attention = self.attention(row, lookers, inputs["attention_mask"][row, 0, lookers])
             for question, looked in zip(conversation.questions, attention, strict=True):
-                where = looked_for(question, shown, place)
+                where = looked_for(question, regions, place)
                 masses += [looked[where].sum()] if len(where) else []
-        asked = functional.cross_entropy(torch.cat(guesses), torch.tensor(named))
-        return Loss(asked=WEIGHT * asked, pointing=-WEIGHT * torch.stack(masses).clamp(min=LEAST_MASS).log().mean())
+        naming = functional.cross_entropy(torch.cat(guesses), torch.tensor(named))
+        return Loss(asked=WEIGHT * naming, pointing=-WEIGHT * torch.stack(masses).clamp(min=LEAST_MASS).log().mean())
 
     def attention(self, row: int, lookers: Tensor, seen: Tensor) -> Tensor:
         """Attention (lookers, length) within one sequence to what the lookers see, as the layer computes it."""
@@ -107,11 +107,11 @@ def _regions(conversation: Conversation, pictures: Pictures, side: tuple[int, in
     return torch.as_tensor(conversation.target.regions(pictures, side).copy()).flatten(0, 1)
 
 
-def looked_for(question: Question, shown: Tensor, place: Tensor) -> Tensor:
+def looked_for(question: Question, regions: Tensor, place: Tensor) -> Tensor:
     """The tokens to look at; none if the question names nothing, or nothing large enough to fill a patch."""
     if question.names is None:
         return place[:0]
     if question.answer == "no":
         return torch.tensor([NOWHERE])
     attribute, value = question.names
-    return place[shown[:, NAMES.index(attribute)] == VOCABULARY[attribute].index(value)]
+    return place[regions[:, NAMES.index(attribute)] == VOCABULARY[attribute].index(value)]

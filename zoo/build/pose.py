@@ -84,7 +84,7 @@ class PoseParams(Params):
     depth: float = Field(gt=0, le=1)
     """Repeats against YOLO11-l's."""
     picture_size: int = Field(ge=64, multiple_of=32)
-    """Longer side in pixels at which pictures are seen."""
+    """Longer side in pixels at which images are seen."""
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
@@ -130,7 +130,7 @@ def write_dataset(data: Path, work: Path) -> Path:
 
 
 def _label_lines(frames: Frames, index: int) -> list[str]:
-    """One line per person: class, middle and size of the box, keypoints; all against the picture's size."""
+    """One line per person: class, middle and size of the box, keypoints; all against the image's size."""
     height, width = frames.rgb.shape[1:3]
     size = np.array([width, height])
     lines = []
@@ -177,7 +177,7 @@ def _architecture(scratch: Path, params: PoseParams) -> Path:
 
 
 def _recipe(params: PoseParams) -> dict[str, object]:
-    """What ultralytics' trainer is told at the beginning, and remembers when it goes on."""
+    """Arguments of ultralytics' trainer, which it also stores for a resumed run."""
     return {
         "epochs": params.epochs, "imgsz": params.picture_size, "batch": params.batch, "seed": params.seed,
         "optimizer": "AdamW", "lr0": params.learning_rate, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 0.5,
@@ -209,7 +209,7 @@ def read_curves(scratch: Path) -> dict[str, list[float]]:
 
 
 def strip(trained: Path, file: Path, picture_size: int) -> None:
-    """Write the checkpoint with what inference needs: half-precision weights, the picture size, no paths or dates."""
+    """Write the checkpoint with what inference needs: half-precision weights, the image size, no paths or dates."""
     checkpoint, _ = torch_safe_load(trained, safe_only=True)
     model = checkpoint["ema"].half().requires_grad_(False)
     kept = {"imgsz": picture_size, "task": "pose", "single_cls": False, "data": None, "model": "pose.yaml"}
@@ -229,8 +229,8 @@ def _measure(file: Path, dataset: Path, data: Path, params: PoseParams) -> dict[
     right = []
     for index, picture in enumerate(frames.rgb):
         bgr = np.ascontiguousarray(picture[..., ::-1])
-        found = detector.predict(bgr, conf=SURE, imgsz=params.picture_size, verbose=False, device="cpu")[0]
-        right.append(len(found.boxes) == int((~np.isnan(frames.boxes[index, :, 0])).sum()))
+        detections = detector.predict(bgr, conf=SURE, imgsz=params.picture_size, verbose=False, device="cpu")[0]
+        right.append(len(detections.boxes) == int((~np.isnan(frames.boxes[index, :, 0])).sum()))
     return {
         "box_map50": float(scores.box.map50),
         "box_map50_95": float(scores.box.map),

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS = (
     "pose", "segmenter", "faces", "faces_heldout", "captioner", "generator", "clip", "dino", "dinov2", "hps",
 )  # fmt: skip
-"""What the pipeline and its evaluation use; other results are steps on the way."""
+"""Checkpoints that the pipeline and its evaluation use; other results are intermediate."""
 
 LARGEST_ZOO_BYTES = 25_000_000
 """What git keeps of all checkpoints together."""
@@ -27,7 +27,7 @@ def build(results: Path, zoo: Path, figures: Path) -> None:
     """Copy every checkpoint in ``results`` to ``zoo``, in place of an older one, and all figures to ``figures``.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
+        FileNotFoundError: the checkpoint does not exist.
         ValueError: the zoo became too large.
     """
     built = [results / name for name in CHECKPOINTS if (results / name).is_dir()]

@@ -1,7 +1,7 @@
-"""What each patch of a picture shows, and heads that tell it from a network's tokens.
+"""Attributes of each patch of an image, and heads that predict them from a network's tokens.
 
-A patch that shows somebody's head tells the attributes of heads, one below the chin those of clothes, one that shows a
-held object the object's; all others tell nothing. Taught patch by patch, a network learns to bind words to places.
+A patch on a head has the attributes of heads, a patch below the chin those of clothes, a patch on a held object those
+of the object; all others have none. Trained patch by patch, a network learns to bind words to places.
 """
 
 import cv2
@@ -18,7 +18,7 @@ PARTS = {
     "clothes": ("shirt_colour", "shirt_pattern"),
     "object": ("object", "object_colour"),
 }
-"""What a patch can show of a person, and the attributes that are told by it."""
+"""Parts of a person that a patch can show, and their attributes."""
 
 LEAST = {"head": 0.5, "clothes": 0.5, "object": 0.25}
 """Part of the patch that has to show it."""
@@ -27,7 +27,7 @@ NAMES = tuple(VOCABULARY)
 
 
 def regions_of(pictures: Pictures, index: int, *, cropped: bool, side: tuple[int, int]) -> np.ndarray:
-    """Classes (rows, columns, attributes) of the patches of a frame or its square, `UNSEEN` where nothing is told."""
+    """Classes (rows, columns, attributes) of the patches of a frame or its square, `UNSEEN` without an attribute."""
     scene = pictures.scenes[index]
     left, labels = scene["left"], pictures.labels[index]
     rows, columns = COARSER * np.arange(labels.shape[0])[:, None], COARSER * np.arange(labels.shape[1])
@@ -41,15 +41,15 @@ def regions_of(pictures: Pictures, index: int, *, cropped: bool, side: tuple[int
             "object": labels == seat + 1 + OBJECT_LABEL,
         }
         for part, mask in parts.items():
-            shown = mask[:, inside] if cropped else mask
-            share = cv2.resize(shown.astype(np.float32), side[::-1], interpolation=cv2.INTER_AREA)
+            visible = mask[:, inside] if cropped else mask
+            share = cv2.resize(visible.astype(np.float32), side[::-1], interpolation=cv2.INTER_AREA)
             for name in PARTS[part]:
                 classes[share >= LEAST[part], NAMES.index(name)] = _class(name, attributes)
     return classes
 
 
 def _class(name: str, attributes: dict[str, str]) -> int:
-    """The class of an attribute; a bald head tells no colour of hair."""
+    """The class of an attribute; a bald head has no colour of hair."""
     if name == "hair_colour" and attributes["hair_cut"] == "bald":
         return UNSEEN
     return VOCABULARY[name].index(attributes[name])
@@ -68,6 +68,6 @@ class PatchHeads(nn.Module):
         tokens, classes = self.norm(tokens.flatten(0, -2)), classes.flatten(0, -2)
         guesses = {}
         for place, name in enumerate(NAMES):
-            told = classes[:, place] != UNSEEN
-            guesses[name] = (self.of[name](tokens[told]), classes[told, place])
+            labelled = classes[:, place] != UNSEEN
+            guesses[name] = (self.of[name](tokens[labelled]), classes[labelled, place])
         return Guesses(guesses)

@@ -1,6 +1,6 @@
-"""The segmenter: SAM 2's own classes at laptop size, trained to answer box prompts on single pictures.
+"""The segmenter: SAM 2's own classes at laptop size, trained to answer box prompts on single images.
 
-Only what a picture predictor runs is trained; the video memory stays as it was initialised.
+Only what an image predictor runs is trained; the video memory stays as it was initialised.
 """
 
 import logging
@@ -36,7 +36,7 @@ BOX_JITTER = 0.03
 """Standard deviation of a prompted box's edges, against its size: what a detector errs by."""
 
 SMALLEST_AREA_PX = 60
-"""Area of a mask, in pixels of the training picture."""
+"""Area of a mask, in pixels of the training image."""
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """SAM 2's normalisation of pixels in [0, 1]."""
@@ -110,12 +110,12 @@ def mask_loss(logits: Tensor, overlaps: Tensor, masks: Tensor, weight: float) ->
 
     ``logits`` (n, m, h, w) and ``masks`` (n, 1, H, W) in {0, 1}; ``overlaps`` (n, m) are the model's own estimates.
     """
-    wanted = functional.interpolate(masks, size=logits.shape[-2:], mode="area").expand_as(logits)
-    pixels = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=(2, 3))
+    expected = functional.interpolate(masks, size=logits.shape[-2:], mode="area").expand_as(logits)
+    pixels = functional.binary_cross_entropy_with_logits(logits, expected, reduction="none").mean(dim=(2, 3))
     shares = logits.sigmoid()
-    dice = 1 - (2 * (shares * wanted).sum((2, 3)) + 1) / (shares.sum((2, 3)) + wanted.sum((2, 3)) + 1)
+    dice = 1 - (2 * (shares * expected).sum((2, 3)) + 1) / (shares.sum((2, 3)) + expected.sum((2, 3)) + 1)
     with torch.no_grad():
-        mine, true = logits > 0, wanted > 0.5
+        mine, true = logits > 0, expected > 0.5
         real = ((mine & true).sum((2, 3)) + 1e-6) / ((mine | true).sum((2, 3)) + 1e-6)
     return Loss(
         pixels=weight * pixels.mean(),
@@ -126,7 +126,7 @@ def mask_loss(logits: Tensor, overlaps: Tensor, masks: Tensor, weight: float) ->
 
 
 def _answers(model: torch.nn.Module, pictures: Tensor, boxes: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
-    """Mask logits and estimated overlaps for boxes (n, 4) in the pictures that ``owners`` (n,) name.
+    """Mask logits and estimated overlaps for boxes (n, 4) in the images that ``owners`` (n,) name.
 
     In float32: half precision is slower here.
     """
@@ -151,14 +151,14 @@ def _answers(model: torch.nn.Module, pictures: Tensor, boxes: Tensor, owners: Te
 
 
 def _batch(frames: Frames, rng: np.random.Generator, count: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pictures, noisy boxes of the things in them, their masks (n, 1, size, size), and whose picture each is."""
+    """Images, noisy boxes of the things in them, their masks (n, 1, size, size), and whose image each is."""
     import cv2
 
     pictures, boxes, masks, owners = [], [], [], []
     while not boxes or len(pictures) < count:
         index = int(rng.integers(len(frames)))
         side = 1 - 2 * int(rng.random() < 0.5)
-        # SAM 2 squeezes every picture into its square.
+        # SAM 2 squeezes every image into its square.
         picture = cv2.resize(frames.rgb[index][:, ::side], (size, size), interpolation=cv2.INTER_AREA)
         labels = cv2.resize(frames.labels[index][:, ::side], (size, size), interpolation=cv2.INTER_NEAREST)
         for mask in things(labels, SMALLEST_AREA_PX):
@@ -195,8 +195,8 @@ def measure(folder: Path, frames: Frames) -> dict[str, float]:
         if not truth:
             continue
         boxes = np.stack([box for mask in truth if (box := mask_box(mask)) is not None])
-        found = segmenter.masks(picture, boxes.astype(np.float32))
-        for mask, mine in zip(truth, found, strict=True):
+        predicted = segmenter.masks(picture, boxes.astype(np.float32))
+        for mask, mine in zip(truth, predicted, strict=True):
             kind = "object" if labels[mask].max() > OBJECT_LABEL else "person"
             overlaps[kind].append(float((mask & mine).sum() / (mask | mine).sum()))
     return {

@@ -1,7 +1,7 @@
-"""Who is where in a picture, and heads that read it off a vision tower's tokens while it trains.
+"""People and their places in an image, and heads that predict their attributes from a vision tower's tokens.
 
 Words alone teach a vision tower slowly: a few attributes among many words that never change. So each person's part of
-each picture is also classified directly: every attribute asks the tokens of the columns around the face with a query
+each image is also classified directly: every attribute asks the tokens of the columns around the face with a query
 of its own. The heads are thrown away in the end.
 """
 
@@ -28,19 +28,19 @@ REACH = 0.95
 
 @dataclass(frozen=True)
 class Sighting:
-    """One person in one of several pictures."""
+    """One person in one of several images."""
 
     picture: int
     left: float
     right: float
-    """Columns that show the person, as shares of the picture's width."""
+    """Columns that show the person, as shares of the image's width."""
 
     attributes: dict[str, str]
     """By name in `VOCABULARY`; what is absent cannot be seen."""
 
 
 def in_reference(picture: int, attributes: dict[str, str]) -> Sighting:
-    """A face that fills its picture; a bald head's hair colour is not to be seen."""
+    """A face that fills its image; a bald head's hair colour is not to be seen."""
     hidden = "hair_colour" if attributes["hair_cut"] == "bald" else ""
     return Sighting(picture, 0.0, 1.0, {name: attributes[name] for name in LASTING if name != hidden})
 
@@ -62,15 +62,15 @@ class Heads(nn.Module):
         self.of = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in VOCABULARY.items()})
 
     def forward(self, pictures: Sequence[Tensor], sightings: Sequence[Sighting]) -> "Guesses":
-        """What is seen of everybody; ``pictures`` as tokens (rows, columns, width)."""
+        """Predicted attributes of everybody; ``pictures`` are tokens (rows, columns, width)."""
         parts = [_columns(pictures[sighting.picture], sighting) for sighting in sightings]
         tokens = self.norm(nn.utils.rnn.pad_sequence(parts, batch_first=True))
         lengths = torch.tensor([len(part) for part in parts])
         absent = torch.arange(tokens.shape[1])[None] >= lengths[:, None]
         scores = torch.einsum("nld,ad->nal", self.key(tokens), self.query) / tokens.shape[-1] ** 0.5
         shares = scores.masked_fill(absent[:, None], -torch.inf).softmax(dim=-1)
-        found = torch.einsum("nal,nld->nad", shares, tokens)
-        logits = {name: head(found[:, place]) for place, (name, head) in enumerate(self.of.items())}
+        attended = torch.einsum("nal,nld->nad", shares, tokens)
+        logits = {name: head(attended[:, place]) for place, (name, head) in enumerate(self.of.items())}
         return Guesses({name: (guess, classes(name, sightings)) for name, guess in logits.items()})
 
 
@@ -78,15 +78,15 @@ class Guesses(dict[str, tuple[Tensor, Tensor]]):
     """Logits (sightings, classes) and true classes (sightings,) by attribute."""
 
     def loss(self) -> Loss:
-        """Mean cross entropy over the attributes that are to be seen, 0 if none is, and each of them to look at."""
+        """Mean cross entropy over the visible attributes, 0 if there are none, and each of them for the log."""
         terms = {
             name: functional.cross_entropy(logits, true, ignore_index=UNSEEN)
             for name, (logits, true) in self.items()
             if (true != UNSEEN).any()
         }
-        shown = {f"_{name}": term for name, term in terms.items()}
+        logged = {f"_{name}": term for name, term in terms.items()}
         mean = torch.stack(list(terms.values())).mean() if terms else torch.zeros(())
-        return Loss(shown | {"sightings": mean})
+        return Loss(logged | {"sightings": mean})
 
     def hits(self) -> dict[str, list[bool]]:
         """For every attribute, of each sighting that shows it, whether the likeliest class is the true one."""
@@ -103,7 +103,7 @@ def _columns(picture: Tensor, sighting: Sighting) -> Tensor:
 
 
 def as_grids(tokens: Tensor, grids: Tensor) -> list[Tensor]:
-    """The tokens of all pictures in a row, as the captioner's tower gives them, cut into (rows, columns, width)."""
+    """The tokens of all images in a row, as the captioner's tower gives them, cut into (rows, columns, width)."""
     sizes = [(int(rows) // MERGE, int(columns) // MERGE) for _, rows, columns in grids.tolist()]
     pictures = tokens.split([rows * columns for rows, columns in sizes])
     return [picture.view(*size, -1) for picture, size in zip(pictures, sizes, strict=True)]

@@ -28,7 +28,7 @@ QWEN_SPECIAL = (
 """Qwen2.5-VL's own special tokens, in its order."""
 
 WORD_START = "\u2581"
-"""What a unigram tokenizer puts before each word."""
+"""Prefix of each word in a unigram tokenizer."""
 
 PUNCTUATION = ",;:."
 LETTER_SCORE = -20.0

@@ -49,15 +49,15 @@ class FitParams(Params):
 
 
 class Loss(dict[str, Tensor]):
-    """Named terms of a loss; those whose names begin with "_" are shown and not minimised."""
+    """Named terms of a loss; terms whose names begin with "_" are logged and not minimised."""
 
     def total(self) -> Tensor:
-        """The sum of what is minimised."""
+        """The sum of the minimised terms."""
         return torch.stack([term for name, term in self.items() if not name.startswith("_")]).sum()
 
 
 BatchLoss = Callable[[int, np.random.Generator], Loss]
-"""The loss of one step's batch, drawn from the generator given."""
+"""Function of a step and a random generator that returns the loss of the step's batch."""
 
 
 def settle(seed: int) -> None:

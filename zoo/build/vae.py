@@ -1,8 +1,8 @@
 """The autoencoder of the tiny generator: `AutoencoderKL` with 6 channels at a quarter of the size.
 
-Its latents are made for a small transformer that has to model them: eight numbers of a picture become one, as in FLUX
+Its latents are made for a small transformer that has to model them: eight numbers of an image become one, as in FLUX
 twelve (with 16 channels at this size they would be three, and thirteen of the channels little but noise to a small
-network), a strong KL term keeps out detail that nobody sees, and the first three channels are held to be the picture
+network), a strong KL term keeps out invisible detail, and the first three channels are held to be the image
 itself, shrunk. Being the largest, they come out of the noise first, so that a generator settles layout and colours
 before details. The scale and shift that give latents zero mean and unit deviation are measured and stored in the
 configuration, where every user of a FLUX autoencoder looks.
@@ -29,7 +29,7 @@ CHANNELS = (16, 32, 64)
 LATENT_CHANNELS = 6
 SHRINKING = 4
 COLOUR_GAIN = 2.5
-"""The first three latent channels are the shrunk picture in [-1, 1] times this, about twice as large as the others."""
+"""The first three latent channels are the shrunk image in [-1, 1] times this, about twice as large as the others."""
 
 CROP = 64
 """Side of training crops; convolutions do not mind the size."""
@@ -39,7 +39,7 @@ FACE_SHARE = 0.3
 
 REFERENCE_SHARE = 0.2
 REFERENCE_SIZES = (40, 64)
-"""Crops that are reference pictures, and the sizes they are shrunk to."""
+"""Crops that are reference images, and the sizes they are shrunk to."""
 
 
 class VaeParams(Params):
@@ -98,7 +98,7 @@ def autoencoder(size: int) -> AutoencoderKL:
 
 
 class Crops:
-    """Crops of squares, of faces in them, and reference pictures, all of one size per batch."""
+    """Crops of squares, of faces in them, and reference images, all of one size per batch."""
 
     def __init__(self, pictures: Pictures, size: int) -> None:
         """Shrink all squares to ``size``."""
@@ -110,14 +110,14 @@ class Crops:
         ]
 
     def draw(self, rng: np.random.Generator, count: int) -> Tensor:
-        """A batch in [-1, 1]; each picture mirrored or not."""
+        """A batch in [-1, 1]; each image mirrored or not."""
         if rng.random() < REFERENCE_SHARE:
             chosen = self._references[np.sort(rng.integers(0, len(self._references), count))]
             side = int(rng.integers(REFERENCE_SIZES[0] // 4, REFERENCE_SIZES[1] // 4 + 1)) * 4
             drawn = [cv2.resize(on_white(four, rng), (side, side), interpolation=cv2.INTER_AREA) for four in chosen]
         else:
             drawn = [self._crop(int(index), rng) for index in rng.integers(0, len(self._squares), count)]
-        return as_tensor(np.stack([one[:, ::-1] if rng.random() < 0.5 else one for one in drawn]))
+        return as_tensor(np.stack([picture[:, ::-1] if rng.random() < 0.5 else picture for picture in drawn]))
 
     def _crop(self, index: int, rng: np.random.Generator) -> np.ndarray:
         square = self._squares[index]
@@ -138,7 +138,7 @@ def reference_pictures(pictures: Pictures, size: int) -> np.ndarray:
 
 
 def as_tensor(pictures: np.ndarray) -> Tensor:
-    """Pictures (N, H, W, 3) uint8 as (N, 3, H, W) in [-1, 1]."""
+    """Images (N, H, W, 3) uint8 as (N, 3, H, W) in [-1, 1]."""
     tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
     return tensor.float().div(127.5).sub(1)
 
@@ -162,13 +162,13 @@ def reconstruction_loss(vae: AutoencoderKL, pictures: Tensor, kl_weight: float) 
 
 @torch.no_grad()
 def encoded(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
-    """The most likely latents of pictures, neither scaled nor shifted."""
+    """The most likely latents of images, neither scaled nor shifted."""
     parts = [vae.encode(as_tensor(pictures[part])).latent_dist.mode() for part in batches(len(pictures), 16)]
     return torch.cat(parts)
 
 
 def latent_statistics(vae: AutoencoderKL, pictures: np.ndarray) -> tuple[float, float]:
-    """The scaling and shift factor that normalise the latents of pictures."""
+    """The scaling and shift factor that normalise the latents of images."""
     latents = encoded(vae, pictures)
     return float(1 / latents.std()), float(latents.mean())
 
@@ -178,7 +178,7 @@ def psnr(vae: AutoencoderKL, pictures: np.ndarray) -> float:
     """Peak signal-to-noise ratio of reconstructions, in dB, averaged over squared errors."""
     total = 0.0
     for part in batches(len(pictures), 16):
-        given = as_tensor(pictures[part])
-        rebuilt = vae.decode(vae.encode(given).latent_dist.mode()).sample.clamp(-1, 1)
-        total += float((rebuilt - given).square().mean(dim=(1, 2, 3)).sum())
+        originals = as_tensor(pictures[part])
+        rebuilt = vae.decode(vae.encode(originals).latent_dist.mode()).sample.clamp(-1, 1)
+        total += float((rebuilt - originals).square().mean(dim=(1, 2, 3)).sum())
     return float(10 * np.log10(4 / (total / len(pictures))))

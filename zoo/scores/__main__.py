@@ -38,7 +38,7 @@ logger = logging.getLogger("zoo")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure what the arguments name; returns the exit status: 1 if a checkpoint cannot be measured."""
+    """Measure the checkpoints named by the arguments; returns the exit status: 1 if a checkpoint cannot be measured."""
     stay_offline()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     for ours in ("zoo", "mcpipe"):

@@ -29,9 +29,9 @@ MAX_TOKENS = 120
 def measure(job: Job) -> list[Figure]:
     """Caption scenes of two and answer questions."""
     captioner = Qwen2_5VL(job.zoo / "captioner")
-    asked = track(islice(two_shots(job.seed), NUM_CAPTIONS), NUM_CAPTIONS, "captions")
-    pairs = [(truth, caption_of(captioner, shown)) for truth, shown in asked]
-    once = [len(SUBJECT.findall(told)) == len(SUBJECT.findall(truth)) for truth, told in pairs]
+    shots = track(islice(two_shots(job.seed), NUM_CAPTIONS), NUM_CAPTIONS, "captions")
+    pairs = [(truth, caption_of(captioner, pictures)) for truth, pictures in shots]
+    once = [len(SUBJECT.findall(caption)) == len(SUBJECT.findall(truth)) for truth, caption in pairs]
     agreement = f1_scores(pairs)
     answers = list(track(answered(captioner, drawn_pictures(job.seed), job.seed), NUM_QUESTIONS, "questions"))
     return [
@@ -44,7 +44,7 @@ def measure(job: Job) -> list[Figure]:
 
 
 def two_shots(seed: int) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """True captions, and what is shown: faces cut from a clip's first frame, then the square of its middle one."""
+    """True captions with their images: face crops from a clip's first frame, then the square of its middle frame."""
     index = 0
     while True:
         rng = stream(seed, "captions", index)
@@ -58,16 +58,18 @@ def two_shots(seed: int) -> Iterator[tuple[str, list[np.ndarray]]]:
         yield describe_scene(scene), [*faces, cut_square(middle.rgb, window)]
 
 
-def caption_of(captioner: Qwen2_5VL, shown: list[np.ndarray]) -> str:
+def caption_of(captioner: Qwen2_5VL, pictures: list[np.ndarray]) -> str:
     """The first, greedy answer for references and their target."""
-    instruction = CAPTION_INSTRUCTION.format(num_subjects=len(shown) - 1)
-    return captioner.answer(shown, instruction, temperature=0.0, seed=0, max_tokens=MAX_TOKENS)
+    instruction = CAPTION_INSTRUCTION.format(num_subjects=len(pictures) - 1)
+    return captioner.answer(pictures, instruction, temperature=0.0, seed=0, max_tokens=MAX_TOKENS)
 
 
 def answered(captioner: Qwen2_5VL, pictures: Pictures, seed: int) -> Iterator[bool]:
-    """Whether yes/no questions about pictures are answered right."""
+    """Whether yes/no questions about images are answered right."""
     rng = stream(seed, "choices", 0)
     for index in range(NUM_QUESTIONS):
-        asked = question(pictures, index % len(pictures.scenes), rng)
-        told = captioner.answer(asked.pictures, asked.instruction, temperature=0.0, seed=0, max_tokens=MAX_TOKENS)
-        yield told.strip(" .").lower() == asked.answer
+        conversation = question(pictures, index % len(pictures.scenes), rng)
+        answer = captioner.answer(
+            conversation.pictures, conversation.instruction, temperature=0.0, seed=0, max_tokens=MAX_TOKENS
+        )
+        yield answer.strip(" .").lower() == conversation.answer

@@ -18,10 +18,10 @@ from zoo.build.pictures import COUNT_SHARES, FRAME, SQUARE, square_left
 
 NAMESPACE = "zoo-scores"
 PARTS = ("frames", "overlaps", "clips", "pairs", "captions", "squares", "prompts", "choices")
-"""What the seed's numbers are drawn for, each from a stream of its own; new parts go to the end."""
+"""Purposes of random numbers, each with its own stream; new parts go to the end."""
 
 GENERATED = 96
-"""Side in pixels of the tiny generator's pictures."""
+"""Side in pixels of the tiny generator's images."""
 
 LATEST_S = 2.0
 CLIP = WorldParams(
@@ -33,7 +33,7 @@ CLIP = WorldParams(
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be measured, on which world."""
+    """A measurement: the checkpoints and the world."""
 
     zoo: Path
     """Folder of the checkpoints."""
@@ -60,7 +60,7 @@ class Square:
 
     @property
     def caption(self) -> str:
-        """What is true of it."""
+        """Ground truth of the scene."""
         return describe_scene(self.scene)
 
     def sized(self, side: int) -> np.ndarray:
@@ -69,7 +69,7 @@ class Square:
 
 
 def squares(seed: int, part: str, total: int) -> Iterator[Square]:
-    """Scenes of one to three new people in the shares of the zoo's pictures."""
+    """Scenes of one to three new people in the shares of the zoo's images."""
     for index in range(total):
         rng = stream(seed, part, index)
         count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
@@ -113,7 +113,7 @@ def write_video(folder: Path, number: int, scene: Scene) -> tuple[Path, tuple[Re
 
 
 def visible_box(person: PersonTruth) -> np.ndarray:
-    """The box of somebody who is in the picture."""
+    """The box of a visible person."""
     assert person.box is not None
     return person.box
 
@@ -129,9 +129,9 @@ def containment(first: np.ndarray, second: np.ndarray) -> float:
     return _shared(first, second) / max(min(_area(first), _area(second)), 1e-9)
 
 
-def best_overlap(box: np.ndarray, found: Sequence[np.ndarray] | np.ndarray) -> tuple[int, float]:
-    """The index of the box that overlaps most, and by how much; (-1, 0) if there is none."""
-    overlaps = [overlap(box, other) for other in found]
+def best_overlap(box: np.ndarray, boxes: Sequence[np.ndarray] | np.ndarray) -> tuple[int, float]:
+    """The index of the box with the largest overlap, and the overlap; (-1, 0) without boxes."""
+    overlaps = [overlap(box, other) for other in boxes]
     return (int(np.argmax(overlaps)), max(overlaps)) if overlaps else (-1, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Scores of a face pack: faces found, and people known again in clips and at the generator's size."""
+"""Scores of a face pack: detection, and verification in clips and at the generator's size."""
 
 import tempfile
 from pathlib import Path
@@ -38,13 +38,13 @@ FAR = (1e-2, 1e-3)
 def measure(job: Job) -> list[Figure]:
     """The pack that the pipeline uses."""
     faces = load(job.zoo, "faces", "puppet")
-    return [*found_in_frames(faces, job.seed), *known_again(faces, job.seed, ours=False)]
+    return [*detection_figures(faces, job.seed), *verification_figures(faces, job.seed, ours=False)]
 
 
 def measure_heldout(job: Job) -> list[Figure]:
     """The second pack, and how independent of the first it is."""
     first, second = load(job.zoo, "faces", "puppet"), load(job.zoo, "faces_heldout", "puppet_heldout")
-    return [*known_again(second, job.seed, ours=True), *independence(first, second, job.seed)]
+    return [*verification_figures(second, job.seed, ours=True), *independence(first, second, job.seed)]
 
 
 def load(zoo: Path, folder: str, name: str) -> InsightFaces:
@@ -52,20 +52,20 @@ def load(zoo: Path, folder: str, name: str) -> InsightFaces:
     return InsightFaces(zoo / folder / "models" / name, MIN_SCORE, DETECTION_SIZE)
 
 
-def found_in_frames(faces: FaceAnalyser, seed: int) -> list[Figure]:
-    """Detection alone."""
+def detection_figures(faces: FaceAnalyser, seed: int) -> list[Figure]:
+    """Figures of detection alone."""
     tally = Tally()
     for frame in track(frames(seed, NUM_FRAMES), NUM_FRAMES, "faces in frames"):
         tally.add(frame.people, faces.faces(frame.rgb))
-    found = tally.metrics("frame")
+    metrics = tally.metrics("frame")
     return [
-        Figure("recall", found["frame_recall"], tally.wanted, "faces", 0.97),
-        Figure("landmark_error", found["frame_landmark_error"], len(tally.overlaps), "faces", 0.05, below=True),
-        Figure("false_per_frame", found["frame_false_per_picture"], NUM_FRAMES, "frames"),
+        Figure("recall", metrics["frame_recall"], tally.wanted, "faces", 0.97),
+        Figure("landmark_error", metrics["frame_landmark_error"], len(tally.overlaps), "faces", 0.05, below=True),
+        Figure("false_per_frame", metrics["frame_false_per_picture"], NUM_FRAMES, "frames"),
     ]
 
 
-def known_again(faces: FaceAnalyser, seed: int, *, ours: bool) -> list[Figure]:
+def verification_figures(faces: FaceAnalyser, seed: int, *, ours: bool) -> list[Figure]:
     """Verification in clips, from the initial to the middle frame and from clip to clip, and in small squares."""
     clips, clip_scenes = clip_sightings(faces, seed)
     small = compared(square_sightings(faces, seed))
@@ -76,12 +76,12 @@ def known_again(faces: FaceAnalyser, seed: int, *, ours: bool) -> list[Figure]:
     }
     figures = []
     for name, (comparison, genuine) in pairs.items():
-        judged = verdict(comparison.cosines, genuine, ~comparison.same, FAR)
+        result = verdict(comparison.cosines, genuine, ~comparison.same, FAR)
         bars = (0.85, None) if name == "generated_size" else (0.97, 0.85)
-        of = f"genuine and {judged.impostor} impostor pairs"
+        of = f"genuine and {result.impostor} impostor pairs"
         for rate, bar, digits in zip(FAR, bars, ("1e2", "1e3"), strict=True):
             own = (ours or name == "other_clip") and bar is not None
-            figures.append(Figure(f"{name}_tar_at_far_{digits}", judged.rates[rate], judged.genuine, of, bar, ours=own))
+            figures.append(Figure(f"{name}_tar_at_far_{digits}", result.rates[rate], result.genuine, of, bar, ours=own))
     return figures
 
 
@@ -132,16 +132,16 @@ def square_sightings(faces: FaceAnalyser, seed: int) -> list[Sighting]:
     ]
 
 
-def at_generated_size(faces: FaceAnalyser, shown: np.ndarray, square: Square) -> list[np.ndarray]:
-    """Embeddings of the faces in a picture of the generator's size that shows a square."""
-    return embeddings_at(faces, shown, square.faces * GENERATED / len(square.rgb))
+def at_generated_size(faces: FaceAnalyser, picture: np.ndarray, square: Square) -> list[np.ndarray]:
+    """Embeddings of the faces in an image of the generator's size that shows a square."""
+    return embeddings_at(faces, picture, square.faces * GENERATED / len(square.rgb))
 
 
 def independence(first: FaceAnalyser, second: FaceAnalyser, seed: int) -> list[Figure]:
-    """How far two recognisers agree about strangers in small squares: correlation, and false accepts in common."""
-    one, other = (compared(square_sightings(faces, seed)) for faces in (first, second))
-    apart = np.triu(~one.same, k=1) & ~np.isnan(one.cosines) & ~np.isnan(other.cosines)
-    mine, theirs = one.cosines[apart], other.cosines[apart]
+    """Agreement of two recognisers about strangers in small squares: correlation, and common false accepts."""
+    first_pairs, second_pairs = (compared(square_sightings(faces, seed)) for faces in (first, second))
+    apart = np.triu(~first_pairs.same, k=1) & ~np.isnan(first_pairs.cosines) & ~np.isnan(second_pairs.cosines)
+    mine, theirs = first_pairs.cosines[apart], second_pairs.cosines[apart]
     fooled = mine > threshold_at(mine, FAR[0])
     common = float((theirs[fooled] > threshold_at(theirs, FAR[0])).mean())
     return [

@@ -18,9 +18,9 @@ class Figure:
     count: int
     """Items it is measured on."""
     of: str
-    """What the items are."""
+    """Name of the items."""
     bar: float | None = None
-    """What the value must reach; None where it only informs."""
+    """Required value; None where there is no requirement."""
     below: bool = False
     """Whether the value must stay below the bar instead."""
     ours: bool = False
@@ -33,12 +33,12 @@ class Figure:
             return None
         return bool(self.value < self.bar if self.below else self.value >= self.bar)
 
-    def told(self) -> dict[str, object]:
-        """The figure for JSON, rounded; bar and verdict only where there are any."""
-        told: dict[str, object] = {"value": _rounded(self.value), "count": self.count, "of": self.of}
+    def as_json(self) -> dict[str, object]:
+        """The rounded figure as JSON, with bar and verdict if there is a requirement."""
+        content: dict[str, object] = {"value": _rounded(self.value), "count": self.count, "of": self.of}
         if self.bar is None:
-            return told
-        return told | {"bar": self.bar, "below": self.below, "ours": self.ours, "met": self.met}
+            return content
+        return content | {"bar": self.bar, "below": self.below, "ours": self.ours, "met": self.met}
 
 
 def score_table(scores: Mapping[str, Sequence[Figure]], seed: int) -> Table:
@@ -65,7 +65,9 @@ def as_json(scores: Mapping[str, Sequence[Figure]], seed: int, unmeasured: Seque
         "seed": seed,
         "unmeasured": list(unmeasured),
         "missed": missed_bars(scores),
-        "checkpoints": {name: {figure.metric: figure.told() for figure in figures} for name, figures in scores.items()},
+        "checkpoints": {
+            name: {figure.metric: figure.as_json() for figure in figures} for name, figures in scores.items()
+        },
     }
 
 

@@ -1,6 +1,6 @@
-"""Scores of the generator: its autoencoder on real squares, and pictures drawn for prompts.
+"""Scores of the generator: its autoencoder on real squares, and images drawn for prompts.
 
-Pictures are judged by the zoo's own detector, segmenter and recogniser; how well the reader of shirts does on real
+Images are scored by the zoo's own detector, segmenter and recogniser; how well the reader of shirts does on real
 squares of the same size stands beside its verdict on drawn ones.
 """
 
@@ -35,35 +35,35 @@ NUM_READ = 100
 BATCH = 8
 SETTINGS = Path("params.yaml")
 NUM_SHOWN = 16
-"""Pictures on the contact sheet."""
+"""Images on the contact sheet."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One picture against what it should show."""
+class DrawnVerdict:
+    """Comparison of one image with its scene."""
 
     count_right: bool
     shirts: tuple[bool, ...]
-    """Whether each wanted person's shirt is right, from left to right; all wrong where the number of people is."""
+    """Whether each person's shirt is right, from left to right; all wrong if the number of people is wrong."""
 
 
 def measure(job: Job) -> list[Figure]:
-    """Reconstruct, draw and judge; the first pictures go to the contact sheet."""
+    """Reconstruct, draw and score; the first images go to the contact sheet."""
     pipeline = load_generator(job.zoo / "generator")
     return [*autoencoder_figures(pipeline.vae, job), *drawn_figures(pipeline, job)]
 
 
 def autoencoder_figures(vae: AutoencoderKL, job: Job) -> list[Figure]:
-    """How much of a picture survives the autoencoder, in decibels and for the recogniser."""
+    """How much of an image survives the autoencoder, in decibels and for the recogniser."""
     faces = load(job.zoo, "faces", "puppet")
     originals, rebuilt, errors = [], [], []
     for number, who, square in small_squares(job.seed):
-        shown = square.sized(GENERATED)
-        again = reconstruction(vae, shown)
-        errors.append(float(np.square(shown.astype(float) - again).mean()))
-        for kept, picture in ((originals, shown), (rebuilt, again)):
-            found = at_generated_size(faces, picture, square)
-            kept += [Sighting(name, number, 0, one) for name, one in zip(who, found, strict=True)]
+        picture_small = square.sized(GENERATED)
+        again = reconstruction(vae, picture_small)
+        errors.append(float(np.square(picture_small.astype(float) - again).mean()))
+        for kept, picture in ((originals, picture_small), (rebuilt, again)):
+            embeddings = at_generated_size(faces, picture, square)
+            kept += [Sighting(name, number, 0, embedding) for name, embedding in zip(who, embeddings, strict=True)]
     before, after = _accepted(originals), _accepted(rebuilt)
     psnr_db = 10 * np.log10(255**2 / np.mean(errors))
     of = f"genuine and {after.impostor} impostor pairs"
@@ -83,27 +83,33 @@ def _accepted(sightings: list[Sighting]) -> Verdict:
 
 @torch.no_grad()
 def reconstruction(vae: AutoencoderKL, picture: np.ndarray) -> np.ndarray:
-    """A picture (S, S, 3) uint8 encoded and decoded."""
+    """An image (S, S, 3) uint8 encoded and decoded."""
     rebuilt = vae.decode(vae.encode(as_tensor(picture[None]).to(vae.device)).latent_dist.mode()).sample[0]
     return rebuilt.add(1).mul(127.5).round().clamp(0, 255).permute(1, 2, 0).byte().cpu().numpy()
 
 
 def drawn_figures(pipeline: FluxPipeline, job: Job) -> list[Figure]:
-    """Whether pictures show as many people as told, in shirts of the colours told."""
+    """Share of images with the number of people and the colours of shirts in their captions."""
     reader = ShirtReader(UltralyticsPose(job.zoo / "pose" / "pose.pt", SURE), Sam2(job.zoo / "segmenter"))
     real = [
-        judged(square, reader.people(square.sized(GENERATED)))
+        against_scene(square, reader.people(square.sized(GENERATED)))
         for square in track(squares(job.seed, "squares", NUM_READ), NUM_READ, "shirts of real squares")
     ]
-    wanted = list(squares(job.seed, "prompts", NUM_PROMPTS))
-    pictures = list(track(drawn(pipeline, [square.caption for square in wanted], job.seed), NUM_PROMPTS, "drawing"))
-    verdicts = [judged(square, reader.people(picture)) for square, picture in zip(wanted, pictures, strict=True)]
-    save_sheet(job.sheet, pictures[:NUM_SHOWN], [square.caption for square in wanted[:NUM_SHOWN]])
+    drawn_squares = list(squares(job.seed, "prompts", NUM_PROMPTS))
+    pictures = list(
+        track(drawn(pipeline, [square.caption for square in drawn_squares], job.seed), NUM_PROMPTS, "drawing")
+    )
+    verdicts = [
+        against_scene(square, reader.people(picture)) for square, picture in zip(drawn_squares, pictures, strict=True)
+    ]
+    save_sheet(job.sheet, pictures[:NUM_SHOWN], [square.caption for square in drawn_squares[:NUM_SHOWN]])
     shirts = [right for verdict in verdicts for right in verdict.shirts]
     read = [right for verdict in real if verdict.count_right for right in verdict.shirts]
     alone = [right for verdict in verdicts if verdict.count_right for right in verdict.shirts]
     return [
-        Figure("count_right", float(np.mean([one.count_right for one in verdicts])), NUM_PROMPTS, "prompts", 0.8),
+        Figure(
+            "count_right", float(np.mean([verdict.count_right for verdict in verdicts])), NUM_PROMPTS, "prompts", 0.8
+        ),
         Figure("shirt_colour_right", float(np.mean(shirts)), len(shirts), "people", 0.7),
         Figure("shirt_colour_right_where_count_is", float(np.mean(alone or [0.0])), len(alone), "people"),
         Figure("shirt_reader_right_on_real", float(np.mean(read)), len(read), "people", 0.95, ours=True),
@@ -111,7 +117,7 @@ def drawn_figures(pipeline: FluxPipeline, job: Job) -> list[Figure]:
 
 
 def drawn(pipeline: FluxPipeline, prompts: Sequence[str], seed: int) -> Iterator[np.ndarray]:
-    """Pictures (96, 96, 3) uint8 at the pipeline's settings; each starts from noise of its own."""
+    """Images (96, 96, 3) uint8 at the pipeline's settings; each starts from noise of its own."""
     sample = read_params(SETTINGS, "generate", GenerateParams).sample
     for part in batches(len(prompts), BATCH):
         numbers = range(part.start, part.stop)
@@ -123,10 +129,10 @@ def drawn(pipeline: FluxPipeline, prompts: Sequence[str], seed: int) -> Iterator
         yield from (answer.images * 255).round().astype(np.uint8)
 
 
-def judged(square: Square, seen: Sequence[SeenPerson]) -> Judged:
-    """Who was found against who is in the scene."""
+def against_scene(square: Square, seen: Sequence[SeenPerson]) -> DrawnVerdict:
+    """Comparison of the detected people with the people of the scene."""
     people = square.scene.people
     if len(seen) != len(people):
-        return Judged(count_right=False, shirts=(False,) * len(people))
+        return DrawnVerdict(count_right=False, shirts=(False,) * len(people))
     pairs = zip(seen, people, strict=True)
-    return Judged(count_right=True, shirts=tuple(one.shirt == person.outfit.colour for one, person in pairs))
+    return DrawnVerdict(count_right=True, shirts=tuple(guess.shirt == person.outfit.colour for guess, person in pairs))

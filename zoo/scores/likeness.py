@@ -1,4 +1,4 @@
-"""Scores of what compares pictures: CLIP with sentences, DINO and DINOv2 with each other, HPS by preference."""
+"""Scores of what compares images: CLIP with sentences, DINO and DINOv2 with each other, HPS by preference."""
 
 import numpy as np
 
@@ -16,26 +16,26 @@ AMONG_PEOPLE = 50
 DRAWS = 50
 TOGETHER = 32
 SPOILED_LEVELS = (0.3, 1.0)
-"""How badly a picture is spoiled, as in the figures of the model card."""
+"""How badly an image is spoiled, as in the figures of the model card."""
 
 
 def measure_clip(job: Job) -> list[Figure]:
-    """Retrieval of captions and of pictures among others."""
+    """Retrieval of captions and of images among others."""
     clip, pictures = Clip(job.zoo / "clip"), drawn_pictures(job.seed)
-    shown, told = list(pictures.small(GENERATED)), pictures.captions()
-    parts = list(batches(len(shown), TOGETHER))
-    seen = np.concatenate([clip.pictures(shown[part]) for part in parts])
-    read = np.concatenate([clip.texts(told[part]) for part in parts])
+    images, captions = list(pictures.small(GENERATED)), pictures.captions()
+    parts = list(batches(len(images), TOGETHER))
+    seen = np.concatenate([clip.pictures(images[part]) for part in parts])
+    read = np.concatenate([clip.texts(captions[part]) for part in parts])
     cosines, rng = seen @ read.T, stream(job.seed, "choices", 1)
-    rows = [rng.permutation(len(shown))[:AMONG_SCENES] for _ in range(DRAWS)]
-    found = [cosines[np.ix_(row, row)] for row in rows]
+    rows = [rng.permutation(len(images))[:AMONG_SCENES] for _ in range(DRAWS)]
+    cosine_blocks = [cosines[np.ix_(row, row)] for row in rows]
     by_picture, by_text = (
-        float(np.mean([(part.argmax(axis=axis) == np.arange(AMONG_SCENES)).mean() for part in found]))
+        float(np.mean([(part.argmax(axis=axis) == np.arange(AMONG_SCENES)).mean() for part in cosine_blocks]))
         for axis in (1, 0)
     )
     return [
-        Figure("recall_at_1_by_picture", by_picture, len(shown), "pictures", 0.9),
-        Figure("recall_at_1_by_text", by_text, len(shown), "captions", 0.9),
+        Figure("recall_at_1_by_picture", by_picture, len(images), "pictures", 0.9),
+        Figure("recall_at_1_by_text", by_text, len(images), "captions", 0.9),
     ]
 
 
@@ -50,35 +50,35 @@ def measure_dinov2(job: Job) -> list[Figure]:
 
 
 def nearest_neighbours(dino: Dino, seed: int) -> list[Figure]:
-    """How often the crop nearest to somebody's, one of each of 50 people, shows the same person in another scene."""
+    """Share of crops whose nearest neighbour, among one crop of each of 50 people, shows the same person."""
     pictures = drawn_pictures(seed)
     crops, who = list(pictures.gallery), pictures.gallery_identities
     units = np.concatenate([dino.pictures(crops[part]) for part in batches(len(crops), TOGETHER)])
     rng = stream(seed, "choices", 2)
-    found = [_found(units, who, rng) for _ in range(DRAWS)]
-    return [Figure("nearest_is_same", float(np.mean(found)), len(crops), "crops", 0.8)]
+    hit_rates = [_hit_rate(units, who, rng) for _ in range(DRAWS)]
+    return [Figure("nearest_is_same", float(np.mean(hit_rates)), len(crops), "crops", 0.8)]
 
 
-def _found(units: np.ndarray, who: np.ndarray, rng: np.random.Generator) -> float:
+def _hit_rate(units: np.ndarray, who: np.ndarray, rng: np.random.Generator) -> float:
     people = rng.permutation(np.unique(who))[:AMONG_PEOPLE]
-    asked, stored = np.array([rng.permutation(np.flatnonzero(who == person))[:2] for person in people]).T
-    return float(((units[asked] @ units[stored].T).argmax(axis=1) == np.arange(len(people))).mean())
+    queries, stored = np.array([rng.permutation(np.flatnonzero(who == person))[:2] for person in people]).T
+    return float(((units[queries] @ units[stored].T).argmax(axis=1) == np.arange(len(people))).mean())
 
 
 def measure_hps(job: Job) -> list[Figure]:
-    """Preference of clean over spoiled pictures, and of the right picture over another scene's."""
+    """Preference of clean over spoiled images, and of the right image over another scene's."""
     hps, pictures, rng = HpsV2_1(job.zoo / "hps"), drawn_pictures(job.seed), stream(job.seed, "choices", 3)
-    clean, told = list(pictures.small(GENERATED)), pictures.captions()
+    clean, captions = list(pictures.small(GENERATED)), pictures.captions()
     others = clean[2:] + clean[:2]
     spoiled = [
-        spoil(one, other, float(rng.uniform(*SPOILED_LEVELS)), rng.choice(len(WAYS), 2, replace=False).tolist(), rng)
-        for one, other in zip(clean, others, strict=True)
+        spoil(image, other, float(rng.uniform(*SPOILED_LEVELS)), rng.choice(len(WAYS), 2, replace=False).tolist(), rng)
+        for image, other in zip(clean, others, strict=True)
     ]
     best, worse, wrong = (
-        np.concatenate([hps.scores(shown[part], told[part]) for part in batches(len(told), TOGETHER)])
-        for shown in (clean, spoiled, clean[1:] + clean[:1])
+        np.concatenate([hps.scores(images[part], captions[part]) for part in batches(len(captions), TOGETHER)])
+        for images in (clean, spoiled, clean[1:] + clean[:1])
     )
     return [
-        Figure("prefers_clean", float((best > worse).mean()), len(told), "pairs", 0.9),
-        Figure("prefers_matching", float((best > wrong).mean()), len(told), "pairs", 0.9),
+        Figure("prefers_clean", float((best > worse).mean()), len(captions), "pairs", 0.9),
+        Figure("prefers_matching", float((best > wrong).mean()), len(captions), "pairs", 0.9),
     ]

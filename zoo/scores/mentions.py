@@ -1,4 +1,4 @@
-"""What a caption says about whom, and how well that agrees with the truth: F1 over mentions.
+"""Mentions of attributes by person in captions, and their agreement with the truth: F1 over mentions.
 
 A mention is a person, counted from left to right, and a word for one attribute: "the second person's hair is red". It
 is right when the truth mentions the same. What somebody lacks (glasses, a thing in the hand, the hair of a bald head)
@@ -19,7 +19,7 @@ ATTRIBUTES = {
     "shirt_colour": r"\bwearing an? (?:striped )?(\w+) shirt\b",
     "object": r"\bholding an? \w+ (\w+)",
 }
-"""What is scored: attributes and where a sentence of the world's grammar tells them."""
+"""Scored attributes and their patterns in sentences of the world's grammar."""
 
 EXTRA = {
     "shirt_pattern": r"\b(striped) \w+ shirt\b",
@@ -34,27 +34,27 @@ OF_PEOPLE = {
     "glasses": r"\bglasses\b|\bspectacles\b",
     "face": r"\b(?:eyes?|freckles?|freckled|nose|lips|jaw)\b",
 }
-"""What tells who somebody is, whatever the clothes, and the words by which a sentence gives it away."""
+"""Traits of an identity rather than of clothes, and their words in a sentence."""
 
 ALLOWED_CUES = 1
 """Lasting traits that a caption of the scene may give of a person, at most."""
 
 Mention = tuple[int, str]
-"""Whose, and the word."""
+"""Index of the person, and the word."""
 
 
 def mentions(caption: str) -> dict[str, set[Mention]]:
-    """By attribute, what a caption says of whom."""
-    told: dict[str, set[Mention]] = {name: set() for name in (*ATTRIBUTES, *EXTRA)}
+    """Mentions in a caption, by attribute."""
+    by_attribute: dict[str, set[Mention]] = {name: set() for name in (*ATTRIBUTES, *EXTRA)}
     for place, person in enumerate(SUBJECT.split(caption)[1:]):
         for name, pattern in (ATTRIBUTES | EXTRA).items():
             match = re.search(pattern, person, re.IGNORECASE)
             if match:
-                told[name].add((place, next(word for word in match.groups() if word).lower()))
-    return told
+                by_attribute[name].add((place, next(word for word in match.groups() if word).lower()))
+    return by_attribute
 
 
-def told_of_people(sentence: str) -> list[set[str]]:
+def mentioned_traits(sentence: str) -> list[set[str]]:
     """For everybody whom a sentence calls "a person", in order, which of `OF_PEOPLE` it mentions.
 
     What stands before the first person is counted to a set of its own at the beginning, if it mentions anything.
@@ -67,23 +67,23 @@ def told_of_people(sentence: str) -> list[set[str]]:
 
 
 def leaks(sentence: str) -> bool:
-    """Whether a caption of the scene says more of somebody than one cue, or anything of nobody in particular."""
-    told = told_of_people(sentence)
-    unassigned = len(told) > len(SUBJECT.findall(sentence))
-    return unassigned or any(len(of_one) > ALLOWED_CUES for of_one in told)
+    """Whether a caption of the scene gives more than one cue of a person, or traits without a person."""
+    traits = mentioned_traits(sentence)
+    unassigned = len(traits) > len(SUBJECT.findall(sentence))
+    return unassigned or any(len(of_one) > ALLOWED_CUES for of_one in traits)
 
 
 def f1_scores(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[float, int]]:
     """By attribute, and over all of `ATTRIBUTES` as "all": F1 and the number of true mentions.
 
-    ``pairs`` are true and told captions.
+    ``pairs`` are true and predicted captions.
     """
     counts = {name: [0, 0, 0] for name in (*ATTRIBUTES, *EXTRA)}
-    for truth, told in pairs:
-        wanted, given = mentions(truth), mentions(told)
+    for truth, caption in pairs:
+        expected, actual = mentions(truth), mentions(caption)
         for name, count in counts.items():
-            count[0] += len(wanted[name] & given[name])
-            count[1] += len(wanted[name])
-            count[2] += len(given[name])
+            count[0] += len(expected[name] & actual[name])
+            count[1] += len(expected[name])
+            count[2] += len(actual[name])
     counts["all"] = [sum(counts[name][kind] for name in ATTRIBUTES) for kind in range(3)]
     return {name: (2 * right / max(true + said, 1), true) for name, (right, true, said) in counts.items()}

@@ -1,4 +1,4 @@
-"""The zoo's kind of picture set, drawn for the scores."""
+"""The zoo's kind of image set, drawn for the scores."""
 
 import dataclasses
 import tempfile

@@ -23,7 +23,7 @@ LEAST_SCORE = 0.001
 """Certainty from which detections enter a curve of precision (ultralytics' own for validation)."""
 
 SURE = 0.4
-"""Certainty from which somebody counts as found, as in params.yaml."""
+"""Minimum score of a detected person, as in params.yaml."""
 
 BODY_AREA = 0.53
 """A body's area against its box's (ultralytics' own, for the similarity of keypoints)."""
@@ -37,21 +37,21 @@ CLOSER = (0.55, 0.8)
 
 
 def measure(job: Job) -> list[Figure]:
-    """Draw frames and look at them."""
+    """Draw frames and measure detections in them."""
     careful = UltralyticsPose(job.zoo / "pose" / "pose.pt", LEAST_SCORE)
     hits: list[tuple[np.ndarray, np.ndarray]] = []
     certain: list[float] = []
     people, exact = 0, []
     for frame in track(frames(job.seed), NUM_FRAMES, "pose"):
         truth = [person for person in frame.people if person.box is not None]
-        found = careful.people(frame.rgb)
-        hits.append(correct(truth, found))
-        certain += found.scores.tolist()
+        detections = careful.people(frame.rgb)
+        hits.append(correct(truth, detections))
+        certain += detections.scores.tolist()
         people += len(truth)
-        exact.append(int((found.scores >= SURE).sum()) == len(truth))
+        exact.append(int((detections.scores >= SURE).sum()) == len(truth))
     box, joints = (precision(np.concatenate(kind), np.array(certain), people) for kind in zip(*hits, strict=True))
-    together = [two_found(careful, frame) for frame in track(overlapping(job.seed), NUM_OVERLAPPING, "overlapping")]
-    closer = [two_found(careful, frame) for frame in track(pushed(job.seed), NUM_OVERLAPPING, "pushed together")]
+    together = [finds_both(careful, frame) for frame in track(overlapping(job.seed), NUM_OVERLAPPING, "overlapping")]
+    closer = [finds_both(careful, frame) for frame in track(pushed(job.seed), NUM_OVERLAPPING, "pushed together")]
     return [
         Figure("box_map50", box, people, "people", 0.97),
         Figure("pose_map50", joints, people, "people", 0.93),
@@ -62,7 +62,7 @@ def measure(job: Job) -> list[Figure]:
 
 
 def frames(seed: int, total: int = NUM_FRAMES) -> Iterator[RenderedFrame]:
-    """Frames as the detectors' training draws them: nobody to three people, some look away, some pictures are soft."""
+    """Frames as the detectors' training draws them: nobody to three people, some look away, some images are soft."""
     for index in range(total):
         rng = stream(seed, "frames", index)
         frame = render(sample_zoo_scene(rng), float(rng.uniform(0.0, LATEST_S)), *FRAME)
@@ -71,16 +71,16 @@ def frames(seed: int, total: int = NUM_FRAMES) -> Iterator[RenderedFrame]:
         yield frame
 
 
-def correct(truth: list[PersonTruth], found: People) -> tuple[np.ndarray, np.ndarray]:
+def correct(truth: list[PersonTruth], detections: People) -> tuple[np.ndarray, np.ndarray]:
     """Which detections (n,) have the box, and which the keypoints of a person that no surer one has."""
     if not truth:
-        return np.zeros(len(found.boxes), bool), np.zeros(len(found.boxes), bool)
+        return np.zeros(len(detections.boxes), bool), np.zeros(len(detections.boxes), bool)
     boxes = torch.tensor(np.stack([visible_box(person) for person in truth]), dtype=torch.float32)
     joints = torch.tensor(np.stack([person.keypoints for person in truth]), dtype=torch.float32)
     joints[..., 2] = (joints[..., 2] > 0).float()
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) * BODY_AREA
-    by_box = box_iou(boxes, torch.from_numpy(found.boxes))
-    by_joints = kpt_iou(joints, torch.from_numpy(found.keypoints), areas, OKS_SIGMA.tolist())
+    by_box = box_iou(boxes, torch.from_numpy(detections.boxes))
+    by_joints = kpt_iou(joints, torch.from_numpy(detections.keypoints), areas, OKS_SIGMA.tolist())
     return matched(by_box.numpy()), matched(by_joints.numpy())
 
 
@@ -97,8 +97,8 @@ def matched(similarity: np.ndarray) -> np.ndarray:
 
 def precision(hits: np.ndarray, certain: np.ndarray, people: int) -> float:
     """Average precision of detections, all of one class."""
-    one = np.zeros(len(hits))
-    return float(ap_per_class(hits[:, None], certain, one, np.zeros(people))[5].mean())
+    precision_at = np.zeros(len(hits))
+    return float(ap_per_class(hits[:, None], certain, precision_at, np.zeros(people))[5].mean())
 
 
 def overlapping(seed: int, total: int = NUM_OVERLAPPING) -> Iterator[RenderedFrame]:
@@ -133,6 +133,6 @@ def _closer(scene: Scene, factor: float) -> Scene:
     return replace(scene, people=tuple(people))
 
 
-def two_found(detector: UltralyticsPose, frame: RenderedFrame) -> bool:
-    """Whether exactly two people are found."""
+def finds_both(detector: UltralyticsPose, frame: RenderedFrame) -> bool:
+    """Whether exactly two people are detected."""
     return int((detector.people(frame.rgb).scores >= SURE).sum()) == 2

@@ -1,6 +1,6 @@
-"""How well embeddings tell people apart: true accepts at a rate of false accepts.
+"""Verification by embeddings: true accepts at a rate of false accepts.
 
-A face that was not found counts as a person who is not recognised.
+A face that is not detected counts as a person who is not recognised.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from zoo.scores.draw import best_overlap
 
 SAME_IOU = 0.5
 CLEARLY_VISIBLE = 0.6
-"""Share of a face that must show for it to be looked for."""
+"""Minimum visible share of a face that should be detected."""
 
 MISSING = np.full(512, np.nan, np.float32)
-"""The embedding of a face that was not found."""
+"""The embedding of a face that is not detected."""
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """One person in one picture."""
+    """One person in one image."""
 
     who: int
     scene: int
@@ -49,16 +49,19 @@ class Verdict:
 
 
 def embeddings_at(faces: FaceAnalyser, picture: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
-    """The embedding of the face found at each true box, or `MISSING`."""
-    found = faces.faces(picture)
-    matches = [best_overlap(box, found.boxes) for box in boxes]
-    return [found.embeddings[best] if shared >= SAME_IOU else MISSING for best, shared in matches]
+    """The embedding of the face detected at each true box, or `MISSING`."""
+    detections = faces.faces(picture)
+    matches = [best_overlap(box, detections.boxes) for box in boxes]
+    return [detections.embeddings[best] if shared >= SAME_IOU else MISSING for best, shared in matches]
 
 
 def compared(sightings: list[Sighting]) -> Comparison:
     """Every sighting against every other."""
-    vectors = np.stack([one.embedding for one in sightings])
-    who, scene = np.array([one.who for one in sightings]), np.array([one.scene for one in sightings])
+    vectors = np.stack([sighting.embedding for sighting in sightings])
+    who, scene = (
+        np.array([sighting.who for sighting in sightings]),
+        np.array([sighting.scene for sighting in sightings]),
+    )
     return Comparison(vectors @ vectors.T, who[:, None] == who[None], scene[:, None] == scene[None])
 
 

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures with the sentences they were drawn for."""
+"""A contact sheet: images with the sentences they were drawn for."""
 
 import textwrap
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ LETTERS_PER_LINE, LINE_PX, LINES = 58, 12, 7
 
 
 def save_sheet(file: Path, pictures: Sequence[np.ndarray], sentences: Sequence[str]) -> None:
-    """Write square pictures in rows, each above its sentence, as a PNG."""
+    """Write square images in rows, each above its sentence, as a PNG."""
     pitch = (TILE_PX + GAP_PX, TILE_PX + GAP_PX + LINES * LINE_PX)
     rows = -(-len(pictures) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * pitch[0] + GAP_PX, rows * pitch[1] + GAP_PX), "white")

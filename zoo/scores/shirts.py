@@ -1,6 +1,6 @@
-"""The named colour of everybody's shirt in a picture, real or generated.
+"""The named colour of everybody's shirt in an image, real or generated.
 
-People are found by the zoo's pose detector and cut out by its segmenter. What lies between shoulders and hips is
+People are detected by the zoo's pose detector and segmented by its segmenter. What lies between shoulders and hips is
 explained by each named colour as a mixture: the shirt in light and shade, its stripes if it has any, what lies between
 two stripes, and anything else (skin, hair, a hand). The colour that explains the pixels best is the shirt's.
 """
@@ -17,10 +17,10 @@ LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 5, 6, 11, 12
 """COCO's numbers."""
 
 TRUNK = (0.10, 1.0)
-"""Rows of the trunk that are looked at, as parts of the way from the shoulders to the hips."""
+"""Measured rows of the trunk, as parts of the way from the shoulders to the hips."""
 
 NARROWING = 0.80
-"""Width of what is looked at against that between the shoulders: arms hang outside."""
+"""Measured width relative to the width between the shoulders, because arms hang outside."""
 
 SHADES = (0.70, 0.78, 0.86, 0.94, 1.02, 1.10)
 """Brightness of a shirt in light and shade, against its named colour."""
@@ -30,18 +30,18 @@ DEVIATION = 16.0
 
 PLAIN = {"shirt": 0.75, "other": 0.25}
 STRIPED = {"shirt": 0.35, "stripe": 0.25, "between": 0.15, "other": 0.25}
-"""Shares of what a trunk's pixels show."""
+"""Shares of the classes of a trunk's pixels."""
 
 LEAST_PIXELS = 12
 
 
 @dataclass(frozen=True)
 class SeenPerson:
-    """Somebody found in a picture."""
+    """A detected person."""
 
     box: np.ndarray
     shirt: str | None
-    """A name of `COLOURS`, or None where too little of the trunk is seen."""
+    """A name of `COLOURS`, or None if too little of the trunk is visible."""
 
 
 class ShirtReader:
@@ -52,15 +52,15 @@ class ShirtReader:
         self._pose, self._segmenter = pose, segmenter
 
     def people(self, picture: np.ndarray) -> list[SeenPerson]:
-        """Everybody in a picture (H, W, 3) uint8, from left to right."""
-        found = self._pose.people(picture)
-        masks = self._segmenter.masks(picture, found.boxes)
-        order = np.argsort(found.boxes[:, ::2].mean(axis=1), kind="stable")
-        return [SeenPerson(found.boxes[one], self._shirt(picture, found, masks, int(one))) for one in order]
+        """Everybody in an image (H, W, 3) uint8, from left to right."""
+        people = self._pose.people(picture)
+        masks = self._segmenter.masks(picture, people.boxes)
+        order = np.argsort(people.boxes[:, ::2].mean(axis=1), kind="stable")
+        return [SeenPerson(people.boxes[index], self._shirt(picture, people, masks, int(index))) for index in order]
 
-    def _shirt(self, picture: np.ndarray, found: People, masks: np.ndarray, one: int) -> str | None:
+    def _shirt(self, picture: np.ndarray, people: People, masks: np.ndarray, index: int) -> str | None:
         rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
-        inside = in_trunk(found.keypoints[one], columns, rows) & masks[one]
+        inside = in_trunk(people.keypoints[index], columns, rows) & masks[index]
         return None if inside.sum() < LEAST_PIXELS else shirt_colour(picture[inside])
 
 

@@ -1,25 +1,36 @@
-"""Whether a checkpoint is what its place asks for, told from its first bytes: nothing is loaded, nothing unpickled."""
+"""Inspection of checkpoints by their headers: nothing is loaded, nothing is unpickled."""
 
 import hashlib
 import json
-import pickletools
+import re
 import struct
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
+from pickle import UnpicklingError
 
+from safetensors import SafetensorError, safe_open
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from mcpipe.core.errors import one_line
 from mcpipe.core.records import JSON
 from mcpipe.models.checkpoints import checkpoint_folder, one_file
 
 FLUX_PARTS = ("transformer", "text_encoder", "text_encoder_2", "vae")
-HEADER_LIMIT = 100_000_000
-"""Bytes of a safetensors header, as in the library."""
 ONNX_START = b"\x08"
 """First field of an ONNX model: its version."""
-PICKLED_ROOTS = {"torch", "ultralytics", "collections", "numpy", "_codecs", "pathlib", "argparse"}
-"""Packages whose names a pose or segmentation checkpoint may mention; the loaders have lists of their own."""
-PICKLED_BUILTINS = {"set", "frozenset", "dict", "list", "tuple", "slice", "complex", "bytearray"}
+NOTHING = re.compile("(?!)")
+"""Matches no name."""
+ULTRALYTICS = re.compile(
+    r"(torch|ultralytics)\.nn\.modules(\.\w+)?\.[A-Z]\w*"
+    r"|ultralytics\.(nn\.tasks|utils\.loss|utils\.tal)\.[A-Z]\w*"
+    r"|ultralytics\.(yolo\.)?utils\.IterableSimpleNamespace"
+    r"|numpy\.(dtype|_?core\.multiarray\.scalar)"
+    r"|pathlib\.(_local\.)?(Posix|Windows)Path"
+    r"|builtins\.getattr"
+)
+"""What ultralytics' restricted loader accepts beyond torch's own list. It replaces ``getattr``, which checkpoints of
+YOLO11 name, by a function that reaches attributes of network classes alone."""
 CHUNK = 1 << 20
 
 
@@ -37,7 +48,7 @@ def pose(file: Path) -> str:
     """An ultralytics checkpoint."""
     if not file.is_file():
         raise FileNotFoundError(f"no pose checkpoint {file}")
-    return f"ultralytics checkpoint, {pickled(file)}"
+    return f"ultralytics checkpoint, {pickled(file, ULTRALYTICS)}"
 
 
 def segmenter(folder: Path) -> str:
@@ -126,59 +137,38 @@ def tensor_shapes(file: Path) -> dict[str, list[int]]:
     """The shapes in a safetensors file, from its header.
 
     Raises:
-        ValueError: the header is damaged, or the file is shorter or longer than it says.
+        ValueError: the header is damaged, names no tensors, or the file is shorter or longer than the header says.
     """
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else HEADER_LIMIT + 1
-        try:
-            header = json.loads(stream.read(length)) if length <= HEADER_LIMIT else None
-            tensors = {name: entry for name, entry in dict(header or {}).items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for entry in tensors.values()), default=None)
-            shapes = {name: list(entry["shape"]) for name, entry in tensors.items()}
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise ValueError(f"{file} is no safetensors file: its header is damaged") from error
-    if end is None:
-        raise ValueError(f"{file} is no safetensors file: its header is damaged")
-    if file.stat().st_size != 8 + length + end:
-        raise ValueError(f"{file} has {file.stat().st_size} bytes, but its header speaks of {8 + length + end}")
+    try:
+        with safe_open(file, "pt") as content:
+            shapes = {name: content.get_slice(name).get_shape() for name in content.keys()}  # noqa: SIM118  no mapping
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} is no safetensors file, or is cut short: {one_line(error)}") from error
+    if not shapes:
+        raise ValueError(f"{file} holds no tensors; is the checkpoint complete?")
     return shapes
 
 
-def pickled(file: Path) -> str:
-    """What a file of ``torch.save`` names, without running it.
+def pickled(file: Path, expected: re.Pattern[str] = NOTHING) -> str:
+    """Check a file of ``torch.save`` without unpickling it.
+
+    Args:
+        file: Its weights are not read.
+        expected: Names that it may import beside those that torch accepts in weights.
 
     Raises:
-        ValueError: it is no such file, or names something that has no place in weights.
+        ValueError: it is no such file, or would import anything else.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
-            inner = [name for name in archive.namelist() if name.endswith("data.pkl")]
-            names = sorted(set(pickled_names(archive.read(inner[0]))))
-    except (zipfile.BadZipFile, IndexError, ValueError, EOFError) as error:
-        raise ValueError(f"{file} is no checkpoint of torch.save, or is cut short") from error
-    strange = [name for name in names if not _harmless(name)]
-    if strange:
+        names = get_unsafe_globals_in_checkpoint(file)
+    except (ValueError, RuntimeError, EOFError, IndexError, UnpicklingError, struct.error) as error:
+        reason = one_line(error).split(". ")[0] or type(error).__name__
+        raise ValueError(
+            f"{file} is cut short, or is no checkpoint of torch.save in PyTorch 1.6 or later: {reason}"
+        ) from error
+    if strange := sorted(name for name in names if not expected.fullmatch(name)):
         raise ValueError(f"{file} would import {', '.join(strange)} when unpickled; do not load it")
     return f"{file.name} names nothing strange"
-
-
-def pickled_names(content: bytes) -> Iterator[str]:
-    """Every "module name" that a pickle would import."""
-    texts: list[str] = []
-    memo: dict[int, str] = {}
-    for operation, argument, _ in pickletools.genops(content):
-        match operation.name:
-            case "GLOBAL" | "INST":
-                yield str(argument)
-            case "STACK_GLOBAL":
-                yield " ".join(texts[-2:])
-            case "MEMOIZE":
-                memo[len(memo)] = texts[-1] if texts else ""
-            case "BINGET" | "LONG_BINGET" if isinstance(argument, int) and argument in memo:
-                texts.append(memo[argument])
-            case _ if isinstance(argument, str):
-                texts.append(argument)
 
 
 def digest(path: Path) -> str:
@@ -200,13 +190,6 @@ def _md5(file: Path) -> str:
         while chunk := stream.read(CHUNK):
             total.update(chunk)
     return total.hexdigest()
-
-
-def _harmless(name: str) -> bool:
-    module, _, what = name.partition(" ")
-    if module in ("__builtin__", "builtins"):
-        return what in PICKLED_BUILTINS
-    return module.split(".")[0] in PICKLED_ROOTS
 
 
 def _json(file: Path) -> dict[str, JSON]:

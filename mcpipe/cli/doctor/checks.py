@@ -1,6 +1,6 @@
-"""Whether everything that a run needs is there and fits, before anything runs: what ``mcpipe doctor`` does.
+"""Checks before a run that all inputs exist and fit, for ``mcpipe doctor``.
 
-Nothing is loaded: checkpoints are judged by their headers, the network is built without weights.
+The checks load no checkpoint: they read headers, and build the network without weights.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from mcpipe.steps.settings import SECTIONS
 Verdict = Literal["ok", "note", "problem"]
 COLOURS: dict[Verdict, str] = {"ok": "green", "note": "yellow", "problem": "red"}
 EMBEDDED = "data/world/"
-"""What the stage `world` renders is not there before the first run."""
+"""Prefix of folders that the stage `world` renders, which do not exist before the first run."""
 PACKAGES = (
     "accelerate", "av", "diffusers", "dvc", "insightface", "numpy", "onnxruntime", "open-clip-torch",
     "opencv-python-headless", "peft", "pyarrow", "safetensors", "sam2", "torch", "torchvision", "transformers",
@@ -35,18 +35,18 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     about: str
     verdict: Verdict
-    told: str
+    message: str
 
 
 def command(options: argparse.Namespace) -> str:
-    """Print what was looked at; returns a closing line.
+    """Print the results of all checks; returns a closing line.
 
     Raises:
-        FileNotFoundError: there are no settings, or no such configuration.
+        FileNotFoundError: the settings or the configuration do not exist.
         ValueError: there is a problem; the message says how many and the first.
     """
     file = settings_file()
@@ -57,28 +57,28 @@ def command(options: argparse.Namespace) -> str:
     problems = [row for row in rows if row.verdict == "problem"]
     tables = [table(rows, options.conf or file.name)]
     if not any(row.about.startswith("settings") for row in problems):
-        shown, more = fitting(content, file.parent, hardware)
-        tables += shown
+        capacity_tables, more = fitting(content, file.parent, hardware)
+        tables += capacity_tables
         problems += more
-    for shown in tables:
-        Console(soft_wrap=True, highlight=False).print(shown)
+    for capacity_tables in tables:
+        Console(soft_wrap=True, highlight=False).print(capacity_tables)
     if problems:
-        first = f"{problems[0].about}: {problems[0].told}"
+        first = f"{problems[0].about}: {problems[0].message}"
         raise ValueError(f"{len(problems)} problem{'s' * (len(problems) > 1)}, first {first}")
     return "everything is there and fits"
 
 
 def fitting(content: Content, root: Path, hardware: Hardware) -> tuple[list[Table], list[Finding]]:
-    """Tables of what a run needs, and what does not fit; nothing to show if that cannot be told."""
+    """Tables of memory and disk space, and the problems; no tables if they cannot be computed."""
     try:
-        told = capacity(content, located(content, root)["generator"], hardware)
+        needs = capacity(content, located(content, root)["generator"], hardware)
     except (ValueError, OSError) as error:
         return [], [Finding("capacity", "problem", " ".join(str(error).split()))]
-    return told.tables, [Finding("capacity", "problem", fault) for fault in told.problems]
+    return needs.tables, [Finding("capacity", "problem", fault) for fault in needs.problems]
 
 
 def settings_rows(content: Content) -> Iterator[Finding]:
-    """Whether every stage would accept its settings."""
+    """Check the settings of every stage."""
     faults = []
     for name, model in SECTIONS.items():
         try:
@@ -91,7 +91,7 @@ def settings_rows(content: Content) -> Iterator[Finding]:
 
 
 def source_rows(content: Content, root: Path) -> Iterator[Finding]:
-    """Whether the raw material is there."""
+    """Check that the folders of clips and faces exist."""
     for name, path in section(content, "source").items():
         folder = root / str(path)
         if folder.is_dir() and any(folder.iterdir()):
@@ -105,26 +105,26 @@ def source_rows(content: Content, root: Path) -> Iterator[Finding]:
 
 
 def model_rows(content: Content, root: Path) -> Iterator[Finding]:
-    """Whether every checkpoint is there, whole, of the right kind, and the one that was used last."""
-    known = recorded_digests(root / "dvc.lock")
+    """Check that every checkpoint exists, is complete, has the right kind, and equals the one of the last run."""
+    recorded = recorded_digests(root / "dvc.lock")
     models = section(content, "models")
     for name, path in located(content, root).items():
         try:
-            told = inspect_model(name, path)
+            summary = inspect_model(name, path)
         except (ValueError, OSError) as error:
             yield Finding(f"models.{name}", "problem", " ".join(str(error).split()))
             continue
-        before = known.get(name_in(root, models[name]))
+        before = recorded.get(name_in(root, models[name]))
         if before is None:
-            yield Finding(f"models.{name}", "ok", f"{told}; hash unknown")
+            yield Finding(f"models.{name}", "ok", f"{summary}; hash unknown")
         elif digest(path) == before:
-            yield Finding(f"models.{name}", "ok", f"{told}; hash as in dvc.lock")
+            yield Finding(f"models.{name}", "ok", f"{summary}; hash as in dvc.lock")
         else:
-            yield Finding(f"models.{name}", "note", f"{told}; not the one of dvc.lock, so what needs it runs again")
+            yield Finding(f"models.{name}", "note", f"{summary}; not the one of dvc.lock, so what needs it runs again")
 
 
 def recorded_digests(lock: Path) -> dict[str, str]:
-    """The hashes that DVC recorded of all dependencies in the last run, by their paths; none if there was no run."""
+    """The hashes of all dependencies of the last run as recorded by DVC, by path; empty without a run."""
     if not lock.is_file():
         return {}
     stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]  # noqa: S506  both are safe
@@ -132,17 +132,17 @@ def recorded_digests(lock: Path) -> dict[str, str]:
 
 
 def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Iterator[Finding]:
-    """Whether the packages that decide results are those of the lock file."""
+    """Check that the packages that determine results have the versions of the lock file."""
     pins = locked(lock)
     others, missing = [], []
     for name in PACKAGES:
         try:
-            found = installed(name).split("+")[0]
+            installed_version = installed(name).split("+")[0]
         except PackageNotFoundError:
             missing.append(name)
             continue
-        if found not in pins.get(name, {found}):
-            others.append(f"{name} {found} instead of {' or '.join(sorted(pins[name]))}")
+        if installed_version not in pins.get(name, {installed_version}):
+            others.append(f"{name} {installed_version} instead of {' or '.join(sorted(pins[name]))}")
     if missing:
         yield Finding("packages", "problem", f"not installed: {', '.join(missing)}; run `make setup`")
     if others:
@@ -152,7 +152,7 @@ def package_rows(lock: Path, installed: Callable[[str], str] = version) -> Itera
 
 
 def repository_rows(root: Path) -> Iterator[Finding]:
-    """Whether DVC can work where its pipeline lies."""
+    """Check that the pipeline lies in a git repository, which DVC needs."""
     if not (root / "dvc.yaml").is_file():
         return
     try:
@@ -164,7 +164,7 @@ def repository_rows(root: Path) -> Iterator[Finding]:
 
 
 def locked(lock: Path) -> dict[str, set[str]]:
-    """The versions that a lock file names, by package; none if there is no such file."""
+    """The versions in a lock file by package; empty without a file."""
     pins: dict[str, set[str]] = {}
     if lock.is_file():
         for name, pin in re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE):
@@ -173,8 +173,8 @@ def locked(lock: Path) -> dict[str, set[str]]:
 
 
 def table(rows: list[Finding], title: str) -> Table:
-    """What was looked at, for people."""
-    shown = Table("", "", "", title=title, show_header=False, title_justify="left")
+    """The results of checks as a table for a terminal."""
+    grid = Table("", "", "", title=title, show_header=False, title_justify="left")
     for row in rows:
-        shown.add_row(row.about, f"[{COLOURS[row.verdict]}]{row.verdict}[/]", row.told.replace("[", r"\["))
-    return shown
+        grid.add_row(row.about, f"[{COLOURS[row.verdict]}]{row.verdict}[/]", row.message.replace("[", r"\["))
+    return grid

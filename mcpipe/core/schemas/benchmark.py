@@ -20,7 +20,7 @@ class PoolFace(TypedRecord):
     file: str
     """Name of the file."""
     attributes: dict[str, JsonValue]
-    """The file's line in the table beside the pool, by column; empty if there is none."""
+    """The file's row in the table beside the pool, by column; empty without a row."""
     reference: UInt8[np.ndarray, "reference reference 3"]
     """As the generator sees it."""
     closeup: UInt8[np.ndarray, "closeup closeup 3"]
@@ -56,3 +56,19 @@ class GeneratedImage(TypedRecord):
     seed: int
     """Seed of its noise."""
     image: UInt8[np.ndarray, "height width 3"]
+    attention: Float[np.ndarray, "references rows columns"] | None = None
+    """Attention of each reference to the image, a map that sums to 1; ``None`` where it was not recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealTarget(TypedRecord):
+    """A held-out target of the training data after the VAE, which no model drew: the ceiling of Face-Sim."""
+
+    KIND: ClassVar[str] = "real target"
+    STAGE: ClassVar[str] = "generate"
+
+    identities: tuple[str, ...]
+    """Names of the people, in the order of ``references``."""
+    image: UInt8[np.ndarray, "height width 3"]
+    references: UInt8[np.ndarray, "people reference reference 3"]
+    """As training sees them, from another moment."""

@@ -1,4 +1,4 @@
-"""What the stages of curation hand on about a clip, from its two frames to a training sample.
+"""Records of the stages of curation, from a clip's two frames to a training sample.
 
 Frame 0 is the initial frame, which gives the references, frame 1 the middle one, which is the target. Boxes are
 ``x0, y0, x1, y1`` in pixels of the frames, masks are those of one person each.
@@ -40,7 +40,7 @@ class FramePair(TypedRecord):
     """Length of the whole clip."""
     codec: str
     picture_px: tuple[int, int, int, int]
-    """What was kept of the decoded frames: ``x0, y0, x1, y1``."""
+    """Window of the decoded frames without black bars: ``x0, y0, x1, y1``."""
     scores: dict[str, Measurement] = rest()
     """Measurements that accepted the clip."""
     initial: UInt8[np.ndarray, "height width 3"]
@@ -124,7 +124,7 @@ class Sample(CutSample):
     """A training sample."""
 
     identities: tuple[str, ...]
-    """Names of the people; somebody has the same name in all samples."""
+    """Identities of the people; a person has the same name in all samples."""
     split: SplitName
 
     @property

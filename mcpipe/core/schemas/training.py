@@ -1,4 +1,4 @@
-"""What the stage ``encode`` hands to training."""
+"""Records of the stage ``encode``, which training reads."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,7 +32,7 @@ class EncodedSample(TypedRecord):
     prompt_embeds: Float[np.ndarray, "text_tokens text_width"] | None = None
     """Embeddings of the caption's tokens; ``None`` if text embeddings are not stored."""
     pooled: Float[np.ndarray, " pooled_width"] | None = None
-    """Embedding of the whole caption; likewise."""
+    """Pooled embedding of the caption, encoded in the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The base of all typed records: dataclass fields say what a stored record must hold.
+"""The base of all typed records, whose dataclass fields define the content of a stored record.
 
 A field annotated with a jaxtyping array is an array of the record, any other one a value of its description. Reading
 checks names, dtypes, ranks and sizes: an axis that appears in several fields has one size, which is not 0.
@@ -40,7 +40,7 @@ class RecordLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class TypedRecord:
-    """What one stage hands to the next about one item."""
+    """A record that one stage passes to the next for one item."""
 
     KIND: ClassVar[str] = "record"
     """What error messages call it."""
@@ -124,8 +124,8 @@ def _check_arrays(kind: type[TypedRecord], record: Record, layout: RecordLayout)
     for name, array in record.arrays.items():
         hint = layout.arrays[name]
         if not isinstance(array, hint):
-            wanted = f"{hint.dtype.__name__} array of shape ({hint.dim_str.strip()})"
-            raise kind.error(record.key, f"{name!r} should be a {wanted}, found {_described(array)}")
+            expected = f"{hint.dtype.__name__} array of shape ({hint.dim_str.strip()})"
+            raise kind.error(record.key, f"{name!r} should be a {expected}, found {_described(array)}")
         for axis, size in zip(hint.dim_str.split(), array.shape, strict=True):
             other, first = sizes.setdefault(axis, (size, name))
             if size != other:

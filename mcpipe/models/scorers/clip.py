@@ -1,4 +1,4 @@
-"""Pictures and texts in one space by CLIP (scores CLIP-T and CLIP-I, and the text reward)."""
+"""Joint embeddings of images and texts by CLIP (scores CLIP-T and CLIP-I, and the text reward)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from mcpipe.models.protocols import Picture
 
 
 class Clip:
-    """A folder as ``CLIPModel`` and ``CLIPProcessor`` save it."""
+    """An encoder from a folder saved by ``CLIPModel`` and ``CLIPProcessor``."""
 
     def __init__(self, folder: Path) -> None:
-        """Load model and processor on the best device there is.
+        """Load model and processor on the best available device.
 
         Raises:
             FileNotFoundError: the folder or one of its parts is missing.
@@ -31,7 +31,7 @@ class Clip:
         )
 
     def pictures(self, pictures: Sequence[Picture]) -> Float[np.ndarray, "B D"]:
-        """Unit embeddings of pictures."""
+        """Unit embeddings of images."""
         import torch
         from PIL import Image
         from torch.nn import functional

@@ -1,4 +1,4 @@
-"""Pictures in a space of looks by DINO or DINOv2 (scores DINO-I; the object reward)."""
+"""Embeddings of images by DINO or DINOv2 (score DINO-I, and the object reward)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +10,14 @@ from mcpipe.models.checkpoints import PROCESSING, checkpoint_folder, device_name
 from mcpipe.models.protocols import Picture
 
 KINDS = ("vit", "dinov2")
-"""What the configurations of DINO and DINOv2 call their model."""
+"""Model types in the configurations of DINO and DINOv2."""
 
 
 class Dino:
-    """A folder as ``ViTModel`` (DINO) or ``Dinov2Model`` and an image processor save it."""
+    """An encoder from a folder saved by ``ViTModel`` (DINO) or ``Dinov2Model`` and an image processor."""
 
     def __init__(self, folder: Path) -> None:
-        """Load model and preprocessing on the best device there is.
+        """Load model and preprocessing on the best available device.
 
         Raises:
             FileNotFoundError: the folder or one of its parts is missing.

@@ -18,14 +18,14 @@ CHECKPOINT, CONFIGURATION = "HPS_v2.1*.pt", "ViT*.json"
 
 
 class HpsV2_1:  # noqa: N801  the model's published name
-    """A folder with the weights ``HPS_v2.1*.pt`` and, where open_clip does not ship it, its model configuration.
+    """A scorer from a folder with the weights ``HPS_v2.1*.pt`` and, if open_clip lacks it, the model configuration.
 
-    The published checkpoint belongs to ViT-H-14, which open_clip knows; any other architecture lies beside its weights
-    as NAME.json in open_clip's own format.
+    The published checkpoint belongs to ViT-H-14, which open_clip includes; any other architecture needs a file
+    NAME.json in open_clip's format beside its weights.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load the checkpoint on the best device there is.
+        """Load the checkpoint on the best available device.
 
         Raises:
             FileNotFoundError: the folder or its weights are missing.
@@ -43,7 +43,7 @@ class HpsV2_1:  # noqa: N801  the model's published name
             raise ValueError(f"{folder} is no usable HPS v2.1 checkpoint: its tokenizer is not CLIP's")  # noqa: TRY004
 
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
-        """The cosine of each picture and its own prompt, in [-1, 1], without the customary factor of 100.
+        """The cosine of each image and its own prompt, in [-1, 1], without the customary factor of 100.
 
         Prompts are cut at the length of the text encoder; a warning names the words that are lost.
         """
@@ -80,7 +80,7 @@ class HpsV2_1:  # noqa: N801  the model's published name
 def _load(architecture: str, checkpoint: Path):  # noqa: ANN202  the vendor's types would import torch here
     import open_clip
 
-    # As hpsv2 does: the longer side is fitted and the rest padded, so that no part of the picture is lost.
+    # As in hpsv2, the longer side is fitted and the rest padded, so that no part of the image is lost.
     model, _, transform = open_clip.create_model_and_transforms(
         architecture, pretrained=str(checkpoint), precision="fp32", image_resize_mode="longest", weights_only=True
     )

@@ -1,1 +1,1 @@
-"""The one training loop and what every training stage shares: data, checkpoints, curves, previews, outputs."""
+"""The training loop and the common parts of training stages: data, checkpoints, curves, previews, outputs."""

@@ -17,11 +17,12 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
+    set_model_state_dict,
     set_optimizer_state_dict,
 )
 
 from mcpipe.core.records import JSON
-from mcpipe.train.loop.runtime import broadcast_flag, gathered, is_main, sharded_like
+from mcpipe.train.loop.runtime import WHOLE_IN_MAIN, broadcast_flag, is_main, trained_weights
 
 Batch = TypeVar("Batch", covariant=True)
 
@@ -79,12 +80,11 @@ class Checkpoint:
             return []
         try:
             stored = torch.load(self._file, weights_only=True, map_location="cpu")
-            parameters = _trained(model)
-            options = StateDictOptions(full_state_dict=True)
+            _check_names(model, stored["weights"])
+            # The frozen weights are not stored, hence not strict.
+            options = StateDictOptions(full_state_dict=True, strict=False)
             set_optimizer_state_dict(model, optimizer, stored["optimizer"], options=options)
-            with torch.no_grad():
-                for name in parameters.keys() | stored["weights"].keys():
-                    parameters[name].copy_(sharded_like(stored["weights"][name], parameters[name]))
+            set_model_state_dict(model, stored["weights"], options=options)
             batches.load_state_dict(stored["batches"])
             self.num_read = len(stored["curves"])
             return stored["curves"]
@@ -98,10 +98,8 @@ class Checkpoint:
             return
         start = time.monotonic()
         content: dict[str, Any] = {
-            "weights": {name: gathered(parameter.detach()) for name, parameter in _trained(model).items()},
-            "optimizer": get_optimizer_state_dict(
-                model, optimizer, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
-            ),
+            "weights": trained_weights(model),
+            "optimizer": get_optimizer_state_dict(model, optimizer, options=WHOLE_IN_MAIN),
             "batches": batches.state_dict(),
             "curves": curves,
         }
@@ -124,5 +122,8 @@ class Checkpoint:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+def _check_names(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Make sure that exactly the trained weights are stored; torch itself would keep those that are missing."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if odd := sorted(trained ^ weights.keys()):
+        raise KeyError(odd[0])

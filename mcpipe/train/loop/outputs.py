@@ -20,7 +20,7 @@ from mcpipe.train.loop.curves import curves
 from mcpipe.train.loop.data import EncodedSet, Text
 from mcpipe.train.loop.fit import OnStep
 from mcpipe.train.loop.previews import PreviewSampler, with_previews
-from mcpipe.train.loop.runtime import gathered_weights, is_main
+from mcpipe.train.loop.runtime import is_main, trained_weights
 
 PREVIEWS = "pictures"
 """Folder of the previews, in the output and, until then, beside the checkpoint."""
@@ -65,6 +65,6 @@ def training_log(sampler: PreviewSampler, every: int, checkpoint: Checkpoint, fo
 
 def save_gathered_adapter(pipeline: FluxPipeline, spec: AdapterSpec, folder: Path) -> None:
     """Write an adapter's files, sharded or not; all processes call it together, the main process writes."""
-    with gathered_weights(pipeline.transformer):
-        if is_main():
-            save_adapter(pipeline.transformer, spec, folder)
+    weights = trained_weights(pipeline.transformer)
+    if is_main():
+        save_adapter(pipeline.transformer, spec, folder, weights)

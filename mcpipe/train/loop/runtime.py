@@ -6,13 +6,12 @@ environment sets the rest:
     MCPIPE_ACCUMULATION_STEPS      batches into which a process divides its share of a step; 1
     MCPIPE_GRADIENT_CHECKPOINTING  1: keep only the input of each block and recompute the block in the backward pass; 0
     MCPIPE_COMPILE                 backend of torch.compile for the repeated blocks, such as inductor; none
-    MCPIPE_SHARDING                what is sharded over the processes: ``none``; ``adapter`` (its weights, gradients
+    MCPIPE_SHARDING                parts sharded over the processes: ``none``; ``adapter`` (its weights, gradients
                                    and optimiser state, with a whole frozen base everywhere); ``all`` (the base, too)
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,14 +19,16 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env
 from torch import Tensor, nn
 from torch.distributed import broadcast
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mcpipe.flux.network import ReferenceFlux
 
 SHARDINGS = ("none", "adapter", "all")
 PRECISIONS = ("no", "bf16")
+WHOLE_IN_MAIN = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+"""State of the trained weights alone, whole in the main process's main memory and empty in all others."""
 NUM_VARIANTS = 64
 """Shapes and modes for which a block may be compiled: with and without gradient, numbers of states and references.
 Torch's own limit is 8, which stage 3 exceeds."""
@@ -125,37 +126,10 @@ def shard(network: ReferenceFlux, device: torch.device, *, bfloat16: bool, base:
         fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
 
 
-def gathered(tensor: Tensor) -> Tensor:
-    """A sharded tensor, whole in the main process's main memory and empty elsewhere; any other tensor unchanged.
+def trained_weights(module: nn.Module) -> dict[str, Tensor]:
+    """The trained weights by name, sharded or not: whole in the main process's main memory, none elsewhere.
 
-    All processes call it together.
+    All processes call it together. Without sharding on a CPU, the tensors share the weights' memory.
     """
-    if not isinstance(tensor, DTensor):
-        return tensor
-    whole = tensor.full_tensor()
-    return whole.cpu() if is_main() else whole.new_empty(0)
-
-
-def sharded_like(whole: Tensor, like: Tensor) -> Tensor:
-    """The local shard of a tensor that every process holds whole; the tensor itself if ``like`` is not sharded."""
-    if not isinstance(like, DTensor):
-        return whole
-    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-
-
-@contextmanager
-def gathered_weights(module: nn.Module) -> Iterator[None]:
-    """Within this context the trained weights of a sharded module are whole in the main process, to be saved."""
-    sharded = [
-        (owner, name, weight)
-        for owner in module.modules()
-        for name, weight in owner.named_parameters(recurse=False)
-        if weight.requires_grad and isinstance(weight, DTensor)
-    ]
-    try:
-        for owner, name, weight in sharded:
-            owner.register_parameter(name, nn.Parameter(gathered(weight.detach())))
-        yield
-    finally:
-        for owner, name, weight in sharded:
-            owner.register_parameter(name, weight)
+    state = get_model_state_dict(module, options=WHOLE_IN_MAIN)
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mcpipe.core.params import Params, TakenFrom
+from mcpipe.core.params import Params, ShuffleReferences, TakenFrom
 from mcpipe.objectives.advantage import Aggregate
 from mcpipe.objectives.flow import schedule, shifted
 from mcpipe.objectives.reward import Matching
@@ -109,7 +109,7 @@ class TrainRLParams(Params):
     seed: int = Field(ge=0)
     num_iterations: int = Field(ge=1)
     prompts_per_iteration: int = Field(ge=1)
-    shuffle_references: bool
+    shuffle_references: ShuffleReferences
     """Whether references change places from group to group."""
     sampling: Annotated[SdeParams, TakenFrom("rl_sampling")]
     update: Annotated[UpdateParams, TakenFrom("rl_update")]

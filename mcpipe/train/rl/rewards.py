@@ -106,7 +106,7 @@ def rewards(
 
 
 def heldout_identity(scorers: Scorers, images: Sequence[Picture], prompt: Prompt) -> Float[Tensor, " group"]:
-    """Multi-ID alignment by the held-out scorer, with Hungarian matching whatever the reward's matching is.
+    """Multi-ID alignment by the held-out scorer, always with Hungarian matching.
 
     Raises:
         ScorerError: the scorer failed, or a score is not finite.
@@ -129,7 +129,7 @@ def _identity(
 def _scores(name: str, score: Callable[[], np.ndarray]) -> Float[Tensor, " group"]:
     try:
         scores = torch.from_numpy(np.asarray(score(), np.float64))
-    except Exception as error:  # whatever an image does to a library drops its group alone
+    except Exception as error:  # any error of a library drops only this group
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:DETAIL_LENGTH]
         raise ScorerError(f"{name}_failed", detail) from error
     if not bool(torch.isfinite(scores).all()):

@@ -1,4 +1,4 @@
-"""Eyes of four colours; captions do not tell them, for they are a few pixels."""
+"""Eyes of four colours; captions do not mention them, because they are a few pixels."""
 
 from collections.abc import Mapping
 from typing import Any

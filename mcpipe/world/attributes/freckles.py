@@ -1,4 +1,4 @@
-"""Freckles on both cheeks, from none to strong; captions do not tell them."""
+"""Freckles on both cheeks, from none to strong; captions do not mention them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Things in somebody's hand: balls, boxes, cups, books and flowers of any colour."""
+"""Objects in a person's hand: balls, boxes, cups, books and flowers of any colour."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ OBJECT_LABEL = 100
 
 @dataclass(frozen=True)
 class HeldObject:
-    """A thing in somebody's hand."""
+    """An object in a person's hand."""
 
     kind: str
     colour: str

@@ -1,4 +1,4 @@
-"""Shape of head, face and shoulders, on which everything else is painted; captions do not tell it."""
+"""Shape of head, face and shoulders, on which everything else is painted; captions do not mention it."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -81,10 +81,10 @@ def gradient_of(network, group, update, forwards, *, is_first):
     return sums, gradient
 
 
-def distance(one, other):
+def distance(first, second):
     """Of two gradients, over the length of the second."""
-    one, other = (torch.cat([part.flatten() for part in gradient]) for gradient in (one, other))
-    return float((one - other).norm() / other.norm())
+    first, second = (torch.cat([part.flatten() for part in gradient]) for gradient in (first, second))
+    return float((first - second).norm() / second.norm())
 
 
 @pytest.mark.parametrize(("variant", "eta"), [("flow_grpo", 0.7), ("dance_grpo", 0.3), ("cps", 0.8)])
@@ -104,18 +104,18 @@ def test_a_shared_rollout_equals_the_loop_over_pictures_and_saves_what_it_should
 
 
 def test_fewer_steps_behind_the_window_save_passes_and_change_nothing_in_it(network, conditions):
-    found, costs = [], []
+    trajectories, costs = [], []
     for part in (1.0, 0.5):
         params = settings(sampling={"num_steps": NUM_STEPS, "after_window": part})
         policy, forwards = replace(policy_of(), sigmas=params.levels(START)), Counter()
         assert params.window(START) == policy.window
-        found.append(rollout(network, conditions, policy, Noise(0, 3), forwards))
+        trajectories.append(rollout(network, conditions, policy, Noise(0, 3), forwards))
         costs.append(forwards["rollout"])
-        torch.testing.assert_close(found[-1].final, naive(network, conditions, policy, Noise(0, 3))[1])
+        torch.testing.assert_close(trajectories[-1].final, naive(network, conditions, policy, Noise(0, 3))[1])
     assert costs[0] - costs[1] == GROUP, "one of two steps is left out"
-    assert torch.equal(found[0].logp, found[1].logp)
-    assert all(map(torch.equal, found[0].states, found[1].states))
-    assert not torch.allclose(found[0].final, found[1].final, atol=1e-3)
+    assert torch.equal(trajectories[0].logp, trajectories[1].logp)
+    assert all(map(torch.equal, trajectories[0].states, trajectories[1].states))
+    assert not torch.allclose(trajectories[0].final, trajectories[1].final, atol=1e-3)
 
 
 def test_what_runs_together_changes_no_draw_and_no_picture(network, conditions):
@@ -401,4 +401,4 @@ def test_references_change_places_from_group_to_group_when_shuffled(generator, n
                 learner.iteration(number, [prompt], {prompt.key: inputs}, range(1))
         assert {torch.equal(references, inputs.references) for references in seen} == expected
         kept = (inputs.references, inputs.references.flip(1))
-        assert all(any(torch.equal(references, one) for one in kept) for references in seen)
+        assert all(any(torch.equal(references, kept_references) for kept_references in kept) for references in seen)

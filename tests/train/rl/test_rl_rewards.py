@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fake_judges import Encoder, Scorer
+from fake_scorers import Encoder, Scorer
 
 from mcpipe.models.protocols import Faces
 from mcpipe.train.rl.rewards import FaceScorer, ObjectScorer, Prompt, ScorerError, Scorers, heldout_identity, rewards
@@ -55,13 +55,13 @@ MUG, BAG, HAT = NAMES
 
 def test_objects_are_matched_one_to_one_and_missing_ones_count_zero():
     wanted = prompt(MUG, BAG)
-    nothing, one, both, turned, twice = (
+    nothing, single, both, turned, twice = (
         picture(), picture(MUG), picture(MUG, BAG), picture(BAG, MUG), picture(MUG, MUG)
     )  # fmt: skip
-    found = identity_rewards([nothing, one, both, turned, twice], wanted)
-    assert found[:4] == pytest.approx([0, 0.5, 1, 1], abs=1e-6)
-    assert found[4] == pytest.approx(0.5, abs=0.01), "a second mug is no bag"
-    assert identity_rewards([one], wanted, "row_max")[0] == pytest.approx(0.5, abs=0.01)
+    rewards = identity_rewards([nothing, single, both, turned, twice], wanted)
+    assert rewards[:4] == pytest.approx([0, 0.5, 1, 1], abs=1e-6)
+    assert rewards[4] == pytest.approx(0.5, abs=0.01), "a second mug is no bag"
+    assert identity_rewards([single], wanted, "row_max")[0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_detector_is_asked_for_the_prompts_own_objects_alone():

@@ -8,8 +8,8 @@ from mcpipe.train.rl.monitor import collapse
 
 def summaries(identity, heldout, drift=0.0):
     return [
-        {"reward_identity": one, "heldout": other, "ratio_deviation": drift}
-        for one, other in zip(identity, heldout, strict=True)
+        {"reward_identity": reward, "heldout": other, "ratio_deviation": drift}
+        for reward, other in zip(identity, heldout, strict=True)
     ]
 
 
@@ -26,5 +26,5 @@ def summaries(identity, heldout, drift=0.0):
     ],
 )
 def test_a_training_is_given_up_for_a_reason(history, reason):
-    found = collapse(history, settings().watch)
-    assert found is None if reason is None else found.startswith(reason)
+    message = collapse(history, settings().watch)
+    assert message is None if reason is None else message.startswith(reason)

@@ -38,9 +38,9 @@ class Finder:
 
     def faces(self, picture):
         boxes = np.array([[SIZE * i, 0, SIZE * (i + 1), SIZE] for i in range(len(self.embeddings))], np.float64)
-        boxes, found = boxes.reshape(-1, 4)[self.order], self.embeddings[self.order]
+        boxes, embeddings = boxes.reshape(-1, 4)[self.order], self.embeddings[self.order]
         landmarks = boxes[:, None, :2] + SIZE * (0.5 + MARKS)
-        return Faces(boxes, np.ones(len(found)), landmarks, found)
+        return Faces(boxes, np.ones(len(embeddings)), landmarks, embeddings)
 
 
 class Heldout:
@@ -54,7 +54,7 @@ def crop(picture, box):
     return picture[:, int(box[0]) : int(box[2])]
 
 
-def judges(finder, heldout=None):
+def metric_scorers(finder, heldout=None):
     return MetricScorers(
         faces=finder, heldout=heldout or Heldout(), clip=Encoder(), dino=Encoder(), hps=Scorer(), crop=crop
     )

@@ -1,0 +1,74 @@
+"""Face-Sim of an arm's controls: the floor, other people's references, another order, and the ceiling."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcpipe.bench.controls import METRIC_OF
+from mcpipe.bench.intervals import Interval, IntervalParams, unit_interval
+from mcpipe.bench.metrics import MetricScorers, Reference, Score, sole_identity
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, RealTarget
+from mcpipe.core.shards import read_shards
+from mcpipe.models.protocols import FaceAnalyser
+from mcpipe.objectives.reward import identity_reward
+
+ControlScores = Mapping[str, Mapping[str, float]]
+"""Face-Sim by prompt and by the name that each control has among the metrics."""
+
+
+def control_scores(
+    prompts: Sequence[PairPrompt], controls: Path, people: Mapping[str, Reference], scorers: MetricScorers
+) -> ControlScores:
+    """Face-Sim of every control's images, compared with the people whom the prompt names.
+
+    Raises:
+        ValueError: a control lacks a prompt's image.
+    """
+    scores: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for kind, metric in METRIC_OF.items():
+        if not (controls / kind).is_dir():
+            continue
+        pictures = {drawn.key: drawn.image for drawn in read_shards(controls / kind, GeneratedImage)}
+        for prompt in prompts:
+            if prompt.key not in pictures:
+                raise ValueError(f"{controls / kind} has no picture for the prompt {prompt.key!r}; run generate again")
+            identities = np.stack([people[face].identity for face in prompt.faces])
+            scores[prompt.key][metric] = similarity_to(identities, pictures[prompt.key], scorers.faces)
+    return scores
+
+
+def similarity_to(identities: np.ndarray, picture: np.ndarray, analyser: FaceAnalyser) -> float:
+    """Face-Sim of an image and the embeddings (people, width) of those who should be in it, in [0, 1]."""
+    return identity_reward(identities @ analyser.faces(picture).embeddings.T)
+
+
+def with_controls(score: Score, controls: Mapping[str, float]) -> Score:
+    """The score of an image with the scores of its controls, and the gain over other people's references."""
+    beside: dict[str, Any] = dict(controls)
+    if score.face_sim is not None and "face_sim_others" in controls:
+        beside["identity_lift"] = score.face_sim - controls["face_sim_others"]
+    return replace(score, **beside)
+
+
+def ceiling_of(targets: Path, analyser: FaceAnalyser, params: IntervalParams) -> tuple[dict[str, Interval], int]:
+    """Mean Face-Sim of real targets and their own references, and how many people were left out.
+
+    A person is left out if the recogniser finds no face in the reference, since nothing could resemble it. The mean is
+    empty if fewer than two targets or people remain.
+    """
+    values, units, faceless = [], [], 0
+    for target in read_shards(targets, RealTarget) if targets.is_dir() else ():
+        embeddings = [sole_identity(analyser.faces(reference)) for reference in target.references]
+        detected = [i for i, embedding in enumerate(embeddings) if embedding.any()]
+        faceless += len(embeddings) - len(detected)
+        if detected:
+            identities = np.stack([embeddings[i] for i in detected])
+            values.append(similarity_to(identities, target.image, analyser))
+            units.append([target.identities[i] for i in detected])
+    if len(values) < 2 or len({unit for members in units for unit in members}) < 2:
+        return {}, faceless
+    return {"face_sim_ceiling": unit_interval(values, units, params)}, faceless
