@@ -30,7 +30,7 @@ repro: repository setup ## run every stage that is not up to date, then print th
 	@python -m mcpipe.cli table data/results
 
 test: repository setup ## run the tests
-	python -m pytest --numprocesses 2 --dist loadfile
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-remotes: repository setup ## install DVC's remotes and test them against an S3 and a WebDAV server on this machine
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[remotes-test]'

@@ -1,14 +1,17 @@
 """Work that needs no model: what the engine is tested with, also from processes of its own."""
 
 import os
+import random
 import signal
 import sys
 import time
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from processes import PATIENCE_S
 
 from mcpipe.core.params import Params
 from mcpipe.core.records import Record, RejectionError
@@ -99,5 +102,32 @@ def two_stages(folder, number):
     write(work, StoredItems((folder / "one", Record)), folder / "two")
 
 
+def lines(folder):
+    """What the log of `two_stages` says was done."""
+    log = folder / "log"
+    return log.read_text(encoding="utf-8").split() if log.exists() else []
+
+
+def killed_runs(folder, number, kills):
+    """Start `two_stages` and kill it at random moments, then let it end; returns how often it was killed."""
+    moments, deadline, killed = random.Random(4), time.monotonic() + PATIENCE_S, 0
+    while killed < kills:
+        before = lines(folder)
+        process = get_context("fork").Process(target=two_stages, args=(folder, number))
+        process.start()
+        # Counted from the first sign of work, so that a slow start does not take all the kills.
+        while lines(folder) == before and process.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.join(moments.uniform(0, 0.25))
+        if not process.is_alive():
+            break
+        process.kill()
+        process.join(PATIENCE_S)
+        killed += 1
+    two_stages(folder, number)
+    return killed
+
+
 if __name__ == "__main__":
-    two_stages(Path(sys.argv[1]), int(sys.argv[2]))
+    print(killed_runs(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))  # noqa: T201

@@ -41,8 +41,8 @@ def t5_tokenizer():
     return T5TokenizerFast(vocab=vocab, extra_ids=0, additional_special_tokens=None, model_max_length=12)
 
 
-def random_pipeline():
-    """FLUX with 2 double and 2 single blocks of width 64."""
+def random_pipeline(num_double=2, num_single=2):
+    """FLUX with a few double and single blocks of width 64."""
     import torch
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
@@ -98,8 +98,8 @@ def random_pipeline():
         tokenizer_2=t5,
         transformer=FluxTransformer2DModel(
             in_channels=16,
-            num_layers=2,
-            num_single_layers=2,
+            num_layers=num_double,
+            num_single_layers=num_single,
             attention_head_dim=16,
             num_attention_heads=4,
             joint_attention_dim=24,
@@ -114,6 +114,14 @@ def random_pipeline():
 def generator_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("generator")
     random_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def short_generator_folder(tmp_path_factory) -> Path:
+    """With one block of each kind, since every block is compiled on its own."""
+    folder = tmp_path_factory.mktemp("short_generator")
+    random_pipeline(1, 1).save_pretrained(folder)
     return folder
 
 

@@ -1,14 +1,21 @@
 """The modules of this project and what they import."""
 
+import ast
 from functools import cache
 from pathlib import Path
 
 from mcpipe.core import imports
 from mcpipe.core.imports import module_file
 
-__all__ = ["ROOT", "closure", "imported_modules", "module_file", "project_modules"]
+__all__ = ["ROOT", "closure", "imported_modules", "module_file", "project_modules", "syntax_tree"]
 PACKAGES = ("mcpipe", "stages", "zoo", "studies", "benchmarks")
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@cache
+def syntax_tree(file: Path) -> ast.Module:
+    """A file parsed, once for all tests that look at it; nobody changes the tree."""
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
 
 
 @cache

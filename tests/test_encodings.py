@@ -2,10 +2,10 @@
 
 import ast
 import os
-import subprocess
 import sys
 
-from imports import ROOT
+from imports import ROOT, syntax_tree
+from processes import completed
 
 FOLDERS = ("mcpipe", "stages", "studies", "zoo", "benchmarks", "tests")
 POSITION = {"read_text": 0, "write_text": 1}
@@ -42,11 +42,7 @@ def _is_text(call):
 def test_every_text_names_its_encoding():
     files = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
     assert len(files) > 100
-    faults = [
-        f"{file.relative_to(ROOT)}:{call.lineno}"
-        for file in files
-        for call in text_calls(ast.parse(file.read_text(encoding="utf-8")))
-    ]
+    faults = [f"{file.relative_to(ROOT)}:{call.lineno}" for file in files for call in text_calls(syntax_tree(file))]
     assert faults == []
 
 
@@ -110,7 +106,7 @@ def test_the_same_bytes_come_out_in_a_locale_of_ascii(tmp_path):
         out = tmp_path / str(number)
         command = [sys.executable, "-c", WORK, str(pool), str(tmp_path / "params.yaml"), str(out)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | locale
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+        done = completed(command, env=environment, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         outputs.append({file.name: file.read_bytes() for file in sorted(out.iterdir())})
     assert outputs[0] == outputs[1]

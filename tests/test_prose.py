@@ -3,7 +3,7 @@
 import ast
 from collections import Counter
 
-from imports import module_file, project_modules
+from imports import module_file, project_modules, syntax_tree
 from prose import ARCHAIC, faults, names_in, num_figures, paragraphs
 
 SHARED_NAMES = {"Settings", "Training", "Params"}
@@ -28,7 +28,7 @@ def test_a_public_class_name_has_one_meaning():
     names = Counter(
         node.name
         for module in project_modules("mcpipe", "stages", "studies")
-        for node in ast.parse(module_file(module).read_text(encoding="utf-8")).body
+        for node in syntax_tree(module_file(module)).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert {name for name, number in names.items() if number > 1} - SHARED_NAMES == set()

@@ -1,13 +1,10 @@
 """Short trainings on a random tiny generator."""
 
-import pytest
 import torch
 from safetensors.numpy import load_file
 
 from mcpipe.flux.adapters import ExpertParams
 from mcpipe.flux.encode import EncodeParams
-from mcpipe.train.loop import checkpoint
-from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.multi import IdarParams, TrainMultiParams
 from mcpipe.train.single import TrainSingleParams
 
@@ -22,36 +19,6 @@ MULTI = TrainMultiParams(
     balance_weight=0.01,
 )  # fmt: skip
 ENCODE = EncodeParams(min_mask_fraction=0.5, cache_texts=True, records_per_shard=4)
-
-
-@pytest.fixture(scope="session")
-def samples(tmp_path_factory):
-    """The output of ``samples``: six noisy ones, every third held out."""
-    from flux_fixtures import make_samples
-
-    folder = tmp_path_factory.mktemp("samples")
-    make_samples(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def encoded(tmp_path_factory, samples, generator_folder):
-    """The output of ``encode``."""
-    from stages import s06_encode
-
-    folder = tmp_path_factory.mktemp("encoded") / "encode"
-    s06_encode.run(samples, generator_folder, folder, ENCODE)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def stage_one(tmp_path_factory, encoded, generator_folder):
-    """The output of ``train_single``."""
-    from stages import s07_train_single
-
-    folder = tmp_path_factory.mktemp("one") / "train_single"
-    s07_train_single.run(encoded, generator_folder, folder, SINGLE)
-    return folder
 
 
 def files_of(folder):
@@ -87,21 +54,3 @@ class Ones:
 
 class Killed(BaseException):
     """Ends a run as a signal does: nothing that is meant to handle errors sees it."""
-
-
-@pytest.fixture
-def killed_at(monkeypatch):
-    """Let checkpoints be written after every step, and runs end at one."""
-    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr(checkpoint, "MOST_OF_THE_TIME", float("inf"))
-    write = Checkpoint.after
-
-    def kill_at(last):
-        def after(self, model, optimizer, batches, curves):
-            write(self, model, optimizer, batches, curves)
-            if last is not None and len(curves) == last:
-                raise Killed
-
-        monkeypatch.setattr(Checkpoint, "after", after)
-
-    return kill_at

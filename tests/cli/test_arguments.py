@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from io import BytesIO, TextIOWrapper
 
@@ -11,6 +10,7 @@ import yaml
 from bench_fixtures import write_suite
 from imports import ROOT
 from PIL import Image
+from processes import completed
 
 from mcpipe.cli import settings
 from mcpipe.cli.__main__ import main
@@ -163,7 +163,7 @@ def test_a_project_without_git_is_told_what_to_do(tmp_path, monkeypatch):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     environment["GIT_CEILING_DIRECTORIES"] = str(tmp_path.parent)
     for target in ("repro", "test", "zoo", "ablation", "alignment", "walkthrough"):
-        done = subprocess.run(["make", target], env=environment, capture_output=True, encoding="utf-8", check=False)
+        done = completed(["make", target], env=environment)
         assert done.returncode == 2, target
         assert done.stdout == ""
         assert done.stderr.splitlines()[0].endswith("git init && git add --all && git commit --message start"), target

@@ -1,11 +1,7 @@
-import contextlib
 import json
-import os
-import pty
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from argparse import Namespace
 
@@ -13,6 +9,7 @@ import numpy as np
 import pytest
 from imports import ROOT
 from PIL import Image
+from processes import completed, output, type_into
 from record_fixtures import generated, pair_prompt, pool_face
 from shtab import SUPPORTED_SHELLS
 
@@ -150,9 +147,7 @@ def help_without_heavy_imports(*arguments):
         "    sys.exit(f'imports {heavy}' if heavy or stop.code else 0)"
     )
     words = [sys.executable, "-c", code, *arguments, "--help"]
-    ran = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, encoding="utf-8")
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    return output(words, cwd=ROOT)
 
 
 def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
@@ -210,26 +205,16 @@ def test_bash_completes_verbs_options_choices_and_folders(script, tmp_path):
     ):
         line = f"COMP_WORDS=({shlex.join(['mcpipe', *words])}); COMP_CWORD={len(words)}; _shtab_mcpipe"
         show = 'for word in "${COMPREPLY[@]}"; do echo "$word"; done'
-        ran = subprocess.run(
-            ["bash", "-c", f"{script}\n{line}\n{show}"], cwd=tmp_path, check=True, capture_output=True, encoding="utf-8"
-        )
-        assert (ran.stdout.splitlines(), ran.stderr) == (offered, ""), words
+        ran = completed(["bash", "-c", f"{script}\n{line}\n{show}"], cwd=tmp_path)
+        assert (ran.returncode, ran.stdout.splitlines(), ran.stderr) == (0, offered, ""), words
 
 
 def test_a_typed_file_name_with_spaces_is_completed_by_an_interactive_bash(script, tmp_path):
     (tmp_path / "my face.png").touch()
     (tmp_path / "completion.sh").write_text(script, encoding="utf-8")
-    process, terminal = pty.fork()
-    if process == 0:
-        os.chdir(tmp_path)
-        os.execvp("bash", ["bash", "--norc", "-i"])
     given = "mcpipe() { printf '<%s>' \"$@\" > given; }"
-    os.write(terminal, f". ./completion.sh; {given}\nmcpipe generate --reference my\\ f\t\nexit\n".encode())
-    with contextlib.suppress(OSError):  # how a terminal ends
-        while os.read(terminal, 1024):
-            pass
-    os.close(terminal)
-    os.waitpid(process, 0)
+    typed = f". ./completion.sh; {given}\nmcpipe generate --reference my\\ f\t\nexit\n"
+    type_into(["bash", "--norc", "-i"], typed, tmp_path)
     assert (tmp_path / "given").read_text(encoding="utf-8") == "<generate><--reference><my face.png>"
 
 
@@ -241,7 +226,7 @@ def test_every_shell_gets_its_script_unchanged_and_without_heavy_imports(capsys)
         "import sys\nfrom mcpipe.cli.__main__ import main\nmain(['completion', 'bash'])\n"
         "sys.exit(str({'torch', 'numpy', 'PIL', 'yaml'} & set(sys.modules) or 'nothing'))"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, encoding="utf-8")
+    ran = completed([sys.executable, "-c", code], cwd=ROOT)
     assert ran.stderr == "nothing\n"
 
 

@@ -5,13 +5,13 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import pytest
-from imports import ROOT, module_file, project_modules
+from imports import ROOT, module_file, project_modules, syntax_tree
+from processes import completed
 
 from mcpipe.core import offline
 
@@ -22,39 +22,7 @@ RESOLVER = re.compile(r'sa_family=AF_UNIX, sun_path="([^"]*resolve[^"]*)"')
 THIS_MACHINE = re.compile(r"^(::ffff:)?127\.|^::1$")
 DNS = "53"
 
-LOAD_EVERYTHING = """
-from mcpipe.core.offline import stay_offline
-
-stay_offline()
-
-from pathlib import Path
-
-import numpy as np
-import yaml
-
-from mcpipe.flux.backbone import load_generator
-from mcpipe.models.captioner import Qwen2_5VL
-from mcpipe.models.scorers.clip import Clip
-from mcpipe.models.scorers.dino import Dino
-from mcpipe.models.faces import InsightFaces
-from mcpipe.models.scorers.hps import HpsV2_1
-from mcpipe.models.pose import UltralyticsPose
-from mcpipe.models.segmenter import Sam2
-
-models = {name: Path(path) for name, path in yaml.safe_load(open("params.yaml"))["models"].items()}
-picture = np.zeros((64, 64, 3), np.uint8)
-InsightFaces(models["faces"], 0.5, 256).faces(picture)
-UltralyticsPose(models["pose"], 0.5).people(picture)
-Sam2(models["segmenter"]).masks(picture, np.array([[4, 4, 40, 40]], np.float32))
-Qwen2_5VL(models["captioner"]).answer([picture], "Describe.", temperature=0.0, seed=0, max_tokens=4)
-Clip(models["clip"]).texts(["a person"])
-Dino(models["dino"]).pictures([picture])
-HpsV2_1(models["hps"]).scores([picture], ["a person"])
-load_generator(models["generator"])
-print("all loaded")
-"""
-
-AS_A_LIBRARY = """
+MODELS_AND_WORKERS = """
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,17 +31,52 @@ from mcpipe.models.faces import InsightFaces
 
 PACK = Path("zoo/faces/models/puppet")
 
+
 @dataclass(frozen=True)
 class Faces:
     def load(self):
         return InsightFaces(PACK, 0.5, 256).faces
 
-if __name__ == "__main__":
-    from mcpipe.pipelines import MultiCrafterPipeline
+
+def as_a_library():
+    import mcpipe.pipelines
 
     InsightFaces(PACK, 0.5, 256)
     with pooled(Faces(), 1, 60.0):
-        print("all loaded")
+        pass
+
+
+def load_everything():
+    import numpy as np
+    import yaml
+
+    from mcpipe.flux.backbone import load_generator
+    from mcpipe.models.captioner import Qwen2_5VL
+    from mcpipe.models.pose import UltralyticsPose
+    from mcpipe.models.scorers.clip import Clip
+    from mcpipe.models.scorers.dino import Dino
+    from mcpipe.models.scorers.hps import HpsV2_1
+    from mcpipe.models.segmenter import Sam2
+
+    models = {name: Path(path) for name, path in yaml.safe_load(open("params.yaml"))["models"].items()}
+    picture = np.zeros((64, 64, 3), np.uint8)
+    InsightFaces(models["faces"], 0.5, 256).faces(picture)
+    UltralyticsPose(models["pose"], 0.5).people(picture)
+    Sam2(models["segmenter"]).masks(picture, np.array([[4, 4, 40, 40]], np.float32))
+    Qwen2_5VL(models["captioner"]).answer([picture], "Describe.", temperature=0.0, seed=0, max_tokens=4)
+    Clip(models["clip"]).texts(["a person"])
+    Dino(models["dino"]).pictures([picture])
+    HpsV2_1(models["hps"]).scores([picture], ["a person"])
+    load_generator(models["generator"])
+
+
+if __name__ == "__main__":
+    from mcpipe.core.offline import stay_offline
+
+    as_a_library()
+    stay_offline()
+    load_everything()
+    print("all loaded")
 """
 
 ON_RAY = """
@@ -110,9 +113,7 @@ def watch(tmp_path, *command, path=""):
     home.mkdir()
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     traced = [STRACE, "--seccomp-bpf", "-f", "-e", f"trace={SYSCALLS}", "-o", str(log)] if STRACE else []
-    done = subprocess.run(
-        [*traced, *command], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False
-    )
+    done = completed([*traced, *command], cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     left = sorted(str(file.relative_to(home)) for file in home.rglob("*"))
     return Watched(done.stdout, left, asked(log.read_text(encoding="utf-8")) if STRACE else None)
@@ -132,16 +133,11 @@ def expect_silence(watched):
     assert watched.asked == set()
 
 
-def test_no_model_looks_outside_or_leaves_anything_at_home(tmp_path):
-    watched = watch(tmp_path, sys.executable, "-W", "ignore", "-c", LOAD_EVERYTHING)
+def test_no_model_and_no_worker_looks_outside_or_leaves_anything_at_home(tmp_path):
+    """Python users and their workers without any call, then every model as the verbs and stages load it."""
+    (tmp_path / "script.py").write_text(MODELS_AND_WORKERS, encoding="utf-8")
+    watched = watch(tmp_path, sys.executable, "-W", "ignore", str(tmp_path / "script.py"), path=str(ROOT))
     assert watched.output.strip().endswith("all loaded")
-    expect_silence(watched)
-
-
-def test_python_users_and_their_workers_report_nothing_without_any_call(tmp_path):
-    (tmp_path / "library.py").write_text(AS_A_LIBRARY, encoding="utf-8")
-    watched = watch(tmp_path, sys.executable, "-W", "ignore", str(tmp_path / "library.py"), path=str(ROOT))
-    assert watched.output.strip() == "all loaded"
     expect_silence(watched)
 
 
@@ -200,7 +196,7 @@ def first_import(name, seen):
 
 
 def imported_in_order(file):
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+    for node in syntax_tree(file).body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -5,7 +5,6 @@ Against servers on loopback: a real S3 API (moto) and WebDAV (wsgidav), which th
 
 import configparser
 import os
-import subprocess
 import sys
 from hashlib import md5
 from pathlib import Path
@@ -13,6 +12,7 @@ from threading import Thread
 
 import pytest
 from imports import ROOT
+from processes import PATIENCE_S, completed, output
 
 SECRET = "loopback-secret-4711"
 STAGE = """
@@ -100,7 +100,7 @@ class WebDav:
 
     def close(self):
         self.server.stop()
-        self.thread.join()
+        self.thread.join(PATIENCE_S)
 
 
 @pytest.fixture(params=[S3, WebDav])
@@ -118,7 +118,7 @@ def run(folder, command, remote, *, check=True, credentials=True):
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     program, *arguments = command.split()
     command = [sys.executable, "-m", "dvc", *arguments] if program == "dvc" else [program, *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, encoding="utf-8")
+    done = completed(command, cwd=folder, env=environment)
     assert done.returncode == 0 or not check, done.stderr
     return done
 
@@ -177,7 +177,5 @@ def test_no_credential_is_tracked():
     for section in settings.sections():
         for key in settings[section]:
             assert not any(word in key for word in ("password", "secret", "token", "access_key", "auth_header", "sas"))
-    tracked = subprocess.run(
-        ["git", "ls-files", ".dvc"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
-    ).stdout
+    tracked = output(["git", "ls-files", ".dvc"], cwd=ROOT)
     assert not {".dvc/config.local"} & set(tracked.split())

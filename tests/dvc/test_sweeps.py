@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from imports import ROOT
+from processes import PATIENCE_S, completed, output
 
 from mcpipe.bench.intervals import Interval
 from mcpipe.bench.tables import COLUMNS, ArmScores, as_headline
@@ -40,7 +40,15 @@ plots: [data/results/curve.csv]
 """
 PARAMS = "encode: {size: 4}\ntrain_multi:\n  idar:\n    weight: 0.5\n  seed: 0\n"
 WEIGHTS = [0.1, 0.3, 1.0]
-PATIENCE_S = 240
+SEVERAL = """
+import json, sys
+from dvc.cli import main
+
+for words in json.loads(sys.argv[1]):
+    if main(words):
+        sys.exit(f"dvc {words} failed")
+    print("\\f", end="", flush=True)
+"""
 WIDTH = 160
 """Columns of a terminal on which experiments are to be read."""
 BESIDE = len("├── 1234567 [chill-lahs]") + len("12:09 PM") + len("train_multi.idar.weight")
@@ -51,12 +59,19 @@ BOOKKEEPING = ("Experiment", "rev", "typ", "Created", "parent", "State", "Execut
 
 
 def run(folder, *command):
+    return output(command, cwd=folder, env=environment_of(folder))
+
+
+def dvc(folder, *commands):
+    """What DVC's commands print; they share one process, which takes longer to start than most of them to run."""
+    words = json.dumps([command.split() for command in commands])
+    return output([sys.executable, "-c", SEVERAL, words], cwd=folder, env=environment_of(folder)).split("\f")[:-1]
+
+
+def environment_of(folder):
     environment = os.environ | {"DVC_NO_ANALYTICS": "true", "HOME": str(folder.parent), "COLUMNS": "200"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    command = [sys.executable, "-m", *command] if command[0] == "dvc" else command
-    return subprocess.run(
-        command, cwd=folder, env=environment, check=True, capture_output=True, encoding="utf-8"
-    ).stdout
+    return environment
 
 
 @pytest.fixture
@@ -68,11 +83,11 @@ def project(tmp_path):
     run(folder, "git", "init", "-q")
     run(folder, "git", "config", "user.name", "n")
     run(folder, "git", "config", "user.email", "n@example.org")
-    run(folder, "dvc", "init", "-q")
+    dvc(folder, "init -q")
     (folder / ".dvc" / "config").write_text(
         f"[core]\n    remote = beside\n['remote \"beside\"']\n    url = {tmp_path}/store\n", encoding="utf-8"
     )
-    run(folder, "dvc", "repro", "-q")
+    dvc(folder, "repro -q")
     run(folder, "git", "add", ".")
     run(folder, "git", "commit", "-qm", "start")
     return folder
@@ -81,36 +96,36 @@ def project(tmp_path):
 def finished(folder):
     """Names of the finished experiments; none while a worker is writing a reference, which git takes for damage."""
     command = ["git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/*/*/sweep-*"]
-    listed = subprocess.run(command, cwd=folder, check=False, capture_output=True, encoding="utf-8").stdout
-    return sorted(listed.split())
+    return sorted(completed(command, cwd=folder).stdout.split())
 
 
 def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(project):
-    run(project, "dvc", "exp", "run", "-q", "--queue", "--name", "sweep", "-S", "train_multi.idar.weight=0.1,0.3,1.0")
-    run(project, "dvc", "queue", "start", "-q", "--jobs", "2")
+    queued = "exp run -q --queue --name sweep -S train_multi.idar.weight=0.1,0.3,1.0"
+    dvc(project, queued, "queue start -q --jobs 2")
     names = ["sweep-1", "sweep-2", "sweep-3"]
     start = time.monotonic()
     while finished(project) != names and time.monotonic() < start + PATIENCE_S:
         time.sleep(0.5)
-    assert finished(project) == names, run(project, "dvc", "queue", "status")
+    assert finished(project) == names, dvc(project, "queue status")
     assert "weight: 0.5" in (project / "params.yaml").read_text(encoding="utf-8"), "the checkout is left alone"
-    for name in names:
-        log = run(project, "dvc", "queue", "logs", name)
-        assert "Stage 'encode' didn't change, skipping" in log
-
-    table = run(project, "dvc", "exp", "show", "--csv", "--only-changed")
+    *logs, table, change, curves, _ = dvc(
+        project,
+        *(f"queue logs {name}" for name in names),
+        "exp show --csv --only-changed",
+        "exp diff --json sweep-1 sweep-3",
+        "plots diff --json sweep-1 sweep-3",
+        "exp apply -q sweep-3",
+    )
+    assert ["Stage 'encode' didn't change, skipping" in log for log in logs] == [True] * 3
     rows = [row for row in csv.DictReader(table.splitlines()) if row["Experiment"].startswith("sweep")]
     columns = [column for column in rows[0] if column not in BOOKKEEPING]
     assert columns == ["multi.overall", "multi.face_sim", "train_multi.idar.weight"]
     assert sorted((float(row[columns[1]]), float(row[columns[2]])) for row in rows) == [(w / 2, w) for w in WEIGHTS]
 
-    change = json.loads(run(project, "dvc", "exp", "diff", "--json", "sweep-1", "sweep-3"))
-    assert change["metrics"]["data/results/headline.json"]["multi.face_sim"]["diff"] == pytest.approx(0.45)
-    curves = json.loads(run(project, "dvc", "plots", "diff", "--json", "sweep-1", "sweep-3"))
-    (drawn,) = curves["data"]["data/results/curve.csv"]
+    assert json.loads(change)["metrics"]["data/results/headline.json"]["multi.face_sim"]["diff"] == pytest.approx(0.45)
+    (drawn,) = json.loads(curves)["data"]["data/results/curve.csv"]
     last = {(point["rev"], point["loss"]) for point in drawn["content"]["data"]["values"] if point["step"] == 1}
     assert last == {("sweep-1", "0.1"), ("sweep-3", "1.0")}
-    run(project, "dvc", "exp", "apply", "-q", "sweep-3")
     assert yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))["train_multi"] == {
         "idar": {"weight": 1.0},
         "seed": 0,
@@ -124,13 +139,12 @@ def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(projec
     run(project, "git", "remote", "add", "origin", str(project.parent / "team.git"))
     run(project, "git", "push", "-q", "origin", "HEAD:refs/heads/main")
     run(project, "git", "--git-dir", str(project.parent / "team.git"), "symbolic-ref", "HEAD", "refs/heads/main")
-    run(project, "dvc", "exp", "push", "-q", "origin", "sweep-3")
+    dvc(project, "exp push -q origin sweep-3")
     assert run(project, "git", "ls-remote", "origin", "refs/exps/*").strip().endswith("/sweep-3")
     clone = project.parent / "clone"
     run(project, "git", "clone", "-q", str(project.parent / "team.git"), str(clone))
     assert Repository(clone).not_in_cache() == ["data/encode/", "data/results/"]
-    run(clone, "dvc", "exp", "pull", "-q", "origin", "sweep-3")
-    run(clone, "dvc", "exp", "apply", "-q", "sweep-3")
+    dvc(clone, "exp pull -q origin sweep-3", "exp apply -q sweep-3")
     assert (
         json.loads((clone / "data" / "results" / "headline.json").read_text(encoding="utf-8"))["multi"]["face_sim"]
         == 0.5

@@ -15,43 +15,41 @@ from mcpipe.train.rl import trainer as rl
 from stages import s07_train_single, s08_train_multi
 
 
-@pytest.mark.parametrize("last", [1, 3])
 @pytest.mark.parametrize("stage", ["single", "multi"])
 def test_a_killed_training_ends_with_the_bytes_of_an_undisturbed_one(
-    stage, last, encoded, stage_one, generator_folder, tmp_path, killed_at
+    stage, encoded, short_stage_one, short_generator_folder, tmp_path, killed_at, monkeypatch
 ):
-    out = tmp_path / "out"
-
     def run(folder):
         if stage == "single":
-            s07_train_single.run(encoded, generator_folder, folder, SINGLE)
+            s07_train_single.run(encoded, short_generator_folder, folder, SINGLE)
         else:
-            s08_train_multi.run(encoded, stage_one, generator_folder, folder, MULTI)
+            s08_train_multi.run(encoded, short_stage_one, short_generator_folder, folder, MULTI)
 
     killed_at(None)
     run(tmp_path / "undisturbed")
-    killed_at(last)
-    with pytest.raises(Killed):
+    batches, backward = [], torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self, *some: (batches.append(1), backward(self, *some))[1])
+    for last in (1, 3):
+        out = tmp_path / str(last)
+        killed_at(last)
+        with pytest.raises(Killed):
+            run(out)
+        assert not out.exists(), "outputs appear whole or not at all"
+        batches.clear()
+        killed_at(None)
         run(out)
-    assert not out.exists(), "outputs appear whole or not at all"
-    batches = []
-    killed_at(None)
-    monkey = torch.Tensor.backward
-    torch.Tensor.backward = lambda self, *args, **kwargs: (batches.append(1), monkey(self, *args, **kwargs))[1]
-    try:
-        run(out)
-    finally:
-        torch.Tensor.backward = monkey
-    assert len(batches) == SINGLE.num_steps - last, "steps that were taken are not taken again"
-    assert files_of(out) == files_of(tmp_path / "undisturbed")
-    assert not list(tmp_path.rglob("training.pt"))
+        assert len(batches) == SINGLE.num_steps - last, "steps that were taken are not taken again"
+        assert files_of(out) == files_of(tmp_path / "undisturbed")
+        assert not list(tmp_path.rglob("training.pt"))
 
 
-def test_killed_reinforcement_goes_on_after_the_last_whole_iteration(generator_folder, people, tmp_path, killed_at):
+def test_killed_reinforcement_goes_on_after_the_last_whole_iteration(
+    short_generator_folder, people, tmp_path, killed_at
+):
     spec = AdapterSpec(rank=4, experts=EXPERTS, image_size=32, reference_size=16)
 
     def run(folder):
-        pipeline = load_generator(generator_folder)
+        pipeline = load_generator(short_generator_folder)
         add_adapter(pipeline.transformer, spec, 0)
         network = ReferenceFlux(pipeline.transformer, layout(pipeline, 32, 16), 3.5)
         learner, report = learner_of(pipeline, network, BrightnessScorer(), num_iterations=3)

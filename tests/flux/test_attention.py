@@ -7,6 +7,7 @@ from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE
 
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, trainable
 from mcpipe.flux.attention import AttentionCapture, attention_maps
+from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.moe_lora import mean_balance, usage
 from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.tokens import layout
@@ -23,13 +24,18 @@ SPEC = AdapterSpec(
 )
 
 
-@pytest.fixture
-def network(generator):
+def network_on(generator):
+    """A generator with an adapter that changes what it computes."""
     add_adapter(generator.transformer, SPEC, seed=0)
     random = torch.Generator().manual_seed(0)
     for parameter in trainable(generator.transformer).values():
         parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
     return ReferenceFlux(generator.transformer, layout(generator, IMAGE_SIZE, REFERENCE_SIZE), guidance=3.5)
+
+
+@pytest.fixture
+def network(generator):
+    return network_on(generator)
 
 
 def inputs():
@@ -51,8 +57,9 @@ def step(network, capture):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_compiled_blocks_train_alike(network, checkpointing, monkeypatch):
+def test_compiled_blocks_train_alike(short_generator_folder, checkpointing, monkeypatch):
     """With maps, experts and their gradients in one graph per block; maps can also be taken afterwards."""
+    network = network_on(load_generator(short_generator_folder))
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks cannot be compiled
     with AttentionCapture(network.transformer, network.layout) as capture:
         expected = step(network, capture)

@@ -1,12 +1,13 @@
 """What a person can get wrong ends in one line that says what and where, and leaves no half-written output."""
 
+import logging
 import os
-import subprocess
 import sys
 
 import pytest
 import yaml
 from imports import ROOT
+from processes import completed
 
 from stages.__main__ import main
 
@@ -14,23 +15,38 @@ SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
-def door(tmp_path):
+def door(tmp_path, monkeypatch, capfd):
     """Runs a stage in an empty folder with settings of its own; returns what it says."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments, settings=SETTINGS):
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-        command = [sys.executable, "-m", "stages", *map(str, arguments)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
-        )
-        assert done.returncode == 1, done.stderr
-        lines = done.stderr.strip().splitlines()
-        assert len(lines) == 1, done.stderr
-        assert lines[0].startswith("error: ")
-        return lines[0]
+        with monkeypatch.context() as process:
+            process.setattr(logging.root, "handlers", [])  # as in a new process
+            process.setattr(logging.root, "level", logging.WARNING)
+            assert main(list(map(str, arguments))) == 1
+        return only_line(capfd.readouterr().err)
 
     return run
+
+
+def only_line(text):
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_a_process_says_nothing_else(tmp_path):
+    """What libraries print while they are imported and stop at a broken file included."""
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
+    broken = tmp_path / "broken.pt"
+    broken.write_text("version https://git-lfs.github.com/spec/v1", encoding="utf-8")
+    (tmp_path / "frames").mkdir()
+    command = [sys.executable, "-m", "stages", "subjects", "frames", broken, ROOT / "zoo" / "segmenter", "out"]
+    done = completed(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{broken} is no usable ultralytics checkpoint" in only_line(done.stderr)
 
 
 def changed(section, **values):

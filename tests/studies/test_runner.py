@@ -6,12 +6,12 @@ import multiprocessing
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE_S, exit_code, output
 
 from mcpipe.bench.tables import METRICS
 from mcpipe.execution.store import progress_of
@@ -74,7 +74,6 @@ comparisons: [[baseline, idar]]
 sampled_unit: prompt
 interval: {resamples: 100, seed: 0}
 """
-PATIENCE_S = 120
 
 
 @pytest.fixture
@@ -90,15 +89,16 @@ def project(tmp_path, monkeypatch):
     commands = ["git init -q", "git config user.name n", "git config user.email n@example.org"]
     commands += [f"{sys.executable} -m dvc init -q", "git add .", "git commit -qm start"]
     for command in commands:
-        subprocess.run(command.split(), cwd=folder, check=True)
+        output(command.split(), cwd=folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("STUDY_TEST", str(tmp_path))
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    disposition = signal.getsignal(signal.SIGTERM)
     lines = logging.FileHandler(tmp_path / "study.log", encoding="utf-8")
     logger = logging.getLogger("studies")
     logger.addHandler(lines)
     yield folder
     logger.removeHandler(lines)
+    signal.signal(signal.SIGTERM, disposition)
 
 
 def study(*arguments):
@@ -146,8 +146,7 @@ def test_a_study_survives_kills_and_failures_and_takes_more_seeds(project, capfd
     second = started()
     time.sleep(2)
     hold.unlink()  # what the killed study has left goes on to its end, and only then the second one begins
-    second.join()
-    assert second.exitcode == 1
+    assert exit_code(second) == 1
     assert ran(project) == ["encode", "train-0-1", "score-0-1", "train-1.0-1"]
     assert [line.split(";")[0] for line in said(project)] == [
         "0 of 2 experiments are finished",
@@ -178,9 +177,8 @@ def test_a_study_survives_kills_and_failures_and_takes_more_seeds(project, capfd
     wait_for("train-0-2", project, extended)
     copies = project / ".dvc" / "tmp" / "exps" / "standalone"
     assert len(list(copies.glob("tmp*"))) == 1
-    os.kill(extended.pid, signal.SIGINT)
-    extended.join()
-    assert extended.exitcode == 130
+    extended.terminate()  # and not SIGINT, which tests that run in the background inherit as ignored
+    assert exit_code(extended) == 130
     assert ran(project) == ["train-0-2"], "nothing of the first seed is run again"
     hold.unlink()
     assert study() == 0

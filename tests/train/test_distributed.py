@@ -1,19 +1,23 @@
 """The same training on one process and on two: what a machine is made of does not change what is learned."""
 
+import logging
 import multiprocessing
 import os
 import socket
-import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from imports import ROOT
+from processes import exit_code
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from training_fixtures import MULTI, SINGLE, Killed, files_of, outcome
 
 from stages import s07_train_single, s08_train_multi
+from stages.__main__ import main
 
 STEPS = {"num_steps": 3, "batch_size": 4}
 MEANS = {"flow", "attention", "attention_inside", "grad_norm"}
@@ -44,13 +48,10 @@ def on_two_processes(work, **environment):
     """Exit codes of two processes, forked, so that nothing is imported again."""
     context = multiprocessing.get_context("fork")
     port = free_port()
-    running = [context.Process(target=process, args=(rank, port, work, environment)) for rank in range(2)]
+    running = [context.Process(target=process, args=(rank, port, work, environment), daemon=True) for rank in range(2)]
     for worker in running:
         worker.start()
-    for worker in running:
-        worker.join(200)
-        worker.kill()
-    return [worker.exitcode for worker in running]
+    return [exit_code(worker) for worker in running]
 
 
 def assert_same(folder, other):
@@ -64,37 +65,58 @@ def assert_same(folder, other):
         np.testing.assert_allclose(other_weights[name], weights[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
-def test_two_processes_learn_what_one_learns(encoded, generator_folder, tmp_path):
-    """Through the command line, without sharding; by torchrun, because accelerate starts a single process on a CPU."""
+@pytest.fixture(scope="module")
+def alone(encoded, short_generator_folder, tmp_path_factory):
+    """The output of ``train_single``, learned by this process."""
+    folder = tmp_path_factory.mktemp("alone") / "train_single"
+    s07_train_single.run(encoded, short_generator_folder, folder, SINGLE.model_copy(update=STEPS))
+    return folder
+
+
+def stage(*arguments):
+    """What ``python -m stages`` does in a new process."""
+    logging.root.handlers.clear()
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    GradientState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    sys.exit(main(list(arguments)))
+
+
+def torchrun(folder, *arguments):
+    """What ``torchrun --standalone --local-addr=127.0.0.1`` does, with processes that are forked."""
+    os.chdir(folder)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # what torchrun redirects
+    logs = DefaultLogsSpecs(log_dir=str(folder / "logs"), redirects=Std.ALL)
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id="test",
+        max_restarts=0, start_method="fork", logs_specs=logs, local_addr="127.0.0.1",
+    )  # fmt: skip
+    elastic_launch(config, stage)(*map(str, arguments))
+
+
+def test_two_processes_learn_what_one_learns(alone, encoded, short_generator_folder, tmp_path):
+    """Without sharding, as torchrun starts stages; accelerate starts a single process on a CPU."""
     params = SINGLE.model_copy(update=STEPS)
-    s07_train_single.run(encoded, generator_folder, tmp_path / "alone", params)
     flow = {name: getattr(params, name) for name in ("shift", "guidance", "text_dropout")}
     own = params.model_dump(exclude=set(flow))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train_single": own, "flow": flow}), encoding="utf-8")
-    options = [
-        "--nproc_per_node=2",
-        "--standalone",
-        "--local-addr=127.0.0.1",
-        f"--log-dir={tmp_path / 'logs'}",
-        "--redirects=3",
-    ]
-    launch = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "stages", "train_single"]
-    subprocess.run(
-        [*launch, *map(str, (encoded, generator_folder, tmp_path / "together"))],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}, check=True,
-    )  # fmt: skip
+    words = ("train_single", encoded, short_generator_folder, tmp_path / "together")
+    launcher = multiprocessing.get_context("fork").Process(target=torchrun, args=(tmp_path, *words))
+    launcher.start()
+    code = exit_code(launcher)
     logs = {file.parent.name: file.read_text(encoding="utf-8") for file in (tmp_path / "logs").rglob("stderr.log")}
+    assert code == 0, logs
     assert {rank: "training steps: 3/3" in log for rank, log in logs.items()} == {"0": True, "1": False}
-    assert_same(tmp_path / "alone", tmp_path / "together")
+    assert_same(alone, tmp_path / "together")
 
 
 def test_shards_learn_what_one_process_learns_and_go_on_exactly(
-    encoded, stage_one, generator_folder, tmp_path, killed_at
+    alone, encoded, short_generator_folder, tmp_path, killed_at
 ):
     params = MULTI.model_copy(update=STEPS)
 
     def run(name):
-        s08_train_multi.run(encoded, stage_one, generator_folder, tmp_path / name / "train_multi", params)
+        s08_train_multi.run(encoded, alone, short_generator_folder, tmp_path / name / "train_multi", params)
 
     killed_at(None)
     run("alone")

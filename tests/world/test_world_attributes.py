@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from imports import ROOT
+from processes import output
 
 from mcpipe.world import attributes as folder
 from mcpipe.world.captions import LASTING, VOCABULARY, attributes, describe_face, describe_person
@@ -91,8 +93,8 @@ def survey_with(tmp_path, **modules):
         "from test_world_attributes import survey; print(json.dumps(survey()))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    run = subprocess.run(command, cwd=Path(__file__).parent, check=True, capture_output=True, encoding="utf-8")
-    return json.loads(run.stdout)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    return json.loads(output(command, cwd=Path(__file__).parent, env=environment))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from imports import ROOT, closure, imported_modules, module_file
+from processes import output
 
 from mcpipe.core.params import Params, read_params
 from zoo.build import pose
@@ -81,7 +82,7 @@ def test_any_change_of_any_attribute_is_seen():
     stage = STAGES["attributes"]
     assert stage["always_changed"]
     command = stage["cmd"].removeprefix("mkdir -p out && ").removesuffix(f" > {ATTRIBUTES}")
-    digest = subprocess.run(["sh", "-c", command], cwd=BUILD, check=True, capture_output=True, encoding="utf-8").stdout
+    digest = output(["sh", "-c", command], cwd=BUILD)
     files = sorted((ROOT / "mcpipe" / "world" / "attributes").glob("*.py"))
     assert len(files) > 5
     assert digest == "".join(file.read_text(encoding="utf-8") for file in files)

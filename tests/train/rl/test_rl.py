@@ -270,15 +270,18 @@ def test_a_prompt_that_comes_twice_in_an_iteration_gives_groups_that_can_be_told
     assert len(set(report.kept)) == 3
 
 
-def test_compiled_blocks_are_reinforced_alike(generator_folder, people, tmp_path, monkeypatch):
+def test_compiled_blocks_are_reinforced_alike(short_generator_folder, people, tmp_path, monkeypatch):
     """Also with weights changed for others on the way, to tell how far the training has come."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks cannot be compiled
     ends = []
     for compiler in ("", "eager"):
         monkeypatch.setenv("MCPIPE_COMPILE", compiler)
         torch.compiler.reset()
-        generator = load_generator(generator_folder)
-        learner, _ = learner_of(generator, network_of(generator), BrightnessScorer(), num_iterations=1)
+        generator = load_generator(short_generator_folder)
+        learner, _ = learner_of(
+            generator, network_of(generator), BrightnessScorer(), num_iterations=1,
+            sampling={"num_steps": 3, "group_size": 2, "samples_per_pass": 1},
+        )  # fmt: skip
         run(learner, people, tmp_path / compiler)
         ends.append([weight.detach().clone() for weight in learner.weights])
     torch.compiler.reset()

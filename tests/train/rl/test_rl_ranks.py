@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import pickle
 import socket
 
 import numpy as np
+from processes import exit_code
 from rl_fixtures import BrightnessScorer, MemoryLog, learner_of, network_of, prompts_of
 
 from mcpipe.flux.backbone import load_generator
@@ -21,7 +23,7 @@ def trained(generator_folder, people, folder):
     return facts, seen, log.logged, report.kept, weights
 
 
-def one_of_two(rank, port, generator_folder, people, folder, answers):
+def one_of_two(rank, port, generator_folder, people, folder):
     from accelerate.state import AcceleratorState, GradientState
 
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -30,7 +32,7 @@ def one_of_two(rank, port, generator_folder, people, folder, answers):
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
     }  # fmt: skip
-    answers.put((rank, trained(generator_folder, people, folder)))
+    (folder / f"{rank}.pickle").write_bytes(pickle.dumps(trained(generator_folder, people, folder)))
 
 
 def test_two_processes_end_where_one_does(generator_folder, people, tmp_path):
@@ -38,17 +40,15 @@ def test_two_processes_end_where_one_does(generator_folder, people, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     forking = multiprocessing.get_context("fork")
-    answers = forking.SimpleQueue()
     processes = [
-        forking.Process(target=one_of_two, args=(rank, port, generator_folder, people, tmp_path, answers), daemon=True)
+        forking.Process(target=one_of_two, args=(rank, port, generator_folder, people, tmp_path), daemon=True)
         for rank in range(2)
     ]
     for process in processes:
         process.start()
     alone = trained(generator_folder, people, tmp_path / "alone")
-    both = dict(answers.get() for _ in processes)
-    for process in processes:
-        process.join()
+    assert [exit_code(process) for process in processes] == [0, 0]
+    both = {rank: pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) for rank in range(2)}
     for rank, (facts, seen, logged, kept, weights) in both.items():
         assert kept == alone[3]
         assert [len(rows) for rows in logged.values()] == [8, 8]

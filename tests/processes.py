@@ -1,0 +1,54 @@
+"""Processes that tests start: each is killed after a time and fails its test, so that no run of the tests hangs."""
+
+import contextlib
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from multiprocessing.process import BaseProcess
+
+PATIENCE_S = 240
+"""Seconds for one process: many times what any takes, also on a machine with other work."""
+
+
+def completed(command, **options):
+    """Run a command to its end, whatever its status, with its output as text."""
+    options = {"capture_output": True, "encoding": "utf-8", "stdin": subprocess.DEVNULL} | options
+    return subprocess.run([str(word) for word in command], check=False, timeout=PATIENCE_S, **options)
+
+
+def output(command, **options):
+    """Standard output of a command, which has to succeed."""
+    done = completed(command, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stderr}"
+    return done.stdout
+
+
+def exit_code(process: BaseProcess) -> int | None:
+    """Exit code of a process of `multiprocessing`, which is killed if it does not end."""
+    process.join(PATIENCE_S)
+    if process.is_alive():
+        process.kill()
+        process.join(PATIENCE_S)
+        raise AssertionError(f"{process.name} was still running after {PATIENCE_S} s")
+    return process.exitcode
+
+
+def type_into(command, text, folder):
+    """Run a command at a terminal of its own, type a text and wait until the command ends."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        os.execvp(command[0], command)
+    os.write(terminal, text.encode())
+    deadline = time.monotonic() + PATIENCE_S
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0] and os.read(terminal, 1024):
+            pass
+    in_time = time.monotonic() < deadline
+    os.kill(process, signal.SIGKILL)  # without effect on one that has ended
+    os.waitpid(process, 0)
+    os.close(terminal)
+    assert in_time, f"{command[0]} was still running after {PATIENCE_S} s"
