@@ -77,6 +77,6 @@ class TemplateCaptioner:
 
     def answer(self, pictures, instruction, *, temperature, seed, max_tokens):
         num_people = len(pictures) - 1
-        described = ["a person as shown in their reference" for _ in range(num_people)]
+        described = ["a person wearing a shirt" for _ in range(num_people)]
         counted = {1: "one person", 2: "two people", 3: "three people", 4: "four people"}[num_people]
-        return f"{counted} in a plain place, from left to right: " + " and ".join(described)
+        return f"{counted} in a room, from left to right: " + " and ".join(described)

@@ -19,6 +19,7 @@ from mcpipe.bench.metrics import Score, missing, references, score
 from mcpipe.bench.public_metrics import Features, PublicScorers, embed_reference, missing_image, score_image
 from mcpipe.bench.suites import PUBLIC, Subject, Task
 from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_PUBLIC, text_table
+from mcpipe.cli.answers import files_by_prompt
 from mcpipe.cli.export import write_export
 from mcpipe.cli.outputs import Output, check_outputs
 from mcpipe.cli.settings import located, read_content, settings_file
@@ -31,7 +32,7 @@ from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.core.texts import CUT_FACT, cut_facts, recorded_cuts
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.images import is_image, read_image
+from mcpipe.models.images import read_image
 from mcpipe.models.protocols import Picture
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
@@ -240,40 +241,6 @@ def score_images(tasks: Prompts, images: Path, report: Report) -> list[ScoredIma
                 report.drop(file.name, "unreadable", str(error))
                 scored.append(ScoredImage(key, prompt, file.name, "unreadable", answer(None), faces))
     return scored
-
-
-def files_by_prompt(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """The images of every prompt, with any ending, and the files that belong to no prompt or are not images.
-
-    Raises:
-        FileNotFoundError: the folder does not exist.
-        ValueError: a file may be the only image of one prompt or one of several images of another.
-    """
-    if not images.is_dir():
-        raise FileNotFoundError(f"no folder of pictures {images}")
-    files: dict[str, list[Path]] = {}
-    unknown = []
-    for file in sorted(file for file in images.iterdir() if not file.is_dir()):
-        key = next((key for key in (file.stem, _without_number(file.stem)) if key in keys), None)
-        if key is None or not is_image(file):
-            unknown.append(file)
-        else:
-            files.setdefault(key, []).append(file)
-    for key, some in files.items():
-        other = _without_number(key)
-        alone = {file.stem for file in files.get(other, [])} == {other}
-        if other in keys and not alone and key in [file.stem for file in some]:
-            raise ValueError(
-                f"a picture called {key} in {images} may be the one of the prompt {key} or one of several of {other}; "
-                f"call it {key}_0 in the first case, give it another number in the second"
-            )
-    return files, unknown
-
-
-def _without_number(stem: str) -> str:
-    """The key in ``KEY_0``; empty without a number."""
-    start, _, number = stem.rpartition("_")
-    return start if number.isdecimal() else ""
 
 
 def problems(report: Report) -> list[str]:

@@ -1,6 +1,6 @@
 """Everything drawn at random has a named, documented range, and docs/world.md tells them as they are.
 
-`python tests/test_world_ranges.py` prints the table for the page.
+`PYTHONPATH=tests python tests/world/test_world_ranges.py` prints the table for the page.
 """
 
 import ast
@@ -123,7 +123,7 @@ def test_the_page_tells_the_ranges_as_they_are():
     known = [row for module in rows.values() for row in module]
     documented_rows = [line for line in lines if line.startswith("| `") and line[3:].split("`")[0].isupper()]
     stale = [line for line in documented_rows if line not in known]
-    assert not stale, f"renew the table with `python tests/test_world_ranges.py`: {stale}"
+    assert not stale, f"renew the table with `PYTHONPATH=tests python tests/world/test_world_ranges.py`: {stale}"
     for module, of_module in rows.items():
         if not module.startswith("attributes.") or any(row in lines for row in of_module):
             assert [row for row in of_module if row not in lines] == [], module
