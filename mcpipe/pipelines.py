@@ -132,7 +132,7 @@ class MultiCrafterPipeline(FluxPipeline):
                 different numbers of references.
         """
         if (shift := self.spec.shift if shift is None else shift) is None:
-            raise ValueError("the adapter does not tell the shift of its training (adapter.json); give shift=...")
+            raise ValueError("the adapter does not record the shift of its training (adapter.json); give shift=...")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         single = isinstance(prompt, str)
         people = _per_prompt(prompts, [references] if single else _members(references, IMAGE_DIMENSIONS + 2))

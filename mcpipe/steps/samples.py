@@ -100,7 +100,7 @@ def largest_group(people: Mapping[str, Sequence[str]]) -> int:
     if largest > max(len(people) * MOST_IN_ONE_GROUP, 2):
         logger.warning(
             "samples: %d of %d clips share people with each other by samples.same_identity, so that the split cannot "
-            "part them; a higher threshold tells more people apart",
+            "part them; a higher threshold separates more people",
             largest,
             len(people),
         )

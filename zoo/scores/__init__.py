@@ -1,1 +1,1 @@
-"""What every checkpoint of the zoo is worth on a world that nobody has seen: ``python -m zoo.scores --seed N``."""
+"""Scores of every checkpoint of the zoo on a new world: ``python -m zoo.scores --seed N``."""

@@ -150,7 +150,7 @@ def train_rl(
         take_average(engine.optimizer)
     if not learner.report.kept:
         reasons = sorted({str(rejection["reason"]) for rejection in learner.report.rejections})
-        raise ValueError(f"nothing was learned, because no group of pictures could be judged: {', '.join(reasons)}")
+        raise ValueError(f"nothing was learned, because no group of images could be scored: {', '.join(reasons)}")
     return {
         "trained_parameters": sum(weight.numel() for weight in learner.weights),
         "forwards": dict(sorted(learner.forwards.items())),

@@ -354,7 +354,7 @@ def test_reinforcement_makes_what_is_rewarded_likelier(generator, network, peopl
 @pytest.mark.parametrize(("fault", "reason"), [("nan", "aesthetic_not_finite"), ("crash", "text_failed")])
 def test_a_group_that_a_judge_cannot_score_is_dropped_by_name(generator, network, people, tmp_path, fault, reason):
     learner, report = learner_of(generator, network, BrightnessScorer(fault))
-    with pytest.raises(ValueError, match=f"no group of pictures could be judged: {reason}"):
+    with pytest.raises(ValueError, match=f"no group of images could be scored: {reason}"):
         run(learner, people, tmp_path)
     assert {rejection["reason"] for rejection in report.rejections} == {reason}
     assert report.kept == []
