@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive
+# Stages, verbs and many tests are processes of their own: without kept bytecode each compiles its imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,8 +31,9 @@ repro: repository setup ## run every stage that is not up to date, then print th
 	dvc repro
 	@python -m mcpipe.cli table data/results
 
+# A file that ends its process would be given to a new one again and again, hence no restart.
 test: repository setup ## run the tests
-	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-remotes: repository setup ## install DVC's remotes and test them against an S3 and a WebDAV server on this machine
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[remotes-test]'

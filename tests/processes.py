@@ -9,7 +9,7 @@ import subprocess
 import time
 from multiprocessing.process import BaseProcess
 
-PATIENCE_S = 240
+PATIENCE_S = 300
 """Seconds for one process: many times what any takes, also on a machine with other work."""
 
 
@@ -28,11 +28,12 @@ def output(command, **options):
 
 def exit_code(process: BaseProcess) -> int | None:
     """Exit code of a process of `multiprocessing`, which is killed if it does not end."""
-    process.join(PATIENCE_S)
-    if process.is_alive():
+    try:
+        process.join(PATIENCE_S)
+        assert not process.is_alive(), f"{process.name} was still running after {PATIENCE_S} s"
+    finally:
         process.kill()
         process.join(PATIENCE_S)
-        raise AssertionError(f"{process.name} was still running after {PATIENCE_S} s")
     return process.exitcode
 
 

@@ -3,6 +3,7 @@
 import ast
 
 from imports import ROOT, syntax_tree
+from processes import PATIENCE_S
 
 RUNS = {"run", "call", "check_call", "check_output"}
 """Functions of `subprocess` that wait for the end of a process."""
@@ -40,6 +41,7 @@ def test_the_check_finds_what_it_looks_for():
     assert len(list(endless(ast.parse(bad)))) == bad.count(";") + 1
 
 
-def test_a_test_that_takes_too_long_ends_the_process_that_runs_it(pytestconfig):
-    assert 0 < float(pytestconfig.getini("faulthandler_timeout")) <= 600
+def test_a_test_that_takes_too_long_fails_or_ends_the_process_that_runs_it(pytestconfig):
+    """Commands that wait for processes give up first, then the test, then its process."""
+    assert PATIENCE_S < float(pytestconfig.getini("timeout")) < float(pytestconfig.getini("faulthandler_timeout"))
     assert pytestconfig.getini("faulthandler_exit_on_timeout")

@@ -166,7 +166,7 @@ def test_ray_asks_nobody_in_which_cloud_it_runs(tmp_path):
 def test_a_look_up_and_a_connection_would_be_seen(tmp_path):
     if STRACE is None:
         pytest.skip("strace is not installed")
-    code = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.connect(('192.0.2.9', 9))"
+    code = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.connect_ex(('192.0.2.9', 9))"
     assert "192.0.2.9:9" in watch(tmp_path, sys.executable, "-c", code).asked
     assert asked('connect(3, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("127.0.0.53")}, 16)')
     assert asked('connect(3, {sa_family=AF_UNIX, sun_path="/run/systemd/resolve/io.systemd.Resolve"}, 42)')

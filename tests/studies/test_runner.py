@@ -122,7 +122,7 @@ def said(project):
 
 def started(*arguments):
     """The study in a process of its own."""
-    process = multiprocessing.get_context("fork").Process(target=lambda: os._exit(study(*arguments)))
+    process = multiprocessing.get_context("fork").Process(target=lambda: os._exit(study(*arguments)), daemon=True)
     process.start()
     return process
 
