@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-import zipfile
 
 import pytest
 from imports import ROOT
@@ -43,7 +42,7 @@ print(json.dumps(answers))
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The wheel of a copy of the tree, unpacked as an installer would, and an empty folder to work in."""
+    """The wheel of a copy of the tree, installed into a folder of its own, and an empty folder to work in."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -55,8 +54,8 @@ def installed(tmp_path_factory):
         (source / name / "__init__.py").write_text("", encoding="utf-8")
     output([sys.executable, "-c", BUILD, folder], cwd=source)
     (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]
+    output([*pip, "--target", folder / "site", wheel])
     (folder / "empty").mkdir()
     return folder
 
@@ -74,7 +73,8 @@ def zoo(*names):
 
 def test_a_wheel_holds_mcpipe_alone(installed):
     names = {path.name for path in (installed / "site").iterdir()}
-    assert {name for name in names if not name.endswith(".dist-info")} == {"mcpipe"}
+    assert {name for name in names if not name.endswith(".dist-info")} == {"mcpipe", "bin"}
+    assert [script.name for script in (installed / "site" / "bin").iterdir()] == ["mcpipe"]
     defaults = installed / "site" / "mcpipe" / "defaults"
     assert (defaults / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
     assert (defaults / "conf" / "scale" / "paper.yaml").is_file()
