@@ -30,7 +30,7 @@ class Scorer:
 
 
 class Finder:
-    """Finds what it is told to."""
+    """Returns the faces that it was given."""
 
     def __init__(self, embeddings, order=None):
         self.embeddings = np.asarray(embeddings, np.float64).reshape(-1, 3)
@@ -44,7 +44,7 @@ class Finder:
 
 
 class Heldout:
-    """Sees one face in every picture, told apart by its colour."""
+    """Detects one face in every image, with an embedding that depends on its colour."""
 
     def faces(self, picture):
         return Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2)), Encoder().pictures([picture]))

@@ -90,7 +90,7 @@ def crowded_sentences() -> Iterator[str]:
 
 def odd_docstrings() -> Iterator[str]:
     """Docstrings, also those of fields, in archaic English; they are the strings that begin a line."""
-    for file in python_files(*CODE):
+    for file in python_files(*CODE, "tests"):
         text = text_of(file)
         for docstring in DOCSTRING.finditer(text):
             if ARCHAIC.match(docstring[1].strip()) or RIDDLE.search(docstring[1]):

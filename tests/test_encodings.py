@@ -9,7 +9,7 @@ from processes import completed
 
 FOLDERS = ("mcpipe", "stages", "studies", "zoo", "benchmarks", "tests")
 POSITION = {"read_text": 0, "write_text": 1}
-"""Of the argument ``encoding`` among the positional ones."""
+"""Position of the argument ``encoding`` among the positional ones."""
 BINARY = {"av", "Image", "os", "webbrowser"}
 """Owners of functions called ``open`` that open no text."""
 

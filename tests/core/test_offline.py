@@ -182,7 +182,7 @@ PROJECT = ("mcpipe", "stages", "zoo", "studies", "benchmarks")
 
 
 def first_import(name, seen):
-    """Of `mcpipe` and the reporters, what importing a module alone imports first, at the top of files."""
+    """The modules of `mcpipe` and of the reporters that importing a module alone imports first, at the top of files."""
     parts = name.split(".")
     for package in (".".join(parts[:length]) for length in range(1, len(parts) + 1)):
         if package == "mcpipe" or parts[0] in REPORTERS:

@@ -57,7 +57,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def truth(run):
-    """What is true of every clip, by its file name."""
+    """The ground truth of every clip, by its file name."""
     clips = [json.loads(file.read_text(encoding="utf-8")) for file in (run / "truth").glob("*.json")]
     return {clip["clip"]: clip for clip in clips}
 

@@ -78,7 +78,7 @@ def test_compiled_blocks_train_alike(short_generator_folder, checkpointing, monk
 
 
 def kept_bytes(network, capture):
-    """Of all that autograd keeps of a forward pass."""
+    """Size of everything that autograd keeps of a forward pass."""
     kept = {}
 
     def pack(tensor):

@@ -1,4 +1,4 @@
-"""What a clip says of its colours, its fields and its transparency is heeded, or the clip is refused by name."""
+"""Colours, fields and transparency are read as a clip states them, or the clip is refused by name."""
 
 from fractions import Fraction
 

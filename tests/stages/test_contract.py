@@ -123,7 +123,7 @@ def test_no_stage_reads_the_ground_truth():
 
 
 def test_what_dvc_draws_is_no_part_of_the_repository():
-    """``dvc plots show`` writes there, unless it is told otherwise."""
+    """``dvc plots show`` writes there by default."""
     assert "dvc_plots/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 

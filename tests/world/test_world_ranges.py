@@ -117,7 +117,7 @@ def test_every_range_says_what_it_is(module):
 
 
 def test_the_page_tells_the_ranges_as_they_are():
-    """A new attribute may be missing; what is told must be true and, module by module, whole."""
+    """A new attribute may be missing from the page; what the page has must be true and, module by module, complete."""
     lines = (ROOT / "docs" / "world.md").read_text(encoding="utf-8").splitlines()
     rows = table()
     known = [row for module in rows.values() for row in module]

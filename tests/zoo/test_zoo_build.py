@@ -218,7 +218,7 @@ def test_one_checkpoint_needs_its_own_chain_alone():
 
 
 class Recipe(Params):
-    """Of a stand-in."""
+    """Settings of a stand-in for a trained checkpoint."""
 
     seed: int
 

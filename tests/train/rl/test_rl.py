@@ -82,7 +82,7 @@ def gradient_of(network, group, update, forwards, *, is_first):
 
 
 def distance(first, second):
-    """Of two gradients, over the length of the second."""
+    """Length of the difference of two gradients, over the length of the second."""
     first, second = (torch.cat([part.flatten() for part in gradient]) for gradient in (first, second))
     return float((first - second).norm() / second.norm())
 
