@@ -80,6 +80,20 @@ class ReferenceFlux(nn.Module):
         Raises:
             ValueError: there is no reference, or references have another number of tokens than the layout's.
         """
+        return self.guided(noisy, t, torch.full_like(t, self.guidance), conditions)
+
+    def guided(
+        self,
+        noisy: Float[Tensor, "batch tokens packed"],
+        t: Float[Tensor, " batch"],
+        guidance: Float[Tensor, " batch"],
+        conditions: Conditions,
+    ) -> Float[Tensor, "batch tokens packed"]:
+        """The same with a guidance scale of its own for every image, as teaching guidance needs it.
+
+        Raises:
+            ValueError: as a call.
+        """
         dtype = self.transformer.x_embedder.weight.dtype
         slots, num_tokens = conditions.references.shape[1:3]
         if slots == 0 or conditions.present.shape[1] != slots or num_tokens != self.layout.num_reference_tokens:
@@ -95,13 +109,10 @@ class ReferenceFlux(nn.Module):
             return self.transformer(
                 hidden_states=noisy.to(dtype),
                 timestep=t,
-                guidance=self._guidance(t),
+                guidance=guidance if self.transformer.config.guidance_embeds else None,
                 encoder_hidden_states=conditions.text.to(dtype),
                 pooled_projections=conditions.pooled.to(dtype),
                 img_ids=position_ids(self.layout.image).to(noisy.device),
                 txt_ids=torch.zeros(conditions.text.shape[1], 3, device=noisy.device),
                 return_dict=False,
             )[0].float()
-
-    def _guidance(self, t: Tensor) -> Tensor | None:
-        return torch.full_like(t, self.guidance) if self.transformer.config.guidance_embeds else None

@@ -3,8 +3,11 @@
 Flow matching on the autoencoder's latents: x_t = (1 - t) x_0 + t n, the network learns n - x_0. As in FLUX.1-dev the
 guidance scale is an input: at 1 the network learns the data itself, at g it learns v_0 + g (v_c - v_0), what
 classifier-free guidance would make of its own predictions with and without text (guidance distillation, taught here in
-the same training once the plain predictions mean something). While it learns, heads read off tokens in the middle of
-the network what their patches show: which words belong to which place is learned from that sooner than from colours.
+the same training once the plain predictions mean something). "Without" also means without references: a share of the
+batches shows the faces of the people as further tokens of the image stream, in random order, as MultiCrafter's
+adapters do (`mcpipe.flux.network`), so that the generator draws people after words or after references. While it
+learns, heads read off tokens in the middle of the network what their patches show: which words or which reference
+belong to which place is learned from that sooner than from colours.
 """
 
 import json
@@ -22,12 +25,14 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
+from mcpipe.flux.network import Conditions, ReferenceFlux
+from mcpipe.flux.tokens import Layout
 from zoo.build.cards import FIGURES, Card, Measured, write_card
-from zoo.build.generator_data import Batch, Examples
+from zoo.build.generator_data import TOKEN_PX, Batch, Examples
 from zoo.build.generator_text import CLIP_WIDTH, T5_WIDTH, Text, read_text
 from zoo.build.pictures import read_pictures
 from zoo.build.plain_attention import use_plain_attention
-from zoo.build.regions import PatchHeads
+from zoo.build.regions import PatchHeads, TraitHead
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 from zoo.build.vae import LATENT_CHANNELS
 
@@ -37,6 +42,19 @@ TEXT_DROPOUT = 0.1
 GUIDANCE_RANGE = (1.5, 5.0)
 PACK = 2
 """Latents per side of a token."""
+
+
+class ReferencesParams(Params):
+    """Images of the people as further inputs."""
+
+    size: int = Field(gt=0)
+    """Pixels of a reference's side."""
+    share: float = Field(ge=0, le=1)
+    """Share of batches with references; in the others there are only words."""
+    scene_share: float = Field(ge=0, le=1)
+    """Share of captions in the form "scene", without the people, where there are references."""
+    scene_share_without: float = Field(ge=0, le=1)
+    """The same where there are none."""
 
 
 class GeneratorParams(Params):
@@ -53,12 +71,16 @@ class GeneratorParams(Params):
     """Share of the steps after which guidance is taught."""
     guidance_share: float = Field(ge=0, le=1)
     """Share of a batch that is taught guidance from then on."""
-    scene_share: float = Field(ge=0, le=1)
-    """Share of scenes with captions in the form "scene", without their people."""
+    references: "ReferencesParams"
+    """Training on references."""
     portrait_share: float = Field(ge=0, le=1)
     """Share of batches that show one face close by instead of a scene."""
     patch_weight: float = Field(ge=0)
     """Weight of the patches' classification (`zoo.build.regions`), against the squared error of velocities."""
+    trait_weight: float = Field(ge=0)
+    """Weight of the squared error of lasting traits read off head patches."""
+    head_weight: float = Field(ge=1)
+    """Weight of a token that shows a head in the squared error of velocities; that of any other is 1."""
     time_shift: float = Field(gt=0)
     """Shift s of the noise levels in training and sampling, t' = s t / (1 + (s - 1) t)."""
 
@@ -71,21 +93,29 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
     (text, tokenizers), transformer = read_text(words), make_transformer(params)
     use_plain_attention(transformer)
     patches = PatchHeads(transformer.inner_dim)
-    examples = Examples(train, autoencoder, tokenizers, params.size, params.scene_share)
+    traits = TraitHead(transformer.inner_dim, len(train.scenes[0]["traits_vectors"][0]))
+    sides = params.size // TOKEN_PX, params.references.size // TOKEN_PX
+    network = Network(transformer, Layout((sides[0], sides[0]), (sides[1], sides[1])))
+    examples = Examples(train, autoencoder, tokenizers, params.size, params.references.size)
 
     def loss_of(step: int, rng: np.random.Generator) -> Loss:
         taught = step >= params.guidance_from * params.fit.steps
         share = params.guidance_share if taught else 0.0
-        batch = examples.draw(rng, params.fit.batch, portraits=rng.random() < params.portrait_share)
+        batch = draw(examples, rng, params)
         clip_ids, t5_ids = examples.without_some(batch, TEXT_DROPOUT, rng)
         with watched(transformer) as seen:
-            loss = flow_loss(text, transformer, batch.latents, (clip_ids, t5_ids, *examples.empty), share, params)
-        patch_loss = patches(seen[-1].float(), batch.regions).loss()
-        return Loss(loss | patch_loss | {"sightings": params.patch_weight * patch_loss["sightings"]})
+            loss = flow_loss(text, network, batch, (clip_ids, t5_ids, *examples.empty), share, params)
+        tokens = seen[-1][:, : batch.latents.shape[1]].float()
+        patch_loss, trait_loss = patches(tokens, batch.regions).loss(), traits(tokens, batch.traits)
+        of_heads = {
+            "sightings": params.patch_weight * patch_loss["sightings"],
+            "traits": params.trait_weight * trait_loss,
+        }
+        return Loss(loss | patch_loss | of_heads)
 
-    curves = fit([transformer, text, patches], loss_of, params.fit, out.with_suffix(".progress"))
+    curves = fit([transformer, text, patches, traits], loss_of, params.fit, out.with_suffix(".progress"))
     pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
-    metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, transformer, examples.of(test), params)}
+    metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, network, examples.of(test), params)}
     with whole_folder(out) as folder:
         pipeline.vae.register_to_config(_name_or_path="")  # diffusers would store the path of the autoencoder's build
         pipeline.to(torch.float16).save_pretrained(folder)
@@ -123,35 +153,64 @@ def watched(transformer: FluxTransformer2DModel) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def velocity(
-    transformer: FluxTransformer2DModel, noisy: Tensor, time: Tensor, guidance: Tensor, text: tuple[Tensor, Tensor]
-) -> Tensor:
-    """The transformer's prediction for packed latents (B, tokens, channels)."""
-    side = int(noisy.shape[1] ** 0.5)
-    places = FluxPipeline._prepare_latent_image_ids(len(noisy), side, side, noisy.device, noisy.dtype)
-    embeddings, pooled = text
-    return transformer(
-        hidden_states=noisy,
-        encoder_hidden_states=embeddings,
-        pooled_projections=pooled,
-        timestep=time,
-        guidance=guidance,
-        img_ids=places,
-        txt_ids=torch.zeros(embeddings.shape[1], 3),
-        return_dict=False,
-    )[0]
+def draw(examples: Examples, rng: np.random.Generator, params: GeneratorParams) -> Batch:
+    """A batch of one kind: single faces, scenes with references, or scenes without."""
+    kind, count = rng.random(), params.fit.batch
+    if kind < params.portrait_share:
+        return examples.portraits(rng, count)
+    if kind < params.portrait_share + params.references.share:
+        return examples.referenced(rng, count, params.references.scene_share)
+    return examples.scenes(rng, count, params.references.scene_share_without)
+
+
+class Network:
+    """The transformer with and without references."""
+
+    def __init__(self, transformer: FluxTransformer2DModel, layout: Layout) -> None:
+        self._transformer = transformer
+        self._with_references = ReferenceFlux(transformer, layout, guidance=1.0)
+
+    def __call__(
+        self,
+        noisy: Tensor,
+        time: Tensor,
+        guidance: Tensor,
+        text: tuple[Tensor, Tensor],
+        references: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        """The velocity of packed latents (B, tokens, channels), in float32.
+
+        ``guidance`` (B,); ``references`` and which of them are present, as in `Conditions`.
+        """
+        embeddings, pooled = text
+        if references is not None:
+            conditions = Conditions(embeddings, pooled, *references)
+            return self._with_references.guided(noisy, time, guidance, conditions)
+        side = int(noisy.shape[1] ** 0.5)
+        places = FluxPipeline._prepare_latent_image_ids(len(noisy), side, side, noisy.device, noisy.dtype)
+        return self._transformer(
+            hidden_states=noisy,
+            encoder_hidden_states=embeddings,
+            pooled_projections=pooled,
+            timestep=time,
+            guidance=guidance,
+            img_ids=places,
+            txt_ids=torch.zeros(embeddings.shape[1], 3),
+            return_dict=False,
+        )[0].float()
 
 
 def flow_loss(
     text: Text,
-    transformer: FluxTransformer2DModel,
-    clean: Tensor,
+    network: Network,
+    batch: Batch,
     words: tuple[Tensor, Tensor, Tensor, Tensor],
     guided_share: float,
     params: GeneratorParams,
 ) -> Loss:
     """Squared error of the velocity; a share of the rows is taught guided velocities of the network itself."""
     clip_ids, t5_ids, no_clip, no_t5 = words
+    clean = batch.latents
     noise = torch.randn_like(clean)
     time = shifted(torch.sigmoid(torch.randn(len(clean)) * 1.1), params.time_shift)
     noisy = torch.lerp(clean, noise, time[:, None, None])
@@ -164,24 +223,36 @@ def flow_loss(
             guidance[:rows] = low + (high - low) * torch.rand(rows)
             target = target.clone()
             with torch.no_grad():
-                none = no_clip.expand(rows, -1), no_t5.expand(rows, -1)
-                both = torch.cat([clip_ids[:rows], none[0]]), torch.cat([t5_ids[:rows], none[1]])
-                twice = noisy[:rows].repeat(2, 1, 1), time[:rows].repeat(2), torch.ones(2 * rows)
-                conditional, unconditional = velocity(transformer, *twice, text(*both)).float().chunk(2)
+                ones, some = torch.ones(rows), slice(rows)
+                words_only = text(torch.cat([clip_ids[some], no_clip]), torch.cat([t5_ids[some], no_t5]))
+                told = words_only[0][some], words_only[1][some]
+                nothing = words_only[0][rows:].expand(rows, -1, -1), words_only[1][rows:].expand(rows, -1)
+                conditional = network(noisy[some], time[some], ones, told, _references(batch, some))
+                unconditional = network(noisy[some], time[some], ones, nothing, None)
             # The data itself stays the anchor; guidance adds its difference.
-            target[:rows] += (guidance[:rows, None, None] - 1) * (conditional - unconditional)
-        predicted = velocity(transformer, noisy, time, guidance, text(clip_ids, t5_ids)).float()
-    plain = functional.mse_loss(predicted[rows:], target[rows:])
+            target[some] += (guidance[some, None, None] - 1) * (conditional - unconditional)
+        predicted = network(noisy, time, guidance, text(clip_ids, t5_ids), _references(batch, slice(None)))
+    heads = batch.traits[..., 0].isfinite()
+    weights = 1 + (params.head_weight - 1) * heads.float()
+    errors = (predicted - target).square().mean(dim=-1)
+    weighted = (errors * weights / weights.mean()).mean(dim=-1)
+    plain, kind = errors[rows:].mean(), "words" if batch.references is None else "references"
     if not rows:
-        return Loss(flow=plain)
-    guided = functional.mse_loss(predicted[:rows], target[:rows])
+        return Loss(flow=weighted.mean(), **{f"_{kind}": plain})
     share = rows / len(clean)
-    return Loss(plain=(1 - share) * plain, guided=share * guided, _flow=plain)
+    parts = {"plain": (1 - share) * weighted[rows:].mean(), "guided": share * weighted[:rows].mean()}
+    return Loss(**parts, _flow=weighted[rows:].mean(), **{f"_{kind}": plain})
+
+
+def _references(batch: Batch, rows: slice) -> tuple[Tensor, Tensor] | None:
+    if batch.references is None or batch.present is None:
+        return None
+    return batch.references[rows], batch.present[rows]
 
 
 @torch.no_grad()
-def held_out_loss(text: Text, transformer: FluxTransformer2DModel, batch: Batch, params: GeneratorParams) -> float:
-    """The plain loss on held-out scenes, with fixed noise at evenly spread levels."""
+def held_out_loss(text: Text, network: Network, batch: Batch, params: GeneratorParams) -> float:
+    """The plain loss on held-out scenes without references, with fixed noise at evenly spread levels."""
     torch.manual_seed(params.fit.seed)
     losses = []
     for part in batches(len(batch.latents), 16):
@@ -190,7 +261,7 @@ def held_out_loss(text: Text, transformer: FluxTransformer2DModel, batch: Batch,
         time = (torch.arange(len(clean)) + 0.5) / len(clean)
         noisy = torch.lerp(clean, noise, time[:, None, None])
         words = text(batch.clip_ids[part], batch.t5_ids[part])
-        predicted = velocity(transformer, noisy, time, torch.ones(len(clean)), words)
+        predicted = network(noisy, time, torch.ones(len(clean)), words, None)
         losses.append(functional.mse_loss(predicted, noise - clean).item())
     return float(np.mean(losses))
 

@@ -77,11 +77,14 @@ class Sayings:
     """Captions as ids, with the classes of all they say."""
 
     def __init__(self, pictures: Pictures, tokenizers: tuple[CLIPTokenizer, T5TokenizerFast]) -> None:
-        """Every caption as it is and mirrored, and every face's traits as a portrait."""
+        """Every caption in both forms, as it is and mirrored, and every face's traits as a portrait."""
         texts, people = [], []
         for scene in pictures.scenes:
             texts += [scene["caption"], scene["mirrored_caption"]]
             people += [scene["attributes"], scene["attributes"][::-1]]
+            for text in (*scene.get("settings", ()), *scene.get("mirrored_settings", ())):
+                texts.append(text)
+                people.append(mentioned(text, scene))
         self.num_scenes = len(texts)
         for scene in pictures.scenes:
             texts += [portrait_caption(traits) for traits in scene["traits"]]
@@ -96,6 +99,16 @@ class Sayings:
         alone = rng.random(count) < PORTRAITS_SHARE
         portraits = rng.integers(self.num_scenes, len(self.classes), count)
         return torch.from_numpy(np.where(alone, portraits, rng.integers(0, self.num_scenes, count)))
+
+
+def mentioned(text: str, scene: dict) -> list[dict[str, str]]:
+    """The clothes of everybody in a caption in the form "scene", in the order of mention."""
+    outfits = [person.partition(", wearing ")[2] for person in scene["people"]]
+    people = []
+    for part in text.partition(": ")[2].split("; "):
+        seat = next(seat for seat, outfit in enumerate(outfits) if part.endswith(f"wearing {outfit}"))
+        people.append({name: value for name, value in scene["attributes"][seat].items() if name not in LASTING})
+    return people
 
 
 def portrait_caption(traits: str) -> str:

@@ -20,8 +20,9 @@ from mcpipe.core.params import Params
 from mcpipe.core.progress import track
 from mcpipe.world.captions import attributes, describe_face, describe_person, describe_scene, describe_setting
 from mcpipe.world.identities import GEOMETRY_RANGES, Identity, sample_identity, world_rng
+from mcpipe.world.lookalikes import look_alike
 from mcpipe.world.scene import OBJECT_LABEL, RenderedFrame, Scene, mask_box, render, render_portrait, sample_scene
-from mcpipe.world.setting import CLOSE, FAR
+from mcpipe.world.setting import CLOSE, FAR, Framing
 
 FRAME = (320, 240)
 """Width and height of the clips' frames."""
@@ -72,6 +73,8 @@ class PicturesParams(Params):
     """Appearances of each of them, in different scenes and clothes."""
     close_share: float = Field(ge=0, le=1)
     """Share of scenes that are close shots."""
+    alike_share: float = Field(ge=0, le=1)
+    """Share of pairs in which one person is a look-alike of the other (`mcpipe.world.lookalikes`)."""
     scene_captions: int = Field(ge=0)
     """Captions in the form "scene" for each scene, beside the one in the form "people"."""
 
@@ -83,7 +86,7 @@ def build(out: Path, params: PicturesParams) -> None:
         "test": (params.num_test_scenes, params.num_test_gallery_identities),
     }
     for split, (num_scenes, num_identities) in sizes.items():
-        look = Look(params.close_share, params.scene_captions)
+        look = Look(params.close_share, params.alike_share, params.scene_captions)
         write_pictures(
             out / split, partial(world_rng, "zoo"), split, (num_scenes, num_identities, params.gallery_pictures), look
         )
@@ -95,6 +98,8 @@ class Look:
 
     close_share: float = 0.0
     """Share of close shots, in [0, 1]."""
+    alike_share: float = 0.0
+    """Share of pairs who are look-alikes, in [0, 1]."""
     scene_captions: int = 0
     """Captions in the form "scene" per scene."""
 
@@ -114,12 +119,19 @@ def write_pictures(
 
 
 def _settings(scene: Scene, rng: np.random.Generator, total: int) -> dict[str, list[str]]:
-    """``total`` captions in the form "scene" of a scene and of its mirror image; empty if ``total`` is 0."""
+    """``total`` captions in the form "scene" of a scene and of its mirror image, and of invented scenes.
+
+    Empty if ``total`` is 0.
+    """
     if not total:
         return {}
     mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
     scenes = {"settings": scene, "mirrored_settings": mirrored}
-    return {name: [describe_setting(variant, rng) for _ in range(total)] for name, variant in scenes.items()}
+    people = [person.identity for person in scene.people]
+    invented = [describe_setting(sample_scene(rng, people), rng) for _ in range(INVENTED)]
+    return {"invented_settings": invented} | {
+        name: [describe_setting(variant, rng) for _ in range(total)] for name, variant in scenes.items()
+    }
 
 
 def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Look) -> list[dict]:
@@ -131,13 +143,16 @@ def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Lo
         rng, extra = stream(100 + SPLITS[split], index), stream(300 + SPLITS[split], index)
         count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
         people = [sample_identity(rng) for _ in range(count)]
-        scene = sample_scene(rng, people, framing=CLOSE if extra.random() < look.close_share else FAR)
+        if count == PER_SCENE and extra.random() < look.alike_share:
+            people[1] = look_alike(extra, people[0])
+        framing = CLOSE if extra.random() < look.close_share else FAR
+        scene = sample_scene(rng, people, framing=framing)
         start = float(rng.uniform(0, LATEST_S))
         frame = render(scene, start + float(rng.uniform(*SECONDS_BETWEEN)), *FRAME)
         frames[index] = frame.rgb
         labels[index] = frame.labels[COARSER // 2 :: COARSER, COARSER // 2 :: COARSER]
         records.append(
-            _record(scene, frame, rng)
+            _record(scene, frame, framing, rng)
             | _settings(scene, extra, look.scene_captions)
             | {"first_reference": len(references)}
         )
@@ -163,9 +178,9 @@ def _write_gallery(folder: Path, stream: Stream, split: str, num_identities: int
     return [int(who) for who in order.ravel()]
 
 
-def _record(scene: Scene, frame: RenderedFrame, rng: np.random.Generator) -> dict:
+def _record(scene: Scene, frame: RenderedFrame, framing: Framing, rng: np.random.Generator) -> dict:
     """Ground truth of a frame and of its square, as JSON."""
-    left = square_left(frame, rng)
+    left = square_left(frame, rng, framing)
     people = [person.identity for person in scene.people]
     mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
     return {
@@ -202,8 +217,10 @@ def _held_box(frame: RenderedFrame, seat: int, left: int) -> list[float] | None:
     return None if box is None else (box - [left, 0, left, 0]).tolist()
 
 
-def square_left(frame: RenderedFrame, rng: np.random.Generator) -> int:
-    """Left edge in pixels of the square of full height around everybody, a little off the middle."""
+def square_left(frame: RenderedFrame, rng: np.random.Generator, framing: Framing = FAR) -> int:
+    """Left edge in pixels of a square of full height: around everybody, or the middle one if it holds all faces."""
+    if framing.faces_in_square:
+        return (FRAME[0] - SQUARE) // 2
     boxes = np.array([person.box for person in frame.people if person.box is not None])
     middle = 0.5 * (boxes[:, 0].min() + boxes[:, 2].max()) + rng.normal(0, 4)
     return int(np.clip(round(middle - SQUARE / 2), 0, FRAME[0] - SQUARE))
@@ -225,8 +242,11 @@ def face_crop(picture: np.ndarray, face_box: np.ndarray, scale: float, size: int
 
 def on_white(four: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A reference (H, W, 4) as an image: its person cut out on white, or as it was taken."""
-    if rng.random() < 0.5:
-        return four[..., :3]
+    return four[..., :3] if rng.random() < 0.5 else cut_out(four)
+
+
+def cut_out(four: np.ndarray) -> np.ndarray:
+    """A reference (H, W, 4) as an image of its person on white."""
     share = four[..., 3:].astype(np.float32) / 255
     return np.round(four[..., :3] * share + 255 * (1 - share)).astype(np.uint8)
 
@@ -278,6 +298,7 @@ class Pictures:
         for scene in self.scenes:
             yield from (scene["caption"], scene["mirrored_caption"], *scene["people"], *scene["invented"])
             yield from (*scene.get("settings", ()), *scene.get("mirrored_settings", ()))
+            yield from scene.get("invented_settings", ())
 
     def people(self) -> Iterable[tuple[int, int]]:
         """Index of the scene and of the seat of everybody in the squares."""

@@ -23,11 +23,8 @@ class PlainAttention:
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Joint attention of a double block, with text, or of a single one, without.
 
-        Raises:
-            ValueError: a mask is given; the zoo's generator has none.
+        ``attention_mask`` is ``True`` where a key may be attended to, (B, 1, 1, keys).
         """
-        if attention_mask is not None:
-            raise ValueError("plain attention takes no mask")
         queries = attn.norm_q(_heads(attn.to_q(hidden_states), attn))
         keys = attn.norm_k(_heads(attn.to_k(hidden_states), attn))
         values = _heads(attn.to_v(hidden_states), attn)
@@ -39,7 +36,7 @@ class PlainAttention:
         if image_rotary_emb is not None:
             queries = apply_rotary_emb(queries, image_rotary_emb, sequence_dim=1)
             keys = apply_rotary_emb(keys, image_rotary_emb, sequence_dim=1)
-        mixed = _mixed(queries.to(values.dtype), keys.to(values.dtype), values)
+        mixed = _mixed(queries.to(values.dtype), keys.to(values.dtype), values, attention_mask)
         if encoder_hidden_states is None:
             return mixed
         text_mixed, image_mixed = mixed.tensor_split([encoder_hidden_states.shape[1]], dim=1)
@@ -55,8 +52,10 @@ def _heads(features: Tensor, attn: nn.Module) -> Tensor:
     return features.unflatten(-1, (-1, attn.head_dim))
 
 
-def _mixed(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _mixed(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Tensor:
     """Softmax attention of (B, tokens, heads, width), joined to (B, tokens, heads * width)."""
     queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+    if visible is not None:
+        scores = scores.masked_fill(~visible, -torch.inf)
     return (scores.softmax(dim=-1) @ values).transpose(1, 2).flatten(2)

@@ -48,11 +48,41 @@ def regions_of(pictures: Pictures, index: int, *, cropped: bool, side: tuple[int
     return classes
 
 
+def traits_of(pictures: Pictures, index: int, *, side: tuple[int, int]) -> np.ndarray:
+    """Lasting traits as numbers (`zoo.build.pictures.traits_vector`) of the heads that a square's patches show.
+
+    Returns (rows, columns, traits), NaN where no head is.
+    """
+    scene, labels = pictures.scenes[index], pictures.labels[index]
+    start = round(scene["left"] / COARSER)
+    square = labels[:, start : start + SQUARE // COARSER]
+    rows = COARSER * np.arange(labels.shape[0])[:, None]
+    values = np.full((*side, len(scene["traits_vectors"][0])), np.nan)
+    for seat, (face, traits) in enumerate(zip(scene["faces"], scene["traits_vectors"], strict=True)):
+        head = (square == seat + 1) & (rows < face[3])
+        share = cv2.resize(head.astype(np.float32), side[::-1], interpolation=cv2.INTER_AREA)
+        values[share >= LEAST["head"]] = traits
+    return values
+
+
 def _class(name: str, attributes: dict[str, str]) -> int:
     """The class of an attribute; a bald head has no colour of hair."""
     if name == "hair_colour" and attributes["hair_cut"] == "bald":
         return UNSEEN
     return VOCABULARY[name].index(attributes[name])
+
+
+class TraitHead(nn.Module):
+    """Reads lasting traits as numbers off tokens."""
+
+    def __init__(self, width: int, num_traits: int) -> None:
+        super().__init__()
+        self.norm, self.of = nn.LayerNorm(width), nn.Linear(width, num_traits)
+
+    def forward(self, tokens: Tensor, traits: Tensor) -> Tensor:
+        """Mean squared error on the tokens (..., width) whose traits (..., traits) are no NaN; 0 if there are none."""
+        shown = traits[..., 0].isfinite()
+        return (self.of(self.norm(tokens[shown])) - traits[shown]).square().mean() if shown.any() else tokens.sum() * 0
 
 
 class PatchHeads(nn.Module):
