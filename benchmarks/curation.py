@@ -177,7 +177,7 @@ def naive(folder: Path) -> None:
     import torch
 
     from mcpipe.core.offline import stay_offline
-    from mcpipe.curate.captions import CAPTION_INSTRUCTION
+    from mcpipe.curate.captions import CAPTION_INSTRUCTIONS
     from mcpipe.models.captioner import Qwen2_5VL
     from mcpipe.models.faces import InsightFaces
     from mcpipe.models.pose import UltralyticsPose
@@ -203,7 +203,7 @@ def naive(folder: Path) -> None:
                 if x1 > x0 and y1 > y0:
                     faces.faces(frame[y0:y1, x0:x1])
         captioner.answer(
-            [frames[0], frames[len(frames) // 2]], CAPTION_INSTRUCTION.format(num_subjects=2),
+            [frames[0], frames[len(frames) // 2]], CAPTION_INSTRUCTIONS["people"].format(num_subjects=2),
             temperature=0.0, seed=0, max_tokens=settings["captions"]["max_tokens"],
         )  # fmt: skip
 

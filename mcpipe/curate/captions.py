@@ -9,23 +9,42 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, TakenFrom
 
-CAPTION_INSTRUCTION = (
-    "The first {num_subjects} pictures each show one person, the last picture shows all {num_subjects} of them "
-    "together. Describe the last picture in one sentence: how many people there are and where they are, then every "
-    "person exactly once, from left to right, beginning with 'a person'."
-)
+Describe = Literal["scene", "people"]
+"""What a sentence says of people: their clothes and actions, or their faces and hair as well."""
+
+CAPTION_INSTRUCTIONS: dict[Describe, str] = {
+    "people": (
+        "The first {num_subjects} pictures each show one person, the last picture shows all {num_subjects} of them "
+        "together. Describe the last picture in one sentence: how many people there are and where they are, then every "
+        "person exactly once, from left to right, beginning with 'a person'."
+    ),
+    "scene": (
+        "The first {num_subjects} pictures each show one person, the last picture shows all {num_subjects} of them "
+        "together. Describe the last picture in one sentence: how many people there are and where they are, then what "
+        "each person wears and does, exactly once, from left to right, beginning with 'a person'. Say nothing about "
+        "faces, hair or skin."
+    ),
+}
 """Instruction that the captioner receives with the references and the target."""
 
-PROMPT_INSTRUCTION = (
-    "The {num_subjects} pictures each show one person. Invent a picture that shows all {num_subjects} of them "
-    "together and describe it in one sentence: how many people there are and where they are, then every person "
-    "exactly once, beginning with 'a person'."
-)
+PROMPT_INSTRUCTIONS: dict[Describe, str] = {
+    "people": (
+        "The {num_subjects} pictures each show one person. Invent a picture that shows all {num_subjects} of them "
+        "together and describe it in one sentence: how many people there are and where they are, then every person "
+        "exactly once, beginning with 'a person'."
+    ),
+    "scene": (
+        "The {num_subjects} pictures each show one person. Invent a picture that shows all {num_subjects} of them "
+        "together and describe it in one sentence: how many people there are and where they are, then what each "
+        "person wears and does, exactly once, beginning with 'a person'. Say nothing about faces, hair or skin."
+    ),
+}
 """Instruction that the captioner receives with the references alone, to write a prompt of the benchmark or of stage
 3."""
 
@@ -44,6 +63,18 @@ CHATTER = re.compile(
 UNWRITTEN = ("Cc", "Co", "Cn", "So")
 """Unicode categories that a caption never needs: control characters, unassigned ones, symbols such as U+FFFD."""
 SUBJECT = re.compile(r"\ba person\b", re.IGNORECASE)
+TRAITS = {
+    "skin": r"\b(?:\w+ )?skin(?:ned)?\b|\bcomplexion\b",
+    "hair": r"\bhair(?:ed|cut)?\b|\bbald\b|\bblonde?\b|\bbrunette\b|\b(?:curls|ponytail|bob)\b",
+    "facial_hair": r"\bbeard(?:ed)?\b|\bmoustache\b|\bmustache\b|\bstubble\b",
+    "glasses": r"\bglasses\b|\bspectacles\b",
+    "face": r"\b(?:eyes?|freckles?|freckled|nose|lips|jaw)\b",
+}
+"""Traits of an identity rather than of clothes, and their words in a sentence."""
+ALLOWED_CUES = 1
+"""Lasting traits that a sentence of the form "scene" may give of a person, at most."""
+DescribeForm = Annotated[Describe, TakenFrom("captions.describe")]
+"""Form of captions and prompts, one for the whole pipeline."""
 PEOPLE = "person|man|woman|boy|girl|child|kid|baby|toddler|teenager|adult|lady|gentleman|guy|individual|player|friend"
 NO_ADJECTIVE = "a|an|the|and|of|in|on|at|by|to|with|for|from|near|beside|behind|is|are|who|that|wearing|holding"
 INTRODUCTION = re.compile(
@@ -114,12 +145,37 @@ def caption_fault(caption: str, num_subjects: int, params: SentenceParams) -> st
     return next((name for fault, name in faults if fault), None)
 
 
-def sentence_fault(caption: str, num_subjects: int, params: SentenceParams, lost: Callable[[str], str]) -> str | None:
+def sentence_fault(
+    caption: str, num_subjects: int, params: SentenceParams, describe: Describe, lost: Callable[[str], str]
+) -> str | None:
     """Name of the fault of a caption of ``num_subjects`` people in an image to draw, or ``None`` if it has none.
 
     ``lost`` returns the end of a text that the generator's text encoder does not read.
     """
-    return caption_fault(caption, num_subjects, params) or (CUT if lost(caption) else None)
+    if fault := caption_fault(caption, num_subjects, params):
+        return fault
+    if describe == "scene" and describes_people(caption):
+        return "caption_describes_people"
+    return CUT if lost(caption) else None
+
+
+def mentioned_traits(sentence: str) -> list[set[str]]:
+    """For everybody whom a sentence calls "a person", in order, which of `TRAITS` it mentions.
+
+    What stands before the first person is counted to a set of its own at the beginning, if it mentions anything.
+    """
+    before, *people = (
+        {name for name, words in TRAITS.items() if re.search(words, part, re.IGNORECASE)}
+        for part in SUBJECT.split(sentence)
+    )
+    return [before, *people] if before else people
+
+
+def describes_people(sentence: str) -> bool:
+    """Whether a sentence gives more than one lasting trait of a person, or traits without a person."""
+    traits = mentioned_traits(sentence)
+    unassigned = len(traits) > len(SUBJECT.findall(sentence))
+    return unassigned or any(len(of_one) > ALLOWED_CUES for of_one in traits)
 
 
 def fault_detail(caption: str, fault: str | None, lost: Callable[[str], str]) -> str:

@@ -12,7 +12,7 @@ from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.schemas.curation import ClipCaption, ClipPeople, FramePair, VerifiedIdentity
 from mcpipe.core.shards import StoredItems
-from mcpipe.curate.captions import CAPTION_INSTRUCTION, SentenceParams, fault_detail, sentence_fault
+from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, Describe, SentenceParams, fault_detail, sentence_fault
 from mcpipe.curate.samples import cut_square, face_crop, square_window
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
@@ -24,6 +24,8 @@ from mcpipe.models.text_limit import T5Limit
 class CaptionsParams(SentenceParams):
     """Captions of the samples."""
 
+    describe: Describe
+    """Whether captions describe clothes and actions only, or people's faces and hair as well."""
     reference_size: int = Field(ge=28)
     """Side in pixels at which the captioner sees a face reference."""
     records_per_shard: RecordsPerShard
@@ -70,7 +72,7 @@ def captioned(  # noqa: PLR0913  one argument per input and model
         raise RejectionError("no_square_holds_all", "the people stand wider than the frame is high")
     references = [face_crop(frames.initial, box, params.reference_size) for box in identity.face_boxes[0]]
     pictures = [*references, cut_square(frames.middle, window)]
-    instruction = CAPTION_INSTRUCTION.format(num_subjects=len(references))
+    instruction = CAPTION_INSTRUCTIONS[params.describe].format(num_subjects=len(references))
     caption, fault = "", None
     for attempt in range(params.attempts):
         caption = writer.answer(
@@ -80,7 +82,7 @@ def captioned(  # noqa: PLR0913  one argument per input and model
             seed=params.seed + attempt,
             max_tokens=params.max_tokens,
         )
-        fault = sentence_fault(caption, len(references), params, limit.lost)
+        fault = sentence_fault(caption, len(references), params, params.describe, limit.lost)
         if fault is None:
             return ClipCaption(key=frames.key, caption=caption, attempts=attempt + 1)
     raise RejectionError(fault or "caption_missing", fault_detail(caption, fault, limit.lost))

@@ -27,7 +27,7 @@ from mcpipe.core.records import JSON, RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import whole_folder, write_shards
-from mcpipe.curate.captions import PROMPT_INSTRUCTION, SentenceParams, fault_detail, sentence_fault
+from mcpipe.curate.captions import PROMPT_INSTRUCTIONS, DescribeForm, SentenceParams, fault_detail, sentence_fault
 from mcpipe.curate.samples import face_crop
 from mcpipe.execution.engine import kept
 from mcpipe.models.images import UnusableImageError, read_image
@@ -51,6 +51,8 @@ class PairsParams(Params):
     """Which pairs are the benchmark."""
     prompt: SentenceParams
     """Requirements for a prompt; every attempt is sampled with a seed that depends on its pair."""
+    describe: DescribeForm
+    """Whether prompts describe clothes and actions only, or people's faces and hair as well."""
     records_per_shard: RecordsPerShard
 
 
@@ -182,7 +184,7 @@ def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depend
     """
 
     def decide(pair: Pair) -> PairPrompt:
-        return prompt_of(pair, [pool[face] for face in pair], writer, params.prompt)
+        return prompt_of(pair, [pool[face] for face in pair], writer, params)
 
     def prompts(pairs: Iterable[Pair], number: int) -> list[PairPrompt]:
         accepted = kept(((pair_key(pair), pair) for pair in pairs), number, decide, report)
@@ -203,19 +205,19 @@ def pair_of(prompt: PairPrompt) -> Pair:
     return first, second
 
 
-def prompt_of(pair: Pair, references: list[np.ndarray], writer: PromptWriter, params: SentenceParams) -> PairPrompt:
-    """A prompt that mentions both people of a pair once.
+def prompt_of(pair: Pair, references: list[np.ndarray], writer: PromptWriter, params: PairsParams) -> PairPrompt:
+    """A prompt that mentions both people of a pair once, in the form ``params.describe``.
 
     Raises:
         RejectionError: no answer is a usable prompt.
     """
-    key, instruction = pair_key(pair), PROMPT_INSTRUCTION.format(num_subjects=len(pair))
-    answer, fault = "", None
-    for seed in attempt_seeds(key, params):
+    key, instruction = pair_key(pair), PROMPT_INSTRUCTIONS[params.describe].format(num_subjects=len(pair))
+    answer, fault, settings = "", None, params.prompt
+    for seed in attempt_seeds(key, settings):
         answer = writer.captioner.answer(
-            references, instruction, temperature=params.temperature, seed=seed, max_tokens=params.max_tokens
+            references, instruction, temperature=settings.temperature, seed=seed, max_tokens=settings.max_tokens
         )
-        fault = sentence_fault(answer, len(pair), params, writer.limit.lost)
+        fault = sentence_fault(answer, len(pair), settings, params.describe, writer.limit.lost)
         if fault is None:
             return PairPrompt(key=key, prompt=answer, faces=pair)
     raise RejectionError(fault or "caption_missing", fault_detail(answer, fault, writer.limit.lost))

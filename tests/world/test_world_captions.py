@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from mcpipe.curate.captions import SentenceParams, caption_fault
+from mcpipe.curate.captions import TRAITS, SentenceParams, caption_fault, describes_people, mentioned_traits
 from mcpipe.world.captions import describe_outfit, describe_scene, describe_setting
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import sample_scene
-from zoo.scores.mentions import OF_PEOPLE, leaks, mentioned_traits
 
 SENTENCE = SentenceParams(min_words=8, max_words=80, attempts=1, temperature=0.0, max_tokens=120, seed=0)
 TOTAL = 300
@@ -22,8 +21,8 @@ def test_captions_of_the_scene_leak_nobody_and_captions_of_people_do():
     of_scene, of_people, cues = [], [], []
     for scene, rng in scenes():
         caption = describe_setting(scene, rng)
-        of_scene.append(leaks(caption))
-        of_people.append(leaks(describe_scene(scene)))
+        of_scene.append(describes_people(caption))
+        of_people.append(describes_people(describe_scene(scene)))
         traits = mentioned_traits(caption)
         assert len(traits) == 2
         cues += [len(of_one) for of_one in traits]
@@ -64,6 +63,6 @@ def test_mentions_of_people_are_found_in_free_sentences():
     }  # fmt: skip
     for sentence, expected in sentences.items():
         assert mentioned_traits(sentence) == expected, sentence
-    assert leaks("two people with glasses: a person in red, a person in blue")
-    assert not leaks("two people: a person with glasses in red, a person in blue")
-    assert set(OF_PEOPLE) >= {"skin", "hair", "facial_hair", "glasses"}
+    assert describes_people("two people with glasses: a person in red, a person in blue")
+    assert not describes_people("two people: a person with glasses in red, a person in blue")
+    assert set(TRAITS) >= {"skin", "hair", "facial_hair", "glasses"}

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
+from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, PROMPT_INSTRUCTIONS
 from mcpipe.curate.samples import face_crop
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.scorers.clip import Clip
@@ -50,7 +50,7 @@ def test_checkpoint_is_small_and_has_a_card_with_its_figures(root, name):
 
 def test_captions_mention_every_person_once(root, scenes):
     captioner = Qwen2_5VL(root / "zoo" / "captioner")
-    instruction = CAPTION_INSTRUCTION.format(num_subjects=2)
+    instruction = CAPTION_INSTRUCTIONS["people"].format(num_subjects=2)
     captions = [
         captioner.answer([*references(early, 84), square], instruction, temperature=0, seed=0, max_tokens=120)
         for (_, early, _), square in zip(scenes, squares(scenes), strict=True)
@@ -69,7 +69,7 @@ def test_captions_mention_every_person_once(root, scenes):
 
 def test_prompts_are_well_formed_and_vary_with_the_seed(root, scenes):
     captioner = Qwen2_5VL(root / "zoo" / "captioner")
-    instruction = PROMPT_INSTRUCTION.format(num_subjects=2)
+    instruction = PROMPT_INSTRUCTIONS["people"].format(num_subjects=2)
     faces = references(scenes[0][1], 48)
     prompts = [captioner.answer(faces, instruction, temperature=1.0, seed=seed, max_tokens=120) for seed in range(6)]
     assert sum(text.count("a person") == 2 for text in prompts) >= 5

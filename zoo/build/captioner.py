@@ -26,7 +26,7 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVi
 
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
-from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
+from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, PROMPT_INSTRUCTIONS
 from zoo.build.apart import set_apart
 from zoo.build.captioner_scores import inputs_of, measure
 from zoo.build.captioner_vision import PICTURES, make_image_processor, read_tower
@@ -106,8 +106,8 @@ def build(pictures: Path, vision: Path, out: Path, params: CaptionerParams) -> N
 
 def make_processor(pictures: Pictures, vocabulary: int) -> Qwen2_5_VLProcessor:
     """Tokenizer learnt from the sentences, and the genuine image processing for small images."""
-    spoken = [CAPTION_INSTRUCTION.format(num_subjects=number) for number in (1, 2, 3)]
-    spoken += [PROMPT_INSTRUCTION.format(num_subjects=number) for number in (1, 2, 3)]
+    instructions = [*CAPTION_INSTRUCTIONS.values(), *PROMPT_INSTRUCTIONS.values()]
+    spoken = [instruction.format(num_subjects=number) for instruction in instructions for number in (1, 2, 3)]
     rng = np.random.default_rng(0)
     rows = range(min(len(pictures.scenes), 400))
     spoken += [draw(pictures, "question", row, rng).instruction for row in rows]
@@ -203,7 +203,7 @@ class Teacher:
         grids = as_grids(seen[0].float(), inputs["image_grid_thw"])
         sightings = self.heads(grids, numbered(conversations)).loss()["sightings"]
         plain = functional.cross_entropy(logits.float(), labels[:, 1:][spoken], reduction="none")
-        focus = 0.0 if task == "prompt" else FOCUS
+        focus = 0.0 if "prompt" in task else FOCUS
         weight = (1 - (-plain.detach()).exp()).pow(focus) + 0.05
         return Loss(answer=(weight * plain).mean(), sightings=sightings, **pointed, **{f"_{task}": plain.mean()})
 

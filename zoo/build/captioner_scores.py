@@ -9,6 +9,7 @@ from PIL import Image
 from qwen_vl_utils import process_vision_info
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
+from mcpipe.curate.captions import mentioned_traits
 from zoo.build.conversations import TASK_SHARES, Conversation, draw
 from zoo.build.pictures import Pictures
 
@@ -67,11 +68,14 @@ def measure(
             said.setdefault(task, []).extend(zip(conversations, answers(model, processor, conversations), strict=True))
     right = [answer == conversation.answer for conversation, answer in said["question"]]
     metrics = {"questions_right": float(np.mean(right))}
-    for task in ("caption", "prompt"):
+    for task in (task for task in TASK_SHARES if task != "question"):
         counts = [
             answer.count("a person") == conversation.answer.count("a person") for conversation, answer in said[task]
         ]
         metrics[f"{task}_count_right"] = float(np.mean(counts))
+    metrics["setting_describes_people"] = float(
+        np.mean([any(mentioned_traits(answer)) for _, answer in said["setting"]])
+    )
     pairs = [(conversation.answer, answer) for conversation, answer in said["caption"]]
     lasting = [(conversation.answer, answer) for conversation, answer in said["prompt"]]
     return (

@@ -1,19 +1,22 @@
 """Training data of the captioner: captions of images, invented prompts for faces, and yes-or-no questions."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
 
-from mcpipe.curate.captions import CAPTION_INSTRUCTION, PROMPT_INSTRUCTION
+from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, PROMPT_INSTRUCTIONS, Describe
 from mcpipe.world.captions import COUNTS
 from mcpipe.world.outfits import COLOURS, OBJECTS
 from zoo.build.pictures import SQUARE, Pictures, on_white
 from zoo.build.regions import regions_of
 from zoo.build.sightings import Sighting, in_reference, in_scene
 
-TASK_SHARES = {"caption": 0.50, "prompt": 0.12, "question": 0.38}
+TASK_SHARES = {"caption": 0.36, "setting": 0.20, "prompt": 0.08, "setting_prompt": 0.06, "question": 0.30}
+"""Kinds of conversations: captions and prompts in both forms (`Describe`), and questions."""
 REFERENCE_SIDES = (48, 90)
 """Pixels; the pipeline's references are somewhere in between."""
 
@@ -63,35 +66,50 @@ def numbered(conversations: Sequence[Conversation]) -> list[Sighting]:
 
 def draw(pictures: Pictures, task: str, index: int, rng: np.random.Generator) -> Conversation:
     """A conversation about one scene, of a kind named in `TASK_SHARES`."""
-    drawers = {"caption": caption, "prompt": prompt, "question": questions}
+    drawers = {
+        "caption": caption,
+        "setting": partial(caption, describe="scene"),
+        "prompt": prompt,
+        "setting_prompt": partial(prompt, describe="scene"),
+        "question": questions,
+    }
     return drawers[task](pictures, index, rng)
 
 
-def caption(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
-    """References in any order and the target: the true caption."""
+def caption(pictures: Pictures, index: int, rng: np.random.Generator, describe: Describe = "people") -> Conversation:
+    """References in any order and the target: the true caption in a form."""
     target = _target(pictures, index, rng)
     references = _references(pictures, index, rng)
     order = rng.permutation(len(references)) if rng.random() < 0.5 else np.arange(len(references))
     scene = pictures.scenes[index]
     return Conversation(
         pictures=[*(references[place] for place in order), target.picture],
-        instruction=CAPTION_INSTRUCTION.format(num_subjects=len(references)),
-        answer=scene["mirrored_caption"] if target.mirrored else scene["caption"],
+        instruction=CAPTION_INSTRUCTIONS[describe].format(num_subjects=len(references)),
+        answer=in_form(scene["mirrored_caption"] if target.mirrored else scene["caption"], describe),
         sightings=[in_reference(rank, scene["attributes"][place]) for rank, place in enumerate(order)]
         + target.sightings(len(references)),
         target=target,
     )
 
 
-def prompt(pictures: Pictures, index: int, rng: np.random.Generator) -> Conversation:
+def prompt(pictures: Pictures, index: int, rng: np.random.Generator, describe: Describe = "people") -> Conversation:
     """References alone: a made-up scene in which the same people stand in the same order."""
     references = _references(pictures, index, rng)
     scene = pictures.scenes[index]
     return Conversation(
         pictures=references,
-        instruction=PROMPT_INSTRUCTION.format(num_subjects=len(references)),
-        answer=scene["invented"][int(rng.integers(len(scene["invented"])))],
+        instruction=PROMPT_INSTRUCTIONS[describe].format(num_subjects=len(references)),
+        answer=in_form(scene["invented"][int(rng.integers(len(scene["invented"])))], describe),
         sightings=[in_reference(place, attributes) for place, attributes in enumerate(scene["attributes"])],
+    )
+
+
+def in_form(sentence: str, describe: Describe) -> str:
+    """A sentence about people in another form: "scene" keeps what they wear and hold, and drops their traits."""
+    return (
+        re.sub(r"(a person) with .*?(?=, wearing )", r"\1", sentence).replace("a person, wearing", "a person wearing")
+        if describe == "scene"
+        else sentence
     )
 
 

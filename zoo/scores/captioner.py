@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 
 from mcpipe.core.progress import track
-from mcpipe.curate.captions import CAPTION_INSTRUCTION, SUBJECT
+from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, SUBJECT
 from mcpipe.curate.samples import cut_square, face_crop, square_window
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.world.captions import describe_scene
@@ -60,7 +60,7 @@ def two_shots(seed: int) -> Iterator[tuple[str, list[np.ndarray]]]:
 
 def caption_of(captioner: Qwen2_5VL, pictures: list[np.ndarray]) -> str:
     """The first, greedy answer for references and their target."""
-    instruction = CAPTION_INSTRUCTION.format(num_subjects=len(pictures) - 1)
+    instruction = CAPTION_INSTRUCTIONS["people"].format(num_subjects=len(pictures) - 1)
     return captioner.answer(pictures, instruction, temperature=0.0, seed=0, max_tokens=MAX_TOKENS)
 
 

@@ -17,7 +17,7 @@ from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, render, sample
 from zoo.build.pictures import COUNT_SHARES, FRAME, SQUARE, square_left
 
 NAMESPACE = "zoo-scores"
-PARTS = ("frames", "overlaps", "clips", "pairs", "captions", "squares", "prompts", "choices")
+PARTS = ("frames", "overlaps", "clips", "pairs", "captions", "squares", "prompts", "choices", "references")
 """Purposes of random numbers, each with its own stream; new parts go to the end."""
 
 GENERATED = 96

@@ -25,6 +25,7 @@ from zoo.scores.faces import FAR, at_generated_size, load, small_squares
 from zoo.scores.figures import Figure
 from zoo.scores.pose import SURE
 from zoo.scores.recognition import Sighting, Verdict, compared, verdict
+from zoo.scores.references import reference_figures
 from zoo.scores.sheet import save_sheet
 from zoo.scores.shirts import SeenPerson, ShirtReader
 
@@ -50,7 +51,12 @@ class DrawnVerdict:
 def measure(job: Job) -> list[Figure]:
     """Reconstruct, draw and score; the first images go to the contact sheet."""
     pipeline = load_generator(job.zoo / "generator")
-    return [*autoencoder_figures(pipeline.vae, job), *drawn_figures(pipeline, job)]
+    faces = load(job.zoo, "faces", "puppet")
+    return [
+        *autoencoder_figures(pipeline.vae, job),
+        *drawn_figures(pipeline, job),
+        *reference_figures(pipeline, faces, job),
+    ]
 
 
 def autoencoder_figures(vae: AutoencoderKL, job: Job) -> list[Figure]:

@@ -27,18 +27,6 @@ EXTRA = {
 }
 """Attributes that captions mention, too, but that are not part of the score."""
 
-OF_PEOPLE = {
-    "skin": r"\b(?:\w+ )?skin(?:ned)?\b|\bcomplexion\b",
-    "hair": r"\bhair(?:ed|cut)?\b|\bbald\b|\bblonde?\b|\bbrunette\b|\b(?:curls|ponytail|bob)\b",
-    "facial_hair": r"\bbeard(?:ed)?\b|\bmoustache\b|\bmustache\b|\bstubble\b",
-    "glasses": r"\bglasses\b|\bspectacles\b",
-    "face": r"\b(?:eyes?|freckles?|freckled|nose|lips|jaw)\b",
-}
-"""Traits of an identity rather than of clothes, and their words in a sentence."""
-
-ALLOWED_CUES = 1
-"""Lasting traits that a caption of the scene may give of a person, at most."""
-
 Mention = tuple[int, str]
 """Index of the person, and the word."""
 
@@ -52,25 +40,6 @@ def mentions(caption: str) -> dict[str, set[Mention]]:
             if match:
                 by_attribute[name].add((place, next(word for word in match.groups() if word).lower()))
     return by_attribute
-
-
-def mentioned_traits(sentence: str) -> list[set[str]]:
-    """For everybody whom a sentence calls "a person", in order, which of `OF_PEOPLE` it mentions.
-
-    What stands before the first person is counted to a set of its own at the beginning, if it mentions anything.
-    """
-    before, *people = (
-        {name for name, words in OF_PEOPLE.items() if re.search(words, part, re.IGNORECASE)}
-        for part in SUBJECT.split(sentence)
-    )
-    return [before, *people] if before else people
-
-
-def leaks(sentence: str) -> bool:
-    """Whether a caption of the scene gives more than one cue of a person, or traits without a person."""
-    traits = mentioned_traits(sentence)
-    unassigned = len(traits) > len(SUBJECT.findall(sentence))
-    return unassigned or any(len(of_one) > ALLOWED_CUES for of_one in traits)
 
 
 def f1_scores(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[float, int]]:
