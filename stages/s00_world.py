@@ -19,7 +19,7 @@ from PIL import Image
 
 from mcpipe.core.progress import track
 from mcpipe.core.shards import whole_folder
-from mcpipe.world.captions import LASTING, attributes, describe_face, describe_person
+from mcpipe.world.captions import LASTING, PHRASES, attributes, describe_face, describe_person, trait_phrases
 from mcpipe.world.clips import ClipSpec, ClipTruth, WorldParams, clip_specs, people_as_json, write_clip
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.lookalikes import look_alike
@@ -115,12 +115,18 @@ def write_portrait(folder: Path, number: int, params: WorldParams) -> dict[str, 
     (sitter,) = frame.people
     words = attributes(sitter.identity, sitter.outfit)
     lasting = {name: words[name] for name in LASTING}
-    return {"file": file, **lasting, "description": describe_face(sitter.identity), "identity": sitter.identity.key}
+    return {
+        "file": file,
+        **lasting,
+        **trait_phrases(identity),
+        "description": describe_face(sitter.identity),
+        "identity": sitter.identity.key,
+    }
 
 
 def write_table(file: Path, rows: Sequence[dict[str, str]]) -> None:
     """Write ``faces.csv`` with the attributes of every portrait."""
     with file.open("w", encoding="utf-8", newline="") as lines:
-        table = csv.DictWriter(lines, ["file", *LASTING, "description", "identity"], lineterminator="\n")
+        table = csv.DictWriter(lines, ["file", *LASTING, *PHRASES, "description", "identity"], lineterminator="\n")
         table.writeheader()
         table.writerows(rows)

@@ -32,6 +32,7 @@ from mcpipe.bench.copying import (
 )
 from mcpipe.bench.intervals import Interval, IntervalParams, unit_interval
 from mcpipe.bench.landmarks import face_landmarks
+from mcpipe.bench.leaks import Phrases, leak_rate
 from mcpipe.bench.tables import ALL_METRICS, AVERAGED
 from mcpipe.core.schemas.benchmark import PoolFace
 from mcpipe.models.protocols import FaceAnalyser, Faces, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
@@ -65,6 +66,8 @@ class Reference:
     """See `mcpipe.bench.landmarks`."""
     background: Float[np.ndarray, "B 3"]
     """See `mcpipe.bench.copying`."""
+    phrases: Phrases = ()
+    """Phrases about lasting traits (`mcpipe.bench.leaks`); empty where the pool's table has none."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ class Score:
     """Mean cosine of located faces with their own references less that with the others, in [-2, 2]."""
     duplicate_rate: float | None = None
     """1 if two located faces are nearest to the same reference, else 0."""
+    leak_rate: float | None = None
+    """Share of the located faces with a trait of the other person, in [0, 1] (`mcpipe.bench.leaks`)."""
+    leak_rate_floor: float | None = None
+    """The same of the references themselves: the error of the reader."""
     binding: float | None = None
     """See `mcpipe.bench.binding`."""
     face_sim_others: float | None = None
@@ -111,8 +118,14 @@ class Score:
     """Cosines of located faces and the other references of the prompt."""
 
 
-def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, Reference]:
-    """Features of every face of the pool, by its key."""
+def references(faces: Iterable[PoolFace], scorers: MetricScorers, phrases: Sequence[str] = ()) -> dict[str, Reference]:
+    """Features of every face of the pool, by its key.
+
+    ``phrases`` are the columns of the pool's table with phrases about lasting traits.
+
+    Raises:
+        ValueError: the table has some of these columns, but not all.
+    """
     return {
         face.key: Reference(
             identity=face.embedding,
@@ -121,9 +134,18 @@ def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, R
             dino=scorers.dino.pictures([face.reference])[0],
             landmarks=face.landmarks,
             background=background(face.reference),
+            phrases=_phrases(face, phrases),
         )
         for face in faces
     }
+
+
+def _phrases(face: PoolFace, columns: Sequence[str]) -> Phrases:
+    """The phrases about a person; none if the table has none of the columns."""
+    lacking = [name for name in columns if name not in face.attributes]
+    if lacking and len(lacking) < len(columns):
+        raise ValueError(f"{face.file} has no {lacking[0]} in the table beside the pool; see evaluate.phrases")
+    return () if lacking else tuple(str(face.attributes[name] or "") for name in columns)
 
 
 def sole_identity(faces: Faces) -> Float[np.ndarray, " E"]:
@@ -163,6 +185,8 @@ def score(  # noqa: PLR0913  the attention is optional
         {subjects[i]: (face, crop) for (i, face), crop in zip(pairs.items(), crops, strict=True)}, faces, people
     )
     same, cross = same_and_cross(similarity, pairs)
+    described = [person.phrases for person in references]
+    seen = dict(zip(pairs, image_and_crops[1:], strict=True))
     return Score(
         **paper,
         overall=mean_of([paper[metric] for metric in AVERAGED]),
@@ -174,6 +198,8 @@ def score(  # noqa: PLR0913  the attention is optional
         copy_background=mean_of(backgrounds),
         own_minus_cross=own_minus_cross(same, cross),
         duplicate_rate=as_rate(is_duplicate(similarity, pairs)),
+        leak_rate=leak_rate(seen, described, scorers.clip),
+        leak_rate_floor=leak_rate(dict(enumerate(person.clip for person in references)), described, scorers.clip),
         binding=None if attention is None else binding(attention, located_boxes(pairs, faces), picture.shape[:2]),
         num_faces=len(faces.boxes),
         same=same,

@@ -22,6 +22,8 @@ CONTROLS = (
     "identity_lift",
     "own_minus_cross",
     "duplicate_rate",
+    "leak_rate",
+    "leak_rate_floor",
     "binding",
 )
 """Controls of Face-Sim: its value without its cause, its ceiling, and confusions between people."""
@@ -44,6 +46,8 @@ LABELS = {
     "identity_lift": "Identity lift",
     "own_minus_cross": "Own - cross",
     "duplicate_rate": "Duplicates",
+    "leak_rate": "Leaks",
+    "leak_rate_floor": "Misread",
     "binding": "Binding",
 }
 HEADLINE = ("overall", "face_sim", "identity_lift")
@@ -67,6 +71,8 @@ MEANINGS = {
     "identity_lift": "Face-Sim less that with other people's references: what the references add to the text",
     "own_minus_cross": "cosine of a located face and its own reference, less that with the other reference",
     "duplicate_rate": "share of pictures in which two faces are nearest to the same reference; lower is better",
+    "leak_rate": "share of the located faces with a lasting trait of the other person, read by CLIP; lower is better",
+    "leak_rate_floor": "the same of the references themselves, where nothing can leak: the error of the reader",
     "binding": "share of a reference's attention to the two located faces that is on its own; chance 0.5",
 }
 POLICY_CONTROLS = (

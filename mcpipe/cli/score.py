@@ -146,7 +146,7 @@ def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, r
     pool = list(read_shards(pairs / "faces", PoolFace))
     models = {name: models[name] for name in MODELS}
     scorers = load_scorers(*models.values(), pool=pool, params=params)
-    people = references(pool, scorers)
+    people = references(pool, scorers, params.phrases)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
     def answer(prompt: str, subjects: Sequence[str]) -> Answer:

@@ -53,6 +53,8 @@ class EvaluateParams(Params):
     """Certainty of a face detection."""
     detection_size: int = Field(ge=32)
     """Side in pixels at which the detector sees an image."""
+    phrases: list[str]
+    """Columns of the face pool's table that hold a phrase about one lasting trait each, for leaks; empty for none."""
     interval: IntervalParams
     """Settings of the interval of every mean."""
 
@@ -84,7 +86,7 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
     pool = list(read_shards(pairs / "faces", PoolFace))
     scorers = load_scorers(*models.values(), pool=pool, params=params)
     answered = answers(pairs / "bench", images)
-    people = references(pool, scorers)
+    people = references(pool, scorers, params.phrases)
     report = Report("evaluate", PACKAGES)
     controls = control_scores([prompt for prompt, _ in answered], images / CONTROLS, people, scorers)
     scored = []

@@ -45,6 +45,10 @@ LASTING = tuple(
 )
 """The words of `VOCABULARY` that belong to an identity rather than to clothes."""
 
+_SAID = tuple(attribute for attribute in known_attributes() if attribute.part == "trait" and attribute.vocabulary)
+PHRASES = tuple(f"{next(iter(attribute.vocabulary))}_phrase" for attribute in _SAID)
+"""Columns of the face pool's table that hold the phrase about one lasting trait each."""
+
 
 def attributes(identity: Identity, outfit: Outfit) -> dict[str, str]:
     """The words of a caption about a person, one per entry of `VOCABULARY`."""
@@ -54,6 +58,11 @@ def attributes(identity: Identity, outfit: Outfit) -> dict[str, str]:
         for attribute in known_attributes()
         for name, word in attribute.words(owners[attribute.owner]).items()
     }
+
+
+def trait_phrases(identity: Identity) -> dict[str, str]:
+    """The phrase about each lasting trait by column of `PHRASES`, empty where there is nothing to say."""
+    return {name: attribute.phrase(identity) or "" for name, attribute in zip(PHRASES, _SAID, strict=True)}
 
 
 def describe_face(identity: Identity) -> str:
