@@ -57,5 +57,8 @@ def sample_of_two(key, target, masks, faces, **changes):
         "provenance": {"clip": f"{key}.mp4"},
         "body_masks": masks,
         "portraits": faces,
+        "closeups": np.stack([target] * len(masks)),
+        "closeup_masks": masks,
+        "closeup_captions": ("one person in a park: a person",) * len(masks),
     }
     return Sample(key=key, target=target, face_masks=masks, faces=faces, **(defaults | changes))

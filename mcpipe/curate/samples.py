@@ -19,6 +19,8 @@ FACE_MARGIN = 1.5
 """Side of a face reference in units of the face's longer side, with room for hair and chin."""
 TARGET_MARGIN = 1.04
 """Side of the target square in units of the longer side of the subjects' common box, where the frame allows it."""
+CLOSEUP_MARGIN = 2.5
+"""Side of a close-up of one person in units of the face's longer side: head and shoulders."""
 LARGEST_PADDING = 0.45
 """Maximum part of the target square outside the frame, above and below: two people side by side are wider than a 16:9
 frame is high. Wider scenes are rejected."""
@@ -94,6 +96,24 @@ def face_crop(
 ) -> UInt8[np.ndarray, "S S 3"]:
     """A square around a face with room for the hair, white outside the image."""
     return padded_square(picture, box, float(max(box[2] - box[0], box[3] - box[1])) * FACE_MARGIN, size)
+
+
+def closeup_window(box: Float[np.ndarray, " 4"], height: int, width: int) -> tuple[int, int, int]:
+    """The square ``(x, y, side)`` of a close-up around a face, moved into the frame as far as it goes."""
+    side = min(round(float(max(box[2] - box[0], box[3] - box[1])) * CLOSEUP_MARGIN), height, width)
+    corner = np.round((box[:2] + box[2:] - side) / 2).clip(0, np.array((width, height)) - side)
+    return int(corner[0]), int(corner[1]), side
+
+
+def closeup(
+    picture: UInt8[np.ndarray, "H W 3"], masks: Bool[np.ndarray, "N H W"], box: Float[np.ndarray, " 4"], person: int
+) -> UInt8[np.ndarray, "s s 3"]:
+    """A close-up of one person, at the frame's resolution, with everybody else painted white.
+
+    ``masks`` are the people's, ``box`` is the face's of number ``person`` among them.
+    """
+    others = np.delete(masks, person, axis=0).any(axis=0)
+    return cut_square(on_white(picture, ~others), closeup_window(box, *picture.shape[:2]))
 
 
 def portrait(

@@ -37,7 +37,11 @@ def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams)
     """
     image_size, reference_size = sample.target.shape[0], sample.faces.shape[1]
     grid = layout(pipeline, image_size, reference_size).image
-    prompt_embeds, pooled = _embeddings(pipeline, sample.caption) if params.cache_texts else (None, None)
+    prompt_embeds, pooled, closeup_embeds, closeup_pooled = None, None, None, None
+    if params.cache_texts:
+        prompt_embeds, pooled = _embeddings(pipeline, sample.caption)
+        alone = [_embeddings(pipeline, caption) for caption in sample.closeup_captions]
+        closeup_embeds, closeup_pooled = (np.stack(each) for each in zip(*alone, strict=True))
     return EncodedSample(
         key=sample.key,
         caption=sample.caption,
@@ -48,8 +52,13 @@ def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams)
         reference_latents=_array(encode_pictures(pipeline, sample.faces)),
         face_masks=token_masks(sample.face_masks, grid, params.min_mask_fraction),
         body_masks=token_masks(sample.body_masks, grid, params.min_mask_fraction),
+        closeup_latents=_array(encode_pictures(pipeline, sample.closeups)),
+        closeup_masks=token_masks(sample.closeup_masks, grid, params.min_mask_fraction),
+        closeup_captions=sample.closeup_captions,
         prompt_embeds=prompt_embeds,
         pooled=pooled,
+        closeup_prompt_embeds=closeup_embeds,
+        closeup_pooled=closeup_pooled,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
 from mcpipe.core.params import RecordsPerShard
@@ -13,7 +14,7 @@ from mcpipe.core.report import Report
 from mcpipe.core.schemas.curation import ClipCaption, ClipPeople, FramePair, VerifiedIdentity
 from mcpipe.core.shards import StoredItems
 from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, Describe, SentenceParams, fault_detail, sentence_fault
-from mcpipe.curate.samples import cut_square, face_crop, square_window
+from mcpipe.curate.samples import closeup, cut_square, face_crop, square_window
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.captioner import Qwen2_5VL
@@ -62,7 +63,7 @@ def captioned(  # noqa: PLR0913  one argument per input and model
     limit: TextLimit,
     params: CaptionsParams,
 ) -> ClipCaption:
-    """The caption of one clip.
+    """The caption of one clip, and those of its people's close-ups.
 
     Raises:
         RejectionError: no square holds all people, or no answer is a usable caption.
@@ -72,8 +73,26 @@ def captioned(  # noqa: PLR0913  one argument per input and model
         raise RejectionError("no_square_holds_all", "the people stand wider than the frame is high")
     references = [face_crop(frames.initial, box, params.reference_size) for box in identity.face_boxes[0]]
     pictures = [*references, cut_square(frames.middle, window)]
-    instruction = CAPTION_INSTRUCTIONS[params.describe].format(num_subjects=len(references))
-    caption, fault = "", None
+    caption, fault, attempts = answered(pictures, writer, limit, params)
+    if fault is not None:
+        raise RejectionError(fault, fault_detail(caption, fault, limit.lost))
+    bodies, boxes = subjects.masks[1][identity.order], identity.face_boxes[1]
+    closeups = [closeup(frames.middle, bodies, box, person) for person, box in enumerate(boxes)]
+    alone = [answered(list(pair), writer, limit, params) for pair in zip(references, closeups, strict=True)]
+    closeup_captions = tuple("" if unusable else sentence for sentence, unusable, _ in alone)
+    return ClipCaption(key=frames.key, caption=caption, attempts=attempts, closeup_captions=closeup_captions)
+
+
+def answered(
+    pictures: list[np.ndarray], writer: Captioner, limit: TextLimit, params: CaptionsParams
+) -> tuple[str, str | None, int]:
+    """A sentence about the last of the ``pictures``, which shows the people of the others.
+
+    Returns the last answer, the name of its fault or ``None`` if it is usable, and the number of answers.
+    """
+    num_people = len(pictures) - 1
+    instruction = CAPTION_INSTRUCTIONS[params.describe].format(num_subjects=num_people)
+    caption, fault = "", "caption_missing"
     for attempt in range(params.attempts):
         caption = writer.answer(
             pictures,
@@ -82,7 +101,7 @@ def captioned(  # noqa: PLR0913  one argument per input and model
             seed=params.seed + attempt,
             max_tokens=params.max_tokens,
         )
-        fault = sentence_fault(caption, len(references), params, params.describe, limit.lost)
+        fault = sentence_fault(caption, num_people, params, params.describe, limit.lost)
         if fault is None:
-            return ClipCaption(key=frames.key, caption=caption, attempts=attempt + 1)
-    raise RejectionError(fault or "caption_missing", fault_detail(caption, fault, limit.lost))
+            return caption, None, attempt + 1
+    return caption, fault, params.attempts

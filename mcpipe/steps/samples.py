@@ -25,6 +25,8 @@ from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.samples import (
     SamplesParams,
     clip_groups,
+    closeup,
+    closeup_window,
     crop_masks,
     crop_square,
     face_crop,
@@ -32,6 +34,7 @@ from mcpipe.curate.samples import (
     identity_groups,
     on_white,
     portrait,
+    resize,
     split_by_identity,
     square_window,
 )
@@ -134,9 +137,11 @@ def sample_of(
     if window is None:
         raise RejectionError("no_square_holds_all", "the people stand wider than the frame is high")
     bodies = subjects.masks[1][order]
-    masks = crop_masks(face_masks(bodies, boxes[1]), window, params.image_size)
+    faces_in_frame = face_masks(bodies, boxes[1])
+    masks = crop_masks(faces_in_frame, window, params.image_size)
     if not masks.any(axis=(1, 2)).all():
         raise RejectionError("face_mask_empty", "a face covers no pixel of the target")
+    closeups = [closeup(frames.middle, bodies, box, person) for person, box in enumerate(boxes[1])]
     provenance: dict[str, JSON] = {"window_px": list(window)}
     for stage in (frames, subjects, identity, captions):
         provenance |= stage.description
@@ -149,4 +154,12 @@ def sample_of(
         face_masks=masks,
         faces=references(frames.initial, subjects.masks[0], boxes[0], params),
         portraits=np.stack([portrait(frames.initial, mask, params.portrait_size) for mask in subjects.masks[0]]),
+        closeups=np.stack([resize(picture, params.image_size) for picture in closeups]),
+        closeup_masks=np.concatenate(
+            [
+                crop_masks(mask[None], closeup_window(box, *frames.middle.shape[:2]), params.image_size)
+                for mask, box in zip(faces_in_frame, boxes[1], strict=True)
+            ]
+        ),
+        closeup_captions=captions.closeup_captions,
     )

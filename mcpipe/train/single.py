@@ -1,7 +1,8 @@
 """Training stage 1: one person per image (paper, section 4.1), plain LoRA, flow-matching loss only.
 
-Departures from the paper: it pre-trains on internal single-subject data; here the two-person samples are used, with
-one of their people, chosen at random, as the only reference. The adapter is plain; stage 2 copies it into its experts.
+Departures from the paper: it pre-trains on internal single-subject data; here each target is a close-up cut from a
+two-person sample, around one of its people, chosen at random, with everybody else painted white, that person's
+reference and a caption of its own. The adapter is plain; stage 2 copies it into its experts.
 """
 
 from pathlib import Path

@@ -52,6 +52,7 @@ def pairs_params(**changes):
         "captioner_size": 40,
         "records_per_shard": 2,
         "attributes": ["hair", "age"],
+        "describe": "people",
     }
     return PairsParams(**(rest | {"split": split, "prompt": SENTENCE} | changes))
 
@@ -174,7 +175,7 @@ def test_too_few_faces_are_told_with_what_to_do():
 
 def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
     writer = written("a person alone", GOOD)
-    prompt = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, SENTENCE)
+    prompt = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, pairs_params())
     assert prompt.prompt == GOOD
     assert prompt.faces == ("a", "b")
     assert writer.captioner.seeds == list(attempt_seeds("a+b", SENTENCE))[:2]
@@ -185,11 +186,22 @@ def test_a_prompt_that_the_generator_would_cut_is_asked_for_again_or_dropped_by_
     longer = GOOD + " and with a long red coat"
     references = [np.zeros((8, 8, 3), np.uint8)] * 2
     writer = written(longer, GOOD, words=len(GOOD.split()))
-    assert prompt_of(("a", "b"), references, writer, SENTENCE).prompt == GOOD
+    assert prompt_of(("a", "b"), references, writer, pairs_params()).prompt == GOOD
     assert len(writer.captioner.seeds) == 2
     with pytest.raises(RejectionError, match="does not see 'and with a long red coat'") as caught:
-        prompt_of(("a", "b"), references, written(longer, words=len(GOOD.split())), SENTENCE)
+        prompt_of(("a", "b"), references, written(longer, words=len(GOOD.split())), pairs_params())
     assert caught.value.reason == "caption_cut"
+
+
+def test_a_prompt_of_the_form_scene_says_nothing_of_faces():
+    telling = "two people: a person with a beard and red hair; a person with glasses"
+    writer = written(telling, GOOD)
+    params = pairs_params(describe="scene")
+    assert prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, params).prompt == GOOD
+    assert len(writer.captioner.seeds) == 2, "one trait of a person is a cue, two are a description"
+    with pytest.raises(RejectionError) as caught:
+        prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, written(telling), params)
+    assert caught.value.reason == "caption_describes_people"
 
 
 def test_a_pair_without_a_usable_prompt_is_dropped_by_name_and_replaced_in_the_benchmark(tmp_path):

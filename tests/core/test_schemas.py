@@ -27,14 +27,26 @@ IMAGE = RNG.integers(0, 256, (8, 10, 3), dtype=np.uint8)
 SQUARES = RNG.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
 MASKS = RNG.random((2, 8, 10)) > 0.5
 NUMBERS = RNG.normal(size=(2, 2, 17, 3)).astype(np.float32)
-SAMPLE = {"target": IMAGE, "body_masks": MASKS, "face_masks": MASKS, "faces": SQUARES, "portraits": SQUARES}
+SAMPLE = {
+    "target": IMAGE,
+    "body_masks": MASKS,
+    "face_masks": MASKS,
+    "faces": SQUARES,
+    "portraits": SQUARES,
+    "closeups": np.stack([IMAGE, IMAGE]),
+    "closeup_masks": MASKS,
+}
+ALONE = {"closeup_captions": ["one", ""]}
 LATENTS = {
     "latents": NUMBERS[0],
     "reference_latents": NUMBERS,
     "face_masks": MASKS,
     "body_masks": MASKS,
+    "closeup_latents": NUMBERS,
+    "closeup_masks": MASKS,
 }
 TEXT = {"prompt_embeds": NUMBERS[0, 0], "pooled": NUMBERS[0, 0, 0]}
+CLOSEUP_TEXT = {"closeup_prompt_embeds": NUMBERS[0], "closeup_pooled": NUMBERS[0, :, 0]}
 SIZES = {"image_size": 8, "reference_size": 4}
 
 # Each kind with a record as stages wrote it when records were dictionaries.
@@ -60,15 +72,18 @@ STORED = {
             "embeddings": NUMBERS[..., 0],
         },
     ),
-    ClipCaption: Record("a", {"caption": "zwei Menschen, \u00fc", "attempts": 2}),
-    CutSample: Record("a", {"caption": "two", "provenance": {"clip": "a.mp4", "window_px": [0, -1, 8]}}, SAMPLE),
+    ClipCaption: Record("a", {"caption": "zwei Menschen, \u00fc", "attempts": 2} | ALONE),
+    CutSample: Record(
+        "a", {"caption": "two", "provenance": {"clip": "a.mp4", "window_px": [0, -1, 8]}} | ALONE, SAMPLE
+    ),
     Sample: Record(
         "a",
         {"caption": "two", "provenance": {"clip": "a.mp4", "versions": {"av": "1"}}}
-        | {"identities": ["person-00000", "person-00001"], "split": "val"},
+        | {"identities": ["person-00000", "person-00001"], "split": "val"}
+        | ALONE,
         SAMPLE,
     ),
-    EncodedSample: Record("a", {"caption": "two", "split": "train", **SIZES}, LATENTS | TEXT),
+    EncodedSample: Record("a", {"caption": "two", "split": "train", **SIZES, **ALONE}, LATENTS | TEXT | CLOSEUP_TEXT),
     EmptyText: Record("_empty", {}, TEXT),
     PoolFace: Record(
         "a",

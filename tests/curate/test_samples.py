@@ -5,7 +5,10 @@ from imports import ROOT
 from mcpipe.core.params import read_params
 from mcpipe.curate.captions import SentenceParams, caption_fault
 from mcpipe.curate.samples import (
+    CLOSEUP_MARGIN,
     SamplesParams,
+    closeup,
+    closeup_window,
     crop_masks,
     crop_square,
     face_crop,
@@ -207,3 +210,25 @@ def test_a_reference_on_white_shows_nobody_else():
                 assert (own.min(axis=2) < 250).mean() > 0.3
     assert max(strangers["white"]) == 0
     assert np.mean(np.array(strangers["scene"]) > 10) > 0.5
+
+
+def test_a_closeup_shows_one_person_alone_and_stays_in_the_frame():
+    red = 0
+    for number in range(12):
+        rng = world_rng("tests of references", number)
+        frame = render(sample_scene(rng, [sample_identity(rng) for _ in range(2)], framing=CLOSE), 0.5, 240, 240)
+        masks = np.stack([frame.labels == place + 1 for place in range(2)])
+        for place, person in enumerate(frame.people):
+            x, y, side = closeup_window(person.face_box, 240, 240)
+            assert min(x, y) >= 0
+            assert max(x, y) + side <= 240
+            assert side <= round(CLOSEUP_MARGIN * max(person.face_box[2:] - person.face_box[:2]))
+            marked = np.where(masks[1 - place][:, :, None], np.uint8([255, 0, 0]), frame.rgb)
+            alone = closeup(marked, masks, person.face_box, place)
+            assert alone.shape == (side, side, 3)
+            neighbour = masks[1 - place][y : y + side, x : x + side]
+            assert (alone[neighbour] == 255).all()
+            own = masks[place][y : y + side, x : x + side]
+            assert (alone[own] == frame.rgb[y : y + side, x : x + side][own]).all()
+            red += int(neighbour.sum())
+    assert red > 0, "a neighbour reaches into some close-ups"

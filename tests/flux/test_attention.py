@@ -1,5 +1,7 @@
 """Attention maps beside a network that is checkpointed or compiled."""
 
+from dataclasses import replace
+
 import jaxtyping
 import pytest
 import torch
@@ -128,12 +130,23 @@ def test_scores_are_told_for_the_quarter_of_the_noise_levels_that_they_belong_to
     assert [counts[f"attention_inside_t{name}"] for name in ("00_25", "25_50", "50_75", "75_100")] == [2, 0, 0, 1]
 
 
+def with_closeups(sample):
+    """The sample with a close-up of every person, a scaled image of all."""
+    alone = (
+        replace(sample, clean=sample.clean * (person + 2), references=sample.references[[person]],
+                masks=sample.masks[[person]])
+        for person in range(len(sample.references))
+    )  # fmt: skip
+    return replace(sample, closeups=tuple(alone))
+
+
 def encoded(masks, num_references=2):
     """One sample, for training and held out."""
     random = torch.Generator().manual_seed(2)
     text = torch.randn(12, 24, generator=random), torch.randn(16, generator=random)
     references = torch.randn(num_references, 4, 16, generator=random)
-    sample = TrainingSample("clip_1", torch.randn(16, 16, generator=random), references, masks, "two people", text)
+    clean = torch.randn(16, 16, generator=random)
+    sample = with_closeups(TrainingSample("clip_1", clean, references, masks, "two people", text))
     return EncodedSet([sample], [sample], text, IMAGE_SIZE, REFERENCE_SIZE)
 
 
@@ -161,9 +174,9 @@ def test_gain_of_references_is_the_loss_that_wrong_ones_cost(network):
     left = torch.zeros(2, 16, dtype=torch.bool)
     left[:, :6] = True
     first = encoded(left)
-    other = TrainingSample(
+    other = with_closeups(TrainingSample(
         "clip_2", first.val[0].clean * 0.5, first.val[0].references.flip(1), left, "", first.val[0].text
-    )
+    ))  # fmt: skip
     data = EncodedSet([first.val[0]], [first.val[0], other], first.empty, IMAGE_SIZE, REFERENCE_SIZE)
     draws = Draws(3, 1, 1.5, 0.5, one_reference=False)
     gains = reference_gain(network, data, draws, num=2)
@@ -188,3 +201,6 @@ def test_gain_of_references_is_the_loss_that_wrong_ones_cost(network):
     assert abs(gains["others"]["mean"]) > 1e-4, "it matters"
     single = reference_gain(network, data, Draws(3, 1, 1.5, 0.0, one_reference=True), num=2)
     assert set(single) == {"right", "others"}
+    alone, _, _ = draw(data, data.val, Draws(3, 1, 1.5, 0.0, one_reference=True), 0)
+    assert any(torch.equal(alone.clean, each.clean) for sample in data.val for each in sample.closeups)
+    assert alone.references.shape[0] == len(alone.masks) == 1

@@ -98,6 +98,8 @@ class ClipCaption(TypedRecord):
     caption: str
     attempts: int
     """Answers of the captioner up to this one."""
+    closeup_captions: tuple[str, ...]
+    """A sentence about the close-up of each person, in the order of the initial frame; empty without a usable one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,12 @@ class CutSample(TypedRecord):
     """References."""
     portraits: UInt8[np.ndarray, "people portrait portrait 3"]
     """Whole people on white."""
+    closeups: UInt8[np.ndarray, "people height width 3"]
+    """The target around each person's face, with everybody else painted white: targets of stage 1."""
+    closeup_masks: Bool[np.ndarray, "people height width"]
+    """Face masks in the close-ups."""
+    closeup_captions: tuple[str, ...]
+    """A sentence about each close-up; empty where the captioner gave no usable one."""
 
 
 @dataclass(frozen=True, kw_only=True)

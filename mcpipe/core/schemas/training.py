@@ -29,10 +29,20 @@ class EncodedSample(TypedRecord):
     face_masks: Bool[np.ndarray, "references token_rows token_columns"]
     """On the token grid of the target."""
     body_masks: Bool[np.ndarray, "references token_rows token_columns"]
+    closeup_latents: Float[np.ndarray, "references channels latent_rows latent_columns"]
+    """Latents of a close-up of each person, the targets of stage 1."""
+    closeup_masks: Bool[np.ndarray, "references token_rows token_columns"]
+    """Face masks in the close-ups."""
+    closeup_captions: tuple[str, ...]
+    """A sentence about each close-up; may be empty."""
     prompt_embeds: Float[np.ndarray, "text_tokens text_width"] | None = None
     """Embeddings of the caption's tokens; ``None`` if text embeddings are not stored."""
     pooled: Float[np.ndarray, " pooled_width"] | None = None
     """Pooled embedding of the caption, encoded in the same way."""
+    closeup_prompt_embeds: Float[np.ndarray, "references text_tokens text_width"] | None = None
+    """Embeddings of the close-ups' captions; ``None`` if text embeddings are not stored."""
+    closeup_pooled: Float[np.ndarray, "references pooled_width"] | None = None
+    """Pooled embeddings of the close-ups' captions."""
 
 
 @dataclass(frozen=True, kw_only=True)

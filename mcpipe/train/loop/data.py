@@ -40,6 +40,8 @@ class TrainingSample:
     caption: str
     text: Text | None
     """Embeddings of the caption; ``None`` if they were not stored."""
+    closeups: "tuple[TrainingSample, ...]" = ()
+    """A sample for each person: the target around the face, the person's reference, mask and caption."""
 
 
 class StoredSamples(Sequence[TrainingSample]):
@@ -115,7 +117,7 @@ class Draws:
     text_dropout: float
     """Chance of an empty text, in [0, 1]."""
     one_reference: bool
-    """Whether only one of the people, chosen at random, is given instead of all."""
+    """Whether a close-up of one of the people, chosen at random, is the target instead of the image of all."""
     shuffle_references: bool = False
     """Whether references change places, together with their masks, from draw to draw."""
 
@@ -201,10 +203,9 @@ def draw(
     generator = generator_at(draws.seed, position)
     noise = torch.randn(sample.clean.shape, generator=generator)
     chances = torch.rand(3, generator=generator)
-    references, masks = sample.references, sample.masks
     if draws.one_reference:
-        chosen = int(chances[0] * len(references))
-        references, masks = references[chosen : chosen + 1], masks[chosen : chosen + 1]
+        sample = sample.closeups[int(chances[0] * len(sample.closeups))]
+    references, masks = sample.references, sample.masks
     if draws.shuffle_references:
         order = torch.from_numpy(reference_order(len(references), draws.seed, position))
         references, masks = references[order], masks[order]
@@ -237,14 +238,35 @@ def collate(drawn: Sequence[tuple[TrainingSample, Tensor, Tensor]], device: torc
 
 def as_tokens(sample: EncodedSample) -> TrainingSample:
     """A sample with its latents and masks as sequences of tokens."""
-    text = None
-    if sample.prompt_embeds is not None and sample.pooled is not None:
-        text = (torch.from_numpy(sample.prompt_embeds), torch.from_numpy(sample.pooled))
+    references = pack(torch.from_numpy(sample.reference_latents))
+    num = len(references)
+    closeups = pack(torch.from_numpy(sample.closeup_latents))
+    closeup_masks = torch.from_numpy(sample.closeup_masks).flatten(1)
+    captions, texts = (sample.caption, *sample.closeup_captions), _texts(sample, num)
+    alone = [
+        TrainingSample(
+            f"{sample.key}/{person}", closeups[person], references[[person]], closeup_masks[[person]],
+            captions[person + 1], texts[person + 1],
+        )
+        for person in range(num)
+    ]  # fmt: skip
     return TrainingSample(
         sample.key,
         pack(torch.from_numpy(sample.latents)),
-        pack(torch.from_numpy(sample.reference_latents)),
+        references,
         torch.from_numpy(sample.face_masks).flatten(1),
-        sample.caption,
-        text,
+        captions[0],
+        texts[0],
+        tuple(alone),
     )
+
+
+def _texts(sample: EncodedSample, num: int) -> list[Text | None]:
+    """Embeddings of the caption and of those of ``num`` close-ups; ``None`` where they were not stored."""
+    if sample.prompt_embeds is None or sample.pooled is None:
+        return [None] * (num + 1)
+    assert sample.closeup_prompt_embeds is not None, "all are stored, or none"
+    assert sample.closeup_pooled is not None, "all are stored, or none"
+    tokens = [sample.prompt_embeds, *sample.closeup_prompt_embeds]
+    pooled = [sample.pooled, *sample.closeup_pooled]
+    return [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in zip(tokens, pooled, strict=True)]
