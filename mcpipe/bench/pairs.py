@@ -31,6 +31,8 @@ class SplitParams(Params):
     held out have the attributes of the pool."""
     num_bench: int = Field(ge=2)
     """Pairs in the benchmark (paper: 1000)."""
+    num_faces: int | None = Field(ge=3)
+    """Faces that "identity" keeps for the benchmark; null: as few as make ``num_bench`` pairs."""
     num_rl: int = Field(ge=1)
     """Maximum number of pairs for reinforcement learning (paper: all others, 11,720)."""
     seed: int
@@ -105,7 +107,8 @@ def _by_identity(
     """Pairs of held-out faces and pairs of all others; pairs across the two are not used."""
     names = sorted(set(faces))
     balanced_labels = labels if params.draw == "even" else {}
-    held_out = balanced_faces(names, balanced_labels, min(num_held_out(params.num_bench), len(names)), rng)
+    number = max(params.num_faces or 0, num_held_out(params.num_bench))
+    held_out = balanced_faces(names, balanced_labels, min(number, len(names)), rng)
     return all_pairs(held_out), all_pairs([name for name in names if name not in held_out])
 
 

@@ -20,13 +20,18 @@ class Conditions:
     references: Float[Tensor, "batch slots tokens packed"]
     present: Bool[Tensor, "batch slots"]
     """Mask of slots with a reference; the content of the others is never attended to."""
+    owners: Int[Tensor, "batch tokens"] | None = None
+    """Slot whose reference alone an image token may attend to, -1 where it may attend to all; ``None`` without such a
+    rule. An oracle that is given the layout of the image (`studies.gates`); nothing else sets it."""
 
     def __len__(self) -> int:
         return len(self.text)
 
     def to(self, device: torch.device | str) -> "Conditions":
         """The same on a device."""
-        return Conditions(*(each.to(device) for each in (self.text, self.pooled, self.references, self.present)))
+        owners = None if self.owners is None else self.owners.to(device)
+        given = (each.to(device) for each in (self.text, self.pooled, self.references, self.present))
+        return Conditions(*given, owners)
 
     def repeated(self, num: int) -> "Conditions":
         """The conditions of one image for ``num`` images."""
@@ -36,6 +41,7 @@ class Conditions:
             self.pooled.expand(num, -1),
             self.references.expand(num, -1, -1, -1),
             self.present.expand(num, -1),
+            None if self.owners is None else self.owners.expand(num, -1),
         )
 
     def hidden(self) -> "Conditions":
@@ -102,8 +108,10 @@ class ReferenceFlux(nn.Module):
                 f"be one or more, of {self.layout.num_reference_tokens} tokens each"
             )
         visible = None
-        if not bool(conditions.present.all()):
-            visible = conditions.present.repeat_interleave(self.layout.num_reference_tokens, dim=1)
+        if conditions.owners is not None:
+            visible = self._owned(conditions, conditions.owners)
+        elif not bool(conditions.present.all()):
+            visible = conditions.present.repeat_interleave(self.layout.num_reference_tokens, dim=1)[:, None]
         ids = self.layout.reference_ids(slots)
         with appended(self.transformer, conditions.references.flatten(1, 2), ids, visible):
             return self.transformer(
@@ -116,3 +124,18 @@ class ReferenceFlux(nn.Module):
                 txt_ids=torch.zeros(conditions.text.shape[1], 3, device=noisy.device),
                 return_dict=False,
             )[0].float()
+
+    def _owned(
+        self, conditions: Conditions, owners: Int[Tensor, "batch tokens"]
+    ) -> Bool[Tensor, "batch queries reference_tokens"]:
+        """Which reference tokens text, image and reference tokens may attend to, given the owners of image tokens.
+
+        Text attends to no reference and a reference to no other, so that nothing passes around the rule.
+        """
+        num, (batch, slots) = self.layout.num_reference_tokens, conditions.present.shape
+        slot = torch.arange(slots, device=owners.device)
+        image = (owners[..., None] < 0) | (owners[..., None] == slot)
+        text = image.new_zeros(batch, conditions.text.shape[1], slots)
+        own = torch.eye(slots, dtype=torch.bool, device=owners.device).repeat_interleave(num, 0).expand(batch, -1, -1)
+        allowed = torch.cat([text, image, own], 1) & conditions.present[:, None]
+        return allowed.repeat_interleave(num, dim=2)

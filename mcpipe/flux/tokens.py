@@ -107,11 +107,12 @@ def appended(
     transformer: nn.Module,
     references: Float[Tensor, "batch reference_tokens packed"],
     ids: Float[Tensor, "reference_tokens 3"],
-    visible: Bool[Tensor, "batch reference_tokens"] | None,
+    visible: Bool[Tensor, "batch queries reference_tokens"] | None,
 ) -> Iterator[None]:
     """Context in which every call of the transformer includes the references, also calls by stock pipelines.
 
-    Tokens that are not ``visible`` are hidden from all others; ``None`` says that all can be seen.
+    ``visible`` says which reference tokens each token of the whole sequence may attend to, with one row if that is the
+    same for all; ``None`` says that all can be seen.
     """
     num_kept = 0
 
@@ -124,7 +125,7 @@ def appended(
         call["txt_ids"] = call["txt_ids"].float()
         if visible is not None:
             num_others = call["encoder_hidden_states"].shape[1] + num_kept
-            mask = nn.functional.pad(visible, (num_others, 0), value=True)[:, None, None]
+            mask = nn.functional.pad(visible, (num_others, 0), value=True)[:, None]
             call["joint_attention_kwargs"] = (call.get("joint_attention_kwargs") or {}) | {"attention_mask": mask}
         return _args, call
 

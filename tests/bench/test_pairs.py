@@ -1,5 +1,6 @@
 """Who appears together, and the prompts."""
 
+from collections import Counter
 from math import comb
 
 import numpy as np
@@ -40,7 +41,7 @@ LABELS = {
 
 
 def split_params(split="pair", num_bench=1000, num_rl=20000, seed=0, draw="even"):
-    return SplitParams(split=split, draw=draw, num_bench=num_bench, num_rl=num_rl, seed=seed)
+    return SplitParams(split=split, draw=draw, num_bench=num_bench, num_faces=None, num_rl=num_rl, seed=seed)
 
 
 def pairs_params(**changes):
@@ -173,6 +174,16 @@ def test_too_few_faces_are_told_with_what_to_do():
         split_pairs(POOL[:2], split_params("identity", num_bench=3), {})
 
 
+def test_more_faces_can_be_held_out_than_the_pairs_need():
+    params = split_params("identity", num_bench=24).model_copy(update={"num_faces": 16})
+    split = split_pairs(POOL[:40], params, {})
+    held_out = Counter(face for pair in split.bench for face in pair)
+    assert len(split.bench) == 24
+    assert len(held_out) == 16
+    assert set(held_out.values()) == {3}
+    assert not held_out.keys() & {face for pair in split.rl for face in pair}
+
+
 def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
     writer = written("a person alone", GOOD)
     prompt = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, pairs_params())
@@ -213,7 +224,7 @@ def test_a_pair_without_a_usable_prompt_is_dropped_by_name_and_replaced_in_the_b
     assert chosen == {"bench": [("a", "b"), ("a", "d")], "rl": [("b", "d"), ("c", "d")]}
     assert [record.key for record in read_shards(tmp_path / "bench")] == ["a+b", "a+d"]
     assert report.summary()["dropped"] == {"caption_refusal": 1}
-    assert reason_of(prompt_of, ("a", "b"), [pool["a"]] * 2, written("no"), SENTENCE) == "caption_too_short"
+    assert reason_of(prompt_of, ("a", "b"), [pool["a"]] * 2, written("no"), pairs_params()) == "caption_too_short"
 
 
 def test_a_pair_that_stands_in_is_not_trained_on(tmp_path):

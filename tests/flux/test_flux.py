@@ -1,6 +1,7 @@
 """What we add to FLUX, against stock diffusers and against slower ways to compute the same."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,6 +120,22 @@ def test_pictures_with_different_numbers_of_people_share_a_batch(generator, netw
     together = call(network, generator, people)
     alone = torch.cat([call_alone(network, generator, people, i) for i in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_an_owner_decides_which_reference_a_token_can_see(network, generator, people):
+    conditions = encode_conditions(generator, PROMPTS[:1], people[:1])
+    noise, t = initial_noise(network, [0]), torch.full((1,), 0.7)
+    tokens = noise.shape[1]
+    other = replace(conditions, references=conditions.references * torch.tensor([1.0, 0.5])[None, :, None, None])
+    owners = torch.zeros(1, tokens, dtype=torch.long)
+    own, changed = (network(noise, t, replace(each, owners=owners)) for each in (conditions, other))
+    torch.testing.assert_close(own, changed, rtol=0, atol=1e-6)
+    assert (network(noise, t, conditions) - network(noise, t, other)).abs().max() > 1e-4
+    owners[:, tokens // 2 :] = 1
+    assert (network(noise, t, replace(conditions, owners=owners)) - own).abs().max() > 1e-4
+    owners.fill_(-1)
+    both, differing = (network(noise, t, replace(each, owners=owners)) for each in (conditions, other))
+    assert (both - differing).abs().max() > 1e-4
 
 
 def call_alone(network, generator, people, i):

@@ -30,7 +30,7 @@ from zoo.build.publish import build as publish
 BUILD = ROOT / "zoo" / "build"
 GRAPH = yaml.safe_load((BUILD / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = GRAPH["stages"]
-LEARNED_FROM = ("mcpipe.world.", "mcpipe.curate.")
+LEARNED_FROM = ("mcpipe.world.", "mcpipe.curate.", "mcpipe.flux.")
 ATTRIBUTES = "out/attributes.txt"
 BUILT = [name for name in STAGES if name != "attributes"]
 

@@ -21,10 +21,12 @@ from mcpipe.flux.sampler import SampleParams, generate
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.objectives.reward import identity_reward
 from mcpipe.steps.generate import GenerateParams
-from mcpipe.world.captions import describe_setting
+from mcpipe.world.captions import describe_setting, trait_phrases
 from mcpipe.world.identities import sample_identity
-from mcpipe.world.scene import render, render_portrait, sample_scene
+from mcpipe.world.lookalikes import look_alike
+from mcpipe.world.scene import RenderedFrame, render, render_portrait, sample_scene
 from mcpipe.world.setting import CLOSE
+from zoo.build.generator_data import TOKEN_PX
 from zoo.build.pictures import FRAME, PORTRAIT, SQUARE, cut_out, face_crop
 from zoo.scores.draw import GENERATED, LATEST_S, Job, stream
 from zoo.scores.figures import Figure
@@ -37,6 +39,9 @@ REFERENCE_SCALE = 1.5
 """Side of a reference in longer sides of the face's box (`mcpipe.curate.samples`)."""
 
 REFERENCE_PX = 48
+LEAST_SHARE = 0.5
+"""Share of a token that a head must cover for the token to be its person's."""
+
 SETTINGS = Path("params.yaml")
 BARS: dict[int, dict[str, float]] = {
     1: {"right": 0.5, "others": 0.1}, 2: {"right": 0.45, "others": 0.12, "own_minus_cross": 0.5}
@@ -58,6 +63,10 @@ class Task:
     """(people, 512) embeddings of their portraits."""
     target: np.ndarray
     """(96, 96, 3) uint8, a true image of the prompt."""
+    owners: np.ndarray
+    """(tokens,) number of the person whose head a token of the target shows, -1 elsewhere."""
+    phrases: tuple[tuple[str, ...], ...]
+    """Phrases about the lasting traits of each person (`mcpipe.bench.leaks`)."""
 
 
 @dataclass
@@ -83,11 +92,17 @@ class Tally:
             self.duplicates.append(len(set(best.tolist())) < len(best))
 
 
-def tasks(faces: FaceAnalyser, seed: int, count: int, total: int) -> Iterator[Task]:
-    """Prompts about ``count`` new people each, with references cut from their portraits."""
+def tasks(faces: FaceAnalyser, seed: int, count: int, total: int, *, alike: bool = False) -> Iterator[Task]:
+    """Prompts about ``count`` new people each, with references cut from their portraits.
+
+    With ``alike``, the second person is a look-alike of the first. People in whose portraits the detector finds no
+    face are left out.
+    """
     for index in range(total):
-        rng = stream(seed, "references", count, index)
+        rng = stream(seed, "references", count, index, int(alike))
         people = [sample_identity(rng) for _ in range(count)]
+        if alike:
+            people[1] = look_alike(rng, people[0])
         scene = sample_scene(rng, people, framing=CLOSE)
         frame = render(scene, float(rng.uniform(0.0, LATEST_S)), *FRAME)
         left = (FRAME[0] - SQUARE) // 2
@@ -101,7 +116,26 @@ def tasks(faces: FaceAnalyser, seed: int, count: int, total: int) -> Iterator[Ta
         if all(len(embeddings) for embeddings in found):
             identities = np.stack([embeddings[0] for embeddings in found])
             square = frame.rgb[:, left : left + SQUARE]
-            yield Task(describe_setting(scene, rng), np.stack(crops), identities, resized(square))
+            yield Task(
+                prompt=describe_setting(scene, rng, cue_share=0.0),
+                references=np.stack(crops),
+                identities=identities,
+                target=resized(square),
+                owners=owners_of(frame, left),
+                phrases=tuple(tuple(trait_phrases(person).values()) for person in people),
+            )
+
+
+def owners_of(frame: RenderedFrame, left: int) -> np.ndarray:
+    """For each token of a square, the person whose head covers at least half of it, or -1; (tokens,)."""
+    side = GENERATED // TOKEN_PX
+    owners = np.full((side, side), -1)
+    for seat, person in enumerate(frame.people):
+        head = frame.labels == seat + 1
+        head[int(person.face_box[3]) :] = False
+        share = cv2.resize(head[:, left : left + SQUARE].astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+        owners[share >= LEAST_SHARE] = seat
+    return owners.ravel()
 
 
 def resized(square: np.ndarray) -> np.ndarray:
