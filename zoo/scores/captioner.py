@@ -6,12 +6,13 @@ from itertools import islice
 import numpy as np
 
 from mcpipe.core.progress import track
-from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, SUBJECT
+from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, SUBJECT, Describe, describes_people
 from mcpipe.curate.samples import cut_square, face_crop, square_window
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.world.captions import describe_scene
 from mcpipe.world.identities import sample_identity
 from mcpipe.world.scene import render, sample_scene
+from mcpipe.world.setting import CLOSE, FAR, Framing
 from zoo.build.conversations import question
 from zoo.build.pictures import FRAME, Pictures
 from zoo.scores.draw import CLIP, Job, stream, visible_box
@@ -33,23 +34,30 @@ def measure(job: Job) -> list[Figure]:
     pairs = [(truth, caption_of(captioner, pictures)) for truth, pictures in shots]
     once = [len(SUBJECT.findall(caption)) == len(SUBJECT.findall(truth)) for truth, caption in pairs]
     agreement = f1_scores(pairs)
+    close = track(islice(two_shots(job.seed, CLOSE), NUM_CAPTIONS), NUM_CAPTIONS, "captions of scenes")
+    settings = [(truth, caption_of(captioner, pictures, "scene")) for truth, pictures in close]
+    clothes = f1_scores(settings)
+    telling = [describes_people(caption) for _, caption in settings]
     answers = list(track(answered(captioner, drawn_pictures(job.seed), job.seed), NUM_QUESTIONS, "questions"))
     return [
         Figure("attribute_f1", *agreement["all"], "mentions", 0.85),
         *(Figure(f"{name}_f1", *agreement[name], "mentions", 0.85) for name in ATTRIBUTES),
         *(Figure(f"{name}_f1", *agreement[name], "mentions") for name in EXTRA),
         Figure("everybody_once", float(np.mean(once)), len(once), "captions", 0.95, ours=True),
+        Figure("scene_form_shirt_colour_f1", *clothes["shirt_colour"], "mentions", 0.85, ours=True),
+        Figure("scene_form_object_f1", *clothes["object"], "mentions", 0.85, ours=True),
+        Figure("scene_form_describes_people", float(np.mean(telling)), len(telling), "captions", 0.01, below=True),
         Figure("questions_right", float(np.mean(answers)), len(answers), "questions", 0.9),
     ]
 
 
-def two_shots(seed: int) -> Iterator[tuple[str, list[np.ndarray]]]:
+def two_shots(seed: int, framing: Framing = FAR) -> Iterator[tuple[str, list[np.ndarray]]]:
     """True captions with their images: face crops from a clip's first frame, then the square of its middle frame."""
     index = 0
     while True:
         rng = stream(seed, "captions", index)
         index += 1
-        scene = sample_scene(rng, [sample_identity(rng) for _ in range(2)])
+        scene = sample_scene(rng, [sample_identity(rng) for _ in range(2)], framing=framing)
         initial, middle = (render(scene, part * CLIP.seconds, *FRAME) for part in (0.0, 0.5))
         window = square_window(np.stack([visible_box(person) for person in middle.people]), FRAME[1], FRAME[0])
         if window is None:
@@ -58,9 +66,9 @@ def two_shots(seed: int) -> Iterator[tuple[str, list[np.ndarray]]]:
         yield describe_scene(scene), [*faces, cut_square(middle.rgb, window)]
 
 
-def caption_of(captioner: Qwen2_5VL, pictures: list[np.ndarray]) -> str:
+def caption_of(captioner: Qwen2_5VL, pictures: list[np.ndarray], describe: Describe = "people") -> str:
     """The first, greedy answer for references and their target."""
-    instruction = CAPTION_INSTRUCTIONS["people"].format(num_subjects=len(pictures) - 1)
+    instruction = CAPTION_INSTRUCTIONS[describe].format(num_subjects=len(pictures) - 1)
     return captioner.answer(pictures, instruction, temperature=0.0, seed=0, max_tokens=MAX_TOKENS)
 
 

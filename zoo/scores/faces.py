@@ -14,7 +14,7 @@ from zoo.build.face_scores import Tally
 from zoo.build.pictures import FRAME
 from zoo.scores.draw import CLIP, GENERATED, LATEST_S, Job, Square, meetings, square_of, stream, write_video
 from zoo.scores.figures import Figure
-from zoo.scores.pose import frames
+from zoo.scores.pose import SHOTS, frames
 from zoo.scores.recognition import (
     CLEARLY_VISIBLE,
     Comparison,
@@ -38,7 +38,10 @@ FAR = (1e-2, 1e-3)
 def measure(job: Job) -> list[Figure]:
     """The pack that the pipeline uses."""
     faces = load(job.zoo, "faces", "puppet")
-    return [*detection_figures(faces, job.seed), *verification_figures(faces, job.seed, ours=False)]
+    detection = (
+        figure for prefix, share in SHOTS.items() for figure in detection_figures(faces, job.seed, prefix, share)
+    )
+    return [*detection, *verification_figures(faces, job.seed, ours=False)]
 
 
 def measure_heldout(job: Job) -> list[Figure]:
@@ -52,16 +55,18 @@ def load(zoo: Path, folder: str, name: str) -> InsightFaces:
     return InsightFaces(zoo / folder / "models" / name, MIN_SCORE, DETECTION_SIZE)
 
 
-def detection_figures(faces: FaceAnalyser, seed: int) -> list[Figure]:
-    """Figures of detection alone."""
+def detection_figures(faces: FaceAnalyser, seed: int, prefix: str, close_share: float) -> list[Figure]:
+    """Figures of detection alone, on frames of which a share are close shots."""
     tally = Tally()
-    for frame in track(frames(seed, NUM_FRAMES), NUM_FRAMES, "faces in frames"):
+    for frame in track(frames(seed, NUM_FRAMES, close_share), NUM_FRAMES, f"{prefix}faces in frames"):
         tally.add(frame.people, faces.faces(frame.rgb))
     metrics = tally.metrics("frame")
     return [
-        Figure("recall", metrics["frame_recall"], tally.wanted, "faces", 0.97),
-        Figure("landmark_error", metrics["frame_landmark_error"], len(tally.overlaps), "faces", 0.05, below=True),
-        Figure("false_per_frame", metrics["frame_false_per_picture"], NUM_FRAMES, "frames"),
+        Figure(f"{prefix}recall", metrics["frame_recall"], tally.wanted, "faces", 0.97),
+        Figure(
+            f"{prefix}landmark_error", metrics["frame_landmark_error"], len(tally.overlaps), "faces", 0.05, below=True
+        ),
+        Figure(f"{prefix}false_per_frame", metrics["frame_false_per_picture"], NUM_FRAMES, "frames"),
     ]
 
 

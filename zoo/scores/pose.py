@@ -19,6 +19,9 @@ from zoo.scores.figures import Figure
 
 NUM_FRAMES = 250
 NUM_OVERLAPPING = 60
+SHOTS = {"": 0.0, "close_": 1.0}
+"""Prefix of the figures on far and on close shots, and the share of close shots."""
+
 LEAST_SCORE = 0.001
 """Certainty from which detections enter a curve of precision (ultralytics' own for validation)."""
 
@@ -39,10 +42,21 @@ CLOSER = (0.55, 0.8)
 def measure(job: Job) -> list[Figure]:
     """Draw frames and measure detections in them."""
     careful = UltralyticsPose(job.zoo / "pose" / "pose.pt", LEAST_SCORE)
+    together = [finds_both(careful, frame) for frame in track(overlapping(job.seed), NUM_OVERLAPPING, "overlapping")]
+    closer = [finds_both(careful, frame) for frame in track(pushed(job.seed), NUM_OVERLAPPING, "pushed together")]
+    return [
+        *(figure for prefix, share in SHOTS.items() for figure in detection_figures(careful, job.seed, prefix, share)),
+        Figure("overlapping_stay_two", float(np.mean(together)), len(together), "frames", 0.95, ours=True),
+        Figure("pushed_together_stay_two", float(np.mean(closer)), len(closer), "frames"),
+    ]
+
+
+def detection_figures(careful: UltralyticsPose, seed: int, prefix: str, close_share: float) -> list[Figure]:
+    """Precision and counts on frames of which a share are close shots."""
     hits: list[tuple[np.ndarray, np.ndarray]] = []
     certain: list[float] = []
     people, exact = 0, []
-    for frame in track(frames(job.seed), NUM_FRAMES, "pose"):
+    for frame in track(frames(seed, close_share=close_share), NUM_FRAMES, f"{prefix}pose"):
         truth = [person for person in frame.people if person.box is not None]
         detections = careful.people(frame.rgb)
         hits.append(correct(truth, detections))
@@ -50,22 +64,18 @@ def measure(job: Job) -> list[Figure]:
         people += len(truth)
         exact.append(int((detections.scores >= SURE).sum()) == len(truth))
     box, joints = (precision(np.concatenate(kind), np.array(certain), people) for kind in zip(*hits, strict=True))
-    together = [finds_both(careful, frame) for frame in track(overlapping(job.seed), NUM_OVERLAPPING, "overlapping")]
-    closer = [finds_both(careful, frame) for frame in track(pushed(job.seed), NUM_OVERLAPPING, "pushed together")]
     return [
-        Figure("box_map50", box, people, "people", 0.97),
-        Figure("pose_map50", joints, people, "people", 0.93),
-        Figure("exact_count", float(np.mean(exact)), len(exact), "frames"),
-        Figure("overlapping_stay_two", float(np.mean(together)), len(together), "frames", 0.95, ours=True),
-        Figure("pushed_together_stay_two", float(np.mean(closer)), len(closer), "frames"),
+        Figure(f"{prefix}box_map50", box, people, "people", 0.97),
+        Figure(f"{prefix}pose_map50", joints, people, "people", 0.93),
+        Figure(f"{prefix}exact_count", float(np.mean(exact)), len(exact), "frames"),
     ]
 
 
-def frames(seed: int, total: int = NUM_FRAMES) -> Iterator[RenderedFrame]:
+def frames(seed: int, total: int = NUM_FRAMES, close_share: float = 0.0) -> Iterator[RenderedFrame]:
     """Frames as the detectors' training draws them: nobody to three people, some look away, some images are soft."""
     for index in range(total):
         rng = stream(seed, "frames", index)
-        frame = render(sample_zoo_scene(rng), float(rng.uniform(0.0, LATEST_S)), *FRAME)
+        frame = render(sample_zoo_scene(rng, close_share), float(rng.uniform(0.0, LATEST_S)), *FRAME)
         if rng.random() < SOFT_SHARE:
             frame = replace(frame, rgb=softened(frame.rgb, float(rng.uniform(*SOFT_RANGE))))
         yield frame

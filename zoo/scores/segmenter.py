@@ -8,7 +8,7 @@ from mcpipe.world.scene import OBJECT_LABEL, mask_box
 from zoo.build.segmenter import SMALLEST_AREA_PX, things
 from zoo.scores.draw import Job
 from zoo.scores.figures import Figure
-from zoo.scores.pose import frames
+from zoo.scores.pose import SHOTS, frames
 
 NUM_FRAMES = 150
 
@@ -16,15 +16,20 @@ NUM_FRAMES = 150
 def measure(job: Job) -> list[Figure]:
     """Draw frames and cut out everything in them."""
     segmenter = Sam2(job.zoo / "segmenter")
+    return [figure for prefix, share in SHOTS.items() for figure in overlaps(segmenter, job.seed, prefix, share)]
+
+
+def overlaps(segmenter: Sam2, seed: int, prefix: str, close_share: float) -> list[Figure]:
+    """Overlap on frames of which a share are close shots."""
     people, held = [], []
-    for frame in track(frames(job.seed, NUM_FRAMES), NUM_FRAMES, "segmenter"):
+    for frame in track(frames(seed, NUM_FRAMES, close_share), NUM_FRAMES, f"{prefix}segmenter"):
         truth = list(things(frame.labels, SMALLEST_AREA_PX))
         boxes = np.array([mask_box(mask) for mask in truth], np.float32).reshape(-1, 4)
         for mask, mine in zip(truth, segmenter.masks(frame.rgb, boxes), strict=True):
-            overlaps = held if frame.labels[mask].max() > OBJECT_LABEL else people
-            overlaps.append(float((mask & mine).sum() / (mask | mine).sum()))
+            shares = held if frame.labels[mask].max() > OBJECT_LABEL else people
+            shares.append(float((mask & mine).sum() / (mask | mine).sum()))
     return [
-        Figure("person_iou", float(np.mean(people)), len(people), "people", 0.85),
-        Figure("person_iou_p10", float(np.quantile(people, 0.1)), len(people), "people", 0.75),
-        Figure("object_iou", float(np.mean(held)), len(held), "held objects", 0.6),
+        Figure(f"{prefix}person_iou", float(np.mean(people)), len(people), "people", 0.85),
+        Figure(f"{prefix}person_iou_p10", float(np.quantile(people, 0.1)), len(people), "people", 0.75),
+        Figure(f"{prefix}object_iou", float(np.mean(held)), len(held), "held objects", 0.6),
     ]
