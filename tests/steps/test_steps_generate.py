@@ -104,7 +104,8 @@ def test_pictures_without_references_depend_on_none(suite, generator_folder, tmp
 
 
 def test_references_are_ordered_by_the_seed_when_shuffled(suite, generator_folder, tmp_path, params):
-    bare = params.model_copy(update={"controls": ControlParams(kinds=["swapped"], num_targets=0)})
+    controls = ControlParams(kinds=["swapped"], num_targets=0)
+    bare = params.model_copy(update={"controls": controls, "shuffle_references": False})
     shuffled = bare.model_copy(update={"shuffle_references": True})
     fixed, once, again = (
         drawn(suite, generator_folder, tmp_path / name, chosen)
