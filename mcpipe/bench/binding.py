@@ -6,7 +6,7 @@ where M_i is the attention of reference i to the image and face i the one that s
 0.5, and the value stays the same when the references change places and the faces with them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -38,15 +38,14 @@ def binding(
         return None
     rows, columns = attention.shape[1:]
     boxes = {reference: coverage(box, size, (rows, columns)) for reference, box in faces.items()}
-    shares = [
-        _share(own, [float((attention[reference] * box).sum()) for box in boxes.values()])
-        for reference in faces
-        for own in [float((attention[reference] * boxes[reference]).sum())]
-    ]
+    shares = []
+    for own in faces:
+        on_faces = {face: float((attention[own] * box).sum()) for face, box in boxes.items()}
+        shares.append(_share(on_faces, own))
     return float(np.mean(shares))
 
 
-def _share(own: float, all_faces: Sequence[float]) -> float:
-    """Own part of a sum; the chance level if the reference attends to no face."""
-    total = sum(all_faces)
-    return own / total if total > 0 else 1 / len(all_faces)
+def _share(on_faces: Mapping[int, float], own: int) -> float:
+    """Share of a reference's attention to all faces that its own face gets; the chance level if no face gets any."""
+    total = sum(on_faces.values())
+    return on_faces[own] / total if total > 0 else 1 / len(on_faces)

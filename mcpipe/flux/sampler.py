@@ -1,6 +1,7 @@
 """From noise to images along the ODE, by Euler's method."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,80 +29,77 @@ class SampleParams(Params):
     """s of the noise schedule; larger spends more steps near pure noise."""
 
 
-def generate(  # noqa: PLR0913  keywords
-    pipeline: FluxPipeline,
-    prompts: Sequence[str],
-    references: Sequence[UInt8[np.ndarray, "N R R 3"]],
-    seeds: Sequence[int],
-    params: SampleParams,
-    *,
-    image_size: int,
-    batch_size: int,
-    hide_references: bool = False,
-) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
-    """One square image per prompt, its references and its seed, in order.
-
-    The noise of an image depends on its seed alone, so that batches can be cut anywhere. With ``hide_references`` the
-    network gets the texts alone.
+@dataclass(frozen=True)
+class Requests:
+    """Square images to draw, each from a text, references and a seed of its own.
 
     Raises:
-        ValueError: the lists differ in length, or a size does not fit the generator.
+        ValueError: the lists differ in length.
     """
-    for network, conditions, noise in batches(
-        pipeline, prompts, references, seeds, params, image_size=image_size, batch_size=batch_size
-    ):
-        seen = conditions.hidden() if hide_references else conditions
-        yield from decode_latents(pipeline, latents(network, seen, noise, params))
+
+    prompts: Sequence[str]
+    references: Sequence[UInt8[np.ndarray, "N R R 3"]]
+    """Images may have different numbers of references; all references have one size."""
+    seeds: Sequence[int]
+    """The noise of an image depends on its seed alone, so that batches can be cut anywhere."""
+    params: SampleParams
+    image_size: int
+    """Width and height in pixels."""
+    batch_size: int
+    """Images drawn together."""
+
+    def __post_init__(self) -> None:
+        lengths = len(self.prompts), len(self.references), len(self.seeds)
+        if len(set(lengths)) > 1:
+            raise ValueError("{} prompts, {} sets of references, {} seeds: unequal".format(*lengths))
+
+
+def generate(
+    pipeline: FluxPipeline, requests: Requests, *, hide_references: bool = False
+) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+    """The requested images, in order.
+
+    With ``hide_references`` the network gets the texts alone.
+
+    Raises:
+        ValueError: a size does not fit the generator.
+    """
+    for network, conditions, noise in batches(pipeline, requests):
+        visible = conditions.hidden() if hide_references else conditions
+        yield from decode_latents(pipeline, latents(network, visible, noise, requests.params))
 
 
 def generate_with_attention(
-    pipeline: FluxPipeline,
-    prompts: Sequence[str],
-    references: Sequence[UInt8[np.ndarray, "N R R 3"]],
-    seeds: Sequence[int],
-    params: SampleParams,
-    *,
-    image_size: int,
-    batch_size: int,
+    pipeline: FluxPipeline, requests: Requests
 ) -> Iterator[tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "N rows columns"]]]:
     """The images of `generate`, each with its references' attention to it, averaged over steps, heads and blocks.
 
     Raises:
         ValueError: see `generate`.
     """
-    counts = iter(len(people) for people in references)
-    for network, conditions, noise in batches(
-        pipeline, prompts, references, seeds, params, image_size=image_size, batch_size=batch_size
-    ):
+    counts = iter(len(people) for people in requests.references)
+    for network, conditions, noise in batches(pipeline, requests):
         with recorded_attention(network) as steps:
-            drawn = latents(network, conditions, noise, params)
+            drawn = latents(network, conditions, noise, requests.params)
         maps = torch.stack(steps).mean(0).unflatten(-1, network.layout.image).float().cpu().numpy()
-        for picture, attention in zip(decode_latents(pipeline, drawn), maps, strict=True):
-            yield picture, attention[: next(counts)]
+        for image, attention in zip(decode_latents(pipeline, drawn), maps, strict=True):
+            yield image, attention[: next(counts)]
 
 
 def batches(
-    pipeline: FluxPipeline,
-    prompts: Sequence[str],
-    references: Sequence[UInt8[np.ndarray, "N R R 3"]],
-    seeds: Sequence[int],
-    params: SampleParams,
-    *,
-    image_size: int,
-    batch_size: int,
+    pipeline: FluxPipeline, requests: Requests
 ) -> Iterator[tuple[ReferenceFlux, Conditions, Float[Tensor, "batch tokens packed"]]]:
     """The network, the conditions and the noise of every batch.
 
     Raises:
-        ValueError: the lists differ in length, or a size does not fit the generator.
+        ValueError: a size does not fit the generator.
     """
-    if not len(prompts) == len(references) == len(seeds):
-        raise ValueError(f"{len(prompts)} prompts, {len(references)} sets of references, {len(seeds)} seeds: unequal")
-    for start in range(0, len(prompts), batch_size):
-        part = slice(start, start + batch_size)
-        grids = layout(pipeline, image_size, references[start].shape[1])
-        network = ReferenceFlux(pipeline.transformer, grids, params.guidance)
-        yield network, encode_conditions(pipeline, prompts[part], references[part]), initial_noise(network, seeds[part])
+    for start in range(0, len(requests.prompts), requests.batch_size):
+        part = slice(start, start + requests.batch_size)
+        prompts, references = requests.prompts[part], requests.references[part]
+        grids = layout(pipeline, requests.image_size, references[0].shape[1])
+        network = ReferenceFlux(pipeline.transformer, grids, requests.params.guidance)
+        yield network, encode_conditions(pipeline, prompts, references), initial_noise(network, requests.seeds[part])
 
 
 def latents(

@@ -21,7 +21,7 @@ from mcpipe.core.texts import cut_facts, recorded_cuts
 from mcpipe.flux.adapters import AdapterSpec, load_adapter
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.encoders import decode_latents, encode_pictures
-from mcpipe.flux.sampler import SampleParams, generate, generate_with_attention
+from mcpipe.flux.sampler import Requests, SampleParams, generate, generate_with_attention
 
 BATCH_SIZE = 8
 """Images drawn together; their noise does not depend on it."""
@@ -78,13 +78,21 @@ class Suite:
             np.stack([self.pool[own[i]] for i in order]) for own, order in zip(faces, self.orders(faces), strict=True)
         ]
 
+    def requests(self, faces: Sequence[tuple[str, ...]]) -> Requests:
+        """The prompts' images, to be drawn from the references of some faces."""
+        return Requests(
+            prompts=[prompt.prompt for prompt in self.prompts],
+            references=self.references(faces),
+            seeds=self.seeds,
+            params=self.params.sample,
+            image_size=self.spec.image_size,
+            batch_size=BATCH_SIZE,
+        )
+
     def images(self) -> Iterator[GeneratedImage]:
         """The prompts' images, each with its references' attention in the order of the prompt's faces."""
         faces = [prompt.faces for prompt in self.prompts]
-        drawn = generate_with_attention(
-            self.pipeline, [prompt.prompt for prompt in self.prompts], self.references(faces), self.seeds,
-            self.params.sample, image_size=self.spec.image_size, batch_size=BATCH_SIZE,
-        )  # fmt: skip
+        drawn = generate_with_attention(self.pipeline, self.requests(faces))
         for prompt, seed, order, (image, maps) in zip(self.prompts, self.seeds, self.orders(faces), drawn, strict=True):
             attention = maps[np.argsort(order)]
             yield GeneratedImage(
@@ -95,11 +103,8 @@ class Suite:
         """The images drawn from the references of other faces than the prompts'; without any where none are given."""
         own = [prompt.faces for prompt in self.prompts]
         hidden = not any(faces_by_prompt)
-        drawn = generate(
-            self.pipeline, [prompt.prompt for prompt in self.prompts],
-            self.references(own if hidden else faces_by_prompt), self.seeds, self.params.sample,
-            image_size=self.spec.image_size, batch_size=BATCH_SIZE, hide_references=hidden,
-        )  # fmt: skip
+        requests = self.requests(own if hidden else faces_by_prompt)
+        drawn = generate(self.pipeline, requests, hide_references=hidden)
         for prompt, seed, faces, image in zip(self.prompts, self.seeds, faces_by_prompt, drawn, strict=True):
             yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=faces, seed=seed, image=image)
 

@@ -19,7 +19,7 @@ from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.flux.adapters import load_adapter
 from mcpipe.flux.backbone import load_generator
-from mcpipe.flux.sampler import generate
+from mcpipe.flux.sampler import Requests, generate
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.protocols import Picture
 from mcpipe.objectives.reward import Matching, identity_reward
@@ -117,11 +117,11 @@ def drawn(folder: Path, pairs: Sequence[PairPrompt], pool: Mapping[str, PoolFace
         "drawn_twice": [np.stack([p[0]] * len(p)) for p in people],
     }
     prompts, seeds = [pair.prompt for pair in pairs], [params.seed + i for i in range(len(pairs))]
-    sizes: dict[str, Any] = {"image_size": spec.image_size, "batch_size": BATCH_SIZE}
-    return {
-        kind: list(generate(pipeline, prompts, references, seeds, params.sample, **sizes))
+    requests = {
+        kind: Requests(prompts, references, seeds, params.sample, spec.image_size, BATCH_SIZE)
         for kind, references in same.items()
     }
+    return {kind: list(generate(pipeline, requests[kind])) for kind in same}
 
 
 def leads(payments: Mapping[str, Payment], params: IntervalParams) -> dict[str, dict[str, Interval]]:

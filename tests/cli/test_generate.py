@@ -18,7 +18,7 @@ from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, save_ad
 from mcpipe.flux.attention import attention_maps
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.network import Conditions, ReferenceFlux
-from mcpipe.flux.sampler import SampleParams, encode_conditions, generate, initial_noise
+from mcpipe.flux.sampler import Requests, SampleParams, encode_conditions, generate, initial_noise
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import schedule
 from mcpipe.pipelines import MultiCrafterPipeline
@@ -87,7 +87,7 @@ def test_the_pipeline_equals_a_loop_written_by_hand_and_the_stage_bit_for_bit(pi
     assert np.array_equal(np.asarray(out.images[0]), expected)
     torch.testing.assert_close(out.attention, maps, rtol=1e-5, atol=1e-7)
     params = SampleParams(num_steps=3, guidance=3.5, shift=1.5)
-    stage = next(generate(pipeline, [PROMPT], people[:1], [5], params, image_size=IMAGE_SIZE, batch_size=1))
+    stage = next(generate(pipeline, Requests([PROMPT], people[:1], [5], params, IMAGE_SIZE, 1)))
     assert np.array_equal(stage, expected)
     call = {"num_inference_steps": 3, "guidance_scale": 3.5, "output_type": "latent"}
     explicit, default = (

@@ -22,7 +22,7 @@ from mcpipe.flux.attention import AttentionCapture
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.moe_lora import expert_layers, mean_balance
 from mcpipe.flux.network import Conditions, ReferenceFlux
-from mcpipe.flux.sampler import SampleParams, encode_conditions, generate, initial_noise
+from mcpipe.flux.sampler import Requests, SampleParams, encode_conditions, generate, initial_noise
 from mcpipe.flux.tokens import Layout, appended, layout, pack, unpack
 
 PROMPTS = ["two people in a park", "a person with brown hair", "a person wearing a red shirt"]
@@ -95,7 +95,7 @@ def test_sizes_that_do_not_fit_the_generator_are_named(generator):
 
 def test_sampler_with_references_equals_the_stock_pipeline(generator, network, people):
     params = SampleParams(num_steps=4, guidance=3.5, shift=1.5)
-    ours = next(generate(generator, PROMPTS[:1], people[:1], [5], params, image_size=IMAGE_SIZE, batch_size=1))
+    ours = next(generate(generator, Requests(PROMPTS[:1], people[:1], [5], params, IMAGE_SIZE, 1)))
     conditions = encode_conditions(generator, PROMPTS[:1], people[:1])
     with appended(generator.transformer, conditions.references.flatten(1, 2), network.layout.reference_ids(2), None):
         theirs = generator(
@@ -146,12 +146,12 @@ def call_alone(network, generator, people, i):
 def test_batches_can_be_cut_anywhere(generator, people):
     params = SampleParams(num_steps=2, guidance=3.5, shift=1.5)
     pictures = [
-        np.stack(list(generate(generator, PROMPTS, people, [3, 4, 5], params, image_size=IMAGE_SIZE, batch_size=size)))
+        np.stack(list(generate(generator, Requests(PROMPTS, people, [3, 4, 5], params, IMAGE_SIZE, size))))
         for size in (1, 3)
     ]
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 1
     with pytest.raises(ValueError, match="unequal"):
-        list(generate(generator, PROMPTS, people, [3], params, image_size=IMAGE_SIZE, batch_size=1))
+        Requests(PROMPTS, people, [3], params, IMAGE_SIZE, 1)
 
 
 def test_capture_leaves_the_network_alone_and_sees_its_attention(generator, network, people, monkeypatch):

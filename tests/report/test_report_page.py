@@ -27,7 +27,7 @@ from mcpipe.core.shards import read_shards, write_shards
 from mcpipe.report.figures import curve_plot, interval_plot, similarity_plot, similarity_shares, smoothed
 from mcpipe.report.gallery import examples
 from mcpipe.report.images import data_uri, heat_overlay, mask_overlay
-from mcpipe.report.page import Account
+from mcpipe.report.page import PAPER, Account
 from mcpipe.steps.evaluate import answers
 from stages.s13_report import run
 
@@ -107,6 +107,10 @@ def test_the_last_arm_stands_beside_its_controls(html):
         True, True, True, False
     ]  # fmt: skip
     assert "0.032" in table
+    assert ">Face-Sim</th>" in table.split(">Other people</th>")[0], "what the controls are to be compared with"
+    paper = html[html.index('<section id="scores">') : html.index("What Face-Sim is worth")]
+    means = [re.findall(r"<td>([0-9.]+)", part) for part in (paper, table)]
+    assert means[1][0] == means[0][PAPER.index("face_sim")], "the first arm's Face-Sim stands in both tables"
     for kind in ("no references", "other people", "swapped"):
         assert html.count(f"Preferences, {kind}</strong><br>Face-Sim 0.") == REPORT.num_prompts
 
