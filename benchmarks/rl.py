@@ -255,7 +255,8 @@ def looped(  # noqa: PLR0913  shared's arguments and one more
             for index, step, before, after, old in moves[picture]:
                 mean = step.mean(before, network(before, level(sigmas, index, before), conditions))
                 ratio = (sde.log_prob(after, mean, step.std) - old).exp()
-                term = clipped_objective(ratio, advantage[picture : picture + 1], update.clip_low, update.clip_high)
+                clips = update.clips(after[0].numel())
+                term = clipped_objective(ratio, advantage[picture : picture + 1], *clips)
                 (-term.sum() / (len(part) * len(window))).backward()
                 counts.update({"update": 1, "gradient": 1})
         first = first or [-weight.grad.clone() for weight in learner.weights]

@@ -22,6 +22,7 @@ RL = {
     },
     "update": {
         "updates_per_rollout": 2, "ratio": "sequence", "gradient": "joint", "clip_low": 1e-4, "clip_high": 1e-4,
+        "clip_dimensions": 256,
         "aggregate": "advantage", "max_advantage": 5.0, "learning_rate": 1e-3, "weight_decay": 0.0,
         "max_grad_norm": 1.0, "ema_decay": 0.0,
     },
