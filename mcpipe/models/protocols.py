@@ -90,7 +90,7 @@ class ImageTextEncoder(Protocol):
         ...
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "B D"]:
-        """Embeddings of texts, cut at the model's length."""
+        """Embeddings of texts; of one that is longer than the model reads, the mean over its windows."""
         ...
 
 
