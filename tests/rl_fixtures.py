@@ -27,7 +27,8 @@ RL = {
         "max_grad_norm": 1.0, "ema_decay": 0.0,
     },
     "rewards": {"text": 1.4, "aesthetic": 0.7, "identity": 0.5, "matching": "hungarian"},
-    "faces": {"min_score": 0.5, "detection_size": 256},
+    "min_face_score": 0.5,
+    "detection_size": 256,
     "watch": {
         "pictures_every": 1, "num_prompts": 1, "max_ratio_drift": 0.5, "num_compared": 2, "max_disagreement": 0.05,
     },

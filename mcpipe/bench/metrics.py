@@ -116,7 +116,7 @@ def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, R
     return {
         face.key: Reference(
             identity=face.embedding,
-            heldout=sole_identity(scorers.heldout.faces(face.reference)),
+            heldout=scorers.heldout.faces(face.reference).identity,
             clip=scorers.clip.pictures([face.reference])[0],
             dino=scorers.dino.pictures([face.reference])[0],
             landmarks=face.landmarks,
@@ -124,11 +124,6 @@ def references(faces: Iterable[PoolFace], scorers: MetricScorers) -> dict[str, R
         )
         for face in faces
     }
-
-
-def sole_identity(faces: Faces) -> Float[np.ndarray, " E"]:
-    """The embedding of the face with the highest score; zeros without a face."""
-    return faces.embeddings[0] if len(faces.embeddings) else np.zeros(faces.embeddings.shape[1], np.float32)
 
 
 def score(  # noqa: PLR0913  the attention is optional

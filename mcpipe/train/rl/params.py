@@ -90,15 +90,6 @@ class RewardParams(Params):
         return self.model_dump(exclude={"matching"})
 
 
-class FaceParams(Params):
-    """Face detection in generated images."""
-
-    min_score: float = Field(ge=0, le=1)
-    """Least confidence of a detection."""
-    detection_size: int = Field(ge=32)
-    """Side in pixels to which an image is resized for the detector."""
-
-
 class WatchParams(Params):
     """Monitoring of the training."""
 
@@ -125,7 +116,10 @@ class TrainRLParams(Params):
     sampling: Annotated[SdeParams, TakenFrom("rl_sampling")]
     update: Annotated[UpdateParams, TakenFrom("rl_update")]
     rewards: RewardParams
-    faces: FaceParams
+    min_face_score: Annotated[float, Field(ge=0, le=1), TakenFrom("evaluate.min_face_score")]
+    """Least confidence of a face detection; that of the evaluation, so that one image has one score."""
+    detection_size: Annotated[int, Field(ge=32), TakenFrom("evaluate.detection_size")]
+    """Side in pixels to which an image is resized for the detector; that of the evaluation."""
     watch: WatchParams
 
     @model_validator(mode="after")

@@ -23,7 +23,8 @@ class Prompt:
 
     key: str
     text: str
-    references: UInt8[np.ndarray, "N R R 3"]
+    references: Sequence[Picture]
+    """Square images of one size, shared with all other prompts about the same subject."""
     embeddings: Float[np.ndarray, "N D"]
     """Embeddings of the references by the identity scorer; unit length."""
     heldout_embeddings: Float[np.ndarray, "N E"]
