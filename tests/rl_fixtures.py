@@ -42,13 +42,13 @@ def settings(**changes):
 
 
 class BrightnessScorer:
-    """Scores images by their mean brightness; embeds one face, of a fixed direction."""
+    """Scores images by their mean brightness; sees one face, of a fixed direction."""
 
     def __init__(self, fault=None):
         self.fault = fault
 
-    def embeddings(self, picture, prompt):
-        return np.eye(3)[:1]
+    def similarity(self, picture, prompt, references):
+        return references @ np.eye(3)[:1].T
 
     def pictures(self, pictures):
         if self.fault == "crash":
