@@ -92,7 +92,8 @@ def main() -> None:
     learner, prompts = made(options)
     few = shortened(learner, options.after_window)
     conditions = {
-        prompt.key: encode_conditions(learner.pipeline, [prompt.text], [prompt.references]) for prompt in prompts
+        prompt.key: encode_conditions(learner.pipeline, [prompt.text], [np.stack(prompt.references)])
+        for prompt in prompts
     }
     prompt = prompts[0]
     figures: dict[str, object] = {"settings": {name: v for name, v in vars(options).items() if name != "json"}}
@@ -130,7 +131,7 @@ def made(options: argparse.Namespace) -> tuple[Learner, list[Prompt]]:
     params = TrainRLParams.model_validate(settings)
     zoo = ROOT / "zoo"
     packs = (zoo / "faces" / "models" / "puppet", zoo / "faces_heldout" / "models" / "puppet_heldout")
-    recogniser, heldout = (InsightFaces(pack, params.faces.min_score, params.faces.detection_size) for pack in packs)
+    recogniser, heldout = (InsightFaces(pack, params.min_face_score, params.detection_size) for pack in packs)
     pipeline = load_generator(zoo / "generator")
     spec = load_adapter(pipeline, ROOT / "data" / "models" / "train_multi")
     grids = layout(pipeline, spec.image_size, spec.reference_size)
@@ -255,7 +256,8 @@ def looped(  # noqa: PLR0913  shared's arguments and one more
             for index, step, before, after, old in moves[picture]:
                 mean = step.mean(before, network(before, level(sigmas, index, before), conditions))
                 ratio = (sde.log_prob(after, mean, step.std) - old).exp()
-                term = clipped_objective(ratio, advantage[picture : picture + 1], update.clip_low, update.clip_high)
+                clips = update.clips(after[0].numel())
+                term = clipped_objective(ratio, advantage[picture : picture + 1], *clips)
                 (-term.sum() / (len(part) * len(window))).backward()
                 counts.update({"update": 1, "gradient": 1})
         first = first or [-weight.grad.clone() for weight in learner.weights]

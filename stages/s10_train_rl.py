@@ -47,7 +47,7 @@ def run(  # noqa: PLR0913  a path for every dependency
     process_state()
     report = Report("train_rl", ("torch", "diffusers", "peft", "accelerate", "insightface", "open_clip_torch"))
     recogniser, heldout = (
-        InsightFaces(pack, params.faces.min_score, params.faces.detection_size) for pack in (faces, faces_heldout)
+        InsightFaces(pack, params.min_face_score, params.detection_size) for pack in (faces, faces_heldout)
     )
     scorers = Scorers(FaceScorer(recogniser), Clip(clip), HpsV2_1(hps), FaceScorer(heldout))
     pipeline = load_generator(generator)

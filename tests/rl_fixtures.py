@@ -22,11 +22,13 @@ RL = {
     },
     "update": {
         "updates_per_rollout": 2, "ratio": "sequence", "gradient": "joint", "clip_low": 1e-4, "clip_high": 1e-4,
+        "clip_dimensions": 256,
         "aggregate": "advantage", "max_advantage": 5.0, "learning_rate": 1e-3, "weight_decay": 0.0,
         "max_grad_norm": 1.0, "ema_decay": 0.0,
     },
     "rewards": {"text": 1.4, "aesthetic": 0.7, "identity": 0.5, "matching": "hungarian"},
-    "faces": {"min_score": 0.5, "detection_size": 256},
+    "min_face_score": 0.5,
+    "detection_size": 256,
     "watch": {
         "pictures_every": 1, "num_prompts": 1, "max_ratio_drift": 0.5, "num_compared": 2, "max_disagreement": 0.05,
     },
@@ -40,13 +42,13 @@ def settings(**changes):
 
 
 class BrightnessScorer:
-    """Scores images by their mean brightness; embeds one face, of a fixed direction."""
+    """Scores images by their mean brightness; sees one face, of a fixed direction."""
 
     def __init__(self, fault=None):
         self.fault = fault
 
-    def embeddings(self, picture, prompt):
-        return np.eye(3)[:1]
+    def similarity(self, picture, prompt, references):
+        return references @ np.eye(3)[:1].T
 
     def pictures(self, pictures):
         if self.fault == "crash":

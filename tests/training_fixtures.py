@@ -5,7 +5,7 @@ from safetensors.numpy import load_file
 
 from mcpipe.flux.adapters import ExpertParams
 from mcpipe.flux.encode import EncodeParams
-from mcpipe.train.multi import IdarParams, TrainMultiParams
+from mcpipe.train.multi import BalanceParams, IdarParams, TrainMultiParams
 from mcpipe.train.single import TrainSingleParams
 
 SUPERVISED = {
@@ -16,7 +16,7 @@ SINGLE = TrainSingleParams(**SUPERVISED, rank=4, positions="unope", start=None)
 EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st")
 MULTI = TrainMultiParams(
     **SUPERVISED, idar=IdarParams(weight=0.3, norm="max"), experts=EXPERTS, shuffle_references=False,
-    balance_weight=0.01,
+    balance=BalanceParams(weight=0.01, over="batch"),
 )  # fmt: skip
 ENCODE = EncodeParams(min_mask_fraction=0.5, cache_texts=True, records_per_shard=4)
 

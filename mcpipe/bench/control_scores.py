@@ -10,7 +10,7 @@ import numpy as np
 
 from mcpipe.bench.controls import METRIC_OF
 from mcpipe.bench.intervals import Interval, IntervalParams, unit_interval
-from mcpipe.bench.metrics import MetricScorers, Reference, Score, sole_identity
+from mcpipe.bench.metrics import MetricScorers, Reference, Score
 from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, RealTarget
 from mcpipe.core.shards import read_shards
 from mcpipe.models.protocols import FaceAnalyser
@@ -62,7 +62,7 @@ def ceiling_of(targets: Path, analyser: FaceAnalyser, params: IntervalParams) ->
     """
     values, units, faceless = [], [], 0
     for target in read_shards(targets, RealTarget) if targets.is_dir() else ():
-        embeddings = [sole_identity(analyser.faces(reference)) for reference in target.references]
+        embeddings = [analyser.faces(reference).identity for reference in target.references]
         detected = [i for i, embedding in enumerate(embeddings) if embedding.any()]
         faceless += len(embeddings) - len(detected)
         if detected:

@@ -129,7 +129,7 @@ def references(faces: Iterable[PoolFace], scorers: MetricScorers, phrases: Seque
     return {
         face.key: Reference(
             identity=face.embedding,
-            heldout=sole_identity(scorers.heldout.faces(face.reference)),
+            heldout=scorers.heldout.faces(face.reference).identity,
             clip=scorers.clip.pictures([face.reference])[0],
             dino=scorers.dino.pictures([face.reference])[0],
             landmarks=face.landmarks,
@@ -146,11 +146,6 @@ def _phrases(face: PoolFace, columns: Sequence[str]) -> Phrases:
     if lacking and len(lacking) < len(columns):
         raise ValueError(f"{face.file} has no {lacking[0]} in the table beside the pool; see evaluate.phrases")
     return () if lacking else tuple(str(face.attributes[name] or "") for name in columns)
-
-
-def sole_identity(faces: Faces) -> Float[np.ndarray, " E"]:
-    """The embedding of the face with the highest score; zeros without a face."""
-    return faces.embeddings[0] if len(faces.embeddings) else np.zeros(faces.embeddings.shape[1], np.float32)
 
 
 def score(  # noqa: PLR0913  the attention is optional

@@ -1,10 +1,16 @@
-"""Texts that are longer than what an encoder reads."""
+"""Texts that are longer than what an encoder reads.
+
+CLIP reads 77 tokens. What is longer reaches it in windows (`windows`), whose embeddings are averaged. T5, whose tokens
+the generator attends to one by one, cuts, and a warning names the words that are lost.
+"""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from math import ceil
 from typing import Any, Protocol
 
 from mcpipe.core.records import JSON
@@ -15,6 +21,11 @@ SHOWN_LETTERS = 120
 """Letters of a text that a message quotes."""
 CUT_FACT = "texts_cut"
 """How a stage's report names the number of texts that each encoder cut."""
+
+SEAMS = (r"(?<=[.;!?])\s+", r"(?<=[.,:;!?])\s+", r"\s+")
+"""Where a text is divided into windows: between sentences; if these are too long, between clauses; else, words."""
+SPECIAL = 2
+"""Tokens that mark the beginning and the end of a text for CLIP."""
 
 CutTexts = dict[str, set[str]]
 """Texts that were cut, by the encoder that cut them."""
@@ -40,6 +51,46 @@ def lost_text(tokenizer: Tokenizer, text: str, max_tokens: int) -> str:
         return ""
     # The token that ends a text keeps its place when the text is cut.
     return str(tokenizer.decode(ids[max_tokens - 1 :], skip_special_tokens=True)).strip()
+
+
+def windows(text: str, num_tokens: Callable[[str], int], max_tokens: int) -> list[str]:
+    """Consecutive parts of a text, about equally long, of at most ``max_tokens`` tokens as ``num_tokens`` counts them.
+
+    A text that fits is its own and only window. The seams lie between sentences, clauses or words, in this order of
+    preference; equal lengths keep a remainder of a few words from counting as much as the rest. A single word of more
+    tokens is a window that is too long.
+    """
+    total = num_tokens(text)
+    if total <= max_tokens:
+        return [text]
+    least, words = ceil(total / max_tokens), text.split()
+    for seam in SEAMS:
+        pieces = re.split(seam, text.strip())
+        lengths = [num_tokens(piece) for piece in pieces]
+        for number in range(least, min(least + 1, len(pieces)) + 1):
+            parts = _divided(pieces, lengths, number)
+            if all(num_tokens(part) <= max_tokens for part in parts):
+                return parts
+    return words
+
+
+def clip_windows(tokenizer: Tokenizer, text: str, max_tokens: int) -> list[str]:
+    """The windows in which a CLIP encoder of ``max_tokens`` tokens, special ones included, reads a text."""
+
+    def num_tokens(part: str) -> int:
+        return len(tokenizer(part, truncation=False, verbose=False).input_ids) - SPECIAL
+
+    return windows(text, num_tokens, max_tokens - SPECIAL)
+
+
+def _divided(pieces: Sequence[str], lengths: Sequence[int], number: int) -> list[str]:
+    """Pieces of a text joined to at most ``number`` parts of about equal length."""
+    parts: list[list[str]] = [[] for _ in range(number)]
+    before, total = 0, sum(lengths)
+    for piece, length in zip(pieces, lengths, strict=True):
+        parts[int((before + length / 2) * number / total)].append(piece)
+        before += length
+    return [" ".join(part) for part in parts if part]
 
 
 def warn_if_cut(encoder: str, tokenizer: Tokenizer, text: str, max_tokens: int) -> None:

@@ -9,11 +9,12 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from diffusers.models.attention import FeedForward
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.utils import logging as diffusers_logging
+from diffusers.utils.torch_utils import get_module_execution_device
 from jaxtyping import Float
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["FeedForward", "FluxPipeline", "FluxTransformer2DModel", "load_generator", "rotated"]
+__all__ = ["FeedForward", "FluxPipeline", "FluxTransformer2DModel", "execution_device", "load_generator", "rotated"]
 
 INDEX = "model_index.json"
 
@@ -40,6 +41,11 @@ def load_generator(folder: Path) -> FluxPipeline:
     for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
         part.requires_grad_(False).eval()
     return pipeline
+
+
+def execution_device(module: nn.Module) -> torch.device:
+    """The device that a module's inputs have to be on, which is not that of its weights where these are offloaded."""
+    return get_module_execution_device(module)
 
 
 def _check_index(folder: Path) -> None:

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mcpipe.core.texts import warn_if_cut
-from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.core.texts import clip_windows, warn_if_cut
+from mcpipe.flux.backbone import FluxPipeline, execution_device
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Texts:
     tokens: Float[Tensor, "batch text_tokens text_width"]
     """By T5, padded to its tokeniser's full length (FLUX attends to the padding)."""
     pooled: Float[Tensor, "batch pooled_width"]
-    """By CLIP."""
+    """By CLIP; of a prompt that takes several of its windows, their mean."""
 
 
 @torch.no_grad()
@@ -48,10 +48,30 @@ def decode_latents(
 
 @torch.no_grad()
 def encode_texts(pipeline: FluxPipeline, texts: Sequence[str]) -> Texts:
-    """Prompts as the transformer reads them; a warning names the words that are beyond an encoder's length."""
-    length = pipeline.tokenizer_2.model_max_length
-    for text in texts:
+    """Prompts as the transformer reads them.
+
+    CLIP reads a prompt of more than its 77 tokens in windows (see `mcpipe.core.texts.windows`); the mean of their
+    pooled embeddings is the prompt's. T5 cuts at its own length; a warning names the words that are lost.
+    """
+    length, longest = pipeline.tokenizer_2.model_max_length, pipeline.tokenizer.model_max_length
+    parts = [clip_windows(pipeline.tokenizer, text, longest) for text in texts]
+    for text, windows in zip(texts, parts, strict=True):
         warn_if_cut("T5", pipeline.tokenizer_2, text, length)
-        warn_if_cut("CLIP", pipeline.tokenizer, text, pipeline.tokenizer.model_max_length)
-    tokens, pooled, _ = pipeline.encode_prompt(prompt=list(texts), prompt_2=None, max_sequence_length=length)
+        for window in windows:
+            warn_if_cut("CLIP", pipeline.tokenizer, window, longest)
+    first = [windows[0] for windows in parts]
+    tokens, pooled, _ = pipeline.encode_prompt(prompt=first, prompt_2=list(texts), max_sequence_length=length)
+    assert pooled is not None, "texts were given, not embeddings"
+    for number, windows in enumerate(parts):
+        if len(windows) > 1:
+            pooled[number] = torch.cat([pooled[number : number + 1], _pooled(pipeline, windows[1:]).to(pooled)]).mean(0)
     return Texts(tokens, pooled)
+
+
+def _pooled(pipeline: FluxPipeline, texts: Sequence[str]) -> Float[Tensor, "batch pooled_width"]:
+    """CLIP's pooled embeddings of texts that it reads whole, as stock diffusers makes them."""
+    inputs = pipeline.tokenizer(
+        list(texts), padding="max_length", max_length=pipeline.tokenizer.model_max_length, truncation=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    return pipeline.text_encoder(inputs.input_ids.to(execution_device(pipeline.text_encoder))).pooler_output

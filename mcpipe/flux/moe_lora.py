@@ -8,8 +8,9 @@ that the experts then stand beside.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +21,15 @@ from torch import Tensor, nn
 from mcpipe.flux.backbone import FeedForward
 from mcpipe.flux.dispatch import mixture
 from mcpipe.flux.tokens import Positions
-from mcpipe.objectives.moe import Choice, Router, balance_loss, choose
+from mcpipe.objectives.moe import (
+    BalanceOver,
+    Choice,
+    Router,
+    balance_loss,
+    choose,
+    expert_chances,
+    expert_shares,
+)
 
 ROUTER_STD = 0.02
 """Spread of fresh router weights (ours: the paper does not say)."""
@@ -43,6 +52,15 @@ class MoELoraConfig(LoraConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._register_custom_module({nn.Linear: expert_layer, FeedForward: expert_layer})
+
+
+class Routing(NamedTuple):
+    """Use of a layer's experts by every sample of a forward pass."""
+
+    shares: Float[Tensor, "samples experts"]
+    """Share of a sample's tokens whose first choice each expert is."""
+    chances: Float[Tensor, "samples experts"]
+    """Mean over its tokens of the router's full softmax, with the graph."""
 
 
 def expert_layer(
@@ -77,8 +95,8 @@ class MoELoraLinear(Linear):
         self.top_k = config.top_k
         self.router: Router = config.router
         self.lora_router = nn.ModuleDict()
-        self.balance: Tensor | None = None
-        """Balance loss of the latest forward pass."""
+        self.routing: Routing | None = None
+        """Use of the experts by every sample of the latest forward pass."""
         self.chosen: Tensor | None = None
         """First choice of every token in the latest forward pass."""
         self._active_adapter = adapter_name
@@ -104,8 +122,8 @@ class MoELoraLinear(Linear):
         tokens = x.reshape(-1, x.shape[-1])
         with torch.autocast(kind, enabled=False):
             logits = nn.functional.linear(tokens.float(), self.lora_router[name].weight.float())
-            # Per sample, so that it is a mean over samples however a step is divided over batches and processes.
-            self.balance = balance_loss(logits.unflatten(0, (len(x), -1))).mean()
+            by_sample = logits.unflatten(0, (len(x), -1))
+            self.routing = Routing(expert_shares(by_sample), expert_chances(by_sample))
             self.chosen = logits.detach().argmax(-1).unflatten(0, x.shape[:-1])
             choice = choose(logits, self.top_k, self.router)
             out = mixture(
@@ -140,16 +158,28 @@ def expert_layers(transformer: nn.Module) -> Iterator[tuple[str, MoELoraLinear]]
             yield name, module
 
 
-def mean_balance(transformer: nn.Module) -> Float[Tensor, ""]:
+def mean_balance(
+    transformer: nn.Module,
+    over: BalanceOver,
+    mean_over_processes: Callable[[Tensor], Tensor] = lambda shares: shares,
+) -> Float[Tensor, ""]:
     """Balance loss of the latest forward pass, averaged over layers; 1 when tokens spread evenly.
+
+    ``batch`` counts the tokens of all samples together, so that a sample may live on one expert while others take the
+    rest; ``sample`` asks of every sample to use all of them. ``mean_over_processes`` averages a tensor over processes
+    that have a part of the batch each; the mean of their losses is then that of the whole batch.
 
     Raises:
         ValueError: the transformer has no experts, or has not run.
     """
-    losses = [layer.balance for _, layer in expert_layers(transformer) if layer.balance is not None]
-    if not losses:
+    routings = [layer.routing for _, layer in expert_layers(transformer) if layer.routing is not None]
+    if not routings:
         raise ValueError("no layer with experts has run")
-    return torch.stack(losses).mean()
+    shares = torch.stack([routing.shares for routing in routings])
+    chances = torch.stack([routing.chances for routing in routings])
+    if over == "batch":
+        shares, chances = mean_over_processes(shares.mean(1)), chances.mean(1)
+    return balance_loss(shares, chances).mean()
 
 
 def usage(transformer: nn.Module) -> dict[str, Float[Tensor, " experts"]]:

@@ -36,6 +36,11 @@ class Faces:
     """Left eye, right eye, nose, left and right mouth corner as seen in the image."""
     embeddings: Float[np.ndarray, "F D"]
 
+    @property
+    def identity(self) -> Float[np.ndarray, " D"]:
+        """Embedding of the most certain face; without a face zeros, whose cosine with anybody is 0."""
+        return self.embeddings[0] if len(self.embeddings) else np.zeros(self.embeddings.shape[1], np.float32)
+
 
 class PoseDetector(Protocol):
     """A detector of people and their joints."""
@@ -90,7 +95,7 @@ class ImageTextEncoder(Protocol):
         ...
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "B D"]:
-        """Embeddings of texts, cut at the model's length."""
+        """Embeddings of texts; of one that is longer than the model reads, the mean over its windows."""
         ...
 
 

@@ -16,6 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Router = Literal["st", "switch", "paper", "renorm"]
+BalanceOver = Literal["batch", "sample"]
+"""Tokens over which experts should be used evenly: all that take a step together, or those of every sample alone."""
 
 
 class Choice(NamedTuple):
@@ -47,6 +49,17 @@ def expert_shares(logits: Float[Tensor, "*samples tokens experts"]) -> Float[Ten
     return (logits.argmax(-1, keepdim=True) == experts).to(logits.dtype).mean(-2)
 
 
-def balance_loss(logits: Float[Tensor, "*samples tokens experts"]) -> Float[Tensor, "*samples"]:
-    """num_experts x sum_i f_i P_i with mean chances P_i (Switch Transformer, eq. 4): 1 when tokens spread evenly."""
-    return logits.shape[-1] * (expert_shares(logits) * logits.softmax(-1).mean(-2)).sum(-1)
+def expert_chances(logits: Float[Tensor, "*samples tokens experts"]) -> Float[Tensor, "*samples experts"]:
+    """P_i: the mean over tokens of the full softmax; sums to 1."""
+    return logits.softmax(-1).mean(-2)
+
+
+def balance_loss(
+    shares: Float[Tensor, "*batch experts"], chances: Float[Tensor, "*batch experts"]
+) -> Float[Tensor, "*batch"]:
+    """num_experts x sum_i f_i P_i (Switch Transformer, eq. 4): 1 when tokens spread evenly, num_experts at worst.
+
+    It is linear in P, and f has no gradient: with f of a whole batch, the mean of the losses of its parts, and of their
+    gradients, is that of the batch.
+    """
+    return shares.shape[-1] * (shares * chances).sum(-1)

@@ -9,8 +9,8 @@
 
 eta = 0 is the ODE in every variant. CPS (coefficients-preserving sampling) swaps part of the old noise for new, so that
 image and noise keep the weights that the schedule gives them. Everything is kept in float32; log-probabilities are
-averaged, not summed, over the latent's dimensions, as in Flow-GRPO, DanceGRPO and MixGRPO, so that its size does not
-matter.
+averaged, not summed, over the latent's dimensions, as in Flow-GRPO, DanceGRPO and MixGRPO: ratios stay near 1, and how
+near depends on the latent's size (see `mcpipe.objectives.gspo.clip_range`).
 """
 
 import math

@@ -9,13 +9,14 @@ router is trained by a straight-through weight, since the paper's formula has no
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from mcpipe.core.params import Params, ShuffleReferences
+from mcpipe.core.params import Params, ShuffleReferences, TakenFrom
 from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.attention import AttentionCapture, attention_maps
@@ -25,9 +26,11 @@ from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import flow_loss, noised
 from mcpipe.objectives.idar import Norm, attention_inside, attention_loss, peak_inside
+from mcpipe.objectives.moe import BalanceOver
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import Batch, Draws, EncodedSet, collate, draw
 from mcpipe.train.loop.fit import Losses, OnStep
+from mcpipe.train.loop.runtime import mean_over_processes
 from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, predicted, train
 
 NUM_MAPS = 4
@@ -44,6 +47,14 @@ class IdarParams(Params):
     norm: Norm
 
 
+class BalanceParams(Params):
+    """The routers' balance loss."""
+
+    weight: float = Field(ge=0)
+    over: BalanceOver
+    """Tokens over which experts should be used evenly: those of the whole batch, or of every sample alone."""
+
+
 class TrainMultiParams(SupervisedParams):
     """Settings of stage 2."""
 
@@ -52,8 +63,7 @@ class TrainMultiParams(SupervisedParams):
     """Experts on the output layers of the feed-forward networks; null keeps the plain adapter of stage 1."""
     shuffle_references: ShuffleReferences
     """Whether references change places, together with their masks, from draw to draw."""
-    balance_weight: float = Field(ge=0)
-    """Weight of the routers' balance loss."""
+    balance: Annotated[BalanceParams, TakenFrom("balance")]
 
     def draws(self, *, one_reference: bool) -> Draws:
         """Parameters of the random draws of a batch."""
@@ -106,7 +116,7 @@ def multi_losses(model: nn.Module, batch: Batch, params: TrainMultiParams, captu
         by_noise, counts = scores_by_noise(attention.detach(), batch.masks, batch.t)
         metrics |= by_noise
     if params.experts is not None:
-        terms["balance"] = params.balance_weight * mean_balance(model)
+        terms["balance"] = params.balance.weight * mean_balance(model, params.balance.over, mean_over_processes)
         metrics["busiest_expert"] = busiest_share(model)
     return Losses(terms, metrics, counts)
 

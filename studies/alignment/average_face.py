@@ -63,8 +63,8 @@ def average_face(folder: Path) -> dict[str, Payment]:
     for pair in pairs:
         for kind, image in collages([pool[face].closeup for face in pair.faces]).items():
             kinds.setdefault(kind, []).append(image)
-    params = read_params(folder / "params.yaml", "train_rl", TrainRLParams).faces
-    recogniser = InsightFaces(model_folder(folder, "faces"), params.min_score, params.detection_size)
+    params = read_params(folder / "params.yaml", "train_rl", TrainRLParams)
+    recogniser = InsightFaces(model_folder(folder, "faces"), params.min_face_score, params.detection_size)
     people = [np.stack([pool[face].embedding for face in pair.faces]) for pair in pairs]
     return {kind: payment(people, kinds[kind], recogniser) for kind in KINDS}
 

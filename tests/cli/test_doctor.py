@@ -14,13 +14,17 @@ import pytest
 import torch
 import yaml
 from imports import ROOT
+from record_fixtures import pair_prompt
 from safetensors.torch import save_file
 
 from mcpipe.cli.__main__ import main
 from mcpipe.cli.doctor.checkpoints import ULTRALYTICS, digest, num_weights, pickled
 from mcpipe.cli.doctor.checks import model_rows, package_rows, source_rows
 from mcpipe.cli.doctor.memory import GeneratorSize, Hardware, capacity, read_generator
+from mcpipe.cli.doctor.texts import text_rows
 from mcpipe.cli.settings import read_content
+from mcpipe.core.schemas.curation import ClipCaption
+from mcpipe.core.shards import write_shards
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.budget import FLUX_DEV, FLUX_DEV_OTHERS, GB, MemoryLayout, plan, reinforcement_plan, sizes
 
@@ -292,6 +296,27 @@ def test_packages_and_sources_that_are_missing_are_told(tmp_path):
     assert [(row.verdict, row.message.split(": ")[1]) for row in rows] == [("note", "dvc 3.67.1 instead of 1.0")]
     missing = list(source_rows({"source": {"clips": "gone", "faces": "data/world/faces"}}, tmp_path))
     assert [row.verdict for row in missing] == ["problem", "note"]
+
+
+def test_texts_that_an_encoder_cuts_are_noted_with_what_is_lost(tmp_path):
+    generator, data = ROOT / MODELS["generator"], tmp_path / "data"
+    assert list(text_rows(tmp_path / "none", data)) == []
+    (none,) = text_rows(generator, data)
+    assert (none.verdict, "T5 reads 64 tokens" in none.message) == ("ok", True)
+    short = ClipCaption(key="a", caption="two people in a park", attempts=1)
+    write_shards([short], data / "captions", 8)
+    write_shards([pair_prompt("two people in a park", "a", "b")], data / "pairs" / "rl", 8)
+    (row,) = text_rows(generator, data)
+    assert row.verdict == "ok"
+    assert row.message == "2 captions and prompts, 0 in several windows of CLIP (77 tokens), none cut by T5 (64)"
+    long = pair_prompt("two people, " * 60 + "a person with glasses", "a", "c")
+    write_shards([long], data / "pairs" / "bench", 8)
+    (row,) = text_rows(generator, data)
+    assert row.verdict == "note"
+    assert (
+        "3 captions and prompts, 1 in several windows of CLIP (77 tokens), 1 cut by T5 (64): prompt a+c" in row.message
+    )
+    assert "glasses" in row.message
 
 
 def test_doctor_passes_the_embedded_configuration_and_refuses_the_paper_without_its_models(tmp_path, capsys):

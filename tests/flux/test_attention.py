@@ -52,7 +52,7 @@ def step(network, capture):
     """Velocity, maps, shares of experts and gradients of one training step."""
     out = network(*inputs())
     maps = capture.mean()
-    (out.square().mean() + maps[..., :5].sum() + mean_balance(network)).backward()
+    (out.square().mean() + maps[..., :5].sum() + mean_balance(network, "batch")).backward()
     gradients = {name: weight.grad.clone() for name, weight in trainable(network).items()}
     network.zero_grad(set_to_none=True)
     return out.detach(), maps.detach(), usage(network.transformer), gradients

@@ -234,7 +234,7 @@ def test_router_and_every_expert_learn(generator, network, people):
     routers = [gradient for name, gradient in gradients.items() if "lora_router" in name]
     assert len(routers) == len(list(expert_layers(network.transformer)))
     assert all(gradient.abs().max() > 0 for gradient in routers[:-1])
-    assert 1.0 <= float(mean_balance(network.transformer).detach()) <= 4.0
+    assert 1.0 <= float(mean_balance(network.transformer, "sample").detach()) <= 4.0
 
 
 @pytest.mark.parametrize("spec", [PLAIN, EXPERTS])

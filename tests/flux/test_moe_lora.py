@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, load_adapter, save_adapter, trainable
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.dispatch import mixture
-from mcpipe.flux.moe_lora import busiest_share, expert_layers, usage
-from mcpipe.objectives.moe import Choice, choose
+from mcpipe.flux.moe_lora import Routing, busiest_share, expert_layers, mean_balance, usage
+from mcpipe.objectives.moe import Choice, choose, expert_chances, expert_shares
 
 NUM_EXPERTS = 4
 
@@ -146,7 +146,7 @@ def test_experts_keep_float32_weights_and_routing_on_a_base_in_half_precision(ge
         out = first(x)
     assert out.dtype == torch.bfloat16
     out.float().square().sum().backward()
-    assert first.balance.dtype == torch.float32
+    assert first.routing.chances.dtype == torch.float32
     optimizer.step()
     used = first.lora_B["default"].weight.grad.abs() > 0
     assert used.any()
@@ -156,3 +156,43 @@ def test_experts_keep_float32_weights_and_routing_on_a_base_in_half_precision(ge
 def test_more_experts_per_token_than_there_are_is_refused():
     with pytest.raises(ValidationError, match="a token cannot use 5 of 4 experts"):
         ExpertParams(num_experts=4, top_k=5, router="st")
+
+
+def routed(transformer, logits):
+    """Let every layer have routed a batch by some logits: samples, tokens, experts."""
+    for _, each in expert_layers(transformer):
+        each.routing = Routing(expert_shares(logits), expert_chances(logits))
+
+
+def test_pictures_that_each_live_on_an_expert_of_their_own_are_balanced_over_the_batch(generator):
+    """The paper's "experts specialise in scenarios"; the old form forces every picture to use all of them."""
+    add_adapter(generator.transformer, spec("double"), seed=0)
+    routed(generator.transformer, (100 * torch.eye(NUM_EXPERTS))[:, None].expand(-1, 5, -1))
+    assert mean_balance(generator.transformer, "batch").item() == pytest.approx(1.0)
+    assert mean_balance(generator.transformer, "sample").item() == pytest.approx(4.0)
+
+
+def test_pictures_that_all_live_on_one_expert_are_unbalanced_either_way(generator):
+    add_adapter(generator.transformer, spec("double"), seed=0)
+    routed(generator.transformer, (100 * torch.eye(NUM_EXPERTS))[0].expand(3, 5, -1))
+    for over in ("batch", "sample"):
+        assert mean_balance(generator.transformer, over).item() == pytest.approx(4.0)
+
+
+def test_balance_of_parts_with_the_shares_of_the_whole_is_that_of_the_whole_with_its_gradient(generator):
+    """What processes do: each knows its own part of the batch, and the shares of all."""
+    add_adapter(generator.transformer, spec("double"), seed=0)
+    torch.manual_seed(0)
+    logits = torch.randn(4, 5, NUM_EXPERTS, requires_grad=True)
+    routed(generator.transformer, logits)
+    whole = mean_balance(generator.transformer, "batch")
+    (gradient,) = torch.autograd.grad(whole, logits)
+    num_layers = len(list(expert_layers(generator.transformer)))
+    shares = expert_shares(logits.detach()).mean(0).expand(num_layers, -1)
+    losses = []
+    for part in (slice(0, 2), slice(2, 4)):
+        routed(generator.transformer, logits[part])
+        losses.append(mean_balance(generator.transformer, "batch", lambda _: shares))
+    together = torch.stack(losses).mean()
+    torch.testing.assert_close(together, whole)
+    torch.testing.assert_close(torch.autograd.grad(together, logits)[0], gradient)

@@ -22,7 +22,7 @@ SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 CODE = ("mcpipe/", "stages/")
 """Folders of code: a dependency in them is a room, all of which counts, or a file."""
-SHARED = ("references", "storage", "flow", "rl_sampling", "rl_update")
+SHARED = ("references", "storage", "flow", "balance", "rl_sampling", "rl_update")
 """Sections from which models take values (see `mcpipe.core.params.TakenFrom`)."""
 TRACKED_BY_GIT = "data/ablation"
 """What no stage writes and is there in every clone."""

@@ -20,7 +20,7 @@ from stages import s07_train_single, s08_train_multi
 from stages.__main__ import main
 
 STEPS = {"num_steps": 3, "batch_size": 4}
-MEANS = {"flow", "attention", "attention_inside", "grad_norm"}
+MEANS = {"flow", "attention", "attention_inside", "balance", "grad_norm"}
 """Curves that are means over samples, or follow from them; the busiest expert is one of those that a device sees."""
 
 

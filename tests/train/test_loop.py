@@ -24,6 +24,7 @@ from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import Draws, Share, batch_at, read_encoded
 from mcpipe.train.loop.fit import Engine, Losses, fit
 from mcpipe.train.loop.runtime import make_accelerator, runtime_from
+from mcpipe.train.multi import BalanceParams
 from mcpipe.train.supervised import predicted
 from stages import s06_encode, s07_train_single, s08_train_multi
 
@@ -34,11 +35,11 @@ SHORT = MULTI.model_copy(update={"num_steps": 2, "batch_size": 4})
 def learn(encoded, stage_one, generator_folder, tmp_path_factory):
     """Stage 2 with its environment; the folder of its output."""
 
-    def run(monkeypatch, **environment):
+    def run(monkeypatch, params=SHORT, **environment):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         folder = tmp_path_factory.mktemp("learn") / "train_multi"
-        s08_train_multi.run(encoded, stage_one, generator_folder, folder, SHORT)
+        s08_train_multi.run(encoded, stage_one, generator_folder, folder, params)
         return folder
 
     return run
@@ -51,11 +52,12 @@ def plain(learn):
         return learn(patch)
 
 
-def test_gradients_of_parts_of_a_step_add_up_to_that_of_the_whole(learn, plain, monkeypatch):
-    curves, weights = outcome(plain)
-    parts, divided = outcome(learn(monkeypatch, MCPIPE_ACCUMULATION_STEPS="4"))
-    assert {"flow", "attention", "grad_norm"} <= set(curves)
-    for name in ("flow", "attention", "attention_inside", "grad_norm"):
+def test_gradients_of_parts_of_a_step_add_up_to_that_of_the_whole(learn, monkeypatch):
+    """All but the balance over a batch, which is one over those samples that go through the network together."""
+    by_sample = SHORT.model_copy(update={"balance": BalanceParams(weight=0.01, over="sample")})
+    curves, weights = outcome(learn(monkeypatch, by_sample))
+    parts, divided = outcome(learn(monkeypatch, by_sample, MCPIPE_ACCUMULATION_STEPS="4"))
+    for name in ("flow", "attention", "attention_inside", "balance", "grad_norm"):
         np.testing.assert_allclose(parts[name], curves[name], rtol=1e-5, err_msg=name)
     for name in weights:
         np.testing.assert_allclose(divided[name], weights[name], rtol=1e-3, atol=3e-5, err_msg=name)
@@ -67,10 +69,13 @@ def test_gradient_checkpointing_changes_no_bit(learn, plain, monkeypatch):
 
 
 def test_shares_of_processes_and_parts_are_the_whole_step_in_order():
+    """What processes take together is what one process takes, so that what is reckoned over a batch is the same."""
     whole = list(range(24, 36))
     for num_processes, num_batches in ((1, 1), (2, 3), (3, 1), (1, 12)):
         shares = [Share(process, num_processes, num_batches).positions(2, 12) for process in range(num_processes)]
-        assert [position for share in shares for positions in share for position in positions] == whole
+        together = [[place for positions in batch for place in positions] for batch in zip(*shares, strict=True)]
+        assert [place for batch in together for place in batch] == whole
+        assert together == [list(positions) for positions in Share(0, 1, num_batches).positions(2, 12)]
     with pytest.raises(ValueError, match="12 samples cannot be divided into 5 equal batches on each of 2 processes"):
         Share(0, 2, 5).positions(0, 12)
 

@@ -33,7 +33,7 @@ from mcpipe.core.progress import track
 from mcpipe.curate.samples import face_crop
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.encoders import decode_latents
-from mcpipe.flux.sampler import SampleParams, batches, latents
+from mcpipe.flux.sampler import Requests, SampleParams, batches, latents
 from mcpipe.models.faces import InsightFaces
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.objectives.reward import identity_reward
@@ -148,9 +148,8 @@ def drawn(
 ) -> Iterator[np.ndarray]:
     """Images of tasks: with ``references``, with ``no references``, or with references and the layout (``oracle``)."""
     prompts, seeds = [task.prompt for task in given], [1000 * seed + number for number in range(len(given))]
-    parts = batches(
-        pipeline, prompts, [task.references for task in given], seeds, sample, image_size=GENERATED, batch_size=BATCH
-    )
+    references = [task.references for task in given]
+    parts = batches(pipeline, Requests(prompts, references, seeds, sample, GENERATED, BATCH))
     total = -(-len(given) // BATCH)
     for number, (network, conditions, noise) in enumerate(track(parts, total, f"drawing with {kind}")):
         owners = torch.from_numpy(np.stack([task.owners for task in given[number * BATCH : (number + 1) * BATCH]]))

@@ -17,7 +17,7 @@ from mcpipe.bench.metrics import pairing
 from mcpipe.core.params import read_params
 from mcpipe.core.progress import track
 from mcpipe.flux.backbone import FluxPipeline
-from mcpipe.flux.sampler import SampleParams, generate
+from mcpipe.flux.sampler import Requests, SampleParams, generate
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.objectives.reward import identity_reward
 from mcpipe.steps.generate import GenerateParams
@@ -48,6 +48,7 @@ BARS: dict[int, dict[str, float]] = {
 }  # fmt: skip
 """Required values, by the number of references."""
 
+BATCH = 12
 NUM_SHOWN = 12
 """Rows of the contact sheet."""
 
@@ -153,8 +154,7 @@ def drawn(pipeline: FluxPipeline, given: Sequence[Task], seed: int, sample: Samp
     prompts = [task.prompt for task in given]
     return {
         kind: list(track(generate(
-            pipeline, prompts, references, seeds, sample, image_size=GENERATED, batch_size=12,
-            hide_references=kind == "none",
+            pipeline, Requests(prompts, references, seeds, sample, GENERATED, BATCH), hide_references=kind == "none"
         ), len(given), f"drawing, {kind} references"))
         for kind, references in kinds.items()
     }  # fmt: skip

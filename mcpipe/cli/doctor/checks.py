@@ -6,23 +6,22 @@ The checks load no checkpoint: they read headers, and build the network without 
 import argparse
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
 from mcpipe.cli.doctor.checkpoints import digest, inspect_model
+from mcpipe.cli.doctor.findings import Finding, Verdict
 from mcpipe.cli.doctor.memory import Hardware, capacity
+from mcpipe.cli.doctor.texts import text_rows
 from mcpipe.cli.repository import check_repository
 from mcpipe.cli.settings import Content, located, name_in, read_content, section, settings_file
 from mcpipe.core.params import params_of
 from mcpipe.steps.settings import SECTIONS
 
-Verdict = Literal["ok", "note", "problem"]
 COLOURS: dict[Verdict, str] = {"ok": "green", "note": "yellow", "problem": "red"}
 EMBEDDED = "data/world/"
 """Prefix of folders that the stage `world` renders, which do not exist before the first run."""
@@ -31,15 +30,6 @@ PACKAGES = (
     "opencv-python-headless", "peft", "pyarrow", "safetensors", "sam2", "torch", "torchvision", "transformers",
     "ultralytics",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check."""
-
-    about: str
-    verdict: Verdict
-    message: str
 
 
 def command(options: argparse.Namespace) -> str:
@@ -53,6 +43,7 @@ def command(options: argparse.Namespace) -> str:
     content = read_content(file, options.conf, options.changes)
     hardware = Hardware(options.gpus, options.gpu_gb, options.data)
     rows = [*settings_rows(content), *source_rows(content, file.parent), *model_rows(content, file.parent)]
+    rows += text_rows(located(content, file.parent)["generator"], options.data)
     rows += [*package_rows(file.parent / "requirements.lock"), *repository_rows(file.parent)]
     problems = [row for row in rows if row.verdict == "problem"]
     tables = [table(rows, options.conf or file.name)]

@@ -1,12 +1,13 @@
 """Joint embeddings of images and texts by CLIP (scores CLIP-T and CLIP-I, and the text reward)."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from mcpipe.core.texts import warn_if_cut
+from mcpipe.core.texts import clip_windows, warn_if_cut
 from mcpipe.models.checkpoints import PROCESSING, checkpoint_folder, device_name, loaded, pretrained
 from mcpipe.models.protocols import Picture
 
@@ -43,16 +44,21 @@ class Clip:
         return functional.normalize(features, dim=-1).cpu().numpy()
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "B D"]:
-        """Unit embeddings of texts, cut at the length of the text encoder; a warning names the words that are lost."""
+        """Embeddings of texts: unit length, or the mean of the unit embeddings of a longer text's windows.
+
+        The product of such a mean with an image is the mean of the windows' cosines (see `mcpipe.core.texts.windows`).
+        """
         import torch
         from torch.nn import functional
 
-        longest = self._model.config.text_config.max_position_embeddings
-        for text in texts:
-            warn_if_cut("CLIP scorer", self._processor.tokenizer, text, longest)
+        longest, tokenizer = self._model.config.text_config.max_position_embeddings, self._processor.tokenizer
+        parts = [clip_windows(tokenizer, text, longest) for text in texts]
+        for part in chain.from_iterable(parts):
+            warn_if_cut("CLIP scorer", tokenizer, part, longest)
         inputs = self._processor(
-            text=list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+            text=[*chain.from_iterable(parts)], padding=True, truncation=True, max_length=longest, return_tensors="pt"
         )
         with torch.no_grad():
             features = self._model.get_text_features(**inputs.to(self._device)).pooler_output
-        return functional.normalize(features, dim=-1).cpu().numpy()
+        units = functional.normalize(features, dim=-1).split([len(each) for each in parts])
+        return torch.stack([each[0] if len(each) == 1 else each.mean(0) for each in units]).cpu().numpy()

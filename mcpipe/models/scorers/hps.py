@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from mcpipe.core.texts import report_cut
+from mcpipe.core.texts import SPECIAL, report_cut, windows
 from mcpipe.models.checkpoints import device_name, loaded, one_file
 from mcpipe.models.protocols import Picture
 
@@ -45,25 +46,29 @@ class HpsV2_1:  # noqa: N801  the model's published name
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
         """The cosine of each image and its own prompt, in [-1, 1], without the customary factor of 100.
 
-        Prompts are cut at the length of the text encoder; a warning names the words that are lost.
+        Of a prompt that is longer than the text encoder reads, it is the mean over the prompt's windows (see
+        `mcpipe.core.texts.windows`).
         """
         import torch
         from PIL import Image
 
         images = torch.stack([self._transform(Image.fromarray(picture)) for picture in pictures]).to(self._device)
-        for prompt in prompts:
-            self._warn_if_cut(prompt)
-        tokens = self._tokenizer(list(prompts)).to(self._device)
+        parts = [self._windows(prompt) for prompt in prompts]
+        tokens = self._tokenizer([*chain.from_iterable(parts)]).to(self._device)
         with torch.no_grad():
             seen = self._model.encode_image(images, normalize=True)
-            read = self._model.encode_text(tokens, normalize=True)
-        return (seen * read).sum(dim=-1).cpu().numpy()
+            read = self._model.encode_text(tokens, normalize=True).split([len(each) for each in parts])
+        prompted = torch.stack([each[0] if len(each) == 1 else each.mean(0) for each in read])
+        return (seen * prompted).sum(dim=-1).cpu().numpy()
 
-    def _warn_if_cut(self, prompt: str) -> None:
-        ids, longest = self._tokenizer.encode(prompt), self._tokenizer.context_length or DEFAULT_LENGTH
-        # Two tokens mark the beginning and the end.
-        if len(ids) > longest - 2:
-            report_cut("HPS", longest, prompt, self._tokenizer.decode(ids[longest - 2 :]).strip())
+    def _windows(self, prompt: str) -> list[str]:
+        """The parts in which a prompt is read; a warning names what does not fit even so."""
+        longest = self._tokenizer.context_length or DEFAULT_LENGTH
+        parts = windows(prompt, lambda part: len(self._tokenizer.encode(part)), longest - SPECIAL)
+        for part in parts:
+            if lost := self._tokenizer.encode(part)[longest - SPECIAL :]:
+                report_cut("HPS", longest, part, self._tokenizer.decode(lost).strip())
+        return parts
 
     def _architecture(self, folder: Path) -> str:
         """The model's name in open_clip, registered from the configuration in the folder if there is one."""

@@ -184,8 +184,9 @@ class Share:
                 f"a step of {batch_size} samples cannot be divided into {self.num_batches} equal batches on each of "
                 f"{self.num_processes} processes; change MCPIPE_ACCUMULATION_STEPS or the number of processes"
             )
-        first = step * batch_size + self.process * self.num_batches * size
-        return [range(first + i * size, first + (i + 1) * size) for i in range(self.num_batches)]
+        # What all processes take at the same time stands together, as one process alone would take it.
+        starts = [step * batch_size + (i * self.num_processes + self.process) * size for i in range(self.num_batches)]
+        return [range(start, start + size) for start in starts]
 
 
 def batch_at(

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env
 from torch import Tensor, nn
-from torch.distributed import broadcast
+from torch.distributed import all_reduce, broadcast
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -96,6 +96,16 @@ def broadcast_flag(flag: bool) -> bool:
     tensor = torch.tensor([flag], dtype=torch.uint8, device=state.device)
     broadcast(tensor, 0)
     return bool(tensor)
+
+
+def mean_over_processes(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, which call it together; without a gradient if there are several."""
+    num_processes = process_state().num_processes
+    if num_processes == 1:
+        return tensor
+    total = tensor.detach().clone()
+    all_reduce(total)
+    return total / num_processes
 
 
 def prepare(network: ReferenceFlux, runtime: TrainingRuntime, device: torch.device, *, bfloat16: bool) -> None:

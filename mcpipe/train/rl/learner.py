@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -74,6 +75,11 @@ class Learner:
     def __init__(
         self, pipeline: FluxPipeline, network: ReferenceFlux, scorers: Scorers, params: TrainRLParams, report: Report
     ) -> None:
+        """Keep the start of the training as the reference policy.
+
+        Raises:
+            ValueError: the clip range does not fit latents of this size.
+        """
         self.pipeline = pipeline
         self.network = network
         self.scorers = scorers
@@ -82,6 +88,7 @@ class Learner:
         self.forwards: Counter[str] = Counter()
         """States that passed through the network: in rollouts, in updates, with a gradient, and for monitoring."""
         self.reference = ReferencePolicy(network)
+        params.update.clips(prod(network.state_shape))  # refuses a range that fits no latent of this size
 
     @property
     def weights(self) -> list[nn.Parameter]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from mcpipe.core.params import Params, ShuffleReferences, TakenFrom
 from mcpipe.objectives.advantage import Aggregate
 from mcpipe.objectives.flow import schedule, shifted
+from mcpipe.objectives.gspo import ClipRange, clip_range
 from mcpipe.objectives.reward import Matching
 from mcpipe.objectives.sde import Variant, window_start
 
@@ -49,6 +50,8 @@ class UpdateParams(Params):
     """Memory of an update: graphs of the whole window, reused from the rollout, or of one pass of the network."""
     clip_low: float = Field(gt=0, lt=1)
     clip_high: float = Field(gt=0)
+    clip_dimensions: int = Field(ge=1)
+    """Latent dimensions that the clip ranges are stated for; at other sizes they are scaled (`clips`)."""
     aggregate: Aggregate
     max_advantage: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
@@ -56,6 +59,14 @@ class UpdateParams(Params):
     max_grad_norm: float = Field(gt=0)
     ema_decay: float = Field(ge=0, lt=1)
     """Decay of the moving average of the weights that becomes the result; 0 for none."""
+
+    def clips(self, dimensions: int) -> ClipRange:
+        """The clip ranges for latents of some dimensions.
+
+        Raises:
+            ValueError: the lower one would clip nothing.
+        """
+        return clip_range(self.clip_low, self.clip_high, stated_for=self.clip_dimensions, dimensions=dimensions)
 
 
 class RewardParams(Params):
@@ -77,15 +88,6 @@ class RewardParams(Params):
     def weights(self) -> dict[str, float]:
         """Weights by reward."""
         return self.model_dump(exclude={"matching"})
-
-
-class FaceParams(Params):
-    """Face detection in generated images."""
-
-    min_score: float = Field(ge=0, le=1)
-    """Least confidence of a detection."""
-    detection_size: int = Field(ge=32)
-    """Side in pixels to which an image is resized for the detector."""
 
 
 class WatchParams(Params):
@@ -114,7 +116,10 @@ class TrainRLParams(Params):
     sampling: Annotated[SdeParams, TakenFrom("rl_sampling")]
     update: Annotated[UpdateParams, TakenFrom("rl_update")]
     rewards: RewardParams
-    faces: FaceParams
+    min_face_score: Annotated[float, Field(ge=0, le=1), TakenFrom("evaluate.min_face_score")]
+    """Least confidence of a face detection; that of the evaluation, so that one image has one score."""
+    detection_size: Annotated[int, Field(ge=32), TakenFrom("evaluate.detection_size")]
+    """Side in pixels to which an image is resized for the detector; that of the evaluation."""
     watch: WatchParams
 
     @model_validator(mode="after")

@@ -67,16 +67,24 @@ def surrogate(
     old: Float[Tensor, "samples steps"],
     advantages: Float[Tensor, " samples"],
     update: UpdateParams,
+    dimensions: int,
 ) -> Surrogate:
-    """The mean objective over samples (eq. 8, or GRPO's) and its derivatives at ``logp``."""
+    """The mean objective over samples (eq. 8, or GRPO's) and its derivatives at ``logp``.
+
+    ``dimensions`` are those of a latent, over which log-probabilities are means.
+
+    Raises:
+        ValueError: the clip range fits no latent that small.
+    """
+    clips = update.clips(dimensions)
     with torch.enable_grad():
         leaf = logp.detach().requires_grad_()
         if update.ratio == "sequence":
             ratios = sequence_ratio(leaf, old)
-            value = clipped_objective(ratios, advantages, update.clip_low, update.clip_high).mean()
+            value = clipped_objective(ratios, advantages, *clips).mean()
         else:
             ratios = step_ratio(leaf, old)
-            value = clipped_steps(ratios, advantages, update.clip_low, update.clip_high).mean()
+            value = clipped_steps(ratios, advantages, *clips).mean()
         (coefficients,) = torch.autograd.grad(value, leaf)
     return Surrogate(value.detach(), ratios.detach(), coefficients)
 
@@ -94,6 +102,7 @@ def accumulate_gradient(
     """
     old = group.trajectory.logp[samples.start : samples.stop]
     advantages = group.advantages[samples.start : samples.stop]
+    dimensions = group.trajectory.mean[0].numel()
     passes = [each for place in range(len(group.policy.window)) for each in group.policy.passes(samples, place)]
 
     def run(forward: Pass) -> Tensor:
@@ -103,14 +112,14 @@ def accumulate_gradient(
     if update.gradient == "joint":
         graphs = group.trajectory.graphs if is_first else []
         graphs = graphs or [(forward, run(forward)) for forward in passes]
-        objective = surrogate(_table(graphs, old), old, advantages, update)
+        objective = surrogate(_table(graphs, old), old, advantages, update, dimensions)
         while graphs:  # a graph is freed as soon as it is used
             forward, logp = graphs.pop(0)
             (logp * _of(objective.coefficients, forward, samples)).sum().backward()
     else:
         with torch.no_grad():
             logps = old if is_first else _table([(forward, run(forward)) for forward in passes], old)
-        objective = surrogate(logps, old, advantages, update)
+        objective = surrogate(logps, old, advantages, update, dimensions)
         for forward in passes:
             logp = run(forward)
             if is_first:

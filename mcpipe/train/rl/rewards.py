@@ -23,53 +23,78 @@ class Prompt:
 
     key: str
     text: str
-    references: UInt8[np.ndarray, "N R R 3"]
+    references: Sequence[Picture]
+    """Square images of one size, shared with all other prompts about the same subject."""
     embeddings: Float[np.ndarray, "N D"]
     """Embeddings of the references by the identity scorer; unit length."""
     heldout_embeddings: Float[np.ndarray, "N E"]
     """Embeddings by the held-out scorer; zeros for a reference in which it detects nothing."""
     names: tuple[str, ...] = ()
-    """Name of each subject, for a detector that takes names."""
+    """Phrase that describes each subject, such as "a red mug", for a detector that takes phrases."""
 
 
 class IdentityScorer(Protocol):
-    """Embeds the subjects of an image in the space of a prompt's embeddings."""
+    """Compares the subjects of an image with the references of its prompt."""
 
-    def embeddings(self, picture: Picture, prompt: Prompt) -> Float[np.ndarray, "F D"]:
-        """One embedding of unit length per detected subject, in any order; empty without a detection."""
+    def similarity(
+        self, picture: Picture, prompt: Prompt, references: Float[np.ndarray, "N D"]
+    ) -> Float[np.ndarray, "N F"]:
+        """Cosine of every reference and every detected subject, 0 where the two cannot be the same; F may be 0.
+
+        ``references`` are the embeddings of the prompt's references by this scorer, in their order.
+        """
         ...
 
 
 class ObjectDetector(Protocol):
-    """Detects objects by name and crops them."""
+    """Detects objects by a phrase and crops them."""
 
-    def crops(self, picture: Picture, names: Sequence[str]) -> Sequence[UInt8[np.ndarray, "S S 3"]]:
-        """A square crop of every object of any of the names, white outside its mask; in any order."""
+    def crops(self, picture: Picture, phrase: str) -> Sequence[UInt8[np.ndarray, "S S 3"]]:
+        """A square crop of every object that a phrase describes, white outside its mask; in any order."""
         ...
 
 
 @dataclass(frozen=True)
 class FaceScorer:
-    """Embeds people by face recognition."""
+    """Compares people by face recognition."""
 
     analyser: FaceAnalyser
 
-    def embeddings(self, picture: Picture, prompt: Prompt) -> Float[np.ndarray, "F D"]:  # noqa: ARG002  all faces count
-        """Embeddings of all detected faces."""
-        return self.analyser.faces(picture).embeddings
+    def similarity(
+        self,
+        picture: Picture,
+        prompt: Prompt,  # noqa: ARG002  any face may be anybody's
+        references: Float[np.ndarray, "N D"],
+    ) -> Float[np.ndarray, "N F"]:
+        """Cosine of every reference and every detected face."""
+        return references @ self.analyser.faces(picture).embeddings.T
 
 
 @dataclass(frozen=True)
 class ObjectScorer:
-    """Embeds objects by appearance (paper, section 4.4: detected by name and mask, compared in DINOv2's space)."""
+    """Compares objects by appearance, each located by its own phrase (paper, section 4.4: in DINOv2's space)."""
 
     detector: ObjectDetector
     encoder: ImageEncoder
 
-    def embeddings(self, picture: Picture, prompt: Prompt) -> Float[np.ndarray, "F D"]:
-        """Embeddings of all detected objects."""
-        crops = self.detector.crops(picture, prompt.names)
-        return self.encoder.pictures(crops) if len(crops) else np.zeros((0, prompt.embeddings.shape[1]), np.float32)
+    def similarity(
+        self, picture: Picture, prompt: Prompt, references: Float[np.ndarray, "N D"]
+    ) -> Float[np.ndarray, "N F"]:
+        """Cosine of every reference and every object that its own name found; 0 for those found by other names.
+
+        Objects of one name are found together, and any of them may be any reference of that name.
+
+        Raises:
+            ValueError: the prompt does not name every subject.
+        """
+        if len(prompt.names) != len(references):
+            raise ValueError(f"prompt {prompt.key} has {len(references)} subjects and {len(prompt.names)} names")
+        crops = [(name, crop) for name in dict.fromkeys(prompt.names) for crop in self.detector.crops(picture, name)]
+        if not crops:
+            return np.zeros((len(references), 0), np.float32)
+        cosines = references @ self.encoder.pictures([crop for _, crop in crops]).T
+        is_own = np.array([[name == found_by for found_by, _ in crops] for name in prompt.names])
+        return np.where(is_own, cosines, 0)
 
 
 @dataclass(frozen=True)
@@ -122,8 +147,8 @@ def _identity(
     references: Float[np.ndarray, "N D"],
     matching: Matching,
 ) -> Float[np.ndarray, " group"]:
-    detections = [scorer.embeddings(image, prompt) for image in images]
-    return np.array([identity_reward(references @ embeddings.T, matching) for embeddings in detections])
+    similarities = [scorer.similarity(image, prompt, references) for image in images]
+    return np.array([identity_reward(similarity, matching) for similarity in similarities])
 
 
 def _scores(name: str, score: Callable[[], np.ndarray]) -> Float[Tensor, " group"]:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from mcpipe.core.progress import Note, track
@@ -121,7 +122,7 @@ class Iterations:
         own = [prompts[place] for prompts in order[self._num_done :] for place in self._places]
         used = {prompt.key: prompt for prompt in [*own, *self._preview_prompts]}
         return {
-            key: encode_conditions(self._learner.pipeline, [prompt.text], [prompt.references]).to("cpu")
+            key: encode_conditions(self._learner.pipeline, [prompt.text], [np.stack(prompt.references)]).to("cpu")
             for key, prompt in used.items()
         }
 

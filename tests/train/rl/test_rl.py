@@ -392,7 +392,7 @@ def test_references_change_places_from_group_to_group_when_shuffled(generator, n
 
     monkeypatch.setattr("mcpipe.train.rl.learner.rollout", recorded)
     prompt = prompts_of(people)[0]
-    inputs = encode_conditions(generator, [prompt.text], [prompt.references])
+    inputs = encode_conditions(generator, [prompt.text], [np.stack(prompt.references)])
     for shuffled, expected in ((False, {True}), (True, {True, False})):
         learner, _ = learner_of(generator, network, BrightnessScorer(), shuffle_references=shuffled)
         seen.clear()

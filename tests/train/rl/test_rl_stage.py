@@ -4,16 +4,23 @@ import json
 
 import numpy as np
 import pytest
+from fake_scorers import Finder, Heldout, metric_scorers
+from imports import ROOT
 from PIL import Image
 from record_fixtures import pair_prompt, pool_face
 from rl_fixtures import network_of, settings
 
+from mcpipe.bench.metrics import references
+from mcpipe.core.params import read_params
 from mcpipe.core.report import read_report
-from mcpipe.core.shards import write_shards
+from mcpipe.core.schemas.benchmark import PoolFace
+from mcpipe.core.shards import read_shards, write_shards
 from mcpipe.execution.store import progress_of
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, save_adapter
 from mcpipe.models.protocols import Faces
-from mcpipe.train.rl.prompts import heldout_embedding
+from mcpipe.steps.evaluate import EvaluateParams
+from mcpipe.train.rl.params import TrainRLParams
+from mcpipe.train.rl.prompts import heldout_embedding, read_prompts
 from mcpipe.train.rl.rollout_log import ImageScores, RolloutLog
 from stages import s10_train_rl
 
@@ -82,7 +89,32 @@ def test_an_iteration_that_is_repeated_is_written_down_once(tmp_path):
     assert (grid == 30).all()
 
 
-def test_the_most_certain_face_of_a_portrait_is_its_person():
+def test_held_out_embeddings_are_those_of_the_evaluation_and_pixels_are_shared(inputs):
+    """One picture has one embedding; at full size a copy per prompt would take 7 GB in every process."""
+    pairs, _ = inputs
+    write_shards([pair_prompt("two people", "a", "b"), pair_prompt("a person", "b", "a")], pairs / "rl", 8)
+    prompts = read_prompts(pairs, SPEC, Heldout())
+    evaluated = references(read_shards(pairs / "faces", PoolFace), metric_scorers(Finder([])))
+    for prompt, keys in zip(prompts, ("ab", "ba"), strict=True):
+        for number, key in enumerate(keys):
+            assert np.array_equal(prompt.heldout_embeddings[number], evaluated[key].heldout)
+            assert np.array_equal(prompt.embeddings[number], evaluated[key].identity)
+    (first, second), (second_again, first_again) = (prompt.references for prompt in prompts)
+    assert np.shares_memory(first, first_again)
+    assert np.shares_memory(second, second_again)
+
+
+def test_training_and_evaluation_look_for_faces_alike():
+    """Otherwise one picture would have two scores."""
+    training, evaluation = (
+        read_params(ROOT / "params.yaml", name, model)
+        for name, model in (("train_rl", TrainRLParams), ("evaluate", EvaluateParams))
+    )
+    assert training.min_face_score == evaluation.min_face_score
+    assert training.detection_size == evaluation.detection_size
+
+
+def test_the_most_certain_face_of_a_reference_is_its_person():
     class Analyser:
         name = "two"
 
