@@ -112,8 +112,8 @@ def closeup(
 
     ``masks`` are the people's, ``box`` is the face's of number ``person`` among them.
     """
-    own_or_nobody = np.asarray(~np.delete(masks, person, axis=0)).all(axis=0, keepdims=True)[0]
-    return cut_square(on_white(picture, own_or_nobody), closeup_window(box, *picture.shape[:2]))
+    others = [number for number in range(len(masks)) if number != person]
+    return cut_square(on_white(picture, ~masks[others].any(axis=0)), closeup_window(box, *picture.shape[:2]))
 
 
 def portrait(
