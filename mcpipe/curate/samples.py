@@ -112,8 +112,10 @@ def closeup(
 
     ``masks`` are the people's, ``box`` is the face's of number ``person`` among them.
     """
-    others = [number for number in range(len(masks)) if number != person]
-    return cut_square(on_white(picture, ~masks[others].any(axis=0)), closeup_window(box, *picture.shape[:2]))
+    others = np.zeros(picture.shape[:2], bool)
+    for number, mask in enumerate(masks):
+        others |= mask & (number != person)
+    return cut_square(on_white(picture, ~others), closeup_window(box, *picture.shape[:2]))
 
 
 def portrait(
