@@ -58,6 +58,9 @@ zoo-scores: setup ## measure every checkpoint on the world of SEED=n, which nobo
 	@test -n "$(SEED)" || { echo "usage: make zoo-scores SEED=n" >&2; exit 2; }
 	python -m zoo.scores --seed $(SEED)
 
+evidence-gates: setup ## check on the world of SEED (7) that a study of references can mean something; status 1 if not
+	python -m zoo.scores.gates --seed $(or $(SEED),7)
+
 walkthrough: repository setup ## the README's way with clips of one's own, executed in a clone
 	python -m benchmarks.walkthrough
 
@@ -65,4 +68,4 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes walkthrough
+.PHONY: help evidence-gates setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes walkthrough

@@ -12,8 +12,8 @@ PARAMS = CaptionsParams(
     min_words=3, max_words=30, attempts=2, temperature=0.7, max_tokens=60, seed=0, reference_size=28,
     describe="scene", records_per_shard=4,
 )  # fmt: skip
-TWO = "two people in a park: a person wearing a red shirt; a person wearing a blue shirt"
-ONE = "one person in a park: a person wearing a red shirt"
+TOGETHER = "two people in a park: a person wearing a red shirt; a person wearing a blue shirt"
+ALONE = "one person in a park: a person wearing a red shirt"
 TELLING = "one person in a park: a person with pale skin and red hair, wearing a red shirt"
 SIDE = 64
 
@@ -58,10 +58,10 @@ def clip():
 
 
 def test_every_closeup_has_a_caption_of_its_own_and_shows_its_person_alone():
-    writer = Writer(two=[TWO], one=[ONE, TELLING, ONE])
+    writer = Writer(two=[TOGETHER], one=[ALONE, TELLING, ALONE])
     record = captioned(*clip(), writer, Whole(), PARAMS)
-    assert (record.caption, record.attempts) == (TWO, 1)
-    assert record.closeup_captions == (ONE, ONE)
+    assert (record.caption, record.attempts) == (TOGETHER, 1)
+    assert record.closeup_captions == (ALONE, ALONE)
     assert [(temperature, seed) for _, temperature, seed in writer.asked] == [(0, 0), (0, 0), (0, 0), (0.7, 1)]
     left, right = (writer.asked[place][0][-1].astype(int) for place in (1, 2))
     assert (left == (255, 0, 0)).all(axis=2).any()
@@ -71,12 +71,12 @@ def test_every_closeup_has_a_caption_of_its_own_and_shows_its_person_alone():
 
 
 def test_a_closeup_without_a_usable_caption_has_none_and_the_clip_stays():
-    record = captioned(*clip(), Writer(two=[TWO], one=[TELLING, TELLING, ONE]), Whole(), PARAMS)
-    assert record.closeup_captions == ("", ONE)
+    record = captioned(*clip(), Writer(two=[TOGETHER], one=[TELLING, TELLING, ALONE]), Whole(), PARAMS)
+    assert record.closeup_captions == ("", ALONE)
 
 
 def test_a_clip_without_a_usable_caption_is_refused_by_name():
-    telling = TWO.replace("a person wearing a red", "a person with red hair and a beard, wearing a red")
+    telling = TOGETHER.replace("a person wearing a red", "a person with red hair and a beard, wearing a red")
     with pytest.raises(RejectionError) as caught:
         captioned(*clip(), Writer(two=[telling, telling], one=[]), Whole(), PARAMS)
     assert caught.value.reason == "caption_describes_people"

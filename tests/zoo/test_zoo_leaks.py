@@ -25,15 +25,15 @@ def phrases(identity: Identity) -> tuple[str, ...]:
 
 def pairs():
     """Look-alikes who differ in a trait that has words, with the first one's copy that has a trait of the second."""
-    found, number = [], 0
-    while len(found) < NUM_PAIRS:
+    located, number = [], 0
+    while len(located) < NUM_PAIRS:
         rng = world_rng("tests leaks", number)
         number += 1
         first = sample_identity(rng)
         second = look_alike(rng, first)
         if phrases(first) != phrases(second) and len(differences(first, second)) == 1:
-            found.append((rng, first, second))
-    return found
+            located.append((rng, first, second))
+    return located
 
 
 def faces(rng, left, right):

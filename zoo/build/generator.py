@@ -225,9 +225,9 @@ def flow_loss(
             with torch.no_grad():
                 ones, some = torch.ones(rows), slice(rows)
                 words_only = text(torch.cat([clip_ids[some], no_clip]), torch.cat([t5_ids[some], no_t5]))
-                told = words_only[0][some], words_only[1][some]
+                described = words_only[0][some], words_only[1][some]
                 nothing = words_only[0][rows:].expand(rows, -1, -1), words_only[1][rows:].expand(rows, -1)
-                conditional = network(noisy[some], time[some], ones, told, _references(batch, some))
+                conditional = network(noisy[some], time[some], ones, described, _references(batch, some))
                 unconditional = network(noisy[some], time[some], ones, nothing, None)
             # The data itself stays the anchor; guidance adds its difference.
             target[some] += (guidance[some, None, None] - 1) * (conditional - unconditional)

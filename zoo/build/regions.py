@@ -81,8 +81,10 @@ class TraitHead(nn.Module):
 
     def forward(self, tokens: Tensor, traits: Tensor) -> Tensor:
         """Mean squared error on the tokens (..., width) whose traits (..., traits) are no NaN; 0 if there are none."""
-        shown = traits[..., 0].isfinite()
-        return (self.of(self.norm(tokens[shown])) - traits[shown]).square().mean() if shown.any() else tokens.sum() * 0
+        on_head = traits[..., 0].isfinite()
+        if not on_head.any():
+            return tokens.sum() * 0
+        return (self.of(self.norm(tokens[on_head])) - traits[on_head]).square().mean()
 
 
 class PatchHeads(nn.Module):

@@ -1,4 +1,4 @@
-"""Gates of the evidence: ``python -m zoo.scores.gates --seed N``; the exit status is 1 if one fails.
+"""Conditions of the evidence: ``python -m zoo.scores.gates --seed N``; the exit status is 1 if one fails.
 
 A study of references means something only in a world in which identity can be seen, is not in the words, and can be
 confused. Each gate is one of these conditions, measured on people whom nobody was trained on:
@@ -69,7 +69,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Judges:
+class Scorers:
     """The models that score drawn faces."""
 
     faces: InsightFaces
@@ -82,9 +82,9 @@ class Judges:
 
     def leaks(self, task: Task, image: np.ndarray) -> float | None:
         """Leak rate of an image."""
-        found = self.faces.faces(image)
-        pairs = pairing(task.identities @ found.embeddings.T)
-        crops = [face_crop(image, found.boxes[face], REFERENCE_PX) for face in pairs.values()]
+        located = self.faces.faces(image)
+        pairs = pairing(task.identities @ located.embeddings.T)
+        crops = [face_crop(image, located.boxes[face], REFERENCE_PX) for face in pairs.values()]
         embeddings = self.clip.pictures(crops) if crops else []
         return leak_rate(dict(zip(pairs, embeddings, strict=True)), task.phrases, self.clip)
 
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("mcpipe").setLevel(logging.INFO)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    parser = argparse.ArgumentParser(prog="python -m zoo.scores.gates", description="Gates of the evidence.")
+    parser = argparse.ArgumentParser(prog="python -m zoo.scores.gates", description="Conditions of the evidence.")
     parser.add_argument("--seed", type=int, default=7, help="of the world to measure on")
     parser.add_argument("--zoo", type=Path, default=Path("zoo"), help="folder of the checkpoints")
     options = parser.parse_args(arguments)
@@ -108,24 +108,24 @@ def main(arguments: Sequence[str]) -> int:
 def gates(zoo: Path, seed: int) -> list[Gate]:
     """All gates, measured with the checkpoints of a folder on the world of a seed."""
     pipeline = load_generator(zoo / "generator")
-    judges = Judges(load(zoo, "faces", "puppet"), Clip(zoo / "clip"))
+    scorers = Scorers(load(zoo, "faces", "puppet"), Clip(zoo / "clip"))
     sample = read_params(SETTINGS, "generate", GenerateParams).sample
-    strangers = list(tasks(judges.faces, seed, 2, NUM_PAIRS))
-    alike = list(tasks(judges.faces, seed, 2, NUM_PAIRS, alike=True))
+    strangers = list(tasks(scorers.faces, seed, 2, NUM_PAIRS))
+    alike = list(tasks(scorers.faces, seed, 2, NUM_PAIRS, alike=True))
     real = [reconstruction(pipeline.vae, task.target) for task in strangers]
     real_alike = [reconstruction(pipeline.vae, task.target) for task in alike]
     none = list(drawn(pipeline, strangers, sample, seed, "no references"))
     plain = list(drawn(pipeline, alike, sample, seed, "references"))
     masked = list(drawn(pipeline, alike, sample, seed, "oracle"))
-    gain, low = difference([judges.separation(*each) for each in zip(alike, masked, strict=True)],
-                           [judges.separation(*each) for each in zip(alike, plain, strict=True)], seed)  # fmt: skip
-    leaks = [judges.leaks(*each) for each in zip(alike, plain, strict=True)]
-    seen, missed = planted(alike, judges)
+    gain, low = difference([scorers.separation(*each) for each in zip(alike, masked, strict=True)],
+                           [scorers.separation(*each) for each in zip(alike, plain, strict=True)], seed)  # fmt: skip
+    leaks = [scorers.leaks(*each) for each in zip(alike, plain, strict=True)]
+    seen, missed = planted(alike, scorers)
     return [
-        Gate("ceiling", "Face-Sim of true images after the autoencoder", face_sim(strangers, real, judges), 0.85),
+        Gate("ceiling", "Face-Sim of true images after the autoencoder", face_sim(strangers, real, scorers), 0.85),
         Gate("real_alike", "own minus cross of true look-alikes after the autoencoder",
-             float(np.mean([judges.separation(*each) for each in zip(alike, real_alike, strict=True)])), 0.25),
-        Gate("floor", "Face-Sim of images drawn without references", face_sim(strangers, none, judges), 0.1,
+             float(np.mean([scorers.separation(*each) for each in zip(alike, real_alike, strict=True)])), 0.25),
+        Gate("floor", "Face-Sim of images drawn without references", face_sim(strangers, none, scorers), 0.1,
              below=True),
         Gate("planted_leaks", "share of planted leaks that the reader finds", seen, 0.85),
         Gate("misread", "share of faces without a leak in which the reader finds one", missed, 0.15, below=True),
@@ -136,10 +136,10 @@ def gates(zoo: Path, seed: int) -> list[Gate]:
     ]  # fmt: skip
 
 
-def face_sim(given: Sequence[Task], images: Sequence[np.ndarray], judges: Judges) -> float:
+def face_sim(given: Sequence[Task], images: Sequence[np.ndarray], scorers: Scorers) -> float:
     """Mean Face-Sim of images."""
     pairs = zip(given, images, strict=True)
-    return float(np.mean([identity_reward(task.identities @ judges.faces.faces(image).embeddings.T)
+    return float(np.mean([identity_reward(task.identities @ scorers.faces.faces(image).embeddings.T)
                           for task, image in pairs]))  # fmt: skip
 
 
@@ -153,9 +153,12 @@ def drawn(
     total = -(-len(given) // BATCH)
     for number, (network, conditions, noise) in enumerate(track(parts, total, f"drawing with {kind}")):
         owners = torch.from_numpy(np.stack([task.owners for task in given[number * BATCH : (number + 1) * BATCH]]))
-        told = {"no references": conditions.hidden(), "references": conditions}
-        seen = told[kind] if kind in told else replace(conditions, owners=owners)
-        yield from decode_latents(pipeline, latents(network, seen, noise, sample))
+        given_to = {
+            "no references": conditions.hidden(),
+            "references": conditions,
+            "oracle": replace(conditions, owners=owners),
+        }
+        yield from decode_latents(pipeline, latents(network, given_to[kind], noise, sample))
 
 
 def difference(after: Sequence[float], before: Sequence[float], seed: int) -> tuple[float, float]:
@@ -165,17 +168,17 @@ def difference(after: Sequence[float], before: Sequence[float], seed: int) -> tu
     return float(gains.mean()), float(np.quantile(gains[picks].mean(axis=1), 0.025))
 
 
-def planted(given: Sequence[Task], judges: Judges) -> tuple[float, float]:
+def planted(given: Sequence[Task], scorers: Scorers) -> tuple[float, float]:
     """Shares of true faces in which the reader finds a leak: of the wrong person's faces, and of the right one's."""
     wrong, right = [], []
     for task in given:
-        found = judges.faces.faces(task.target)
-        pairs = pairing(task.identities @ found.embeddings.T)
+        located = scorers.faces.faces(task.target)
+        pairs = pairing(task.identities @ located.embeddings.T)
         for person, face in pairs.items():
-            embedding = judges.clip.pictures([face_crop(task.target, found.boxes[face], REFERENCE_PX)])[0]
+            embedding = scorers.clip.pictures([face_crop(task.target, located.boxes[face], REFERENCE_PX)])[0]
             own, other = task.phrases[person], task.phrases[1 - person]
-            right.append(has_leak(embedding, own, [other], judges.clip))
-            wrong.append(has_leak(embedding, other, [own], judges.clip))
+            right.append(has_leak(embedding, own, [other], scorers.clip))
+            wrong.append(has_leak(embedding, other, [own], scorers.clip))
     seen, misread = ([verdict for verdict in each if verdict is not None] for each in (wrong, right))
     return float(np.mean(seen)), float(np.mean(misread))
 

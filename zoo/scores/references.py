@@ -76,8 +76,8 @@ class Tally:
 
     face_sim: list[float] = field(default_factory=list)
     own_minus_cross: list[float] = field(default_factory=list)
-    found: int = 0
-    people: int = 0
+    num_located: int = 0
+    num_people: int = 0
     duplicates: list[bool] = field(default_factory=list)
 
     def add(self, task: Task, image: np.ndarray, faces: FaceAnalyser) -> None:
@@ -85,7 +85,7 @@ class Tally:
         similarity = task.identities @ faces.faces(image).embeddings.T
         pairs = pairing(similarity)
         self.face_sim.append(identity_reward(similarity))
-        self.people, self.found = self.people + len(task.identities), self.found + len(pairs)
+        self.num_people, self.num_located = self.num_people + len(task.identities), self.num_located + len(pairs)
         if len(pairs) == len(task.identities) > 1:
             same, cross = same_and_cross(similarity, pairs)
             self.own_minus_cross.append(float(np.mean(same) - np.mean(cross)))
@@ -113,9 +113,9 @@ def tasks(faces: FaceAnalyser, seed: int, count: int, total: int, *, alike: bool
             face_crop(cut_out(four), shot.people[0].face_box, REFERENCE_SCALE, REFERENCE_PX)
             for four, shot in zip(cut, portraits, strict=True)
         ]
-        found = [faces.faces(shot.rgb).embeddings for shot in portraits]
-        if all(len(embeddings) for embeddings in found):
-            identities = np.stack([embeddings[0] for embeddings in found])
+        detected = [faces.faces(shot.rgb).embeddings for shot in portraits]
+        if all(len(embeddings) for embeddings in detected):
+            identities = np.stack([embeddings[0] for embeddings in detected])
             square = frame.rgb[:, left : left + SQUARE]
             yield Task(
                 prompt=describe_setting(scene, rng, cue_share=0.0),
@@ -181,7 +181,9 @@ def reference_figures(pipeline: FluxPipeline, faces: FaceAnalyser, job: Job) -> 
                 bar, below=kind != "right",
             ))  # fmt: skip
         right = tallies["right"]
-        figures.append(Figure(f"{name}_found", right.found / right.people, right.people, "people", 0.95))
+        figures.append(
+            Figure(f"{name}_located", right.num_located / right.num_people, right.num_people, "people", 0.95)
+        )
         if count > 1:
             figures.append(Figure(
                 f"{name}_own_minus_cross", float(np.mean(right.own_minus_cross)), len(right.own_minus_cross),
