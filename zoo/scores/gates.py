@@ -1,4 +1,4 @@
-"""Conditions of the evidence: ``python -m zoo.scores.gates --seed N``; the exit status is 1 if one fails.
+"""Conditions of the evidence: ``python -m zoo.scores.gates --seed N``; the exit status is 1 if any fails.
 
 A study of references means something only in a world in which identity can be seen, is not in the words, and can be
 confused. Each gate is one of these conditions, measured on people whom nobody was trained on:
