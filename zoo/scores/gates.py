@@ -4,7 +4,7 @@ A study of references means something only in a world in which identity can be s
 confused. Each gate is one of these conditions, measured on people whom nobody was trained on:
 
     ceiling         faces survive the autoencoder
-    real_alike      look-alikes are told apart in true images
+    real_alike      true images of look-alikes are distinguished
     floor           words alone draw nobody in particular
     planted_leaks   the reader of leaks finds planted ones, and few others
     oracle          attention that is given the true layout raises own minus cross
