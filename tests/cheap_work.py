@@ -20,6 +20,9 @@ from mcpipe.core.shards import StoredItems, whole_folder, write_shards
 from mcpipe.execution.engine import decided
 from mcpipe.execution.store import progress_of
 
+SECONDS = 0.01
+"""What an item of `two_stages` takes; its processes are killed within twelve items."""
+
 
 class CheapParams(Params):
     factor: int
@@ -97,7 +100,7 @@ def two_stages(folder, number):
     model = folder / "model"
     model.write_text("weights", encoding="utf-8")
     params = CheapParams(factor=3, records_per_shard=7)
-    work = Cheap(params, model, str(folder / "log"), seconds=0.02)
+    work = Cheap(params, model, str(folder / "log"), seconds=SECONDS)
     write(work, [Number(f"n{i:03d}", i) for i in range(number)], folder / "one")
     write(work, StoredItems((folder / "one", Record)), folder / "two")
 
@@ -119,7 +122,7 @@ def killed_runs(folder, number, kills):
         while lines(folder) == before and process.is_alive():
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        process.join(moments.uniform(0, 0.25))
+        process.join(moments.uniform(0, 12 * SECONDS))
         if not process.is_alive():
             break
         process.kill()

@@ -107,7 +107,7 @@ def study(*arguments):
 
 def ran(project):
     log = project.parent / "ran.log"
-    names = log.read_text(encoding="utf-8").split() if log.exists() else []
+    names = text_of(log).split()
     log.unlink(missing_ok=True)
     return names
 
@@ -128,9 +128,21 @@ def started(*arguments):
 
 
 def wait_for(stage, project, process):
-    log = project.parent / "ran.log"
+    wait_until(lambda: stage in text_of(project.parent / "ran.log").split(), process)
+
+
+def wait_for_line(beginning, project, process):
+    """Until the runner has said something."""
+    wait_until(lambda: f"\n{beginning}" in text_of(project.parent / "study.log"), process)
+
+
+def text_of(log):
+    return log.read_text(encoding="utf-8") if log.exists() else ""
+
+
+def wait_until(condition, process):
     deadline = time.monotonic() + PATIENCE_S
-    while not (log.exists() and stage in log.read_text(encoding="utf-8").split()):
+    while not condition():
         assert time.monotonic() < deadline
         assert process.is_alive()
         time.sleep(0.05)
@@ -144,7 +156,7 @@ def test_a_study_survives_kills_and_failures_and_takes_more_seeds(project, capfd
     killed.kill()
     fail.touch()
     second = started()
-    time.sleep(2)
+    wait_for_line("another study", project, second)
     hold.unlink()  # what the killed study has left goes on to its end, and only then the second one begins
     assert exit_code(second) == 1
     assert ran(project) == ["encode", "train-0-1", "score-0-1", "train-1.0-1"]

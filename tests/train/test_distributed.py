@@ -3,6 +3,8 @@
 import logging
 import multiprocessing
 import os
+import re
+import shlex
 import socket
 import sys
 
@@ -11,7 +13,8 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from processes import exit_code
+from imports import ROOT
+from processes import exit_code, output
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from training_fixtures import MULTI, SINGLE, Killed, files_of, outcome
@@ -108,6 +111,35 @@ def test_two_processes_learn_what_one_learns(alone, encoded, short_generator_fol
     assert code == 0, logs
     assert {rank: "training steps: 3/3" in log for rank, log in logs.items()} == {"0": True, "1": False}
     assert_same(alone, tmp_path / "together")
+
+
+WORK = """
+import sys
+import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+
+state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+rank = torch.tensor([state.process_index + 1])
+torch.distributed.all_reduce(rank)
+words = [state.num_processes, state.device.type, torch.distributed.get_backend(), int(rank), *sys.argv[1:]]
+sys.stdout.write(" ".join(map(str, words)) + "\\n")  # at once, since both processes write to one pipe
+state.destroy_process_group()
+"""
+"""What `mcpipe.train.loop.runtime` asks of Accelerate, and a sum over processes."""
+
+
+def test_the_documented_command_line_starts_two_processes_that_reach_each_other(tmp_path):
+    """The stage is replaced by a small module, the port by a free one of this machine's own address."""
+    page = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"`ACCELERATE_USE_CPU=true torchrun (.*?) -m stages \.\.\.`", page)
+    (tmp_path / "work.py").write_text(WORK, encoding="utf-8")
+    local = ["--standalone", "--local-addr=127.0.0.1", *shlex.split(command)]
+    lines = output(
+        [sys.executable, "-m", "torch.distributed.run", *local, "-m", "work", "train_single", "in", "out"],
+        cwd=tmp_path, env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+    ).splitlines()  # fmt: skip
+    assert lines == ["2 cpu gloo 3 train_single in out"] * 2
 
 
 def test_shards_learn_what_one_process_learns_and_go_on_exactly(
