@@ -165,15 +165,14 @@ def score(  # noqa: PLR0913  the attention is optional
     heldout = np.stack([person.heldout for person in references]) @ scorers.heldout.faces(picture).embeddings.T
     pairs = pairing(similarity)
     crops = [scorers.crop(picture, faces.boxes[face]) for face in pairs.values()]
-    image_and_crops = scorers.clip.pictures([picture, *crops])
-    dino = scorers.dino.pictures(crops) if crops else []
+    of_image, *of_crops = scorers.clip.pictures([picture, *crops])
+    clip = dict(zip(pairs, of_crops, strict=True))
+    dino = dict(zip(pairs, scorers.dino.pictures(crops) if crops else [], strict=True))
     paper = {
-        "clip_t": float(image_and_crops[0] @ scorers.clip.texts([prompt])[0]),
+        "clip_t": float(of_image @ scorers.clip.texts([prompt])[0]),
         "face_sim": identity_reward(similarity),
-        "dino_i": mean_or_zero([references[i].dino @ seen for i, seen in zip(pairs, dino, strict=True)], len(subjects)),
-        "clip_i": mean_or_zero(
-            [references[i].clip @ seen for i, seen in zip(pairs, image_and_crops[1:], strict=True)], len(subjects)
-        ),
+        "dino_i": mean_or_zero([references[i].dino @ crop for i, crop in dino.items()], len(subjects)),
+        "clip_i": mean_or_zero([references[i].clip @ crop for i, crop in clip.items()], len(subjects)),
         "hps": float(scorers.hps.scores([picture], [prompt])[0]),
     }
     poses, backgrounds = copies(
@@ -181,7 +180,6 @@ def score(  # noqa: PLR0913  the attention is optional
     )
     same, cross = same_and_cross(similarity, pairs)
     described = [person.phrases for person in references]
-    seen = dict(zip(pairs, image_and_crops[1:], strict=True))
     return Score(
         **paper,
         overall=mean_of([paper[metric] for metric in AVERAGED]),
@@ -193,7 +191,7 @@ def score(  # noqa: PLR0913  the attention is optional
         copy_background=mean_of(backgrounds),
         own_minus_cross=own_minus_cross(same, cross),
         duplicate_rate=as_rate(is_duplicate(similarity, pairs)),
-        leak_rate=leak_rate(seen, described, scorers.clip),
+        leak_rate=leak_rate(clip, described, scorers.clip),
         leak_rate_floor=leak_rate(dict(enumerate(person.clip for person in references)), described, scorers.clip),
         binding=None if attention is None else binding(attention, located_boxes(pairs, faces), picture.shape[:2]),
         num_faces=len(faces.boxes),

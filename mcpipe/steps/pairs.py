@@ -37,9 +37,9 @@ from mcpipe.models.protocols import Captioner, FaceAnalyser, TextLimit
 class PairsParams(Params):
     """Faces, pairs and prompts."""
 
-    min_face_score: float = Field(ge=0, le=1)
+    min_face_score: Annotated[float, Field(ge=0, le=1), TakenFrom("evaluate.min_face_score")]
     """Certainty of a face detection."""
-    detection_size: int = Field(ge=32)
+    detection_size: Annotated[int, Field(ge=32), TakenFrom("evaluate.detection_size")]
     """Side in pixels at which the detector sees an image."""
     reference_size: Annotated[int, Field(ge=16), TakenFrom("samples.reference_size")]
     """Side of a face reference in pixels, the one the generator was trained with (paper: 320)."""

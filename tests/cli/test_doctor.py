@@ -303,7 +303,7 @@ def test_texts_that_an_encoder_cuts_are_noted_with_what_is_lost(tmp_path):
     assert list(text_rows(tmp_path / "none", data)) == []
     (none,) = text_rows(generator, data)
     assert (none.verdict, "T5 reads 64 tokens" in none.message) == ("ok", True)
-    short = ClipCaption(key="a", caption="two people in a park", attempts=1)
+    short = ClipCaption(key="a", caption="two people in a park", attempts=1, closeup_captions=())
     write_shards([short], data / "captions", 8)
     write_shards([pair_prompt("two people in a park", "a", "b")], data / "pairs" / "rl", 8)
     (row,) = text_rows(generator, data)

@@ -20,26 +20,24 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import CLIPTokenizer, T5TokenizerFast
 
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
-from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.tokens import Layout
 from zoo.build.cards import FIGURES, Card, Measured, write_card
 from zoo.build.generator_data import TOKEN_PX, Batch, Examples
+from zoo.build.generator_flow import Network, flow_loss, held_out_loss
 from zoo.build.generator_text import CLIP_WIDTH, T5_WIDTH, Text, read_text
 from zoo.build.pictures import read_pictures
 from zoo.build.plain_attention import use_plain_attention
 from zoo.build.regions import PatchHeads, TraitHead
-from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
+from zoo.build.training import FitParams, Loss, fit, settle
 from zoo.build.vae import LATENT_CHANNELS
 
 HEADS, HEAD_WIDTH = 4, 32
 ROPE_AXES = (8, 12, 12)
 TEXT_DROPOUT = 0.1
-GUIDANCE_RANGE = (1.5, 5.0)
 PACK = 2
 """Latents per side of a token."""
 
@@ -104,7 +102,10 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
         batch = draw(examples, rng, params)
         clip_ids, t5_ids = examples.without_some(batch, TEXT_DROPOUT, rng)
         with watched(transformer) as seen:
-            loss = flow_loss(text, network, batch, (clip_ids, t5_ids, *examples.empty), share, params)
+            loss = flow_loss(
+                text, network, batch, (clip_ids, t5_ids, *examples.empty), share,
+                head_weight=params.head_weight, time_shift=params.time_shift,
+            )  # fmt: skip
         tokens = seen[-1][:, : batch.latents.shape[1]].float()
         patch_loss, trait_loss = patches(tokens, batch.regions).loss(), traits(tokens, batch.traits)
         of_heads = {
@@ -115,7 +116,7 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
 
     curves = fit([transformer, text, patches, traits], loss_of, params.fit, out.with_suffix(".progress"))
     pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
-    metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, network, examples.of(test), params)}
+    metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, network, examples.of(test), params.fit.seed)}
     with whole_folder(out) as folder:
         pipeline.vae.register_to_config(_name_or_path="")  # diffusers would store the path of the autoencoder's build
         pipeline.to(torch.float16).save_pretrained(folder)
@@ -163,117 +164,9 @@ def draw(examples: Examples, rng: np.random.Generator, params: GeneratorParams) 
     return examples.scenes(rng, count, params.references.scene_share_without)
 
 
-class Network:
-    """The transformer with and without references."""
-
-    def __init__(self, transformer: FluxTransformer2DModel, layout: Layout) -> None:
-        self._transformer = transformer
-        self._with_references = ReferenceFlux(transformer, layout, guidance=1.0)
-
-    def __call__(
-        self,
-        noisy: Tensor,
-        time: Tensor,
-        guidance: Tensor,
-        text: tuple[Tensor, Tensor],
-        references: tuple[Tensor, Tensor] | None,
-    ) -> Tensor:
-        """The velocity of packed latents (B, tokens, channels), in float32.
-
-        ``guidance`` (B,); ``references`` and which of them are present, as in `Conditions`.
-        """
-        embeddings, pooled = text
-        if references is not None:
-            conditions = Conditions(embeddings, pooled, *references)
-            return self._with_references.guided(noisy, time, guidance, conditions)
-        side = int(noisy.shape[1] ** 0.5)
-        places = FluxPipeline._prepare_latent_image_ids(len(noisy), side, side, noisy.device, noisy.dtype)
-        return self._transformer(
-            hidden_states=noisy,
-            encoder_hidden_states=embeddings,
-            pooled_projections=pooled,
-            timestep=time,
-            guidance=guidance,
-            img_ids=places,
-            txt_ids=torch.zeros(embeddings.shape[1], 3),
-            return_dict=False,
-        )[0].float()
-
-
-def flow_loss(
-    text: Text,
-    network: Network,
-    batch: Batch,
-    words: tuple[Tensor, Tensor, Tensor, Tensor],
-    guided_share: float,
-    params: GeneratorParams,
-) -> Loss:
-    """Squared error of the velocity; a share of the rows is taught guided velocities of the network itself."""
-    clip_ids, t5_ids, no_clip, no_t5 = words
-    clean = batch.latents
-    noise = torch.randn_like(clean)
-    time = shifted(torch.sigmoid(torch.randn(len(clean)) * 1.1), params.time_shift)
-    noisy = torch.lerp(clean, noise, time[:, None, None])
-    target = noise - clean
-    guidance = torch.ones(len(clean))
-    rows = round(guided_share * len(clean))
-    with half_precision():
-        if rows:
-            low, high = GUIDANCE_RANGE
-            guidance[:rows] = low + (high - low) * torch.rand(rows)
-            target = target.clone()
-            with torch.no_grad():
-                ones, some = torch.ones(rows), slice(rows)
-                words_only = text(torch.cat([clip_ids[some], no_clip]), torch.cat([t5_ids[some], no_t5]))
-                described = words_only[0][some], words_only[1][some]
-                nothing = words_only[0][rows:].expand(rows, -1, -1), words_only[1][rows:].expand(rows, -1)
-                conditional = network(noisy[some], time[some], ones, described, _references(batch, some))
-                unconditional = network(noisy[some], time[some], ones, nothing, None)
-            # The data itself stays the anchor; guidance adds its difference.
-            target[some] += (guidance[some, None, None] - 1) * (conditional - unconditional)
-        predicted = network(noisy, time, guidance, text(clip_ids, t5_ids), _references(batch, slice(None)))
-    heads = batch.traits[..., 0].isfinite()
-    weights = 1 + (params.head_weight - 1) * heads.float()
-    errors = (predicted - target).square().mean(dim=-1)
-    weighted = (errors * weights / weights.mean()).mean(dim=-1)
-    plain, kind = errors[rows:].mean(), "words" if batch.references is None else "references"
-    if not rows:
-        return Loss(flow=weighted.mean(), **{f"_{kind}": plain})
-    share = rows / len(clean)
-    parts = {"plain": (1 - share) * weighted[rows:].mean(), "guided": share * weighted[:rows].mean()}
-    return Loss(**parts, _flow=weighted[rows:].mean(), **{f"_{kind}": plain})
-
-
-def _references(batch: Batch, rows: slice) -> tuple[Tensor, Tensor] | None:
-    if batch.references is None or batch.present is None:
-        return None
-    return batch.references[rows], batch.present[rows]
-
-
-@torch.no_grad()
-def held_out_loss(text: Text, network: Network, batch: Batch, params: GeneratorParams) -> float:
-    """The plain loss on held-out scenes without references, with fixed noise at evenly spread levels."""
-    torch.manual_seed(params.fit.seed)
-    losses = []
-    for part in batches(len(batch.latents), 16):
-        clean = batch.latents[part].float()
-        noise = torch.randn_like(clean)
-        time = (torch.arange(len(clean)) + 0.5) / len(clean)
-        noisy = torch.lerp(clean, noise, time[:, None, None])
-        words = text(batch.clip_ids[part], batch.t5_ids[part])
-        predicted = network(noisy, time, torch.ones(len(clean)), words, None)
-        losses.append(functional.mse_loss(predicted, noise - clean).item())
-    return float(np.mean(losses))
-
-
 def vae_metrics(folder: Path) -> dict[str, float]:
     """The figures that the autoencoder's build wrote beside it."""
     return json.loads((folder / FIGURES).read_text(encoding="utf-8"))["vae"]
-
-
-def shifted(time: Tensor, shift: float) -> Tensor:
-    """Noise levels moved towards noise, as `FlowMatchEulerDiscreteScheduler` moves them."""
-    return shift * time / (1 + (shift - 1) * time)
 
 
 def make_pipeline(
@@ -303,7 +196,9 @@ CARD = Card(
     what=(
         "A `FluxPipeline` directory, float16: `FluxTransformer2DModel` with guidance embedding, `AutoencoderKL` with "
         f"{LATENT_CHANNELS} channels at a quarter of the size, CLIP and T5 text encoders with tokenizers of their own. "
-        "Guidance 1 gives the network's plain predictions, larger values what classifier-free guidance makes of them."
+        "It draws people after words or after up to two references, which are further tokens of the image stream. "
+        "Guidance 1 gives the network's plain predictions, larger values what classifier-free guidance makes of them, "
+        "against neither text nor references."
     ),
     data=(
         "Squares of 96 x 96 pixels of the puppet world with one to three people, as they are and mirrored, with their "
