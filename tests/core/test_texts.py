@@ -20,7 +20,7 @@ def test_words_beyond_an_encoders_length_are_named(caplog):
     short = "two people in a park"
     long = f"{short}, {', '.join(['a green tree'] * 40)}, a person with glasses"
     with caplog.at_level(logging.WARNING):
-        whole = encode_texts(pipeline, [short])
+        short_alone = encode_texts(pipeline, [short])
         assert not caplog.records
         cut = encode_texts(pipeline, [long])
         encode_texts(pipeline, [long])
@@ -28,7 +28,7 @@ def test_words_beyond_an_encoders_length_are_named(caplog):
     assert all("glasses" in record.getMessage() for record in caplog.records)
     again = encode_texts(pipeline, [long.replace("with glasses", "with a beard")])
     assert torch.equal(cut.tokens, again.tokens), "this is why it has to be said"
-    assert not torch.equal(whole.tokens, cut.tokens)
+    assert not torch.equal(short_alone.tokens, cut.tokens)
     limit = pipeline.tokenizer_2.model_max_length
     assert lost_text(pipeline.tokenizer_2, short, limit) == ""
 

@@ -67,10 +67,10 @@ def test_gradient_checkpointing_changes_no_bit(learn, plain, monkeypatch):
 
 
 def test_shares_of_processes_and_parts_are_the_whole_step_in_order():
-    whole = list(range(24, 36))
+    expected = list(range(24, 36))
     for num_processes, num_batches in ((1, 1), (2, 3), (3, 1), (1, 12)):
         shares = [Share(process, num_processes, num_batches).positions(2, 12) for process in range(num_processes)]
-        assert [position for share in shares for positions in share for position in positions] == whole
+        assert [position for share in shares for positions in share for position in positions] == expected
     with pytest.raises(ValueError, match="12 samples cannot be divided into 5 equal batches on each of 2 processes"):
         Share(0, 2, 5).positions(0, 12)
 
@@ -146,15 +146,15 @@ def fitted(folder, losses, num=6, decay=0.0):
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(tmp_path):
-    asked = []
+    weights_used = []
 
     def losses(weight, batch):
-        asked.append(weight.weight)
+        weights_used.append(weight.weight)
         return Losses({"flow": (weight(batch) * 0).abs().sqrt().sum()})
 
     with pytest.raises(FloatingPointError, match=r"the gradient is not finite at step 0.*'flow': 0\.0"):
         fitted(tmp_path, losses)
-    assert torch.isfinite(asked[0]).all()
+    assert torch.isfinite(weights_used[0]).all()
 
 
 def test_the_moving_average_is_that_of_the_weights_after_each_step(tmp_path):
@@ -177,16 +177,16 @@ def test_an_averaged_run_with_pictures_goes_on_exactly_where_it_was_killed(
     params = SINGLE.model_copy(update=changes)
     killed_at(None)
     s07_train_single.run(encoded, generator_folder, tmp_path / "undisturbed", params)
-    whole = files_of(tmp_path / "undisturbed")
-    pictures = [name for name in whole if name.startswith("pictures/")]
+    undisturbed = files_of(tmp_path / "undisturbed")
+    pictures = [name for name in undisturbed if name.startswith("pictures/")]
     assert len(pictures) == 2 * 2, "two held-out samples, after two and after four steps"
-    assert len({whole[name] for name in pictures}) == len(pictures)
+    assert len({undisturbed[name] for name in pictures}) == len(pictures)
     killed_at(3)
     with pytest.raises(Killed):
         s07_train_single.run(encoded, generator_folder, tmp_path / "out", params)
     killed_at(None)
     s07_train_single.run(encoded, generator_folder, tmp_path / "out", params)
-    assert files_of(tmp_path / "out") == whole
+    assert files_of(tmp_path / "out") == undisturbed
 
 
 def test_progress_tells_the_terms_of_the_loss_the_rate_and_the_time_left(

@@ -14,10 +14,10 @@ class Detector:
     """Finds spots of the named colours, the last ones first."""
 
     def __init__(self):
-        self.asked = []
+        self.searched = []
 
     def crops(self, picture, names):
-        self.asked.append(tuple(names))
+        self.searched.append(tuple(names))
         return [
             picture[y : y + 1, x : x + 1]
             for y, x in reversed([*np.ndindex(picture.shape[:2])])
@@ -45,29 +45,29 @@ def prompt(*names):
     return Prompt("p", "things on a table", references, embeddings, embeddings, names)
 
 
-def identity_rewards(pictures, wanted, matching="hungarian", detector=None):
+def identity_rewards(pictures, required, matching="hungarian", detector=None):
     scorer = ObjectScorer(detector or Detector(), Encoder())
-    return rewards(Scorers(scorer, Encoder(), Scorer(), scorer), pictures, wanted, matching)["identity"].tolist()
+    return rewards(Scorers(scorer, Encoder(), Scorer(), scorer), pictures, required, matching)["identity"].tolist()
 
 
 MUG, BAG, HAT = NAMES
 
 
 def test_objects_are_matched_one_to_one_and_missing_ones_count_zero():
-    wanted = prompt(MUG, BAG)
+    required = prompt(MUG, BAG)
     nothing, single, both, turned, twice = (
         picture(), picture(MUG), picture(MUG, BAG), picture(BAG, MUG), picture(MUG, MUG)
     )  # fmt: skip
-    rewards = identity_rewards([nothing, single, both, turned, twice], wanted)
+    rewards = identity_rewards([nothing, single, both, turned, twice], required)
     assert rewards[:4] == pytest.approx([0, 0.5, 1, 1], abs=1e-6)
     assert rewards[4] == pytest.approx(0.5, abs=0.01), "a second mug is no bag"
-    assert identity_rewards([single], wanted, "row_max")[0] == pytest.approx(0.5, abs=0.01)
+    assert identity_rewards([single], required, "row_max")[0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_detector_is_asked_for_the_prompts_own_objects_alone():
     detector = Detector()
     assert identity_rewards([picture(HAT, MUG)], prompt(MUG), detector=detector) == pytest.approx([1])
-    assert detector.asked == [(MUG,)]
+    assert detector.searched == [(MUG,)]
 
 
 def test_a_detector_that_fails_drops_the_group_by_name():
@@ -83,6 +83,6 @@ def test_the_held_out_scorer_may_be_of_another_kind():
             return Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2)), Encoder().pictures([picture[:1, :1]]))
 
     scorers = Scorers(ObjectScorer(Detector(), Encoder()), Encoder(), Scorer(), FaceScorer(Analyser()))
-    wanted = prompt(MUG, BAG)
-    assert rewards(scorers, [picture(MUG, BAG)], wanted, "hungarian")["identity"].item() == pytest.approx(1)
-    assert heldout_identity(scorers, [picture(MUG, BAG)], wanted).item() == pytest.approx(0.5)
+    required = prompt(MUG, BAG)
+    assert rewards(scorers, [picture(MUG, BAG)], required, "hungarian")["identity"].item() == pytest.approx(1)
+    assert heldout_identity(scorers, [picture(MUG, BAG)], required).item() == pytest.approx(0.5)
