@@ -182,7 +182,7 @@ def _places(folder: Path) -> Iterator[tuple[str, Place]]:
         raise FileNotFoundError(f"no folder {folder}; has the stage that writes it run?")
     for file in sorted(folder.glob("*.tar")):
         try:
-            _check_whole(file)
+            _check_complete(file)
             with tarfile.open(file, "r:", encoding="utf-8") as shard:
                 members = [(info.name.split(".")[0], info.offset, _end(info)) for info in shard]
         except (tarfile.TarError, OSError, EOFError) as error:
@@ -215,7 +215,7 @@ def _damaged(file: Path, error: Exception) -> ValueError:
     return ValueError(f"{file} is damaged ({error}); delete it and run the stage that writes it again")
 
 
-def _check_whole(file: Path) -> None:
+def _check_complete(file: Path) -> None:
     """A tar ends with two blocks of zeros; ``tarfile`` alone takes a cut one for a shorter one."""
     end = 2 * tarfile.BLOCKSIZE
     with file.open("rb") as shard:

@@ -17,7 +17,7 @@ from mcpipe.core.records import JSON
 
 logger = logging.getLogger(__name__)
 
-SHOWN_LETTERS = 120
+QUOTED_LETTERS = 120
 """Letters of a text that a message quotes."""
 CUT_FACT = "texts_cut"
 """How a stage's report names the number of texts that each encoder cut."""
@@ -104,7 +104,7 @@ def report_cut(encoder: str, max_tokens: int, text: str, lost: str) -> None:
     cut = _cut_texts.get()
     if cut is not None:
         cut.setdefault(encoder, set()).add(text)
-    _warn(encoder, max_tokens, text[:SHOWN_LETTERS], lost)
+    _warn(encoder, max_tokens, text[:QUOTED_LETTERS], lost)
 
 
 @contextmanager

@@ -120,10 +120,10 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def save_adapter(
-    transformer: FluxTransformer2DModel, spec: AdapterSpec, folder: Path, whole: Mapping[str, Tensor] | None = None
+    transformer: FluxTransformer2DModel, spec: AdapterSpec, folder: Path, gathered: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Write an adapter's files into a folder that exists; of a sharded one, with its ``whole`` weights by name."""
-    plain, experts = _weights(transformer, whole or {})
+    """Write an adapter's files into a folder that exists; of a sharded one, with its ``gathered`` weights by name."""
+    plain, experts = _weights(transformer, gathered or {})
     mark = {GENERATOR: transformer.peft_config[NAME].generator}
     save_file({f"transformer.{key}": weight for key, weight in plain.items()}, folder / PLAIN_FILE, mark)
     if experts:
@@ -203,13 +203,13 @@ def _check_form(before: AdapterSpec, after: AdapterSpec, file: Path) -> None:
         raise ValueError(f"{file} has experts {before.experts}; it cannot go on with {after.experts}")
 
 
-def _weights(transformer: nn.Module, whole: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _weights(transformer: nn.Module, gathered: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Plain and expert weights by their names without the adapter's name."""
     layers = _expert_prefixes(transformer)
     plain, experts = {}, {}
     for name, parameter in ((n, p) for n, p in transformer.named_parameters() if f".{NAME}." in n):
         place = experts if name.startswith(layers) else plain
-        place[_bare(name)] = whole.get(name, parameter).detach().cpu().contiguous()
+        place[_bare(name)] = gathered.get(name, parameter).detach().cpu().contiguous()
     return plain, experts
 
 

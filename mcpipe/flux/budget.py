@@ -134,8 +134,8 @@ def plan(counted: Sizes, layout: MemoryLayout) -> MemoryPlan:
     optimiser = ADAM + (MASTER if layout.averaged else 0)
     gathered = 0.0
     if layout.gpus > 1 and layout.sharding != "none":  # the current block and the next one
-        whole = counted.trained + (counted.base if layout.sharding == "all" else 0)
-        gathered = 2 * whole / counted.blocks * layout.weight_bytes
+        sharded = counted.trained + (counted.base if layout.sharding == "all" else 0)
+        gathered = 2 * sharded / counted.blocks * layout.weight_bytes
     block = counted.tokens * counted.width * layout.weight_bytes
     kept = counted.blocks + BLOCK_WIDTHS if layout.checkpointing else counted.blocks * BLOCK_WIDTHS
     return MemoryPlan(

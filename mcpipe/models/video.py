@@ -93,9 +93,9 @@ class Timing:
             return self
         times = [time for time in self.times_s if time <= time_s] or self.times_s[:1]
         end_s = self.times_s[len(times)]
-        part, whole = float(end_s - times[0]), float(self.end_s - times[0])
-        if part < COMPLETE * whole:
-            raise UnusableClipError("truncated", f"no frame can be decoded after {part:.2f} s of {whole:.2f} s")
+        decoded_s, length_s = float(end_s - times[0]), float(self.end_s - times[0])
+        if decoded_s < COMPLETE * length_s:
+            raise UnusableClipError("truncated", f"no frame can be decoded after {decoded_s:.2f} s of {length_s:.2f} s")
         return replace(self, times_s=times, end_s=end_s)
 
 

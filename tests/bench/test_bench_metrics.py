@@ -39,7 +39,7 @@ POOL = references(
     [pool_face(str(i), face, embedding=who, landmarks=MARKS * (1 + i)) for i, (face, who) in enumerate(PEOPLE)],
     metric_scorers(Finder([])),
 )
-WANTED = ["0", "1"]
+REQUIRED = ["0", "1"]
 PICTURE = np.concatenate([face for face, _ in PEOPLE[:2]], axis=1)
 
 
@@ -70,7 +70,7 @@ def test_leftovers_are_paired_after_faces_that_resemble_their_person():
 
 
 def test_a_picture_of_the_references_themselves_scores_one():
-    perfect = score(PICTURE, "two people", WANTED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
+    perfect = score(PICTURE, "two people", REQUIRED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
     assert perfect.face_sim == pytest.approx(1)
     assert perfect.dino_i == pytest.approx(1)
     assert perfect.clip_i == pytest.approx(1)
@@ -79,11 +79,11 @@ def test_a_picture_of_the_references_themselves_scores_one():
 
 
 def test_a_missing_subject_counts_zero_and_stays_in_the_denominator():
-    half = score(PICTURE, "two people", WANTED, POOL, metric_scorers(Finder([PEOPLE[0][1]])))
+    half = score(PICTURE, "two people", REQUIRED, POOL, metric_scorers(Finder([PEOPLE[0][1]])))
     assert half.face_sim == pytest.approx(0.5)
     assert half.dino_i == half.clip_i == pytest.approx(0.5)
     assert half.detection_rate == 0.5
-    none = score(PICTURE, "two people", WANTED, POOL, metric_scorers(Finder([])))
+    none = score(PICTURE, "two people", REQUIRED, POOL, metric_scorers(Finder([])))
     assert (none.face_sim, none.dino_i, none.clip_i, none.detection_rate, none.num_faces) == (0, 0, 0, 0, 0)
     assert none.clip_t == half.clip_t
 
@@ -91,8 +91,8 @@ def test_a_missing_subject_counts_zero_and_stays_in_the_denominator():
 def test_order_of_references_and_of_faces_does_not_matter():
     identities = [who for _, who in PEOPLE]
     wide = np.concatenate([face for face, _ in PEOPLE], axis=1)
-    expected = score(wide, "x", WANTED, POOL, metric_scorers(Finder(identities)))
-    other = score(wide, "x", WANTED[::-1], POOL, metric_scorers(Finder(identities, [2, 0, 1])))
+    expected = score(wide, "x", REQUIRED, POOL, metric_scorers(Finder(identities)))
+    other = score(wide, "x", REQUIRED[::-1], POOL, metric_scorers(Finder(identities, [2, 0, 1])))
     for metric in (*METRICS, *FAULTS):
         assert getattr(expected, metric) == pytest.approx(getattr(other, metric)), metric
     assert sorted(expected.cross) == pytest.approx(sorted(other.cross))
@@ -149,7 +149,7 @@ def test_a_copy_of_the_reference_has_one_and_chance_has_zero():
 
 
 def test_pasted_people_are_told_from_newly_drawn_ones_whoever_they_are():
-    pasted = score(PICTURE, "x", WANTED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
+    pasted = score(PICTURE, "x", REQUIRED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
     assert pasted.copy_background == pytest.approx(1)
     # Everybody is found as they are in the first reference; the second one's landmarks are twice as far apart.
     first = score(PICTURE[:, :SIZE], "x", ["0"], POOL, metric_scorers(Finder([PEOPLE[0][1]])))
@@ -182,7 +182,7 @@ def test_a_missing_picture_counts_zero_where_higher_is_better_and_nothing_elsewh
     lost = missing()
     assert {getattr(lost, metric) for metric in METRICS} == {0}
     assert {getattr(lost, metric) for metric in FAULTS} == {None}
-    there = score(PICTURE, "x", WANTED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
+    there = score(PICTURE, "x", REQUIRED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
     means = summary(["a", "b", "c"], ALONE, [there, there, lost], INTERVAL)
     for metric in METRICS:
         assert means[metric].value == pytest.approx(2 / 3 * getattr(there, metric)), metric
@@ -192,7 +192,7 @@ def test_a_missing_picture_counts_zero_where_higher_is_better_and_nothing_elsewh
 
 
 def test_overall_is_the_mean_of_the_papers_five_columns_and_several_pictures_of_a_prompt_count_once():
-    there = score(PICTURE, "x", WANTED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
+    there = score(PICTURE, "x", REQUIRED, POOL, metric_scorers(Finder([who for _, who in PEOPLE[:2]])))
     assert there.overall == pytest.approx(np.mean([getattr(there, metric) for metric in METRICS[:5]]))
     means = summary(["a", "b", "b", "b"], ALONE, [missing(), there, there, there], INTERVAL)
     assert means["overall"].value == pytest.approx(there.overall / 2)
@@ -201,7 +201,7 @@ def test_overall_is_the_mean_of_the_papers_five_columns_and_several_pictures_of_
 
 
 def test_metrics_survive_their_file_and_differences_are_paired():
-    scores = [score(PICTURE, "x" * n, WANTED, POOL, metric_scorers(Finder([PEOPLE[0][1]]))) for n in (1, 20, 40)]
+    scores = [score(PICTURE, "x" * n, REQUIRED, POOL, metric_scorers(Finder([PEOPLE[0][1]]))) for n in (1, 20, 40)]
     means = summary(["a", "b", "c"], ALONE, scores, INTERVAL)
     stored = as_metrics(ArmScores("arm", means, 3))
     read = from_metrics("arm", stored)

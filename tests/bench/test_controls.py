@@ -121,18 +121,18 @@ def test_controls_are_compared_with_those_whom_the_prompt_names(tmp_path):
     scores = control_scores(prompts, tmp_path, people, scorers)
     assert scores["a+b"] == {"face_sim_floor": 0, "face_sim_others": 0.5, "face_sim_swapped": 1}
     assert scores["c+d"] == {"face_sim_floor": 0.5, "face_sim_others": 0, "face_sim_swapped": 1}
-    whole = with_controls(Score(0, 0, 0, 0, 0, face_sim=0.75), scores["a+b"])
-    assert (whole.identity_lift, whole.face_sim_others, whole.face_sim_floor) == (0.25, 0.5, 0)
-    assert with_controls(whole, {}).identity_lift == 0.25
+    score = with_controls(Score(0, 0, 0, 0, 0, face_sim=0.75), scores["a+b"])
+    assert (score.identity_lift, score.face_sim_others, score.face_sim_floor) == (0.25, 0.5, 0)
+    assert with_controls(score, {}).identity_lift == 0.25
     with pytest.raises(ValueError, match=r"no picture for the prompt 'a\+c'; run generate again"):
         control_scores([pair_prompt("x", "a", "c")], tmp_path, people, scorers)
 
 
 def test_the_ceiling_is_that_of_people_whose_reference_shows_a_face(tmp_path):
     def target(key, image, references):
-        whole = [halves(value, 0)[:, :4] if value else halves(0, 0)[:, :4] for value in references]
+        portraits = [halves(value, 0)[:, :4] if value else halves(0, 0)[:, :4] for value in references]
         names = tuple(f"person-{value}" for value in references)
-        return RealTarget(key=key, identities=names, image=image, references=np.stack(whole))
+        return RealTarget(key=key, identities=names, image=image, references=np.stack(portraits))
 
     assert ceiling_of(tmp_path / TARGETS, ColourFaces(), INTERVAL) == ({}, 0)
     write_shards([target("0", halves(1, 2), (1, 2))], tmp_path / "few", 4)

@@ -128,11 +128,11 @@ def test_identity_split_holds_out_46_faces_and_never_trains_on_them(draw):
 
 def test_an_even_draw_keeps_the_attributes_of_the_pool():
     for attribute in ("gender", "age"):
-        whole = counts(attribute, POOL, LABELS)
+        pool_counts = counts(attribute, POOL, LABELS)
         gaps = {}
         for kind in ("pair", "identity"):
             split = split_pairs(POOL, split_params(kind), LABELS)
-            gaps[kind] = largest_gap(counts(attribute, [f for pair in split.bench for f in pair], LABELS), whole)
+            gaps[kind] = largest_gap(counts(attribute, [f for pair in split.bench for f in pair], LABELS), pool_counts)
         assert gaps["pair"] < 0.005
         assert gaps["identity"] < 0.015
     chosen = balanced_faces(POOL[:10], LABELS, 5, np.random.default_rng(0))

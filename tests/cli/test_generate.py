@@ -283,12 +283,12 @@ def test_generate_says_in_one_line_what_is_wrong(project, capsys, spoil, argumen
         (project / folder).mkdir(parents=True)
     if spoil:
         spoil(project)
-    asked = request(
+    words = request(
         arguments.get("out", "out.png"),
         *arguments.get("more", []),
         references=arguments.get("references", ["0.png", "1.png"]),
     )
-    assert main(asked) == 1
+    assert main(words) == 1
     output = capsys.readouterr()
     assert output.out == ""
     assert reason in output.err

@@ -103,7 +103,7 @@ class Watched:
 
     output: str
     left_at_home: list[str]
-    asked: set[str] | None
+    addresses: set[str] | None
     """Addresses that it wanted to reach; ``None`` where there is no strace."""
 
 
@@ -116,10 +116,10 @@ def watch(tmp_path, *command, path=""):
     done = completed([*traced, *command], cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     left = sorted(str(file.relative_to(home)) for file in home.rglob("*"))
-    return Watched(done.stdout, left, asked(log.read_text(encoding="utf-8")) if STRACE else None)
+    return Watched(done.stdout, left, addresses(log.read_text(encoding="utf-8")) if STRACE else None)
 
 
-def asked(log):
+def addresses(log):
     """Addresses outside of this machine in strace's log, and every resolver of names, wherever it listens."""
     internet = {f"{address}:{port}" for port, address in INTERNET.findall(log)
                 if port == DNS or not THIS_MACHINE.match(address)}  # fmt: skip
@@ -128,9 +128,9 @@ def asked(log):
 
 def expect_silence(watched):
     assert watched.left_at_home == []
-    if watched.asked is None:
+    if watched.addresses is None:
         pytest.skip("HOME stayed empty; which addresses were asked for cannot be seen, since strace is not installed")
-    assert watched.asked == set()
+    assert watched.addresses == set()
 
 
 def test_no_model_and_no_worker_looks_outside_or_leaves_anything_at_home(tmp_path):
@@ -154,12 +154,12 @@ def test_ray_asks_nobody_in_which_cloud_it_runs(tmp_path):
     watched = watch(tmp_path, sys.executable, "-c", ON_RAY.replace("WORK", str(tmp_path)), path=path)
     assert watched.output.strip().endswith("all loaded")
     assert watched.left_at_home == []
-    if watched.asked is None:
+    if watched.addresses is None:
         pytest.skip("strace is not installed")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         own.connect(("192.0.2.1", 9))
         address = own.getsockname()[0]
-    others = {place for place in watched.asked if not place.removeprefix("::ffff:").startswith(f"{address}:")}
+    others = {place for place in watched.addresses if not place.removeprefix("::ffff:").startswith(f"{address}:")}
     assert others <= {"8.8.8.8:53"}
 
 
@@ -167,11 +167,11 @@ def test_a_look_up_and_a_connection_would_be_seen(tmp_path):
     if STRACE is None:
         pytest.skip("strace is not installed")
     code = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.connect_ex(('192.0.2.9', 9))"
-    assert "192.0.2.9:9" in watch(tmp_path, sys.executable, "-c", code).asked
-    assert asked('connect(3, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("127.0.0.53")}, 16)')
-    assert asked('connect(3, {sa_family=AF_UNIX, sun_path="/run/systemd/resolve/io.systemd.Resolve"}, 42)')
-    assert asked('sendto(3, "", 0, 0, {sa_family=AF_INET6, sin6_port=htons(80), inet_pton(AF_INET6, "fd00::1"')
-    assert not asked('connect(3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr("127.0.0.1")}, 16)')
+    assert "192.0.2.9:9" in watch(tmp_path, sys.executable, "-c", code).addresses
+    assert addresses('connect(3, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("127.0.0.53")}, 16)')
+    assert addresses('connect(3, {sa_family=AF_UNIX, sun_path="/run/systemd/resolve/io.systemd.Resolve"}, 42)')
+    assert addresses('sendto(3, "", 0, 0, {sa_family=AF_INET6, sin6_port=htons(80), inet_pton(AF_INET6, "fd00::1"')
+    assert not addresses('connect(3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr("127.0.0.1")}, 16)')
 
 
 REPORTERS = {"insightface", "onnxruntime", "ray", "ultralytics"}

@@ -116,8 +116,8 @@ def test_what_was_done_to_a_clip_changes_the_verdict_only_where_it_should(tmp_pa
     verdicts = {
         row["clip"]: row["reason"] for row in json.loads((tmp_path / "out" / "funnel.json").read_text(encoding="utf-8"))
     }
-    wanted = {name: reason for name, (reason, _) in CHANGES.items()} | {"children.mp4": "face_blurred"}
-    assert verdicts == wanted
+    expected = {name: reason for name, (reason, _) in CHANGES.items()} | {"children.mp4": "face_blurred"}
+    assert verdicts == expected
 
 
 @pytest.fixture(scope="module")

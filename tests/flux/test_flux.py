@@ -176,9 +176,9 @@ def test_capture_leaves_the_network_alone_and_sees_its_attention(generator, netw
     expected = []
     for query, key in seen[:2]:  # the double blocks
         start = num_text + num_picture
-        asked = query[:, start:].transpose(1, 2)
+        queries = query[:, start:].transpose(1, 2)
         offered = key[:, num_text:start].transpose(1, 2)
-        weights = (asked @ offered.transpose(2, 3) / math.sqrt(query.shape[-1])).softmax(-1)
+        weights = (queries @ offered.transpose(2, 3) / math.sqrt(query.shape[-1])).softmax(-1)
         expected.append(weights.unflatten(2, (2, num_reference)).mean((1, 3)))
     torch.testing.assert_close(maps, torch.stack(expected).mean(0), rtol=1e-4, atol=1e-6)
 

@@ -133,17 +133,17 @@ def test_layouts_that_stock_diffusers_passes_over_compute_what_they_say(generato
     file = tmp_path / "lora.safetensors"
     scaled = plain | alphas(plain)
     save_file(prefixed(scaled, "transformer."), file)
-    wanted = ours(generator_folder, file)
+    expected = ours(generator_folder, file)
     in_memory = renamed(scaled, (".lora_A.", ".lora_A.default."), (".lora_B.", ".lora_B.default."))
     for prefix in ("", "base_model.model.", "module.", "module.transformer.", "diffusion_model.", "_orig_mod."):
         for weights in (scaled, in_memory):
             save_file(prefixed(weights, prefix), file)
-            assert close(ours(generator_folder, file), wanted), prefix
+            assert close(ours(generator_folder, file), expected), prefix
     save_file(kohya(bfl()), file)
-    wanted = ours(generator_folder, file)
+    expected = ours(generator_folder, file)
     for prefix in ("", "diffusion_model.", "base_model.model."):
         save_file(prefixed(bfl() | alphas(bfl()), prefix), file)
-        assert close(ours(generator_folder, file), wanted), prefix
+        assert close(ours(generator_folder, file), expected), prefix
 
 
 def test_a_file_of_peft_has_the_scale_that_lies_beside_it(generator_folder, tmp_path, caplog):
@@ -199,7 +199,7 @@ def test_what_a_file_holds_instead_is_named(generator_folder, plain, tmp_path):
             pipelines.append(load_generator(generator_folder))
         return pipelines[-1]
 
-    whole = prefixed(plain, "transformer.")
+    complete = prefixed(plain, "transformer.")
     matrix, kohya_layer = torch.ones(4, 64), "lora_unet_single_blocks_0_linear1"
     onetrainer = {f"lora_transformer_single_transformer_blocks_0_proj_out.lora_{way}.weight": torch.ones(4, 4)
                   for way in ("down", "up")}  # fmt: skip
@@ -214,26 +214,26 @@ def test_what_a_file_holds_instead_is_named(generator_folder, plain, tmp_path):
         ({f"{LAYER}.lokr_w1": torch.zeros(2, 2)}, "LoKr factors"),
         ({f"{LAYER}.hada_w1_a": torch.zeros(2, 2)}, "LoHa factors"),
         ({f"{LAYER}.oft_blocks": torch.zeros(2, 2)}, "OFT rotations"),
-        (whole | {f"{LAYER}.lora_magnitude_vector": torch.zeros(4)}, "DoRA magnitudes"),
-        (whole | {f"{LAYER}.lora_B.bias": torch.zeros(4)}, "LoRA biases"),
-        (whole | {"text_encoder.x.lora_A.weight": torch.zeros(4, 4)}, "text encoders"),
-        (whole | {"double_blocks.0.img_attn.norm.query_norm.scale": torch.zeros(4)}, "a control LoRA"),
-        (whole | {f"base_model.model.{LAYER}.lora_A.weight": matrix}, "more than once"),
+        (complete | {f"{LAYER}.lora_magnitude_vector": torch.zeros(4)}, "DoRA magnitudes"),
+        (complete | {f"{LAYER}.lora_B.bias": torch.zeros(4)}, "LoRA biases"),
+        (complete | {"text_encoder.x.lora_A.weight": torch.zeros(4, 4)}, "text encoders"),
+        (complete | {"double_blocks.0.img_attn.norm.query_norm.scale": torch.zeros(4)}, "a control LoRA"),
+        (complete | {f"base_model.model.{LAYER}.lora_A.weight": matrix}, "more than once"),
         ({"something.else": torch.zeros(2, 2)}, r"unknown keys \(something.else\)"),
         ({"double_blocks.0.img_attn.qkv.weight": matrix}, "no LoRA matrices but keys of Black Forest Labs' code"),
         ({f"{kohya_layer}.lora_down.weight": matrix, f"{kohya_layer}.lora_up.weight": torch.ones(448, 4)},
          "kohya keys .* another width"),
         (onetrainer, "does not know a layer of transformer.single_transformer_blocks.0"),
         ({f"{LAYER}.lora_A.weight": torch.tensor(1.0)}, "should have 2 dimensions, found 0"),
-        (whole | {f"{LAYER}.lora_A.weight": torch.ones(4, 64, 1, 1)}, "should have 2 dimensions, found 4"),
-        (whole | {f"{LAYER}.lora_A.weight": torch.ones(4, 64, dtype=torch.int8)}, "floating-point numbers"),
-        (whole | {f"{LAYER}.lora_A.weight": torch.full((4, 64), torch.nan)}, "not finite"),
-        (whole | {f"{LAYER}.lora_A.weight": torch.ones(0, 64)}, "is empty"),
-        (whole | {f"{LAYER}.lora_A.weight": torch.ones(3, 64)}, "rank 3, but .* rank 4"),
-        (whole | {f"{LAYER}.lora_A.weight": torch.ones(4, 32)}, r"is \(4, 32\), but \(4, 64\) in this generator"),
-        (whole | {f"{LAYER}.alpha": torch.ones(3)}, "should be one number"),
+        (complete | {f"{LAYER}.lora_A.weight": torch.ones(4, 64, 1, 1)}, "should have 2 dimensions, found 4"),
+        (complete | {f"{LAYER}.lora_A.weight": torch.ones(4, 64, dtype=torch.int8)}, "floating-point numbers"),
+        (complete | {f"{LAYER}.lora_A.weight": torch.full((4, 64), torch.nan)}, "not finite"),
+        (complete | {f"{LAYER}.lora_A.weight": torch.ones(0, 64)}, "is empty"),
+        (complete | {f"{LAYER}.lora_A.weight": torch.ones(3, 64)}, "rank 3, but .* rank 4"),
+        (complete | {f"{LAYER}.lora_A.weight": torch.ones(4, 32)}, r"is \(4, 32\), but \(4, 64\) in this generator"),
+        (complete | {f"{LAYER}.alpha": torch.ones(3)}, "should be one number"),
         ({f"{LAYER}.lora_A.weight": matrix}, "lacks its other half"),
-        (whole | ff, "2 weights belong to layers that an adapter leaves alone"),
+        (complete | ff, "2 weights belong to layers that an adapter leaves alone"),
         (renamed(prefixed(plain | alphas(plain), "transformer."), ("lora_A", "lora_down"), ("lora_B", "lora_up")),
          "rename lora_down to lora_A"),
     ):  # fmt: skip
@@ -248,8 +248,8 @@ def test_what_a_file_holds_instead_is_named(generator_folder, plain, tmp_path):
         (header(alpha_pattern={"(": 1}), "holds no pattern"),
         (header(r=8), "says rank 8 at .* have rank 4"),
     ):
-        check_refused(fresh, tmp_path, whole, metadata, words)
-    check_refused(fresh, tmp_path, whole | {f"{LAYER}.alpha": torch.tensor(1.0)}, header(), "scale twice")
+        check_refused(fresh, tmp_path, complete, metadata, words)
+    check_refused(fresh, tmp_path, complete | {f"{LAYER}.alpha": torch.tensor(1.0)}, header(), "scale twice")
 
 
 def check_refused(fresh, folder, weights, metadata, words):

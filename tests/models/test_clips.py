@@ -145,8 +145,8 @@ def test_decoding_is_bounded(tmp_path):
 
 
 def test_unusable_files_are_named(tmp_path):
-    whole = encode(tmp_path / "whole.mp4", [i / 10 for i in range(21)]).read_bytes()
-    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    intact = encode(tmp_path / "whole.mp4", [i / 10 for i in range(21)]).read_bytes()
+    (tmp_path / "half.mp4").write_bytes(intact[: len(intact) // 2])
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "page.mp4").write_text("<!DOCTYPE html>", encoding="utf-8")
     encode(tmp_path / "single.mp4", [0.0])

@@ -18,14 +18,14 @@ def cut(picture, box, margin):
 
 def test_a_face_cut_tightly_is_one_face_and_the_same_person(root):
     finder = InsightFaces(root / "zoo" / "faces" / "models" / "puppet", 0.5, 256)
-    wholes, tight = [], []
+    all_detections, tight = [], []
     for number in range(8):
         rng = world_rng("tight", 1, number)
         picture = render_portrait(sample_identity(rng), rng, 320).rgb
-        wholes.append(finder.faces(picture))
-        tight.append([finder.faces(cut(picture, wholes[-1].boxes[0], margin)) for margin in (1.3, 1.1, 0.95)])
+        all_detections.append(finder.faces(picture))
+        tight.append([finder.faces(cut(picture, all_detections[-1].boxes[0], margin)) for margin in (1.3, 1.1, 0.95)])
     assert [[len(faces.boxes) for faces in views] for views in tight] == [[1, 1, 1]] * 8
-    people = np.stack([whole.embeddings[0] for whole in wholes])
+    people = np.stack([detections.embeddings[0] for detections in all_detections])
     for cut_at in (0, 1):
         similarity = np.stack([views[cut_at].embeddings[0] for views in tight]) @ people.T
         assert similarity.argmax(axis=1).tolist() == list(range(8)), "everybody is most like themselves"

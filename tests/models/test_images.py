@@ -223,9 +223,9 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, capfd):
     for ending, options in formats.items():
         file = tmp_path / f"cut.{ending}"
         Image.fromarray(RGB).save(file, **options)
-        whole = file.read_bytes()
+        intact = file.read_bytes()
         for part in (0.02, 0.5, 0.9):
-            file.write_bytes(whole[: int(part * len(whole))])
+            file.write_bytes(intact[: int(part * len(intact))])
             with pytest.raises(UnusableImageError, match=rf"^cut\.{ending} cannot be read: .") as refusal:
                 read_image(file)
             assert (refusal.value.reason, "\n" in str(refusal.value)) == ("unreadable", False)
@@ -233,10 +233,10 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, capfd):
     rng = np.random.default_rng(0)
     for ending in formats:
         Image.fromarray(RGB).save(tmp_path / f"a.{ending}")
-        whole = (tmp_path / f"a.{ending}").read_bytes()
+        intact = (tmp_path / f"a.{ending}").read_bytes()
         for _ in range(40):
-            damaged = bytearray(whole)
-            for place in rng.integers(min(len(whole), 300), size=4):
+            damaged = bytearray(intact)
+            for place in rng.integers(min(len(intact), 300), size=4):
                 damaged[place] = rng.integers(256)
             (tmp_path / f"a.{ending}").write_bytes(damaged)
             with suppress(UnusableImageError):

@@ -103,9 +103,9 @@ def noisy(file, codec="libx264", **options):
 
 
 def test_frames_behind_the_middle_count_only_if_they_can_be_decoded(tmp_path):
-    whole = noisy(tmp_path / "whole.mp4", bf="0")
-    content = whole.read_bytes()
-    assert read_clip(whole, 100).times_s[1] == 2.0
+    intact = noisy(tmp_path / "whole.mp4", bf="0")
+    content = intact.read_bytes()
+    assert read_clip(intact, 100).times_s[1] == 2.0
     ends = {}
     for part in (0.93, 0.6):
         kept = content[: int(part * len(content))]
@@ -119,15 +119,15 @@ def test_frames_behind_the_middle_count_only_if_they_can_be_decoded(tmp_path):
 
 
 def test_a_stream_cut_at_its_head_has_its_middle_between_frames_that_decode(tmp_path):
-    whole = clip(tmp_path / "whole.ts", options={"crf": "1", "g": "4", "bf": "0"})
-    data = whole.read_bytes()
+    intact = clip(tmp_path / "whole.ts", options={"crf": "1", "g": "4", "bf": "0"})
+    data = intact.read_bytes()
     packets = [data[i : i + 188] for i in range(0, len(data), 188)]
     starts = [i for i, packet in enumerate(packets) if packet[1] & 0x40 and (packet[1] & 0x1F) << 8 | packet[2] == 256]
     cut = tmp_path / "cut.ts"
     cut.write_bytes(b"".join(packets[: starts[0]] + packets[starts[1] :]))
     clip_frames = read_clip(cut, 100)
     first, middle = clip_frames.times_s
-    assert first == pytest.approx(read_clip(whole, 100).times_s[0] + 0.4)
+    assert first == pytest.approx(read_clip(intact, 100).times_s[0] + 0.4)
     assert middle == pytest.approx(first + 0.2, abs=0.11)
 
 

@@ -132,18 +132,18 @@ def test_gradient_reaches_every_step_of_a_trajectory_alike():
 def test_every_step_is_clipped_on_its_own_or_the_trajectory_as_a_whole():
     logp = torch.tensor([[2e-4, -1e-4]], dtype=torch.float64, requires_grad=True)
     old, advantage = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    whole = clipped_objective(sequence_ratio(logp, old), advantage, 1e-4, 1e-4)
+    sequence = clipped_objective(sequence_ratio(logp, old), advantage, 1e-4, 1e-4)
     each = clipped_steps(step_ratio(logp, old), advantage, 1e-4, 1e-4)
-    close([whole.item(), each.item()], [1.00005000125, 1.0000000025], atol=1e-11)
-    gradients = [torch.autograd.grad(value.sum(), logp)[0][0].tolist() for value in (whole, each)]
+    close([sequence.item(), each.item()], [1.00005000125, 1.0000000025], atol=1e-11)
+    gradients = [torch.autograd.grad(value.sum(), logp)[0][0].tolist() for value in (sequence, each)]
     assert [[slope > 0 for slope in gradient] for gradient in gradients] == [[True, True], [False, True]]
 
 
 def test_over_one_step_both_objectives_are_one():
     logp = torch.tensor([[5e-4], [-5e-4], [5e-5]])
     old, advantages = torch.zeros(3, 1), torch.tensor([1.0, -1.0, 0.3])
-    whole = clipped_objective(sequence_ratio(logp, old), advantages, 1e-4, 2e-4)
-    assert torch.equal(clipped_steps(step_ratio(logp, old), advantages, 1e-4, 2e-4), whole)
+    sequence = clipped_objective(sequence_ratio(logp, old), advantages, 1e-4, 2e-4)
+    assert torch.equal(clipped_steps(step_ratio(logp, old), advantages, 1e-4, 2e-4), sequence)
 
 
 def test_advantages_are_in_sample_standard_deviations():

@@ -172,8 +172,8 @@ def test_page_does_without_what_a_run_lacks(outputs, tmp_path):
 def test_every_reason_has_an_example_also_where_no_frame_was_stored(html):
     tiles = re.findall(r'<figure class="lost">(.*?)</figure>', html)
     examples = [(re.search(r'class="reason">([^<]*)<', tile)[1], "img" in tile) for tile in tiles]
-    wanted = {reason.replace("_", " ") for reasons in REJECTIONS.values() for reason in reasons}
-    assert {reason for reason, _ in examples} == wanted
+    expected = {reason.replace("_", " ") for reasons in REJECTIONS.values() for reason in reasons}
+    assert {reason for reason, _ in examples} == expected
     # Of the clips that were refused at once one can be decoded, and one is no video.
     assert dict(examples)["cut"]
     assert not dict(examples)["truncated file"]

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import yaml
@@ -44,10 +45,10 @@ def test_stages_have_one_name_in_four_places():
         assert (ROOT / "stages" / f"{module}.py").is_file()
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_command_is_dependencies_then_outputs(name):
-    command = f"python -m stages {name} {' '.join(paths_of(name, 'deps') + paths_of(name, 'outs'))}"
-    assert " ".join(PIPELINE["stages"][name]["cmd"].split()) == command
+def test_command_is_dependencies_then_outputs():
+    for name in STAGES:
+        command = f"python -m stages {name} {' '.join(paths_of(name, 'deps') + paths_of(name, 'outs'))}"
+        assert " ".join(PIPELINE["stages"][name]["cmd"].split()) == command
 
 
 def code_of(name):
@@ -60,15 +61,16 @@ def covers(dep, file):
     return file == dep or file.startswith(f"{dep}/")
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_code_of_a_stage_is_covered_by_its_dependencies(name):
+def test_code_of_a_stage_is_covered_by_its_dependencies():
     """DVC does not follow Python imports (treeverse/dvc#9195), so we do."""
-    declared = [dep for dep in PIPELINE["stages"][name]["deps"] if is_code(dep)]
-    needed = code_of(name)
-    for file in needed:
-        assert any(covers(dep, file) for dep in declared), f"{name} imports {file}"
-    for dep in declared:
-        assert any(covers(dep, file) for file in needed), f"{name} imports nothing of {dep}"
+    faults = []
+    for name in STAGES:
+        declared = [dep for dep in PIPELINE["stages"][name]["deps"] if is_code(dep)]
+        needed = code_of(name)
+        faults += [f"{name} imports {file}" for file in needed if not any(covers(dep, file) for dep in declared)]
+        unused = [dep for dep in declared if not any(covers(dep, file) for file in needed)]
+        faults += [f"{name} imports nothing of {dep}" for dep in unused]
+    assert faults == []
 
 
 def test_an_edit_of_page_verbs_or_documents_retrains_nothing():
@@ -92,20 +94,20 @@ def test_an_edit_of_reinforcement_reruns_no_earlier_training():
             assert not covers(dep, "mcpipe/train/rl/trainer.py")
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_stage_tracks_its_own_section_and_says_what_it_does(name):
-    stage = PIPELINE["stages"][name]
-    assert stage["params"] == [name, *sorted(set(taken_from(SECTIONS[name]).values()))]
-    assert len(stage["desc"]) > 20
-    for out in stage["outs"]:
-        assert isinstance(out, str), f"{name}: outs are cached, so that the run-cache works"
+def test_stage_tracks_its_own_section_and_says_what_it_does():
+    for name in STAGES:
+        stage = PIPELINE["stages"][name]
+        assert stage["params"] == [name, *sorted(set(taken_from(SECTIONS[name]).values()))]
+        assert len(stage["desc"]) > 20, name
+        for out in stage["outs"]:
+            assert isinstance(out, str), f"{name}: outs are cached, so that the run-cache works"
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_section_is_complete_and_its_keys_are_few(name):
-    run = import_module(f"stages.{STAGES[name]}").run
-    assert inspect.get_annotations(run, eval_str=True)["params"] is SECTIONS[name]
-    read_params(ROOT / "params.yaml", name, SECTIONS[name])
+def test_section_is_complete():
+    for name, module in STAGES.items():
+        run = import_module(f"stages.{module}").run
+        assert inspect.get_annotations(run, eval_str=True)["params"] is SECTIONS[name], name
+        read_params(ROOT / "params.yaml", name, SECTIONS[name])
 
 
 def leaves(content):
@@ -191,7 +193,8 @@ def sandbox(tmp_path):
 
 
 def dvc(folder, *arguments):
-    environment = {"PATH": f"{ROOT}/.venv/bin:/usr/bin:/bin", "DVC_NO_ANALYTICS": "true", "HOME": str(folder)}
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    environment = {"PATH": path, "DVC_NO_ANALYTICS": "true", "HOME": str(folder)}
     return output([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment)
 
 

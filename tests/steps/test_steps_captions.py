@@ -30,11 +30,11 @@ class Writer:
 
     def __init__(self, **answers):
         self.answers = {"two": iter(answers["two"]), "one": iter(answers["one"])}
-        self.asked = []
+        self.requests = []
 
     def answer(self, pictures, instruction, *, temperature, seed, max_tokens):
         assert "faces, hair or skin" in instruction
-        self.asked.append((pictures, temperature, seed))
+        self.requests.append((pictures, temperature, seed))
         return next(self.answers["two" if len(pictures) == 3 else "one"])
 
 
@@ -62,8 +62,8 @@ def test_every_closeup_has_a_caption_of_its_own_and_shows_its_person_alone():
     record = captioned(*clip(), writer, Whole(), PARAMS)
     assert (record.caption, record.attempts) == (TOGETHER, 1)
     assert record.closeup_captions == (ALONE, ALONE)
-    assert [(temperature, seed) for _, temperature, seed in writer.asked] == [(0, 0), (0, 0), (0, 0), (0.7, 1)]
-    left, right = (writer.asked[place][0][-1].astype(int) for place in (1, 2))
+    assert [(temperature, seed) for _, temperature, seed in writer.requests] == [(0, 0), (0, 0), (0, 0), (0.7, 1)]
+    left, right = (writer.requests[place][0][-1].astype(int) for place in (1, 2))
     assert (left == (255, 0, 0)).all(axis=2).any()
     assert not (left == (0, 0, 255)).all(axis=2).any()
     assert (right == (0, 0, 255)).all(axis=2).any()

@@ -50,8 +50,8 @@ def suite(tmp_path_factory, generator_folder):
 
 @pytest.fixture
 def params(root):
-    whole = read_params(root / "params.yaml", "generate", GenerateParams)
-    return whole.model_copy(update={"sample": SampleParams(num_steps=1, guidance=1.0, shift=1.5)})
+    default = read_params(root / "params.yaml", "generate", GenerateParams)
+    return default.model_copy(update={"sample": SampleParams(num_steps=1, guidance=1.0, shift=1.5)})
 
 
 def drawn(suite, generator_folder, out, params):

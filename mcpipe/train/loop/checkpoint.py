@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from mcpipe.core.records import JSON
-from mcpipe.train.loop.runtime import WHOLE_IN_MAIN, broadcast_flag, is_main, trained_weights
+from mcpipe.train.loop.runtime import FULL_IN_MAIN, broadcast_flag, is_main, trained_weights
 
 Batch = TypeVar("Batch", covariant=True)
 
@@ -99,7 +99,7 @@ class Checkpoint:
         start = time.monotonic()
         content: dict[str, Any] = {
             "weights": trained_weights(model),
-            "optimizer": get_optimizer_state_dict(model, optimizer, options=WHOLE_IN_MAIN),
+            "optimizer": get_optimizer_state_dict(model, optimizer, options=FULL_IN_MAIN),
             "batches": batches.state_dict(),
             "curves": curves,
         }

@@ -27,7 +27,7 @@ from mcpipe.flux.network import ReferenceFlux
 
 SHARDINGS = ("none", "adapter", "all")
 PRECISIONS = ("no", "bf16")
-WHOLE_IN_MAIN = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+FULL_IN_MAIN = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 """State of the trained weights alone, whole in the main process's main memory and empty in all others."""
 NUM_VARIANTS = 64
 """Shapes and modes for which a block may be compiled: with and without gradient, numbers of states and references.
@@ -129,11 +129,11 @@ def uncompile(network: nn.Module) -> None:
 def shard(network: ReferenceFlux, device: torch.device, *, bfloat16: bool, base: bool) -> None:
     """Shard the adapter over the processes block by block (FSDP2); with ``base``, the frozen weights, too."""
     mesh = init_device_mesh(device.type, (process_state().num_processes,))
-    whole = set() if base else {weight for weight in network.parameters() if not weight.requires_grad}
+    unsharded = set() if base else {weight for weight in network.parameters() if not weight.requires_grad}
     policy = MixedPrecisionPolicy(torch.bfloat16 if bfloat16 else None, torch.float32, cast_forward_inputs=False)
     transformer = network.transformer
     for module in (*transformer.transformer_blocks, *transformer.single_transformer_blocks, network):
-        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
+        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=unsharded)
 
 
 def trained_weights(module: nn.Module) -> dict[str, Tensor]:
@@ -141,5 +141,5 @@ def trained_weights(module: nn.Module) -> dict[str, Tensor]:
 
     All processes call it together. Without sharding on a CPU, the tensors share the weights' memory.
     """
-    state = get_model_state_dict(module, options=WHOLE_IN_MAIN)
+    state = get_model_state_dict(module, options=FULL_IN_MAIN)
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -119,12 +119,12 @@ def test_fewer_steps_behind_the_window_save_passes_and_change_nothing_in_it(netw
 
 
 def test_what_runs_together_changes_no_draw_and_no_picture(network, conditions):
-    whole, *split = [
+    together, *split = [
         rollout(network, conditions, policy_of(pass_size=size), Noise(0, 3), Counter()) for size in (4, 2, 1)
     ]
     for other in split:
-        torch.testing.assert_close(other.final, whole.final, rtol=1e-4, atol=1e-5)
-        assert torch.equal(other.states[1], whole.states[1]), "the first draw hangs on nothing else"
+        torch.testing.assert_close(other.final, together.final, rtol=1e-4, atol=1e-5)
+        assert torch.equal(other.states[1], together.states[1]), "the first draw hangs on nothing else"
     draws = [Noise(0, 3).steps(index, GROUP, (5,)) for index in (0, 1)]
     assert torch.equal(Noise(0, 3).steps(0, 2, (5,)), draws[0][:2])
     every = torch.cat([Noise(0, 3).initial((5,)), Noise(0, 4).initial((5,)), Noise(1, 3).initial((5,)), *draws])

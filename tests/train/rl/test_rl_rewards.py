@@ -16,10 +16,10 @@ class Detector:
     """Finds spots of a named colour, the last ones first; may take other colours for it."""
 
     def __init__(self, **mistaken):
-        self.asked, self.mistaken = [], mistaken
+        self.searched, self.mistaken = [], mistaken
 
     def crops(self, picture, phrase):
-        self.asked.append(phrase)
+        self.searched.append(phrase)
         colours = [NAMES[name] for name in (phrase, *self.mistaken.get(phrase.split()[-1], ()))]
         return [
             picture[y : y + 1, x : x + 1]
@@ -70,7 +70,7 @@ def test_objects_are_matched_one_to_one_and_missing_ones_count_zero():
 def test_a_detector_is_asked_for_the_prompts_own_objects_alone():
     detector = Detector()
     assert identity_rewards([picture(HAT, MUG)], prompt(MUG), detector=detector) == pytest.approx([1])
-    assert detector.asked == [MUG]
+    assert detector.searched == [MUG]
 
 
 def similar_objects(similar):
@@ -92,7 +92,7 @@ def test_references_of_one_phrase_share_what_it_finds_one_to_one():
     wanted = replace(prompt(MUG, BAG), names=("a red mug", "a red mug"))
     detector = Detector(mug=[BAG])
     assert identity_rewards([picture(BAG, MUG)], wanted, detector=detector) == pytest.approx([1])
-    assert detector.asked == [MUG], "asked once"
+    assert detector.searched == [MUG], "searched once"
     single = identity_rewards([picture(MUG)], wanted, detector=Detector(mug=[BAG]))
     assert single == pytest.approx([0.5], abs=0.01), "one object is one reference"
 

@@ -16,16 +16,16 @@ def test_the_window_moves_and_never_holds_the_last_step():
 
 
 def test_fewer_steps_behind_the_window_lead_over_the_same_distance():
-    whole = settings(sampling={"num_steps": 10}).levels(0)
+    full = settings(sampling={"num_steps": 10}).levels(0)
     few = settings(sampling={"num_steps": 10, "after_window": 0.4}).levels(0)
-    torch.testing.assert_close(whole, schedule(10, 3.0), atol=0, rtol=0)
+    torch.testing.assert_close(full, schedule(10, 3.0), atol=0, rtol=0)
     assert (len(few), few[-1]) == (2 + 4 + 1, 0)
-    torch.testing.assert_close(few[:3], whole[:3], atol=0, rtol=0)
+    torch.testing.assert_close(few[:3], full[:3], atol=0, rtol=0)
     # Of eight steps that are left every second one is taken.
-    torch.testing.assert_close(few[2:], whole[2::2])
+    torch.testing.assert_close(few[2:], full[2::2])
     # Behind the last place of the window there is one step, which is always taken.
     late = settings(sampling={"num_steps": 10, "after_window": 0.4}, num_iterations=20)
-    torch.testing.assert_close(late.levels(19), whole, atol=0, rtol=0)
+    torch.testing.assert_close(late.levels(19), full, atol=0, rtol=0)
     assert len(settings(sampling={"num_steps": 10, "after_window": 1e-9}).levels(0)) == 2 + 1 + 1
 
 
