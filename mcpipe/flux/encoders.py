@@ -68,6 +68,12 @@ def encode_texts(pipeline: FluxPipeline, texts: Sequence[str]) -> Texts:
     return Texts(tokens, pooled)
 
 
+def release_text_encoders(pipeline: FluxPipeline) -> None:
+    """Move the text encoders to main memory; nothing can be encoded on another device afterwards."""
+    for encoder in (pipeline.text_encoder, pipeline.text_encoder_2):
+        encoder.to("cpu")
+
+
 def _pooled(pipeline: FluxPipeline, texts: Sequence[str]) -> Float[Tensor, "batch pooled_width"]:
     """CLIP's pooled embeddings of texts that it reads whole, as stock diffusers makes them."""
     inputs = pipeline.tokenizer(
