@@ -13,6 +13,7 @@ import torch
 from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec, add_adapter, trainable
 from mcpipe.flux.backbone import FluxTransformer2DModel
+from mcpipe.flux.low_memory import Memory, largest_layer, num_rounded
 from mcpipe.flux.moe_lora import expert_layers
 
 GB = 1e9
@@ -50,6 +51,10 @@ class Sizes:
     width: int
     tokens: int
     """Tokens of one sample: text, image and references."""
+    rounded: int = 0
+    """Frozen weights that generation with medium memory stores in 8 bits (see `mcpipe.flux.low_memory`)."""
+    largest: int = 0
+    """Weights of the largest layer, experts included."""
 
     @property
     def trained(self) -> int:
@@ -125,6 +130,8 @@ def sizes(
         blocks=len(transformer.transformer_blocks) + len(transformer.single_transformer_blocks),
         width=transformer.inner_dim,
         tokens=text_tokens + image**2 + references * reference**2,
+        rounded=num_rounded(transformer),
+        largest=largest_layer(transformer),
     )
 
 
@@ -182,6 +189,23 @@ def reinforcement_plan(counted: Sizes, layout: ReinforcementLayout) -> MemoryPla
         parts["VAE (float32)"] = 4.0 * counted.others.get("vae", 0)
     spared = parts[ACTIVATIONS] if layout.scorers_rest and not layout.graphs_wait else 0.0
     return MemoryPlan(parts | {"reward models": max(layout.scorers - spared, 0.0)})
+
+
+def inference_plans(counted: Sizes) -> dict[Memory, MemoryPlan]:
+    """Memory of a GPU that draws one image, by mode of `mcpipe.flux.low_memory`: the fullest phase of each."""
+    encoders = {name: 2.0 * num for name, num in counted.others.items() if name != "vae"}
+    block = float(BLOCK_WIDTHS * counted.tokens * counted.width * ON_GPU)
+    parts = ("frozen transformer", "adapter", "text encoders", "VAE (float32)", ACTIVATIONS)
+    vae = 4.0 * counted.others.get("vae", 0)
+    base = counted.rounded + 2.0 * (counted.base - counted.rounded)
+    drawing = (base, 2.0 * counted.trained, 0.0, vae, block)
+    reading = (0.0, 0.0, max(encoders.values(), default=0.0), vae, 0.0)
+    rows: dict[Memory, tuple[float, ...]] = {
+        "low": (2.0 * counted.largest, 0.0, 0.0, 0.0, block),
+        "medium": max(drawing, reading, key=sum),
+        "high": (2.0 * counted.base, float(MASTER * counted.trained), sum(encoders.values()), vae, block),
+    }
+    return {mode: MemoryPlan(dict(zip(parts, row, strict=True))) for mode, row in rows.items()}
 
 
 def disk(counted: Sizes) -> MemoryPlan:

@@ -32,7 +32,7 @@ def encode_pictures(
 ) -> Float[Tensor, "batch channels h w"]:
     """Latents of RGB images, shifted and scaled as the transformer expects them."""
     vae = pipeline.vae
-    pixels = torch.tensor(pictures).to(vae.device).movedim(-1, 1) / 127.5 - 1
+    pixels = torch.tensor(pictures).to(execution_device(vae)).movedim(-1, 1) / 127.5 - 1
     return (vae.encode(pixels.to(vae.dtype)).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
 
 
@@ -42,7 +42,9 @@ def decode_latents(
 ) -> UInt8[np.ndarray, "batch height width 3"]:
     """RGB images of latents."""
     vae = pipeline.vae
-    pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor).sample
+    pixels = vae.decode(
+        latents.to(execution_device(vae), vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+    ).sample
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
 
 

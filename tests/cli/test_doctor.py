@@ -33,6 +33,7 @@ from mcpipe.flux.budget import (
     GB,
     MemoryLayout,
     ReinforcementLayout,
+    inference_plans,
     plan,
     reinforcement_plan,
     sizes,
@@ -148,6 +149,22 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     assert "use more GPUs" in rl_alone
     free["bytes"] = 1e9
     assert "has 1.0 GB left" in problems(8, 141)[0]
+
+
+def test_less_memory_for_drawing_rounds_then_offloads(paper):
+    """FLUX.1-dev with two references at 512 px: 24 GB hold ``medium``, 12 GB ``low``."""
+    totals = {mode: each.total / GB for mode, each in inference_plans(paper).items()}
+    assert list(totals) == ["low", "medium", "high"]
+    assert totals["low"] < 0.92 * 12
+    assert totals["medium"] < 0.92 * 24 < totals["high"]
+    medium = inference_plans(paper)["medium"].parts
+    kept = paper.base - paper.rounded
+    assert 0 < kept < 0.01 * paper.base, "only the ends of the network are not rounded"
+    assert medium["frozen transformer"] == paper.rounded + 2 * kept
+    assert medium["adapter"] == 2 * paper.trained
+    width = 3072
+    experts = 4 * 512 * (5 * width + width) + 4 * 5 * width
+    assert paper.largest == 5 * width * width + width + experts, "output of a single block, experts included"
 
 
 def test_a_generator_that_is_there_is_measured_by_its_files():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from rich.table import Table
@@ -29,6 +29,7 @@ from mcpipe.flux.budget import (
     Sharding,
     Sizes,
     disk,
+    inference_plans,
     plan,
     sizes,
 )
@@ -36,6 +37,8 @@ from mcpipe.train.loop.runtime import runtime_from
 from mcpipe.train.multi import TrainMultiParams
 from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.single import TrainSingleParams
+
+K = TypeVar("K", bound=str)
 
 ROOM = 0.92
 """Share of the memory that a plan may fill; the rest is for the driver, workspaces and fragmentation (estimate)."""
@@ -118,6 +121,7 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
         network_table(counted, generator),
         memory_table(f"stage 2 on {pass_title(layout, device)}", plans),
         memory_table(f"stage 3 on {layout.gpus} x {device}, GB each; {reinforced.title}", reinforced.plans(kinds)),
+        memory_table(f"mcpipe generate on a GPU, GB; {references} references", inference_plans(counted), "--memory"),
         parts_table(f"disk, GB; {free / GB:,.1f} left", written.parts, 3),
     ]
     return Capacity(tables, problems)
@@ -173,9 +177,9 @@ def pass_title(layout: MemoryLayout, device: str) -> str:
     return f"{layout.gpus} x {device}, GB each; {layout.samples} samples in a pass, {kept}"
 
 
-def memory_table(title: str, plans: Mapping[Sharding, MemoryPlan]) -> Table:
-    """Memory of each GPU, in GB, for every sharding."""
-    table = Table("MCPIPE_SHARDING", *plans, title=title, title_justify="left")
+def memory_table(title: str, plans: Mapping[K, MemoryPlan], choice: str = "MCPIPE_SHARDING") -> Table:
+    """Memory of each GPU, in GB, for every sharding, or every value of another ``choice``."""
+    table = Table(choice, *plans, title=title, title_justify="left")
     for part in next(iter(plans.values())).parts:
         table.add_row(part, *(f"{each.parts[part] / GB:.2f}" for each in plans.values()))
     table.add_row("total", *(f"{each.total / GB:.2f}" for each in plans.values()))
