@@ -22,9 +22,10 @@ from torch import Tensor
 from mcpipe.core.shards import whole_folder
 from mcpipe.flux.adapters import AdapterSpec, load_adapter, save_adapter
 from mcpipe.flux.attention import recorded_attention
-from mcpipe.flux.backbone import FluxPipeline, load_generator
+from mcpipe.flux.backbone import FluxPipeline, execution_device, load_generator
 from mcpipe.flux.bare import bare_transformer, check_separable
 from mcpipe.flux.encoders import decode_latents
+from mcpipe.flux.low_memory import Memory, check_memory, is_offloaded_in_parts, reduce_memory
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.sampler import SampleParams, encode_conditions, latents
 from mcpipe.flux.tokens import layout
@@ -59,21 +60,26 @@ class MultiCrafterPipeline(FluxPipeline):
     """Specification of the adapter, and its training sizes."""
 
     @classmethod
-    def from_pretrained(cls, generator: str | Path, *, adapter: str | Path | None = None) -> "MultiCrafterPipeline":
+    def from_pretrained(
+        cls, generator: str | Path, *, adapter: str | Path | None = None, memory: Memory = "high"
+    ) -> "MultiCrafterPipeline":
         """The FLUX pipeline of a folder with the adapter of another one, frozen, on the best device there is.
 
-        Without ``adapter``, the one that `save_pretrained` wrote into the folder.
+        Without ``adapter``, the one that `save_pretrained` wrote into the folder. ``memory`` says how much of the
+        device's memory it may take (see `mcpipe.flux.low_memory`).
 
         Raises:
             FileNotFoundError: a folder, or a file of the adapter, is missing.
-            ValueError: a file is damaged, or the adapter belongs to another generator.
+            ValueError: a file is damaged, the adapter belongs to another generator, or ``memory`` is unknown.
         """
+        check_memory(memory)
         if adapter is None and Path(generator).is_dir() and not (Path(generator) / ADAPTER).is_dir():
             raise FileNotFoundError(f"{generator} holds no folder {ADAPTER}; give adapter=, the folder of an adapter")
-        pipeline = cls(**load_generator(Path(generator)).components)
+        pipeline = cls(**load_generator(Path(generator), on_device=memory == "high").components)
         pipeline.set_progress_bar_config(disable=True)
         pipeline.spec = load_adapter(pipeline, Path(generator) / ADAPTER if adapter is None else Path(adapter))
         pipeline.transformer.requires_grad_(False)
+        reduce_memory(pipeline, memory)
         return pipeline
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # noqa: ANN401  as diffusers does
@@ -129,7 +135,7 @@ class MultiCrafterPipeline(FluxPipeline):
             FileNotFoundError: the path of a reference leads to no file.
             ValueError: the shift is unknown; prompts, references and generators differ in number; a prompt has no
                 reference; a reference cannot be read or is not square; or maps are requested for prompts with
-                different numbers of references.
+                different numbers of references, or of weights that are offloaded one by one.
         """
         if (shift := self.spec.shift if shift is None else shift) is None:
             raise ValueError("the adapter does not record the shift of its training (adapter.json); give shift=...")
@@ -138,6 +144,8 @@ class MultiCrafterPipeline(FluxPipeline):
         people = _per_prompt(prompts, [references] if single else _members(references, IMAGE_DIMENSIONS + 2))
         names = ["references"] if single else [f"references[{i}]" for i in range(len(prompts))]
         pictures = [self._prepared(each, name) for each, name in zip(people, names, strict=True)]
+        if output_attention and is_offloaded_in_parts(self.transformer):
+            raise ValueError('attention maps need the weights of a whole block; load the pipeline with memory="medium"')
         if output_attention and len({len(each) for each in pictures}) > 1:
             raise ValueError("attention maps need as many references for every prompt; draw the pictures one by one")
         grids = layout(self, self.spec.image_size, self.spec.reference_size)
@@ -205,7 +213,7 @@ def _noise(
     generators = [generator] * num if generator is None or isinstance(generator, torch.Generator) else list(generator)
     if len(generators) != num:
         raise ValueError(f"{num} prompts, but {len(generators)} generators")
-    shape, device = network.state_shape, network.transformer.x_embedder.weight.device
+    shape, device = network.state_shape, execution_device(network.transformer)
     drawn = [torch.randn(shape, generator=each, device=each.device if each else None).to(device) for each in generators]
     return torch.stack(drawn)
 

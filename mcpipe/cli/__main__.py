@@ -194,6 +194,10 @@ def generation_arguments(verb: argparse.ArgumentParser) -> None:
         "--adapter", type=Path, default=Path("data/models/train_rl"), metavar="DIR",
         help="folder of a trained adapter (default: data/models/train_rl)",
     )  # fmt: skip
+    verb.add_argument(
+        "--memory", choices=("low", "medium", "high"), default="high",
+        help="memory of the GPU to use: less is slower, and medium rounds frozen weights to 8 bits (default: high)",
+    )  # fmt: skip
     _changes(verb)
 
 

@@ -51,7 +51,7 @@ def command(options: argparse.Namespace) -> str:
     Raises:
         FileNotFoundError: a reference, the generator, the adapter or the face pack is missing.
         ValueError: there are too many references, a reference has no face or several, the adapter is damaged or
-            belongs to another generator, or the seed or a setting is invalid.
+            belongs to another generator, the seed or a setting is invalid, or maps are wanted at low memory.
         OSError: the images cannot be written.
     """
     file = settings_file()
@@ -61,6 +61,8 @@ def command(options: argparse.Namespace) -> str:
     settings = check_params({**sections, "subjects": {"num_people": people}}, GenerationSettings)
     models = located(content, file.parent)
     check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
+    if options.memory == "low" and options.attention is not None:
+        raise ValueError("--attention needs the weights of a whole block; say --memory medium")
     outputs = picture_files(options.out, options.attention, len(options.references))
     read = {f"reference {number}": picture for number, picture in enumerate(options.references, 1)}
     read |= {"--adapter": options.adapter, "the settings": file}
@@ -69,7 +71,7 @@ def command(options: argparse.Namespace) -> str:
     size = read_spec(options.adapter).reference_size
     finder = InsightFaces(models["faces"], settings.pairs.min_face_score, settings.pairs.detection_size)
     references = [reference(picture, finder, settings.pairs, size) for picture in options.references]
-    pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter)
+    pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter, memory=options.memory)
     with_attention = options.attention is not None
     drawn = draw(
         pipeline, options.prompt, references, options.seed, settings.generate.sample, with_attention=with_attention

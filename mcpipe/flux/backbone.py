@@ -6,6 +6,7 @@ from typing import cast
 
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers.hooks import apply_layerwise_casting
 from diffusers.models.attention import FeedForward
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.utils import logging as diffusers_logging
@@ -14,13 +15,23 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-__all__ = ["FeedForward", "FluxPipeline", "FluxTransformer2DModel", "execution_device", "load_generator", "rotated"]
+__all__ = [
+    "FeedForward",
+    "FluxPipeline",
+    "FluxTransformer2DModel",
+    "apply_layerwise_casting",
+    "execution_device",
+    "load_generator",
+    "rotated",
+]
 
 INDEX = "model_index.json"
 
 
-def load_generator(folder: Path) -> FluxPipeline:
+def load_generator(folder: Path, *, on_device: bool = True) -> FluxPipeline:
     """The pipeline saved in a folder, frozen and ready: bfloat16 on a GPU, float32 on a CPU; the VAE always float32.
+
+    Unless it is wanted ``on_device``, it stays in main memory, in the precision of the device.
 
     Raises:
         FileNotFoundError: the folder or its index is missing.
@@ -36,7 +47,8 @@ def load_generator(folder: Path) -> FluxPipeline:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"generator {folder} cannot be loaded; a part is missing or damaged: {reason}") from error
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
+    if on_device:
+        pipeline.to(device)
     pipeline.vae.float()
     for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
         part.requires_grad_(False).eval()

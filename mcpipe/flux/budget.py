@@ -13,6 +13,7 @@ import torch
 from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec, add_adapter, trainable
 from mcpipe.flux.backbone import FluxTransformer2DModel
+from mcpipe.flux.low_memory import Memory, largest_layer, num_rounded
 from mcpipe.flux.moe_lora import expert_layers
 
 GB = 1e9
@@ -27,7 +28,9 @@ Sharding = Literal["none", "adapter", "all"]
 
 MASTER, GRADIENT, ADAM = 4, 4, 8
 """Bytes per trained weight: float32 weight, float32 gradient, two float32 moments."""
-GATHERED = "blocks gathered"
+ON_GPU = 2
+"""Bytes of a frozen weight on a GPU, in bfloat16."""
+GATHERED, ENCODERS, ACTIVATIONS = "blocks gathered", "text encoders and VAE", "activations (estimate)"
 BLOCK_WIDTHS = 20
 """Activations that a block keeps per token, in widths of the token (estimate; 0.3 GB per 2,336 tokens)."""
 
@@ -48,6 +51,10 @@ class Sizes:
     width: int
     tokens: int
     """Tokens of one sample: text, image and references."""
+    rounded: int = 0
+    """Frozen weights that generation with medium memory stores in 8 bits (see `mcpipe.flux.low_memory`)."""
+    largest: int = 0
+    """Weights of the largest layer, experts included."""
 
     @property
     def trained(self) -> int:
@@ -123,6 +130,8 @@ def sizes(
         blocks=len(transformer.transformer_blocks) + len(transformer.single_transformer_blocks),
         width=transformer.inner_dim,
         tokens=text_tokens + image**2 + references * reference**2,
+        rounded=num_rounded(transformer),
+        largest=largest_layer(transformer),
     )
 
 
@@ -141,25 +150,62 @@ def plan(counted: Sizes, layout: MemoryLayout) -> MemoryPlan:
     return MemoryPlan(
         {
             "frozen transformer": counted.base * layout.weight_bytes / of_base,
-            "text encoders and VAE": float(sum(counted.others[name] * size for name, size in others.items())),
+            ENCODERS: float(sum(counted.others[name] * size for name, size in others.items())),
             "adapter (float32)": counted.trained * MASTER / of_adapter,
             "gradients (float32)": counted.trained * GRADIENT / of_adapter,
             "optimiser (float32)": counted.trained * optimiser / of_adapter,
             GATHERED: gathered,
-            "activations (estimate)": float(layout.samples * kept * block),
+            ACTIVATIONS: float(layout.samples * kept * block),
         }
     )
 
 
-def reinforcement_plan(counted: Sizes, states: int, layout: MemoryLayout) -> MemoryPlan:
-    """Memory of each GPU in stage 3, without its scorers; ``states`` are the states with a graph at the same time.
+@dataclass(frozen=True)
+class ReinforcementLayout:
+    """Distribution of stage 3 over GPUs."""
 
-    Stage 3 shards nothing. It has one gradient, as stage 2: every pass adds its own to ``.grad``, which is summed over
-    processes and scaled in place. The reference policy is kept in main memory and takes the place of the weights when
-    it runs.
+    memory: MemoryLayout
+    """As in stage 2, except for its samples."""
+    states: int
+    """States with a graph at the same time."""
+    scorers: float
+    """Bytes of the reward models on each GPU."""
+    graphs_wait: bool
+    """Whether graphs of a rollout are kept while its images are scored."""
+    scorers_rest: bool
+    """Whether reward models are in main memory while they score nothing."""
+
+
+def reinforcement_plan(counted: Sizes, layout: ReinforcementLayout) -> MemoryPlan:
+    """Memory of each GPU in stage 3.
+
+    There is one gradient, as in stage 2: every pass adds its own to ``.grad``. The reference policy is kept in main
+    memory and takes the place of the weights when it runs; on a GPU the text encoders rest there, too, once all prompts
+    are encoded. Reward models that rest take the room of the activations, if there are none while images are scored.
     """
-    alone = replace(layout, gpus=1, sharding="none", samples=states)
-    return MemoryPlan({name: size for name, size in plan(counted, alone).parts.items() if name != GATHERED})
+    parts = dict(plan(counted, replace(layout.memory, samples=layout.states)).parts)
+    if layout.memory.weight_bytes == ON_GPU:
+        parts.pop(ENCODERS)
+        parts["VAE (float32)"] = 4.0 * counted.others.get("vae", 0)
+    spared = parts[ACTIVATIONS] if layout.scorers_rest and not layout.graphs_wait else 0.0
+    return MemoryPlan(parts | {"reward models": max(layout.scorers - spared, 0.0)})
+
+
+def inference_plans(counted: Sizes) -> dict[Memory, MemoryPlan]:
+    """Memory of a GPU that draws one image, by mode of `mcpipe.flux.low_memory`: the fullest phase of each."""
+    encoders = {name: 2.0 * num for name, num in counted.others.items() if name != "vae"}
+    block = float(BLOCK_WIDTHS * counted.tokens * counted.width * ON_GPU)
+    parts = ("frozen transformer", "adapter", "text encoders", "VAE (float32)", ACTIVATIONS)
+    vae = 4.0 * counted.others.get("vae", 0)
+    base = counted.rounded + 2.0 * (counted.base - counted.rounded)
+    drawing = (base, 2.0 * counted.trained, 0.0, vae, block)
+    reading = (0.0, 0.0, max(encoders.values(), default=0.0), vae, 0.0)
+    rows: dict[Memory, tuple[float, ...]] = {
+        "low": (2.0 * counted.largest, 0.0, 0.0, 0.0, block),
+        "medium": max(drawing, reading, key=sum),
+        "high": (2.0 * counted.base, float(MASTER * counted.trained), sum(encoders.values()), vae, block),
+    }
+    return {mode: MemoryPlan(dict(zip(parts, row, strict=True))) for mode, row in rows.items()}
 
 
 def disk(counted: Sizes) -> MemoryPlan:

@@ -32,7 +32,7 @@ def encode_pictures(
 ) -> Float[Tensor, "batch channels h w"]:
     """Latents of RGB images, shifted and scaled as the transformer expects them."""
     vae = pipeline.vae
-    pixels = torch.tensor(pictures).to(vae.device).movedim(-1, 1) / 127.5 - 1
+    pixels = torch.tensor(pictures).to(execution_device(vae)).movedim(-1, 1) / 127.5 - 1
     return (vae.encode(pixels.to(vae.dtype)).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
 
 
@@ -42,7 +42,9 @@ def decode_latents(
 ) -> UInt8[np.ndarray, "batch height width 3"]:
     """RGB images of latents."""
     vae = pipeline.vae
-    pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor).sample
+    pixels = vae.decode(
+        latents.to(execution_device(vae), vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+    ).sample
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
 
 
@@ -66,6 +68,12 @@ def encode_texts(pipeline: FluxPipeline, texts: Sequence[str]) -> Texts:
         if len(windows) > 1:
             pooled[number] = torch.cat([pooled[number : number + 1], _pooled(pipeline, windows[1:]).to(pooled)]).mean(0)
     return Texts(tokens, pooled)
+
+
+def release_text_encoders(pipeline: FluxPipeline) -> None:
+    """Move the text encoders to main memory; nothing can be encoded on another device afterwards."""
+    for encoder in (pipeline.text_encoder, pipeline.text_encoder_2):
+        encoder.to("cpu")
 
 
 def _pooled(pipeline: FluxPipeline, texts: Sequence[str]) -> Float[Tensor, "batch pooled_width"]:

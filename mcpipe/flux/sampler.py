@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mcpipe.core.params import Params
 from mcpipe.flux.attention import recorded_attention
-from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.flux.backbone import FluxPipeline, execution_device
 from mcpipe.flux.encoders import decode_latents, encode_pictures, encode_texts
 from mcpipe.flux.network import Conditions, ReferenceFlux, padded_references
 from mcpipe.flux.tokens import layout, pack, unpack
@@ -125,7 +125,7 @@ def encode_conditions(
 def initial_noise(network: ReferenceFlux, seeds: Sequence[int]) -> Float[Tensor, "batch tokens packed"]:
     """Pure noise, one seed per image, the same on every device."""
     noise = [torch.randn(network.state_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(noise).to(network.transformer.x_embedder.weight.device)
+    return torch.stack(noise).to(execution_device(network.transformer))
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ and width; P people; F faces; B batch; D embedding width. Embeddings have unit l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -40,6 +40,19 @@ class Faces:
     def identity(self) -> Float[np.ndarray, " D"]:
         """Embedding of the most certain face; without a face zeros, whose cosine with anybody is 0."""
         return self.embeddings[0] if len(self.embeddings) else np.zeros(self.embeddings.shape[1], np.float32)
+
+
+@runtime_checkable
+class Offloadable(Protocol):
+    """A model that can give up its device's memory between two uses."""
+
+    def to_main_memory(self) -> None:
+        """Move the weights to main memory."""
+        ...
+
+    def to_device(self) -> None:
+        """Move the weights to the device on which the model runs."""
+        ...
 
 
 class PoseDetector(Protocol):

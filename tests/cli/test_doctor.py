@@ -21,12 +21,23 @@ from mcpipe.cli.__main__ import main
 from mcpipe.cli.doctor.checkpoints import ULTRALYTICS, digest, num_weights, pickled
 from mcpipe.cli.doctor.checks import model_rows, package_rows, source_rows
 from mcpipe.cli.doctor.memory import GeneratorSize, Hardware, capacity, read_generator
+from mcpipe.cli.doctor.reinforcement import scorer_bytes
 from mcpipe.cli.doctor.texts import text_rows
 from mcpipe.cli.settings import read_content
 from mcpipe.core.schemas.curation import ClipCaption
 from mcpipe.core.shards import write_shards
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams
-from mcpipe.flux.budget import FLUX_DEV, FLUX_DEV_OTHERS, GB, MemoryLayout, plan, reinforcement_plan, sizes
+from mcpipe.flux.budget import (
+    FLUX_DEV,
+    FLUX_DEV_OTHERS,
+    GB,
+    MemoryLayout,
+    ReinforcementLayout,
+    inference_plans,
+    plan,
+    reinforcement_plan,
+    sizes,
+)
 
 MODELS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["models"]
 EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st", placement="ffn_out")
@@ -75,13 +86,37 @@ def test_memory_is_what_the_weights_take_and_sharding_divides_it(paper):
     assert averaged.total - sum(alone.values()) == pytest.approx(4 * paper.trained)
 
 
-def test_stage_three_holds_one_gradient(paper):
+def stage_three(sharding="adapter", states=3, scorers=5 * GB, **changes):
+    memory = MemoryLayout(8, sharding, 1, checkpointing=True, averaged=False)
+    return ReinforcementLayout(memory, states, scorers, **({"graphs_wait": True, "scorers_rest": False} | changes))
+
+
+def test_stage_three_holds_one_gradient_shares_of_it_if_sharded_and_the_reward_models(paper):
     """Every pass adds to ``.grad`` itself; tests/train/rl/test_rl.py holds that."""
-    layout = MemoryLayout(8, "adapter", 1, checkpointing=True, averaged=False)
-    parts = reinforcement_plan(paper, 3, layout).parts
-    assert parts["gradients (float32)"] == parts["adapter (float32)"] == 4 * paper.trained
-    alone = plan(paper, MemoryLayout(1, "none", 3, checkpointing=True, averaged=False))
-    assert sum(parts.values()) == alone.total
+    whole, shared = (reinforcement_plan(paper, stage_three(sharding)).parts for sharding in ("none", "adapter"))
+    assert whole["gradients (float32)"] == whole["adapter (float32)"] == 4 * paper.trained
+    assert shared["gradients (float32)"] == shared["adapter (float32)"] == 4 * paper.trained / 8
+    assert whole["reward models"] == shared["reward models"] == 5 * GB
+    stage_two = plan(paper, MemoryLayout(8, "adapter", 3, checkpointing=True, averaged=False))
+    kept = FLUX_DEV_OTHERS["vae"] * 4 - stage_two.parts["text encoders and VAE"] + 5 * GB
+    assert sum(shared.values()) == pytest.approx(stage_two.total + kept), "text encoders are released"
+
+
+def test_reward_models_that_rest_take_the_room_of_activations_if_no_graph_waits(paper):
+    resting = {"scorers_rest": True}
+    activations = reinforcement_plan(paper, stage_three()).parts["activations (estimate)"]
+    assert reinforcement_plan(paper, stage_three(**resting)).parts["reward models"] == 5 * GB
+    parts = reinforcement_plan(paper, stage_three(**resting, graphs_wait=False)).parts
+    assert parts["reward models"] == 5 * GB - activations
+    assert reinforcement_plan(paper, stage_three(**resting, graphs_wait=False, scorers=GB)).parts["reward models"] == 0
+
+
+def test_reward_models_are_measured_by_their_files_or_as_published(tmp_path):
+    folders = {name: ROOT / MODELS[name] for name in ("clip", "hps", "faces", "faces_heldout")}
+    packs = sum(file.stat().st_size for name in ("faces", "faces_heldout") for file in folders[name].glob("*.onnx"))
+    hps = sum(file.stat().st_size for file in folders["hps"].glob("*.pt"))
+    assert scorer_bytes(folders) == packs + hps + 4 * num_weights(folders["clip"])
+    assert scorer_bytes({name: tmp_path / name for name in folders}) / GB == pytest.approx(6.4, abs=0.1)
 
 
 def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_fits(paper, tmp_path, monkeypatch):
@@ -89,25 +124,47 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     for name in ("MCPIPE_SHARDING", "MCPIPE_GRADIENT_CHECKPOINTING", "MCPIPE_ACCUMULATION_STEPS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("mcpipe.cli.doctor.memory.sizes", lambda *_, **__: paper)  # counted once
+    free = {"bytes": 1e15}
     monkeypatch.setattr(
-        "mcpipe.cli.doctor.memory.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e15))
+        "mcpipe.cli.doctor.memory.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(free["bytes"]))
     )
-    needs = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path))
-    fits, reinforced = needs.problems
-    assert "has room for 73.6 GB; it fits with MCPIPE_SHARDING=adapter MCPIPE_GRADIENT_CHECKPOINTING=1" in fits
-    assert "train_rl needs 154.9 GB on every GPU, since it shards nothing" in reinforced
+
+    def problems(gpus, gpu_gb):
+        return capacity(content, {"generator": tmp_path / "FLUX.1-dev"}, Hardware(gpus, gpu_gb, tmp_path)).problems
+
+    switches = "has room for 73.6 GB; it fits with MCPIPE_SHARDING=adapter"
+    multi, reinforced = problems(16, 80)
+    assert "train_multi needs 122.2 GB" in multi
+    assert multi.endswith(switches)
+    assert "train_rl needs 151.5 GB, of which 65.4 GB for activations (estimate)" in reinforced
+    assert reinforced.endswith(f"{switches} MCPIPE_GRADIENT_CHECKPOINTING=1")
+    assert problems(8, 80)[0].endswith(f"{switches} MCPIPE_GRADIENT_CHECKPOINTING=1")
     monkeypatch.setenv("MCPIPE_SHARDING", "adapter")
     monkeypatch.setenv("MCPIPE_GRADIENT_CHECKPOINTING", "1")
-    (reinforced,) = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 80, tmp_path)).problems
-    assert "train_rl needs 93.9 GB" in reinforced
-    assert capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 141, tmp_path)).problems == []
-    alone = capacity(content, tmp_path / "FLUX.1-dev", Hardware(1, 80, tmp_path)).problems
-    assert "use more GPUs" in alone[0]
-    monkeypatch.setattr(
-        "mcpipe.cli.doctor.memory.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(1e9))
-    )
-    full = capacity(content, tmp_path / "FLUX.1-dev", Hardware(8, 141, tmp_path)).problems
-    assert "has 1.0 GB left" in full[0]
+    assert problems(16, 80) == problems(8, 80) == []
+    (smaller,) = [line for line in problems(16, 24) if line.startswith("train_rl")]
+    assert "MCPIPE_SHARDING=all" in smaller
+    alone, rl_alone = problems(1, 80)
+    assert "use more GPUs" in alone
+    assert "use more GPUs" in rl_alone
+    free["bytes"] = 1e9
+    assert "has 1.0 GB left" in problems(8, 141)[0]
+
+
+def test_less_memory_for_drawing_rounds_then_offloads(paper):
+    """FLUX.1-dev with two references at 512 px: 24 GB hold ``medium``, 12 GB ``low``."""
+    totals = {mode: each.total / GB for mode, each in inference_plans(paper).items()}
+    assert list(totals) == ["low", "medium", "high"]
+    assert totals["low"] < 0.92 * 12
+    assert totals["medium"] < 0.92 * 24 < totals["high"]
+    medium = inference_plans(paper)["medium"].parts
+    kept = paper.base - paper.rounded
+    assert 0 < kept < 0.01 * paper.base, "only the ends of the network are not rounded"
+    assert medium["frozen transformer"] == paper.rounded + 2 * kept
+    assert medium["adapter"] == 2 * paper.trained
+    width = 3072
+    experts = 4 * 512 * (5 * width + width) + 4 * 5 * width
+    assert paper.largest == 5 * width * width + width + experts, "output of a single block, experts included"
 
 
 def test_a_generator_that_is_there_is_measured_by_its_files():

@@ -86,6 +86,7 @@ def test_shares_of_processes_and_parts_are_the_whole_step_in_order():
         ("MCPIPE_ACCUMULATION_STEPS", "0"),
         ("MCPIPE_ACCUMULATION_STEPS", "two"),
         ("MCPIPE_GRADIENT_CHECKPOINTING", "yes"),
+        ("MCPIPE_OFFLOAD_SCORERS", "yes"),
         ("MCPIPE_SHARDING", "everything"),
     ],
 )

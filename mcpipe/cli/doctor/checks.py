@@ -62,10 +62,12 @@ def command(options: argparse.Namespace) -> str:
 def fitting(content: Content, root: Path, hardware: Hardware) -> tuple[list[Table], list[Finding]]:
     """Tables of memory and disk space, and the problems; no tables if they cannot be computed."""
     try:
-        needs = capacity(content, located(content, root)["generator"], hardware)
+        needs = capacity(content, located(content, root), hardware)
     except (ValueError, OSError) as error:
         return [], [Finding("capacity", "problem", " ".join(str(error).split()))]
-    return needs.tables, [Finding("capacity", "problem", fault) for fault in needs.problems]
+    problems = [Finding("capacity", "problem", fault) for fault in needs.problems]
+    rows = problems or [Finding("capacity", "ok", "stages 2 and 3, reward models included, and what they write")]
+    return [*needs.tables, table(rows, "what fits")], problems
 
 
 def settings_rows(content: Content) -> Iterator[Finding]:

@@ -3,16 +3,18 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from rich.table import Table
 
 from mcpipe.cli.doctor.checkpoints import num_weights
+from mcpipe.cli.doctor.fits import refusal
+from mcpipe.cli.doctor.reinforcement import Reinforcement, refused_reinforcement, scorer_bytes
 from mcpipe.cli.outputs import existing
 from mcpipe.cli.settings import Content, section
 from mcpipe.core.params import check_params, params_of
@@ -27,14 +29,16 @@ from mcpipe.flux.budget import (
     Sharding,
     Sizes,
     disk,
+    inference_plans,
     plan,
-    reinforcement_plan,
     sizes,
 )
 from mcpipe.train.loop.runtime import runtime_from
 from mcpipe.train.multi import TrainMultiParams
 from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.single import TrainSingleParams
+
+K = TypeVar("K", bound=str)
 
 ROOM = 0.92
 """Share of the memory that a plan may fill; the rest is for the driver, workspaces and fragmentation (estimate)."""
@@ -74,8 +78,8 @@ class Capacity:
     """One line for everything that does not fit."""
 
 
-def capacity(content: Content, folder: Path, hardware: Hardware) -> Capacity:
-    """Memory and disk space that the settings need with the generator of a folder.
+def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -> Capacity:
+    """Memory and disk space that the settings need; ``models`` holds the folders of the generator and the scorers.
 
     Raises:
         ValueError: the generator's transformer is not FLUX's, or an option or environment variable is invalid.
@@ -84,7 +88,7 @@ def capacity(content: Content, folder: Path, hardware: Hardware) -> Capacity:
         raise ValueError(f"--gpus should be 1 or more, not {hardware.gpus}")
     if hardware.gpu_gb is not None and not 0 < hardware.gpu_gb < inf:
         raise ValueError(f"--gpu-gb should be a positive number, not {hardware.gpu_gb:g}")
-    generator = read_generator(folder)
+    generator = read_generator(models["generator"])
     multi = params_of(content, "train_multi", TrainMultiParams)
     spec = adapter_spec(content, multi)
     references = section(content, "subjects")["num_people"]
@@ -104,32 +108,23 @@ def capacity(content: Content, folder: Path, hardware: Hardware) -> Capacity:
     problems = []
     chosen: Sharding = cast(Sharding, runtime.sharding) if runtime.sharding in kinds else "none"
     if plans[chosen].total > memory * ROOM:
-        problems.append(refusal(counted, layout, plans, chosen, memory, device))
-    reinforced = reinforcement(counted, params_of(content, "train_rl", TrainRLParams), layout)
-    if reinforced.total > memory * ROOM:
-        problems.append(
-            f"train_rl needs {reinforced.total / GB:.1f} GB on every GPU, since it shards nothing, but {device} has "
-            f"room for {memory * ROOM / GB:.1f} GB; use larger ones, a lower train_single.rank, or fewer experts "
-            "(train_multi.experts)"
-        )
+        problems.append(refusal(counted, layout, plans, chosen, memory * ROOM, device))
+    reinforced = Reinforcement(
+        counted, params_of(content, "train_rl", TrainRLParams), layout, scorer_bytes(models), runtime.offload_scorers
+    )
+    problems += refused_reinforcement(reinforced, kinds, chosen, memory * ROOM, device)
     written = disk(counted)
     free = shutil.disk_usage(existing(hardware.data)).free
     if written.total > free:
         problems.append(f"trainings write {written.total / GB:.1f} GB, but {hardware.data} has {free / GB:.1f} GB left")
     tables = [
-        network_table(counted, generator), memory_table(plans, layout, device), parts_table(
-            f"stage 3 on {device}, GB, without its scorers", reinforced.parts | {"total": reinforced.total}, 2
-        ), parts_table(f"disk, GB; {free / GB:,.1f} left", written.parts, 3),
-    ]  # fmt: skip
+        network_table(counted, generator),
+        memory_table(f"stage 2 on {pass_title(layout, device)}", plans),
+        memory_table(f"stage 3 on {layout.gpus} x {device}, GB each; {reinforced.title}", reinforced.plans(kinds)),
+        memory_table(f"mcpipe generate on a GPU, GB; {references} references", inference_plans(counted), "--memory"),
+        parts_table(f"disk, GB; {free / GB:,.1f} left", written.parts, 3),
+    ]
     return Capacity(tables, problems)
-
-
-def reinforcement(counted: Sizes, params: TrainRLParams, layout: MemoryLayout) -> MemoryPlan:
-    """Memory of stage 3 on one GPU."""
-    sampling, kept = params.sampling, len(params.parts()[0])
-    joint = 1 + (sampling.window_size - 1) * kept
-    states = joint if params.update.gradient == "joint" else sampling.samples_per_pass
-    return reinforcement_plan(counted, states, replace(layout, averaged=params.update.ema_decay > 0))
 
 
 def adapter_spec(content: Content, multi: TrainMultiParams) -> AdapterSpec:
@@ -165,48 +160,6 @@ def available(hardware: Hardware) -> tuple[float, int, str]:
     return memory, 4, f"this machine's main memory of {memory / GB:.1f} GB"
 
 
-def refusal(
-    counted: Sizes,
-    layout: MemoryLayout,
-    plans: dict[Sharding, MemoryPlan],
-    chosen: Sharding,
-    memory: float,
-    device: str,
-) -> str:
-    """Reason why a plan does not fit, and the first change that makes it fit."""
-    room = memory * ROOM
-    parts = plans[chosen].parts
-    largest = max(parts, key=lambda name: parts[name])
-    reason = (
-        f"train_multi needs {plans[chosen].total / GB:.1f} GB, of which {parts[largest] / GB:.1f} GB for {largest}, "
-        f"but {device} has room for {room / GB:.1f} GB"
-    )
-    for samples in halved(layout.samples):
-        for checkpointing in sorted({layout.checkpointing, True}):
-            for kind in plans:
-                other = replace(layout, sharding=kind, samples=samples, checkpointing=checkpointing)
-                if plan(counted, other).total <= room:
-                    return f"{reason}; it fits with {advice(layout, other)}"
-    return f"{reason}; use more GPUs with MCPIPE_SHARDING=all, larger ones, a lower train_single.rank, or fewer experts"
-
-
-def halved(samples: int) -> Iterator[int]:
-    """Numbers of samples from ``samples`` down to 1, each half of the one before, rounded up."""
-    while samples > 1:
-        yield samples
-        samples = -(-samples // 2)
-    yield 1
-
-
-def advice(layout: MemoryLayout, other: MemoryLayout) -> str:
-    """Environment variables that turn one layout into another."""
-    steps = runtime_from().accumulation_steps * -(-layout.samples // other.samples)
-    words = [f"MCPIPE_SHARDING={other.sharding}"] if other.sharding != "none" else []
-    words += ["MCPIPE_GRADIENT_CHECKPOINTING=1"] if other.checkpointing else []
-    words += [f"MCPIPE_ACCUMULATION_STEPS={steps}"] if steps > 1 else []
-    return " ".join(words) or "MCPIPE_SHARDING=none"
-
-
 def network_table(counted: Sizes, generator: GeneratorSize) -> Table:
     """Numbers of weights and tokens, counted on the meta device."""
     table = Table(title=f"network ({generator.source})", show_header=False, title_justify="left")
@@ -218,11 +171,15 @@ def network_table(counted: Sizes, generator: GeneratorSize) -> Table:
     return table
 
 
-def memory_table(plans: dict[Sharding, MemoryPlan], layout: MemoryLayout, device: str) -> Table:
-    """Memory of each GPU, in GB, for every sharding."""
+def pass_title(layout: MemoryLayout, device: str) -> str:
+    """GPUs, samples in a pass and what is kept of them, in words."""
     kept = "inputs of blocks kept" if layout.checkpointing else "everything kept"
-    title = f"stage 2 on {layout.gpus} x {device}, GB each; {layout.samples} samples in a pass, {kept}"
-    table = Table("MCPIPE_SHARDING", *plans, title=title, title_justify="left")
+    return f"{layout.gpus} x {device}, GB each; {layout.samples} samples in a pass, {kept}"
+
+
+def memory_table(title: str, plans: Mapping[K, MemoryPlan], choice: str = "MCPIPE_SHARDING") -> Table:
+    """Memory of each GPU, in GB, for every sharding, or every value of another ``choice``."""
+    table = Table(choice, *plans, title=title, title_justify="left")
     for part in next(iter(plans.values())).parts:
         table.add_row(part, *(f"{each.parts[part] / GB:.2f}" for each in plans.values()))
     table.add_row("total", *(f"{each.total / GB:.2f}" for each in plans.values()))

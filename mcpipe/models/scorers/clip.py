@@ -31,6 +31,14 @@ class Clip:
             lambda: CLIPProcessor.from_pretrained(folder, local_files_only=True), folder, "CLIP processor"
         )
 
+    def to_main_memory(self) -> None:
+        """Move the weights to main memory."""
+        self._model.to("cpu")
+
+    def to_device(self) -> None:
+        """Move the weights to the device on which the model runs."""
+        self._model.to(self._device)
+
     def pictures(self, pictures: Sequence[Picture]) -> Float[np.ndarray, "B D"]:
         """Unit embeddings of images."""
         import torch

@@ -43,6 +43,14 @@ class HpsV2_1:  # noqa: N801  the model's published name
         if not isinstance(self._tokenizer, open_clip.SimpleTokenizer):
             raise ValueError(f"{folder} is no usable HPS v2.1 checkpoint: its tokenizer is not CLIP's")  # noqa: TRY004
 
+    def to_main_memory(self) -> None:
+        """Move the weights to main memory."""
+        self._model.to("cpu")
+
+    def to_device(self) -> None:
+        """Move the weights to the device on which the model runs."""
+        self._model.to(self._device)
+
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
         """The cosine of each image and its own prompt, in [-1, 1], without the customary factor of 100.
 

@@ -8,6 +8,7 @@ environment sets the rest:
     MCPIPE_COMPILE                 backend of torch.compile for the repeated blocks, such as inductor; none
     MCPIPE_SHARDING                parts sharded over the processes: ``none``; ``adapter`` (its weights, gradients
                                    and optimiser state, with a whole frozen base everywhere); ``all`` (the base, too)
+    MCPIPE_OFFLOAD_SCORERS         1: reward models rest in main memory while they score nothing; 0
 """
 
 import os
@@ -43,6 +44,7 @@ class TrainingRuntime:
     compiler: str = ""
     """Backend of torch.compile; empty runs the network eagerly."""
     sharding: str = "none"
+    offload_scorers: bool = False
 
 
 def runtime_from(environment: Mapping[str, str] = os.environ) -> TrainingRuntime:
@@ -54,13 +56,16 @@ def runtime_from(environment: Mapping[str, str] = os.environ) -> TrainingRuntime
     steps = environment.get("MCPIPE_ACCUMULATION_STEPS", "1")
     if not steps.isdecimal() or int(steps) < 1:
         raise ValueError(f"MCPIPE_ACCUMULATION_STEPS should be a number from 1, found {steps!r}")
-    checkpointing = environment.get("MCPIPE_GRADIENT_CHECKPOINTING", "0")
-    if checkpointing not in ("0", "1"):
-        raise ValueError(f"MCPIPE_GRADIENT_CHECKPOINTING should be 0 or 1, found {checkpointing!r}")
+    switches = {}
+    for name in ("MCPIPE_GRADIENT_CHECKPOINTING", "MCPIPE_OFFLOAD_SCORERS"):
+        switches[name] = environment.get(name, "0")
+        if switches[name] not in ("0", "1"):
+            raise ValueError(f"{name} should be 0 or 1, found {switches[name]!r}")
     sharding = environment.get("MCPIPE_SHARDING", "none")
     if sharding not in SHARDINGS:
         raise ValueError(f"MCPIPE_SHARDING should be one of {', '.join(SHARDINGS)}, found {sharding!r}")
-    return TrainingRuntime(int(steps), checkpointing == "1", environment.get("MCPIPE_COMPILE", ""), sharding)
+    checkpointing, offload = (switch == "1" for switch in switches.values())
+    return TrainingRuntime(int(steps), checkpointing, environment.get("MCPIPE_COMPILE", ""), sharding, offload)
 
 
 def process_state() -> PartialState:

@@ -31,6 +31,11 @@ def own_places(num_prompts: int) -> range:
     return range(state.process_index * size, (state.process_index + 1) * size)
 
 
+def num_processes() -> int:
+    """Number of processes that train together."""
+    return PartialState().num_processes
+
+
 def gather(items: list[T]) -> list[T]:
     """Items of all processes, those of the first process first."""
     return gather_object(items)

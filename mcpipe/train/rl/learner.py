@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from mcpipe.core.order import reference_order
 from mcpipe.core.report import Report
@@ -20,7 +21,7 @@ from mcpipe.flux.tokens import unpack
 from mcpipe.objectives.advantage import combined_advantage
 from mcpipe.objectives.flow import schedule
 from mcpipe.train.loop.fit import Losses
-from mcpipe.train.rl.distributed import gather, sum_counts, sum_in_place
+from mcpipe.train.rl.distributed import gather, num_processes, sum_counts, sum_in_place
 from mcpipe.train.rl.monitor import Summary, router_usage
 from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.rl.policy_gradient import Group, PolicyGradient, accumulate_gradient
@@ -48,6 +49,8 @@ class Update:
 
     groups: list[Group]
     """Groups of this process."""
+    dropped: list[Group]
+    """Groups without scores that run along, if the weights are sharded: all processes gather them together."""
     num_groups: int
     """Number of groups on all processes."""
     samples: range
@@ -87,13 +90,22 @@ class Learner:
         self.report = report
         self.forwards: Counter[str] = Counter()
         """States that passed through the network: in rollouts, in updates, with a gradient, and for monitoring."""
-        self.reference = ReferencePolicy(network)
+        self.keep_reference()
         params.update.clips(prod(network.state_shape))  # refuses a range that fits no latent of this size
 
     @property
     def weights(self) -> list[nn.Parameter]:
         """The trained weights."""
         return [weight for weight in self.network.parameters() if weight.requires_grad]
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether weights are spread over processes, so that all have to run the network together."""
+        return any(isinstance(weight, DTensor) for weight in self.weights)
+
+    def keep_reference(self) -> None:
+        """Make the network as it is now the reference policy."""
+        self.reference = ReferencePolicy(self.network)
 
     @property
     def device(self) -> torch.device:
@@ -108,23 +120,24 @@ class Learner:
         With ``update.gradient`` ``joint``, the gradient of the first update is in ``.grad`` afterwards.
         """
         self.network.zero_grad(set_to_none=True)
-        groups, results, counts = [], [], Counter()
+        groups, dropped, results, counts = [], [], [], Counter()
         joint = PolicyGradient(torch.zeros((), device=self.device)) if self.params.update.gradient == "joint" else None
         for place in places:
             inputs = conditions[prompts[place].key].to(self.device)
             group, result = self._group(prompts[place], inputs, number, place, counts)
             results.append(result)
-            if group is None:
+            if not result.scores and not self.is_sharded:
                 continue
-            groups.append(group)
+            (groups if result.scores else dropped).append(group)
             if joint is not None:
-                joint.add(self._accumulate(group, self._parts[0], counts, is_first=True))
+                sums = self._accumulate(group, self._parts[0], counts, is_first=True)
+                joint.add(sums if result.scores else PolicyGradient(torch.zeros_like(joint.objective)))
         self.forwards.update(sum_counts(counts))
         kept = self._reported(gather(results))
         scores = [score for result in kept for score in result.scores]
         summary = _summary(scores, [result.summary for result in kept])
         updates = [
-            Update(groups, len(kept), part, None if index else joint, index == 0, summary)
+            Update(groups, dropped, len(kept), part, None if index else joint, index == 0, summary)
             for index, part in enumerate(self._parts if kept else [])
         ]
         return Iteration(updates, scores, summary)
@@ -142,14 +155,17 @@ class Learner:
             local = PolicyGradient(torch.zeros((), device=self.device))
             for group in update.groups:
                 local.add(self._accumulate(group, update.samples, counts, is_first=update.is_first))
+            for group in update.dropped:
+                self._accumulate(group, update.samples, counts, is_first=update.is_first)
         self.forwards.update(sum_counts(counts))
         for weight in self.weights:  # without an own group, or an own token for an expert
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        loss = local.objective.clone()
-        totals = [loss, *(weight.grad for weight in self.weights if weight.grad is not None)]
-        sum_in_place(totals)
-        for total in totals:
-            total.div_(-update.num_groups)
+        loss, grads = local.objective.clone(), [weight.grad for weight in self.weights if weight.grad is not None]
+        sum_in_place([loss] if self.is_sharded else [loss, *grads])
+        loss.div_(-update.num_groups)
+        num_summed = num_processes() if self.is_sharded else 1  # sharded gradients are means over processes already
+        for grad in grads:
+            grad.div_(-update.num_groups / num_summed)
         ratios, clipped = gather(local.ratios), gather(local.clipped)
         deviation = max(abs(ratio - 1) for ratio in ratios)
         update.summary["ratio_deviation"] = max(deviation, update.summary.get("ratio_deviation", 0.0))
@@ -193,8 +209,8 @@ class Learner:
 
     def _group(
         self, prompt: Prompt, conditions: Conditions, iteration: int, place: int, counts: Counter[str]
-    ) -> tuple[Group | None, GroupResult]:
-        """A scored group; ``None`` if a scorer has no finite score.
+    ) -> tuple[Group, GroupResult]:
+        """A group and its scores; without scores and with advantages of 0 if a scorer has no finite score.
 
         Raises:
             FloatingPointError: the network's latents are not finite.
@@ -214,20 +230,31 @@ class Learner:
                 "weights? Start again from another adapter or with a smaller rl_update.learning_rate"
             )
         images = list(decode_latents(self.pipeline, unpack(trajectory.final, self.network.layout.image)))
-        try:
-            scores = rewards(self.scorers, images, prompt, self.params.rewards.matching)
-            heldout = heldout_identity(self.scorers, images, prompt)
-        except ScorerError as error:
-            return None, GroupResult(key, [], {}, error.reason, error.detail)
-        weights = self.params.rewards.weights
-        advantages = combined_advantage(scores, weights, update.aggregate, update.max_advantage)
+        columns, fault = self._scored(images, prompt)
+        advantages = columns.get("advantage", torch.zeros(len(images)))
         group = Group(conditions, policy, trajectory, advantages.float().to(conditions.text.device))
-        counts["watch"] += 1
-        summary["kl_to_start"] = self.reference.divergence(self.network, group)
-        columns = scores | {"heldout": heldout, "advantage": advantages}
+        if fault is None or self.is_sharded:
+            counts["watch"] += 1
+            summary["kl_to_start"] = self.reference.divergence(self.network, group)
+        if fault is not None:
+            return group, GroupResult(key, [], {}, fault.reason, fault.detail)
         rows = [{name: float(column[number]) for name, column in columns.items()} for number in range(len(images))]
         logged = [ImageScores(iteration, place, prompt.key, number, **row) for number, row in enumerate(rows)]
         return group, GroupResult(key, logged, summary)
+
+    def _scored(
+        self, images: Sequence[UInt8[np.ndarray, "S S 3"]], prompt: Prompt
+    ) -> tuple[dict[str, Tensor], ScorerError | None]:
+        """Scores and advantages of a group's images by name; none, but the error, if a scorer failed."""
+        update, rewarded = self.params.update, self.params.rewards
+        with self.scorers.awake():
+            try:
+                scores = rewards(self.scorers, images, prompt, rewarded.matching)
+                heldout = heldout_identity(self.scorers, images, prompt)
+            except ScorerError as error:
+                return {}, error
+        advantages = combined_advantage(scores, rewarded.weights, update.aggregate, update.max_advantage)
+        return scores | {"heldout": heldout, "advantage": advantages}, None
 
     def _reported(self, results: Sequence[GroupResult]) -> list[GroupResult]:
         """Results of the groups that were kept; the report counts all groups."""

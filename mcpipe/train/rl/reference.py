@@ -4,18 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from mcpipe.train.rl.policy_gradient import Group
 from mcpipe.train.rl.rollout import Pass, pass_mean
 
 
 class ReferencePolicy:
-    """A copy in main memory of the trained weights at the start of the training."""
+    """A copy in main memory of the trained weights at the start of the training.
+
+    Of sharded weights it holds this process's shards; all processes call `divergence` together.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         self._trained = [weight for weight in network.parameters() if weight.requires_grad]
-        self.weights = [weight.detach().to("cpu", copy=True) for weight in self._trained]
+        self.weights = [_own(weight).to("cpu", copy=True) for weight in self._trained]
 
     @torch.no_grad()
     def divergence(self, network: nn.Module, group: Group) -> float:
@@ -44,6 +48,11 @@ class ReferencePolicy:
         are used.
         """
         for weight, stored in zip(self._trained, self.weights, strict=True):
-            other = stored.clone()
-            stored.copy_(weight)
-            weight.data.copy_(other)
+            other, own = stored.clone(), _own(weight)
+            stored.copy_(own)
+            own.copy_(other)
+
+
+def _own(weight: nn.Parameter) -> Tensor:
+    """The memory of a weight, or of its shard in this process."""
+    return weight.data.to_local() if isinstance(weight.data, DTensor) else weight.data

@@ -1,7 +1,8 @@
 """Rewards of a group of images (paper, eq. 9): text alignment, human preference and identity."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +11,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mcpipe.core.records import RejectionError
-from mcpipe.models.protocols import FaceAnalyser, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
+from mcpipe.models.protocols import (
+    FaceAnalyser,
+    ImageEncoder,
+    ImageTextEncoder,
+    Offloadable,
+    Picture,
+    PreferenceScorer,
+)
 from mcpipe.objectives.reward import Matching, identity_reward
 
 DETAIL_LENGTH = 300
@@ -106,6 +114,31 @@ class Scorers:
     preference: PreferenceScorer
     heldout: IdentityScorer
     """Scorer outside the reward: if the reward rises while its score falls, the reward is hacked."""
+    are_offloaded: bool = False
+    """Whether models that can be moved rest in main memory while no image is scored."""
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Within this context the models are on their device."""
+        for model in self._movable:
+            model.to_device()
+        try:
+            yield
+        finally:
+            for model in self._movable:
+                model.to_main_memory()
+
+    def offloaded(self) -> "Scorers":
+        """The same models, resting in main memory while no image is scored."""
+        resting = replace(self, are_offloaded=True)
+        for model in resting._movable:
+            model.to_main_memory()
+        return resting
+
+    @property
+    def _movable(self) -> list[Offloadable]:
+        models = (self.identity, self.clip, self.preference, self.heldout) if self.are_offloaded else ()
+        return [model for model in models if isinstance(model, Offloadable)]
 
 
 class ScorerError(RejectionError):

@@ -58,8 +58,9 @@ class RolloutLog:
 
     def previews(self, iteration: int, images: UInt8[np.ndarray, "prompts S S 3"]) -> None:
         """Write the previews before an iteration, side by side."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.concatenate(list(images), axis=1)).save(self.folder / f"{iteration:06d}.png")
+        if is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.concatenate(list(images), axis=1)).save(self.folder / f"{iteration:06d}.png")
 
     def export(self, out: Path) -> None:
         """Write all scores as one file; previews one file per iteration and as a grid with one row per iteration."""

@@ -15,6 +15,7 @@ import torch
 
 from mcpipe.core.progress import Note, track
 from mcpipe.core.records import JSON
+from mcpipe.flux.encoders import release_text_encoders
 from mcpipe.flux.network import Conditions
 from mcpipe.flux.sampler import encode_conditions
 from mcpipe.train.loop.averaging import keep_average, take_average
@@ -114,17 +115,20 @@ class Iterations:
 
     @property
     def _preview_prompts(self) -> Sequence[Prompt]:
-        watch = self._learner.params.watch
-        return self._prompts[: watch.num_prompts] if watch.pictures_every and is_main() else []
+        watch, takes_part = self._learner.params.watch, is_main() or self._learner.is_sharded
+        return self._prompts[: watch.num_prompts] if watch.pictures_every and takes_part else []
 
     def _conditions(self, order: Sequence[Sequence[Prompt]]) -> dict[str, Conditions]:
         """Encoded conditions in main memory, by key, of all prompts that this process has yet to use."""
         own = [prompts[place] for prompts in order[self._num_done :] for place in self._places]
         used = {prompt.key: prompt for prompt in [*own, *self._preview_prompts]}
-        return {
-            key: encode_conditions(self._learner.pipeline, [prompt.text], [np.stack(prompt.references)]).to("cpu")
+        pipeline = self._learner.pipeline
+        encoded = {
+            key: encode_conditions(pipeline, [prompt.text], [np.stack(prompt.references)]).to("cpu")
             for key, prompt in used.items()
         }
+        release_text_encoders(pipeline)
+        return encoded
 
     def _is_collapsed(self, iteration: int) -> bool:
         """Whether the training has collapsed before an iteration; keeps and logs the reason."""
@@ -141,7 +145,7 @@ def train_rl(
     """Train the network's adapter on rewards; returns facts about the training.
 
     Raises:
-        ValueError: no group could be scored, or the environment asks for sharding.
+        ValueError: no group could be scored, or the environment is invalid.
     """
     curve_ends = CurveEnds(on_step)
     iterations = Iterations(learner, prompts, log, curve_ends.latest)
@@ -161,19 +165,18 @@ def train_rl(
 
 
 def engine_of(learner: Learner) -> Engine:
-    """The engine of a learner: every process holds all weights, and `Learner.accumulate` reduces their gradient.
+    """The engine of a learner; it reduces no gradient, which `Learner.accumulate` and the sharding do.
 
     Raises:
-        ValueError: the environment asks for sharding.
+        ValueError: an environment variable has an invalid value.
     """
     runtime, update = runtime_from(), learner.params.update
-    if runtime.sharding != "none":
-        raise ValueError(
-            f"reinforcement holds all weights in every process; MCPIPE_SHARDING={runtime.sharding} is for the stages "
-            "before it"
-        )
     accelerator = make_accelerator()
     prepare(learner.network, runtime, accelerator.device, bfloat16=accelerator.mixed_precision == "bf16")
+    if learner.is_sharded:
+        learner.keep_reference()
+    if runtime.offload_scorers:
+        learner.scorers = learner.scorers.offloaded()
     optimizer = torch.optim.AdamW(learner.weights, lr=update.learning_rate, weight_decay=update.weight_decay)
     if update.ema_decay:
         keep_average(optimizer, update.ema_decay)

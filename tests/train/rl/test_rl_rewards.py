@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_scorers import Encoder, Scorer
+from imports import ROOT
 
-from mcpipe.models.protocols import Faces
+from mcpipe.models.protocols import Faces, Offloadable
+from mcpipe.models.scorers.clip import Clip
+from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.train.rl.rewards import FaceScorer, ObjectScorer, Prompt, ScorerError, Scorers, heldout_identity, rewards
 
 NAMES = {"a red mug": (250, 0, 0), "a green bag": (0, 250, 0), "a blue hat": (0, 0, 250)}
@@ -118,3 +121,47 @@ def test_the_held_out_scorer_may_be_of_another_kind():
     wanted = prompt(MUG, BAG)
     assert rewards(scorers, [picture(MUG, BAG)], wanted, "hungarian")["identity"].item() == pytest.approx(1)
     assert heldout_identity(scorers, [picture(MUG, BAG)], wanted).item() == pytest.approx(0.5)
+
+
+class Resting(Encoder):
+    """Answers only while it is on its device."""
+
+    def __init__(self):
+        self.is_awake, self.moves = True, 0
+
+    def to_device(self):
+        self.is_awake, self.moves = True, self.moves + 1
+
+    def to_main_memory(self):
+        self.is_awake = False
+
+    def pictures(self, pictures):
+        assert self.is_awake, "a model in main memory was used"
+        return super().pictures(pictures)
+
+
+def test_reward_models_rest_while_they_score_nothing_and_score_alike():
+    wanted, resting = prompt(MUG, BAG), Resting()
+    scorers = Scorers(ObjectScorer(Detector(), Encoder()), resting, Scorer(), ObjectScorer(Detector(), Encoder()))
+    expected = rewards(scorers, [picture(MUG)], wanted, "hungarian")
+    offloaded = scorers.offloaded()
+    assert not resting.is_awake
+    with offloaded.awake():
+        scores = rewards(offloaded, [picture(MUG)], wanted, "hungarian")
+    assert {name: score.tolist() for name, score in scores.items()} == {n: s.tolist() for n, s in expected.items()}
+    assert (resting.is_awake, resting.moves) == (False, 1)
+    with pytest.raises(ScorerError), offloaded.awake():
+        rewards(offloaded, [picture(MUG)], replace(wanted, names=()), "hungarian")
+    assert not resting.is_awake, "also after a fault"
+
+
+def test_the_zoos_reward_models_can_rest():
+    clip, hps = Clip(ROOT / "zoo" / "clip"), HpsV2_1(ROOT / "zoo" / "hps")
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    before = clip.pictures([image]), hps.scores([image], ["a person"])
+    for model in (clip, hps):
+        assert isinstance(model, Offloadable)
+        model.to_main_memory()
+        model.to_device()
+    assert np.array_equal(clip.pictures([image]), before[0])
+    assert np.array_equal(hps.scores([image], ["a person"]), before[1])
