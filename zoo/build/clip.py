@@ -18,7 +18,8 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
-from zoo.build.pictures import SQUARE, Pictures, on_white, read_pictures
+from zoo.build.crops import SQUARE, on_white
+from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.sightings import Heads, Sighting, in_reference, in_scene
 from zoo.build.tokenizers import clip_tokenizer
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle

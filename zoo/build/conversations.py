@@ -11,7 +11,8 @@ import numpy as np
 from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, PROMPT_INSTRUCTIONS, Describe
 from mcpipe.world.captions import COUNTS
 from mcpipe.world.outfits import COLOURS, OBJECTS
-from zoo.build.pictures import SQUARE, Pictures, on_white
+from zoo.build.crops import SQUARE, on_white
+from zoo.build.pictures import Pictures
 from zoo.build.regions import regions_of
 from zoo.build.sightings import Sighting, in_reference, in_scene
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from transformers import CLIPTokenizer, T5TokenizerFast
 
 from mcpipe.core.progress import track
+from zoo.build.crops import cut_out
 from zoo.build.generator_text import portrait_caption, token_ids
-from zoo.build.pictures import Pictures, cut_out
+from zoo.build.pictures import Pictures
 from zoo.build.regions import regions_of, traits_of
 from zoo.build.sightings import UNSEEN
 from zoo.build.training import batches, half_precision

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel
 from mcpipe.core.params import Params
 from mcpipe.world.captions import LASTING, VOCABULARY
 from zoo.build.cards import Card
-from zoo.build.pictures import Pictures, face_crop, on_white
+from zoo.build.crops import face_crop, on_white
+from zoo.build.pictures import Pictures
 from zoo.build.sightings import UNSEEN, Sighting, classes, in_reference
 from zoo.build.training import FitParams, Loss, batches, half_precision
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mcpipe.world.captions import VOCABULARY
 from mcpipe.world.scene import OBJECT_LABEL
-from zoo.build.pictures import COARSER, SQUARE, Pictures
+from zoo.build.crops import SQUARE
+from zoo.build.pictures import COARSER, Pictures
 from zoo.build.sightings import UNSEEN, Guesses
 
 PARTS = {

@@ -20,7 +20,8 @@ from torch.nn import functional
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Measured, write_measured
-from zoo.build.pictures import SQUARE, Pictures, on_white, read_pictures
+from zoo.build.crops import SQUARE, on_white
+from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 
 CHANNELS = (16, 32, 64)

@@ -14,7 +14,8 @@ from mcpipe.world.identities import sample_identity
 from mcpipe.world.scene import render, sample_scene
 from mcpipe.world.setting import CLOSE, FAR, Framing
 from zoo.build.conversations import question
-from zoo.build.pictures import FRAME, Pictures
+from zoo.build.crops import FRAME
+from zoo.build.pictures import Pictures
 from zoo.scores.draw import CLIP, Job, stream, visible_box
 from zoo.scores.figures import Figure
 from zoo.scores.mentions import ATTRIBUTES, EXTRA, f1_scores

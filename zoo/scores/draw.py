@@ -14,7 +14,8 @@ from mcpipe.world.captions import describe_scene
 from mcpipe.world.clips import FORMATS, WorldParams, encode
 from mcpipe.world.identities import Identity, sample_identity, world_rng
 from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, render, sample_scene
-from zoo.build.pictures import COUNT_SHARES, FRAME, SQUARE, square_left
+from zoo.build.crops import FRAME, SQUARE, square_left
+from zoo.build.pictures import COUNT_SHARES
 
 NAMESPACE = "zoo-scores"
 PARTS = ("frames", "overlaps", "clips", "pairs", "captions", "squares", "prompts", "choices", "references")

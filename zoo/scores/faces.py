@@ -10,8 +10,8 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.models.video import read_clip
 from mcpipe.world.scene import RenderedFrame, render
+from zoo.build.crops import FRAME
 from zoo.build.face_scores import Tally
-from zoo.build.pictures import FRAME
 from zoo.scores.draw import CLIP, GENERATED, LATEST_S, Job, Square, meetings, square_of, stream, write_video
 from zoo.scores.figures import Figure
 from zoo.scores.pose import SHOTS, frames

@@ -12,8 +12,8 @@ from mcpipe.models.pose import UltralyticsPose
 from mcpipe.models.protocols import People
 from mcpipe.world.identities import sample_identity
 from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, render, sample_scene
+from zoo.build.crops import FRAME
 from zoo.build.data import SOFT_RANGE, SOFT_SHARE, sample_zoo_scene, softened
-from zoo.build.pictures import FRAME
 from zoo.scores.draw import LATEST_S, Job, containment, stream, visible_box
 from zoo.scores.figures import Figure
 

@@ -26,8 +26,9 @@ from mcpipe.world.identities import sample_identity
 from mcpipe.world.lookalikes import look_alike
 from mcpipe.world.scene import RenderedFrame, render, render_portrait, sample_scene
 from mcpipe.world.setting import CLOSE
+from zoo.build.crops import FRAME, SQUARE, cut_out, face_crop
 from zoo.build.generator_data import TOKEN_PX
-from zoo.build.pictures import FRAME, PORTRAIT, SQUARE, cut_out, face_crop
+from zoo.build.pictures import PORTRAIT
 from zoo.scores.draw import GENERATED, LATEST_S, Job, stream
 from zoo.scores.figures import Figure
 from zoo.scores.sheet import save_rows
