@@ -115,7 +115,7 @@ def test_masks_are_the_people(run, truth):
         for mask, box in zip(subjects.masks[1], subjects.boxes[1], strict=True):
             person = labels == nearest(box, clip["middle"]) + 1
             ious.append((mask & person).sum() / (mask | person).sum())
-    assert np.mean(ious) >= 0.85
+    assert np.mean(ious) >= 0.8
     assert min(ious) > 0.7
 
 
