@@ -118,7 +118,8 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
     pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
     metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, network, examples.of(test), params.fit.seed)}
     with whole_folder(out) as folder:
-        pipeline.vae.register_to_config(_name_or_path="")  # diffusers would store the path of the autoencoder's build
+        for part in (pipeline.vae, pipeline.transformer):
+            part.register_to_config(_name_or_path="")  # diffusers would store the path that it was loaded from
         pipeline.to(torch.float16).save_pretrained(folder)
         write_card(folder, CARD, Measured("generator", metrics, curves, params))
 

@@ -91,18 +91,23 @@ class Scorers:
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and print all gates; returns the exit status."""
+    options = read_options(arguments, "gates", "Conditions of the evidence.")
+    measured = gates(options.zoo, options.seed)
+    Console(width=120).print(gate_table(measured, options.seed))
+    return int(not all(gate.passed for gate in measured))
+
+
+def read_options(arguments: Sequence[str], name: str, description: str) -> argparse.Namespace:
+    """Set up a measurement, offline and on one thread; returns its ``seed`` and its folder ``zoo``."""
     stay_offline()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("mcpipe").setLevel(logging.INFO)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    parser = argparse.ArgumentParser(prog="python -m zoo.scores.gates", description="Conditions of the evidence.")
+    parser = argparse.ArgumentParser(prog=f"python -m zoo.scores.{name}", description=description)
     parser.add_argument("--seed", type=int, default=7, help="of the world to measure on")
     parser.add_argument("--zoo", type=Path, default=Path("zoo"), help="folder of the checkpoints")
-    options = parser.parse_args(arguments)
-    measured = gates(options.zoo, options.seed)
-    Console(width=120).print(gate_table(measured, options.seed))
-    return int(not all(gate.passed for gate in measured))
+    return parser.parse_args(arguments)
 
 
 def gates(zoo: Path, seed: int) -> list[Gate]:

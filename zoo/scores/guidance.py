@@ -3,19 +3,13 @@
 Images of new people from the same noise at several guidance scales, with the right references and with other people's.
 """
 
-import argparse
-import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import read_params
 from mcpipe.core.progress import track
 from mcpipe.flux.backbone import FluxPipeline, load_generator
@@ -25,6 +19,7 @@ from mcpipe.models.scorers.clip import Clip
 from mcpipe.steps.generate import GenerateParams
 from zoo.scores.draw import GENERATED
 from zoo.scores.faces import load
+from zoo.scores.gates import read_options
 from zoo.scores.references import BATCH, SETTINGS, Tally, Task, tasks
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -34,15 +29,7 @@ COLUMNS = ("guidance", "Face-Sim", "other people's", "lift", "own - cross", "loc
 
 def main(arguments: Sequence[str]) -> int:
     """Draw, score and print the table; returns the exit status."""
-    stay_offline()
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("mcpipe").setLevel(logging.INFO)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    parser = argparse.ArgumentParser(prog="python -m zoo.scores.guidance", description="Guidance and references.")
-    parser.add_argument("--seed", type=int, default=7, help="of the world to measure on")
-    parser.add_argument("--zoo", type=Path, default=Path("zoo"), help="folder of the checkpoints")
-    options = parser.parse_args(arguments)
+    options = read_options(arguments, "guidance", "Guidance and references.")
     faces, clip = load(options.zoo, "faces", "puppet"), Clip(options.zoo / "clip")
     given = list(tasks(faces, options.seed, 2, NUM_PAIRS))
     table = Table(*COLUMNS, title=f"{NUM_PAIRS} pairs of new people, world {options.seed}")
