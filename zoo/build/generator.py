@@ -7,10 +7,10 @@ the same training once the plain predictions mean something). "Without" also mea
 batches shows the faces of the people as further tokens of the image stream, in random order, as MultiCrafter's
 adapters do (`mcpipe.flux.network`), so that the generator draws people after words or after references. While it
 learns, heads read off tokens in the middle of the network what their patches show: which words or which reference
-belong to which place is learned from that sooner than from colours.
+belong to which place is learned from that sooner than from colours. Faces of the image that a prediction leads to are
+also compared with the true ones in the features of a reader of latents (`zoo.build.face_reader`).
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,15 +25,16 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from mcpipe.flux.tokens import Layout
-from zoo.build.cards import FIGURES, Card, Measured, write_card
+from zoo.build.cards import Card, Measured, write_card
+from zoo.build.face_reader import FaceReaderParams, train_reader
 from zoo.build.generator_data import TOKEN_PX, Batch, Examples
-from zoo.build.generator_flow import Network, flow_loss, held_out_loss
+from zoo.build.generator_flow import Network, Weighing, flow_loss, held_out_loss
 from zoo.build.generator_text import CLIP_WIDTH, T5_WIDTH, Text, read_text
-from zoo.build.pictures import read_pictures
+from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.plain_attention import use_plain_attention
 from zoo.build.regions import PatchHeads, TraitHead
 from zoo.build.training import FitParams, Loss, fit, settle
-from zoo.build.vae import LATENT_CHANNELS
+from zoo.build.vae import LATENT_CHANNELS, psnr, reference_pictures
 
 HEADS, HEAD_WIDTH = 4, 32
 ROPE_AXES = (8, 12, 12)
@@ -59,6 +60,8 @@ class GeneratorParams(Params):
     """Size and training of the generator."""
 
     fit: FitParams
+    start: str | None = Field(default=None, min_length=1)
+    """Folder of a transformer to go on from; ``None`` begins with random weights."""
     size: int = Field(gt=0)
     """Pixels of an image's side."""
     double_layers: int = Field(ge=1)
@@ -79,6 +82,10 @@ class GeneratorParams(Params):
     """Weight of the squared error of lasting traits read off head patches."""
     head_weight: float = Field(ge=1)
     """Weight of a token that shows a head in the squared error of velocities; that of any other is 1."""
+    reader: FaceReaderParams
+    """The reader whose features compare drawn faces with true ones."""
+    face_weight: float = Field(ge=0)
+    """Weight of the distance of drawn faces from true ones in the reader's features."""
     time_shift: float = Field(gt=0)
     """Shift s of the noise levels in training and sampling, t' = s t / (1 + (s - 1) t)."""
 
@@ -95,6 +102,8 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
     sides = params.size // TOKEN_PX, params.references.size // TOKEN_PX
     network = Network(transformer, Layout((sides[0], sides[0]), (sides[1], sides[1])))
     examples = Examples(train, autoencoder, tokenizers, params.size, params.references.size)
+    reader = train_reader(*examples.faces(), train, params.reader, out.with_suffix(".reader"))
+    weighing = Weighing(reader, params.head_weight, params.time_shift)
 
     def loss_of(step: int, rng: np.random.Generator) -> Loss:
         taught = step >= params.guidance_from * params.fit.steps
@@ -102,21 +111,20 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
         batch = draw(examples, rng, params)
         clip_ids, t5_ids = examples.without_some(batch, TEXT_DROPOUT, rng)
         with watched(transformer) as seen:
-            loss = flow_loss(
-                text, network, batch, (clip_ids, t5_ids, *examples.empty), share,
-                head_weight=params.head_weight, time_shift=params.time_shift,
-            )  # fmt: skip
+            loss = flow_loss(text, network, batch, (clip_ids, t5_ids, *examples.empty), share, weighing)
         tokens = seen[-1][:, : batch.latents.shape[1]].float()
         patch_loss, trait_loss = patches(tokens, batch.regions).loss(), traits(tokens, batch.traits)
         of_heads = {
             "sightings": params.patch_weight * patch_loss["sightings"],
             "traits": params.trait_weight * trait_loss,
+            "faces": params.face_weight * loss["_faces"],
         }
         return Loss(loss | patch_loss | of_heads)
 
     curves = fit([transformer, text, patches, traits], loss_of, params.fit, out.with_suffix(".progress"))
     pipeline = make_pipeline(autoencoder, text, tokenizers, transformer, params.time_shift)
-    metrics = vae_metrics(vae) | {"flow_loss": held_out_loss(text, network, examples.of(test), params.fit.seed)}
+    metrics = vae_metrics(autoencoder, test, params)
+    metrics["flow_loss"] = held_out_loss(text, network, examples.of(test), params.fit.seed)
     with whole_folder(out) as folder:
         for part in (pipeline.vae, pipeline.transformer):
             part.register_to_config(_name_or_path="")  # diffusers would store the path that it was loaded from
@@ -125,7 +133,9 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
 
 
 def make_transformer(params: GeneratorParams) -> FluxTransformer2DModel:
-    """An untrained transformer whose output begins at zero, as diffusion transformers' do."""
+    """The transformer of ``params.start``, or an untrained one whose output begins at zero, as usual."""
+    if params.start is not None:
+        return FluxTransformer2DModel.from_pretrained(params.start, torch_dtype=torch.float32)
     transformer = FluxTransformer2DModel(
         patch_size=1,
         in_channels=LATENT_CHANNELS * PACK**2,
@@ -165,9 +175,10 @@ def draw(examples: Examples, rng: np.random.Generator, params: GeneratorParams) 
     return examples.scenes(rng, count, params.references.scene_share_without)
 
 
-def vae_metrics(folder: Path) -> dict[str, float]:
-    """The figures that the autoencoder's build wrote beside it."""
-    return json.loads((folder / FIGURES).read_text(encoding="utf-8"))["vae"]
+def vae_metrics(vae: AutoencoderKL, test: Pictures, params: GeneratorParams) -> dict[str, float]:
+    """Reconstruction of unseen squares and references, in dB."""
+    references = reference_pictures(test, params.references.size)
+    return {"psnr_db": psnr(vae, test.small(params.size)), "face_psnr_db": psnr(vae, references)}
 
 
 def make_pipeline(
@@ -199,7 +210,8 @@ CARD = Card(
         f"{LATENT_CHANNELS} channels at a quarter of the size, CLIP and T5 text encoders with tokenizers of their own. "
         "It draws people after words or after up to two references, which are further tokens of the image stream. "
         "Guidance 1 gives the network's plain predictions, larger values what classifier-free guidance makes of them, "
-        "against neither text nor references."
+        "against neither text nor references. Beside the flow's squared error its training weighs how drawn faces "
+        "differ from the true ones in the features of a small network that reads lasting traits off latents."
     ),
     data=(
         "Squares of 96 x 96 pixels of the puppet world with one to three people, as they are and mirrored, with their "

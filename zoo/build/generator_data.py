@@ -12,12 +12,13 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 
 from mcpipe.core.progress import track
 from zoo.build.crops import cut_out
+from zoo.build.face_reader import regions as face_regions
 from zoo.build.generator_text import portrait_caption, token_ids
 from zoo.build.pictures import Pictures
 from zoo.build.regions import regions_of, traits_of
 from zoo.build.sightings import UNSEEN
 from zoo.build.training import batches, half_precision
-from zoo.build.vae import as_tensor
+from zoo.build.vae import SHRINKING, as_tensor
 
 TOKEN_PX = 8
 """Pixels of an image per token and direction."""
@@ -43,6 +44,8 @@ class Batch:
     """(B, tokens, attributes) what each token shows (`zoo.build.regions`)."""
     traits: Tensor
     """(B, tokens, traits) lasting traits as numbers of whoever a token's head belongs to, NaN elsewhere."""
+    faces: Tensor
+    """(B, people, 4) regions of faces (`zoo.build.face_reader.regions`), NaN where nobody is."""
     references: Tensor | None = None
     """(B, slots, reference tokens, 64) packed latents of references in random order; ``None`` without references."""
     present: Tensor | None = None
@@ -74,6 +77,7 @@ class Examples:
             *token_ids(tokenizers, [*pictures.captions(), *mirrored]),
             regions,
             traits,
+            face_regions(pictures),
         )
         self._settings = _setting_ids(pictures, tokenizers)
         self._references = _references(pictures, vae, reference_size)
@@ -82,14 +86,22 @@ class Examples:
         images, captions = _portraits(pictures, size)
         nothing = torch.full((len(images), *regions.shape[1:]), UNSEEN, dtype=torch.int8)
         nobody = torch.full((len(images), *traits.shape[1:]), torch.nan, dtype=torch.float16)
-        self._portraits = Batch(packed_latents(vae, images), *token_ids(tokenizers, captions), nothing, nobody)
+        no_faces = torch.full((len(images), *self._scenes.faces.shape[1:]), torch.nan)
+        self._portraits = Batch(
+            packed_latents(vae, images), *token_ids(tokenizers, captions), nothing, nobody, no_faces
+        )
         self.empty = token_ids(tokenizers, [""])
 
     def of(self, pictures: Pictures) -> Batch:
         """All squares of another image set, encoded the same way."""
         latents = packed_latents(self._vae, pictures.small(self._size))
         regions, traits = (each[: len(latents)] for each in _regions(pictures, self._size // TOKEN_PX))
-        return Batch(latents, *token_ids(self._tokenizers, pictures.captions()), regions, traits)
+        faces = face_regions(pictures)[: len(latents)]
+        return Batch(latents, *token_ids(self._tokenizers, pictures.captions()), regions, traits, faces)
+
+    def faces(self) -> tuple[Tensor, Tensor]:
+        """Unpacked latents (2 N, channels, rows, columns) of all squares, and the regions of their faces."""
+        return unpacked(self._scenes.latents), self._scenes.faces
 
     def portraits(self, rng: np.random.Generator, count: int) -> Batch:
         """A batch of single faces."""
@@ -153,7 +165,14 @@ def _rows(source: Batch, rows: np.ndarray) -> Batch:
     """Some rows of encoded images."""
     places = torch.from_numpy(rows)
     latents, traits = source.latents[places].float(), source.traits[places].float()
-    return Batch(latents, source.clip_ids[places], source.t5_ids[places], source.regions[places].long(), traits)
+    words = source.clip_ids[places], source.t5_ids[places]
+    return Batch(latents, *words, source.regions[places].long(), traits, source.faces[places])
+
+
+def unpacked(latents: Tensor) -> Tensor:
+    """Latents (B, channels, rows, columns) of packed ones (B, tokens, 4 channels) of a square."""
+    side = TOKEN_PX * round(latents.shape[1] ** 0.5)
+    return FluxPipeline._unpack_latents(latents, side, side, SHRINKING)
 
 
 def _regions(pictures: Pictures, side: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Flow matching of the zoo's generator, with and without references, and the teaching of guidance."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
@@ -8,7 +10,8 @@ from torch.nn import functional
 
 from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.tokens import Layout
-from zoo.build.generator_data import Batch
+from zoo.build.face_reader import FaceReader, cut, faces_of
+from zoo.build.generator_data import Batch, unpacked
 from zoo.build.generator_text import Text
 from zoo.build.training import Loss, batches, half_precision
 
@@ -52,24 +55,34 @@ class Network:
         )[0].float()
 
 
+@dataclass(frozen=True)
+class Weighing:
+    """What counts how much in the flow loss."""
+
+    reader: FaceReader
+    """Compares drawn faces with true ones."""
+    head_weight: float
+    """Weight of a token that shows a head; that of any other is 1."""
+    time_shift: float
+    """Shift of the noise levels."""
+
+
 def flow_loss(
     text: Text,
     network: Network,
     batch: Batch,
     words: tuple[Tensor, Tensor, Tensor, Tensor],
     guided_share: float,
-    *,
-    head_weight: float,
-    time_shift: float,
+    weighing: Weighing,
 ) -> Loss:
     """Squared error of the velocity; a share of the rows is taught guided velocities of the network itself.
 
-    A token that shows a head counts ``head_weight`` times; noise levels are moved by ``time_shift``.
+    The term ``_faces`` is the distance of faces in the images that plain predictions lead to from the true ones.
     """
     clip_ids, t5_ids, no_clip, no_t5 = words
     clean = batch.latents
     noise = torch.randn_like(clean)
-    time = shifted(torch.sigmoid(torch.randn(len(clean)) * 1.1), time_shift)
+    time = shifted(torch.sigmoid(torch.randn(len(clean)) * 1.1), weighing.time_shift)
     noisy = torch.lerp(clean, noise, time[:, None, None])
     target = noise - clean
     guidance = torch.ones(len(clean))
@@ -90,15 +103,30 @@ def flow_loss(
             target[some] += (guidance[some, None, None] - 1) * (conditional - unconditional)
         predicted = network(noisy, time, guidance, text(clip_ids, t5_ids), _references(batch, slice(None)))
     heads = batch.traits[..., 0].isfinite()
-    weights = 1 + (head_weight - 1) * heads.float()
+    weights = 1 + (weighing.head_weight - 1) * heads.float()
     errors = (predicted - target).square().mean(dim=-1)
     weighted = (errors * weights / weights.mean()).mean(dim=-1)
+    plain_rows = slice(rows, None)
+    estimates = noisy - time[:, None, None] * predicted
+    likeness = {"_faces": _face_distance(weighing.reader, batch, estimates, time, plain_rows)}
     plain, kind = errors[rows:].mean(), "words" if batch.references is None else "references"
     if not rows:
-        return Loss(flow=weighted.mean(), **{f"_{kind}": plain})
+        return Loss(flow=weighted.mean(), **{f"_{kind}": plain}, **likeness)
     share = rows / len(clean)
     parts = {"plain": (1 - share) * weighted[rows:].mean(), "guided": share * weighted[:rows].mean()}
-    return Loss(**parts, _flow=weighted[rows:].mean(), **{f"_{kind}": plain})
+    return Loss(**parts, _flow=weighted[rows:].mean(), **{f"_{kind}": plain}, **likeness)
+
+
+def _face_distance(reader: FaceReader, batch: Batch, estimates: Tensor, time: Tensor, rows: slice) -> Tensor:
+    """Mean distance of faces in estimates (B, tokens, channels) of clean latents (`FaceReader.distance`).
+
+    Each counts 1 - t times: near pure noise nothing of a face can be known.
+    """
+    faces = faces_of(batch.faces[rows])
+    if not len(faces):
+        return estimates.sum() * 0
+    drawn, true = (cut(unpacked(each[rows]), faces) for each in (estimates, batch.latents))
+    return ((1 - time[rows][faces.images]) * reader.distance(drawn, true)).mean()
 
 
 def _references(batch: Batch, rows: slice) -> tuple[Tensor, Tensor] | None:

@@ -9,8 +9,11 @@ fourth channel, ``gallery.npy`` (G, 96, 96, 3) heads and shoulders of people who
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,16 +21,14 @@ from pydantic import Field
 
 from mcpipe.core.params import Params
 from mcpipe.core.progress import track
-from mcpipe.world.captions import attributes, describe_face, describe_person, describe_scene, describe_setting
-from mcpipe.world.identities import GEOMETRY_RANGES, Identity, sample_identity, world_rng
+from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.lookalikes import look_alike
-from mcpipe.world.scene import OBJECT_LABEL, RenderedFrame, Scene, mask_box, render, render_portrait, sample_scene
-from mcpipe.world.setting import CLOSE, FAR, Framing
-from zoo.build.crops import FRAME, SQUARE, face_crop, square_left
+from mcpipe.world.scene import Scene, render, sample_scene
+from mcpipe.world.setting import CLOSE, FAR
+from zoo.build.crops import FRAME, SQUARE, face_crop
+from zoo.build.scene_records import record_of, references_of, settings_of
 
-REFERENCE = 84
 GALLERY = 96
-PORTRAIT = 160
 COUNT_SHARES = {1: 0.15, 2: 0.70, 3: 0.15}
 """How often an image shows one, two or three people."""
 
@@ -35,22 +36,19 @@ LATEST_S = 1.0
 SECONDS_BETWEEN = (0.6, 1.4)
 """Time from the reference's frame to the target's."""
 
-PORTRAIT_SHARE = 0.5
-"""References cut from portraits of the face pool's kind; the others come from an earlier frame of the same scene."""
-
-REFERENCE_SCALES = (1.1, 1.9)
 GALLERY_SCALE = 2.3
-"""Sides of square crops around a face, in longer sides of its box."""
-
-INVENTED = 3
-"""Number of invented scenes for the same people, which serve as prompts."""
+"""Side of a square crop around a face, in longer sides of its box."""
 
 COARSER = 4
 """Pixels of a frame per label, in each direction."""
 
 PER_SCENE = 2
+JOBS_TOGETHER = 16
+"""Frames that a process renders before it returns them."""
+
 SPLITS = {"train": 0, "test": 1}
 
+T, R = TypeVar("T"), TypeVar("R")
 Stream = Callable[..., np.random.Generator]
 """Random numbers of a part of the world, by numbers: 100 and 101 for scenes, 200 and 201 for people seen often."""
 
@@ -74,6 +72,8 @@ class PicturesParams(Params):
     """Share of pairs in which one person is a look-alike of the other (`mcpipe.world.lookalikes`)."""
     scene_captions: int = Field(ge=0)
     """Captions in the form "scene" for each scene, beside the one in the form "people"."""
+    workers: int = Field(default=1, ge=1)
+    """Processes; no effect on the result."""
 
 
 def build(out: Path, params: PicturesParams) -> None:
@@ -84,9 +84,8 @@ def build(out: Path, params: PicturesParams) -> None:
     }
     for split, (num_scenes, num_identities) in sizes.items():
         look = Look(params.close_share, params.alike_share, params.scene_captions)
-        write_pictures(
-            out / split, partial(world_rng, "zoo"), split, (num_scenes, num_identities, params.gallery_pictures), look
-        )
+        numbers = num_scenes, num_identities, params.gallery_pictures
+        write_pictures(out / split, partial(world_rng, "zoo"), split, numbers, look, params.workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,126 +104,83 @@ FAR_LOOK = Look()
 
 
 def write_pictures(
-    folder: Path, stream: Stream, split: str, sizes: tuple[int, int, int], look: Look = FAR_LOOK
+    folder: Path,
+    stream: Stream,
+    split: str,
+    sizes: tuple[int, int, int],
+    look: Look = FAR_LOOK,
+    workers: int = 1,
 ) -> None:
     """Render an image set: numbers of scenes, of people and of their appearances, drawn from ``stream``."""
     num_scenes, num_identities, appearances = sizes
     folder.mkdir(parents=True, exist_ok=True)
-    scenes = _write_scenes(folder, stream, split, num_scenes, look)
-    gallery = _write_gallery(folder, stream, split, num_identities, appearances)
+    scenes = _write_scenes(folder, stream, split, num_scenes, look, workers)
+    gallery = _write_gallery(folder, stream, split, num_identities, appearances, workers)
     (folder / "pictures.json").write_text(json.dumps({"scenes": scenes, "gallery": gallery}), encoding="utf-8")
 
 
-def _settings(scene: Scene, rng: np.random.Generator, total: int) -> dict[str, list[str]]:
-    """``total`` captions in the form "scene" of a scene and of its mirror image, and of invented scenes.
-
-    Empty if ``total`` is 0.
-    """
-    if not total:
-        return {}
-    mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
-    scenes = {"settings": scene, "mirrored_settings": mirrored}
-    people = [person.identity for person in scene.people]
-    invented = [describe_setting(sample_scene(rng, people), rng) for _ in range(INVENTED)]
-    return {"invented_settings": invented} | {
-        name: [describe_setting(variant, rng) for _ in range(total)] for name, variant in scenes.items()
-    }
-
-
-def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Look) -> list[dict]:
+def _write_scenes(folder: Path, stream: Stream, split: str, total: int, look: Look, workers: int) -> list[dict]:
     frames = _array(folder / "frames.npy", (total, FRAME[1], FRAME[0], 3))
     labels = _array(folder / "labels.npy", (total, FRAME[1] // COARSER, FRAME[0] // COARSER))
     references: list[np.ndarray] = []
     records = []
-    for index in track(range(total), total, f"rendering {split} scenes"):
-        rng, extra = stream(100 + SPLITS[split], index), stream(300 + SPLITS[split], index)
-        count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
-        people = [sample_identity(rng) for _ in range(count)]
-        if count == PER_SCENE and extra.random() < look.alike_share:
-            people[1] = look_alike(extra, people[0])
-        framing = CLOSE if extra.random() < look.close_share else FAR
-        scene = sample_scene(rng, people, framing=framing)
-        start = float(rng.uniform(0, LATEST_S))
-        frame = render(scene, start + float(rng.uniform(*SECONDS_BETWEEN)), *FRAME)
-        frames[index] = frame.rgb
-        labels[index] = frame.labels[COARSER // 2 :: COARSER, COARSER // 2 :: COARSER]
-        records.append(
-            _record(scene, frame, framing, rng)
-            | _settings(scene, extra, look.scene_captions)
-            | {"first_reference": len(references)}
-        )
-        references += _references(render(scene, start, *FRAME), people, rng)
+    drawn = rendered(partial(_scene, stream, SPLITS[split], look), range(total), workers)
+    for index, (rgb, coarse, record, crops) in enumerate(track(drawn, total, f"rendering {split} scenes")):
+        frames[index], labels[index] = rgb, coarse
+        records.append(record | {"first_reference": len(references)})
+        references += crops
     frames.flush()
     labels.flush()
     np.save(folder / "references.npy", np.stack(references))
     return records
 
 
-def _write_gallery(folder: Path, stream: Stream, split: str, num_identities: int, appearances: int) -> list[int]:
+def _scene(stream: Stream, split: int, look: Look, index: int) -> tuple[np.ndarray, np.ndarray, dict, list[np.ndarray]]:
+    """A frame, its coarse labels, its record without the number of its first reference, and its references."""
+    rng, extra = stream(100 + split, index), stream(300 + split, index)
+    count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
+    people = [sample_identity(rng) for _ in range(count)]
+    if count == PER_SCENE and extra.random() < look.alike_share:
+        people[1] = look_alike(extra, people[0])
+    framing = CLOSE if extra.random() < look.close_share else FAR
+    scene = sample_scene(rng, people, framing=framing)
+    start = float(rng.uniform(0, LATEST_S))
+    frame = render(scene, start + float(rng.uniform(*SECONDS_BETWEEN)), *FRAME)
+    record = record_of(scene, frame, framing, rng) | settings_of(scene, extra, look.scene_captions)
+    coarse = frame.labels[COARSER // 2 :: COARSER, COARSER // 2 :: COARSER]
+    return frame.rgb, coarse, record, references_of(render(scene, start, *FRAME), people, rng)
+
+
+def _write_gallery(
+    folder: Path, stream: Stream, split: str, num_identities: int, appearances: int, workers: int
+) -> list[int]:
     rng = stream(200 + SPLITS[split])
     people = [sample_identity(rng) for _ in range(num_identities)]
     order = np.concatenate([rng.permutation(num_identities) for _ in range(appearances)])
     order = order[: len(order) // PER_SCENE * PER_SCENE].reshape(-1, PER_SCENE)
     gallery = _array(folder / "gallery.npy", (order.size, GALLERY, GALLERY, 3))
-    for index, pair in enumerate(track(order, len(order), f"rendering {split} gallery")):
-        frame = render(sample_scene(rng, [people[who] for who in pair]), float(rng.uniform(0, 2)), *FRAME)
-        for seat, person in enumerate(frame.people):
-            crop = face_crop(frame.rgb, person.face_box, GALLERY_SCALE, GALLERY)
-            gallery[PER_SCENE * index + seat] = crop
+    moments = [(sample_scene(rng, [people[who] for who in pair]), float(rng.uniform(0, 2))) for pair in order]
+    drawn = rendered(_faces, moments, workers)
+    for index, crops in enumerate(track(drawn, len(order), f"rendering {split} gallery")):
+        gallery[PER_SCENE * index : PER_SCENE * (index + 1)] = crops
     gallery.flush()
     return [int(who) for who in order.ravel()]
 
 
-def _record(scene: Scene, frame: RenderedFrame, framing: Framing, rng: np.random.Generator) -> dict:
-    """Ground truth of a frame and of its square, as JSON."""
-    left = square_left(frame, rng, framing)
-    people = [person.identity for person in scene.people]
-    mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
-    return {
-        "left": left,
-        "caption": describe_scene(scene),
-        "mirrored_caption": describe_scene(mirrored),
-        "people": [describe_person(person.identity, person.outfit) for person in scene.people],
-        "traits": [describe_face(identity) for identity in people],
-        "attributes": [attributes(person.identity, person.outfit) for person in scene.people],
-        "traits_vectors": [[round(value, 4) for value in traits_vector(identity)] for identity in people],
-        "held": [_held_box(frame, seat, left) for seat in range(len(people))],
-        "faces": [(person.face_box - [left, 0, left, 0]).round(1).tolist() for person in frame.people],
-        "invented": [describe_scene(sample_scene(rng, people)) for _ in range(INVENTED)],
-    }
+def _faces(moment: tuple[Scene, float]) -> np.ndarray:
+    """Heads and shoulders of everybody at a time of a scene, (people, 96, 96, 3)."""
+    scene, time = moment
+    frame = render(scene, time, *FRAME)
+    return np.stack([face_crop(frame.rgb, person.face_box, GALLERY_SCALE, GALLERY) for person in frame.people])
 
 
-def traits_vector(identity: Identity) -> list[float]:
-    """The lasting traits as numbers in about [-1, 1]: skin, hair and eyes (red, green, blue), then the geometry.
-
-    The colour of invisible hair is 0.
-    """
-    hairless = identity.hair_cut == "bald" and identity.facial_hair == "none"
-    hair = (0.0, 0.0, 0.0) if hairless else tuple(value / 127.5 - 1 for value in identity.hair_rgb)
-    eyes = tuple(value / 127.5 - 1 for value in identity.eye_rgb)
-    shape = [
-        2 * (getattr(identity.geometry, name) - low) / (high - low) - 1 for name, (low, high) in GEOMETRY_RANGES.items()
-    ]
-    return [2 * identity.skin - 1, *hair, *eyes, *shape]
-
-
-def _held_box(frame: RenderedFrame, seat: int, left: int) -> list[float] | None:
-    """Box of a person's held object in the square, if it is visible."""
-    box = mask_box(frame.labels == seat + 1 + OBJECT_LABEL)
-    return None if box is None else (box - [left, 0, left, 0]).tolist()
-
-
-def _references(early: RenderedFrame, people: Sequence[Identity], rng: np.random.Generator) -> list[np.ndarray]:
-    """One face crop of each person, from a portrait or from the earlier frame, with the person's mask."""
-    crops = []
-    for seat, identity in enumerate(people):
-        alone = rng.random() < PORTRAIT_SHARE
-        frame = render_portrait(identity, rng, PORTRAIT) if alone else early
-        index = 0 if alone else seat
-        mask = (frame.labels == index + 1).astype(np.uint8) * 255
-        four = np.dstack([frame.rgb, mask])
-        crops.append(face_crop(four, frame.people[index].face_box, float(rng.uniform(*REFERENCE_SCALES)), REFERENCE))
-    return crops
+def rendered(render_one: Callable[[T], R], jobs: Sequence[T], workers: int) -> Iterator[R]:
+    """Results of ``render_one`` in the order of ``jobs``; with more than one worker, from processes of their own."""
+    if workers == 1:
+        yield from map(render_one, jobs)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        yield from pool.map(render_one, jobs, chunksize=JOBS_TOGETHER)
 
 
 def _array(file: Path, shape: tuple[int, ...]) -> np.ndarray:

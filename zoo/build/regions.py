@@ -50,7 +50,7 @@ def regions_of(pictures: Pictures, index: int, *, cropped: bool, side: tuple[int
 
 
 def traits_of(pictures: Pictures, index: int, *, side: tuple[int, int]) -> np.ndarray:
-    """Lasting traits as numbers (`zoo.build.pictures.traits_vector`) of the heads that a square's patches show.
+    """Lasting traits as numbers (`zoo.build.scene_records.traits_vector`) of the heads that a square's patches show.
 
     Returns (rows, columns, traits), NaN where no head is.
     """

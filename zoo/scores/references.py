@@ -28,7 +28,7 @@ from mcpipe.world.scene import RenderedFrame, render, render_portrait, sample_sc
 from mcpipe.world.setting import CLOSE
 from zoo.build.crops import FRAME, SQUARE, cut_out, face_crop
 from zoo.build.generator_data import TOKEN_PX
-from zoo.build.pictures import PORTRAIT
+from zoo.build.scene_records import PORTRAIT
 from zoo.scores.draw import GENERATED, LATEST_S, Job, stream
 from zoo.scores.figures import Figure
 from zoo.scores.sheet import save_rows
