@@ -107,8 +107,8 @@ class FaceReader(nn.Module):
         with torch.no_grad():
             targets = self.features(true)
         levels = [
-            (functional.normalize(one, dim=1) - functional.normalize(other, dim=1)).square().sum(dim=1)
-            for one, other in zip(self.features(drawn), targets, strict=True)
+            (functional.normalize(first, dim=1) - functional.normalize(second, dim=1)).square().sum(dim=1)
+            for first, second in zip(self.features(drawn), targets, strict=True)
         ]
         return torch.stack([level.flatten(1).mean(dim=1) if level.ndim > 1 else level for level in levels]).mean(dim=0)
 
