@@ -152,15 +152,15 @@ def fitted(folder, losses, num=6, decay=0.0):
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(tmp_path):
-    asked = []
+    weights_seen = []
 
     def losses(weight, batch):
-        asked.append(weight.weight)
+        weights_seen.append(weight.weight)
         return Losses({"flow": (weight(batch) * 0).abs().sqrt().sum()})
 
     with pytest.raises(FloatingPointError, match=r"the gradient is not finite at step 0.*'flow': 0\.0"):
         fitted(tmp_path, losses)
-    assert torch.isfinite(asked[0]).all()
+    assert torch.isfinite(weights_seen[0]).all()
 
 
 def test_the_moving_average_is_that_of_the_weights_after_each_step(tmp_path):

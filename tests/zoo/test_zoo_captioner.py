@@ -34,8 +34,8 @@ def processor():
 
 def test_questions_differ_and_are_as_often_true_as_false(pictures):
     rng = np.random.default_rng(0)
-    asked = [questions(pictures, index % 6, rng).questions for index in range(60)]
-    assert all(len({item.text for item in several}) == NUM_QUESTIONS for several in asked)
+    conversations = [questions(pictures, index % 6, rng).questions for index in range(60)]
+    assert all(len({item.text for item in several}) == NUM_QUESTIONS for several in conversations)
     first = [question(pictures, index % 6, rng).questions[0] for index in range(600)]
     for attribute in ("shirt_colour", "object"):
         answers = [item.answer for item in first if item.names is not None and item.names[0] == attribute]
@@ -44,9 +44,9 @@ def test_questions_differ_and_are_as_often_true_as_false(pictures):
 
 
 def test_every_answer_counts_and_nothing_else(pictures, processor):
-    asked = [questions(pictures, index, np.random.default_rng(index)) for index in range(2)]
-    labels = answer_labels(processor, inputs_of(processor, asked, answered=True))
-    for conversation, row in zip(asked, labels, strict=True):
+    conversations = [questions(pictures, index, np.random.default_rng(index)) for index in range(2)]
+    labels = answer_labels(processor, inputs_of(processor, conversations, answered=True))
+    for conversation, row in zip(conversations, labels, strict=True):
         text = processor.tokenizer.decode(row[row != IGNORED])
         assert text == "".join(f"{question.answer}<|im_end|>" for question in conversation.questions)
 
@@ -67,19 +67,19 @@ def test_questions_set_apart_are_answered_as_if_each_were_alone(pictures, proces
     starts = (labels != IGNORED) & (labels.roll(1, dims=1) == IGNORED)
     logits = model(**inputs).logits[:, :-1][starts[:, 1:]]
     alone = [
-        replace(conversation, instruction=asked.text, answer=asked.answer, questions=(asked,))
+        replace(conversation, instruction=item.text, answer=item.answer, questions=(item,))
         for conversation in together
-        for asked in conversation.questions
+        for item in conversation.questions
     ]
-    wanted = [model(**inputs_of(processor, [conversation], answered=False)).logits[0, -1] for conversation in alone]
-    torch.testing.assert_close(logits, torch.stack(wanted), atol=2e-4, rtol=1e-3)
+    expected = [model(**inputs_of(processor, [conversation], answered=False)).logits[0, -1] for conversation in alone]
+    torch.testing.assert_close(logits, torch.stack(expected), atol=2e-4, rtol=1e-3)
 
 
 @torch.no_grad()
 def test_the_attention_that_is_taught_is_the_one_the_network_uses(pictures, processor, model):
     model.set_attn_implementation("eager")
-    asked = [questions(pictures, index, np.random.default_rng(index)) for index in range(2)]
-    inputs = dict(inputs_of(processor, asked, answered=True))
+    conversations = [questions(pictures, index, np.random.default_rng(index)) for index in range(2)]
+    inputs = dict(inputs_of(processor, conversations, answered=True))
     pointing = Pointing(model.config.text_config.hidden_size)
     with pointing.watching(model):
         used = model(**inputs, output_attentions=True).attentions[LAYER]

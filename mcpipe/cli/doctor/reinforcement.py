@@ -69,10 +69,10 @@ class Reinforcement:
 
 
 def refused_reinforcement(
-    wanted: Reinforcement, kinds: Iterable[Sharding], chosen: Sharding, room: float, device: str
+    setup: Reinforcement, kinds: Iterable[Sharding], chosen: Sharding, room: float, device: str
 ) -> list[str]:
     """Reason why stage 3 does not fit into ``room`` bytes, and the first change that makes it fit; empty if it fits."""
-    needed = wanted.plan(chosen)
+    needed = setup.plan(chosen)
     if needed.total <= room:
         return []
     largest = max(needed.parts, key=lambda name: needed.parts[name])
@@ -81,10 +81,10 @@ def refused_reinforcement(
         f"{device} has room for {room / GB:.1f} GB"
     )
     kinds = list(kinds)
-    for variant in wanted.variants():
+    for variant in setup.variants():
         for kind in kinds:
             if variant.plan(kind).total <= room:
-                return [f"{reason}; it fits with {advice(wanted, variant, kind)}"]
+                return [f"{reason}; it fits with {advice(setup, variant, kind)}"]
     return [
         f"{reason}; use more GPUs with MCPIPE_SHARDING=all, larger ones, a lower train_single.rank, or fewer experts "
         "(train_multi.experts)"

@@ -157,12 +157,12 @@ class TrainRLParams(Params):
     def levels(self, iteration: int) -> Float[Tensor, " levels"]:
         """Noise levels of an iteration's trajectories; after the window there may be fewer than in the schedule."""
         sampling, stop = self.sampling, self.window(iteration).stop
-        whole, left = schedule(sampling.num_steps, sampling.shift), sampling.num_steps - stop
+        levels, left = schedule(sampling.num_steps, sampling.shift), sampling.num_steps - stop
         taken = max(math.ceil(round(sampling.after_window * left, 6)), 1)
         if taken == left:
-            return whole
+            return levels
         times = torch.linspace(left / sampling.num_steps, 0, taken + 1, dtype=torch.float64)
-        return torch.cat([whole[:stop], shifted(times, sampling.shift)])
+        return torch.cat([levels[:stop], shifted(times, sampling.shift)])
 
     def parts(self) -> list[range]:
         """The samples of a group that each update of an iteration uses."""

@@ -51,23 +51,23 @@ def prompt(*names):
     return Prompt("p", "things on a table", references, embeddings, embeddings, names)
 
 
-def identity_rewards(pictures, wanted, matching="hungarian", detector=None):
+def identity_rewards(pictures, pair, matching="hungarian", detector=None):
     scorer = ObjectScorer(detector or Detector(), Encoder())
-    return rewards(Scorers(scorer, Encoder(), Scorer(), scorer), pictures, wanted, matching)["identity"].tolist()
+    return rewards(Scorers(scorer, Encoder(), Scorer(), scorer), pictures, pair, matching)["identity"].tolist()
 
 
 MUG, BAG, HAT = NAMES
 
 
 def test_objects_are_matched_one_to_one_and_missing_ones_count_zero():
-    wanted = prompt(MUG, BAG)
+    pair = prompt(MUG, BAG)
     nothing, single, both, turned, twice = (
         picture(), picture(MUG), picture(MUG, BAG), picture(BAG, MUG), picture(MUG, MUG)
     )  # fmt: skip
-    rewards = identity_rewards([nothing, single, both, turned, twice], wanted)
+    rewards = identity_rewards([nothing, single, both, turned, twice], pair)
     assert rewards[:4] == pytest.approx([0, 0.5, 1, 1], abs=1e-6)
     assert rewards[4] == pytest.approx(0.5, abs=1e-6), "a second mug is no bag"
-    assert identity_rewards([single], wanted, "row_max")[0] == pytest.approx(0.5, abs=0.01)
+    assert identity_rewards([single], pair, "row_max")[0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_detector_is_asked_for_the_prompts_own_objects_alone():
@@ -78,9 +78,9 @@ def test_a_detector_is_asked_for_the_prompts_own_objects_alone():
 
 def similar_objects(similar):
     """Two references that look alike, by their names, and a prompt about them."""
-    wanted = prompt(MUG, BAG)
-    embeddings = np.stack([wanted.embeddings[0], wanted.embeddings[0] if similar else wanted.embeddings[1]])
-    return replace(wanted, embeddings=embeddings)
+    pair = prompt(MUG, BAG)
+    embeddings = np.stack([pair.embeddings[0], pair.embeddings[0] if similar else pair.embeddings[1]])
+    return replace(pair, embeddings=embeddings)
 
 
 def test_an_object_is_located_by_its_own_phrase_and_no_other():
@@ -92,11 +92,11 @@ def test_an_object_is_located_by_its_own_phrase_and_no_other():
 
 
 def test_references_of_one_phrase_share_what_it_finds_one_to_one():
-    wanted = replace(prompt(MUG, BAG), names=("a red mug", "a red mug"))
+    pair = replace(prompt(MUG, BAG), names=("a red mug", "a red mug"))
     detector = Detector(mug=[BAG])
-    assert identity_rewards([picture(BAG, MUG)], wanted, detector=detector) == pytest.approx([1])
+    assert identity_rewards([picture(BAG, MUG)], pair, detector=detector) == pytest.approx([1])
     assert detector.searched == [MUG], "searched once"
-    single = identity_rewards([picture(MUG)], wanted, detector=Detector(mug=[BAG]))
+    single = identity_rewards([picture(MUG)], pair, detector=Detector(mug=[BAG]))
     assert single == pytest.approx([0.5], abs=0.01), "one object is one reference"
 
 
@@ -118,9 +118,9 @@ def test_the_held_out_scorer_may_be_of_another_kind():
             return Faces(np.zeros((1, 4)), np.ones(1), np.zeros((1, 5, 2)), Encoder().pictures([picture[:1, :1]]))
 
     scorers = Scorers(ObjectScorer(Detector(), Encoder()), Encoder(), Scorer(), FaceScorer(Analyser()))
-    wanted = prompt(MUG, BAG)
-    assert rewards(scorers, [picture(MUG, BAG)], wanted, "hungarian")["identity"].item() == pytest.approx(1)
-    assert heldout_identity(scorers, [picture(MUG, BAG)], wanted).item() == pytest.approx(0.5)
+    pair = prompt(MUG, BAG)
+    assert rewards(scorers, [picture(MUG, BAG)], pair, "hungarian")["identity"].item() == pytest.approx(1)
+    assert heldout_identity(scorers, [picture(MUG, BAG)], pair).item() == pytest.approx(0.5)
 
 
 class Resting(Encoder):
@@ -141,17 +141,17 @@ class Resting(Encoder):
 
 
 def test_reward_models_rest_while_they_score_nothing_and_score_alike():
-    wanted, resting = prompt(MUG, BAG), Resting()
+    pair, resting = prompt(MUG, BAG), Resting()
     scorers = Scorers(ObjectScorer(Detector(), Encoder()), resting, Scorer(), ObjectScorer(Detector(), Encoder()))
-    expected = rewards(scorers, [picture(MUG)], wanted, "hungarian")
+    expected = rewards(scorers, [picture(MUG)], pair, "hungarian")
     offloaded = scorers.offloaded()
     assert not resting.is_awake
     with offloaded.awake():
-        scores = rewards(offloaded, [picture(MUG)], wanted, "hungarian")
+        scores = rewards(offloaded, [picture(MUG)], pair, "hungarian")
     assert {name: score.tolist() for name, score in scores.items()} == {n: s.tolist() for n, s in expected.items()}
     assert (resting.is_awake, resting.moves) == (False, 1)
     with pytest.raises(ScorerError), offloaded.awake():
-        rewards(offloaded, [picture(MUG)], replace(wanted, names=()), "hungarian")
+        rewards(offloaded, [picture(MUG)], replace(pair, names=()), "hungarian")
     assert not resting.is_awake, "also after a fault"
 
 
