@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcpipe.bench.intervals import Interval, IntervalParams, mean_change
+from mcpipe.bench.psr import columns as psr
 from mcpipe.core.records import JSON
 
 AVERAGED = ("clip_t", "face_sim", "dino_i", "clip_i", "hps")
@@ -49,7 +50,7 @@ LABELS = {
     "leak_rate": "Leaks",
     "leak_rate_floor": "Misread",
     "binding": "Binding",
-}
+} | psr.LABELS
 HEADLINE = ("overall", "face_sim", "identity_lift")
 """Metrics of every arm in ``dvc exp show``: few, so that experiments fit side by side on a terminal."""
 MEANINGS = {
@@ -74,7 +75,7 @@ MEANINGS = {
     "leak_rate": "share of the located faces with a lasting trait of the other person, read by CLIP; lower is better",
     "leak_rate_floor": "the same of the references themselves, where nothing can leak: the error of the reader",
     "binding": "share of a reference's attention to the two located faces that is on its own; chance 0.5",
-}
+} | psr.MEANINGS
 POLICY_CONTROLS = (
     "Face-Sim says something of references only where it is above its values without them and with other people's. "
     "Intervals are over people, since pictures that share a person are not independent."
@@ -123,9 +124,9 @@ def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
     if not isinstance(protocol, dict):
         raise ValueError(f"footing should be a mapping, not {protocol!r}; evaluate or score it again")  # noqa: TRY004
     suite = str(metrics.get("suite", PEOPLE))
-    present = [metric for metric in ALL_METRICS if metric in metrics]
+    present = [metric for metric in (*ALL_METRICS, *psr.METRICS) if metric in metrics]
     try:
-        for metric in METRICS if suite == PEOPLE else ALWAYS:
+        for metric in {PEOPLE: METRICS, psr.SUITE: ("preference",)}.get(suite, ALWAYS):
             metrics[metric]
         means = {
             metric: Interval(*(_number(metrics, f"{metric}{end}") for end in ("", "_low", "_high")))
@@ -193,17 +194,27 @@ def text_table(arms: Sequence[ArmScores]) -> str:
             lines += ["", f"{suite}:"]
         answered = [arm for arm in arms if arm.suite == suite]
         width = max(len("arm"), *(len(arm.name) for arm in answered))
-        lines.append(f"{'arm':<{width}}  images  missing" + _header(columns := _present(COLUMNS, answered)))
+        lines.append(f"{'arm':<{width}}  images  missing" + _header(columns := _present(columns_of(suite), answered)))
         lines += [
             f"{arm.name:<{width}}  {arm.num_pictures:>6}  {arm.num_missing:>7}" + _cells(columns, arm)
             for arm in answered
         ]
-        lines.append(POLICY if suite == PEOPLE else POLICY_PUBLIC)
+        lines.append(policy_of(suite))
         if suite == PEOPLE and (controls := _present(CONTROLS, answered)):
             lines += ["", f"{'controls':<{width}}" + _header(beside := ["face_sim", *controls])]
             lines += [f"{arm.name:<{width}}" + _cells(beside, arm) for arm in answered]
             lines.append(POLICY_CONTROLS)
     return "\n".join(lines)
+
+
+def columns_of(suite: str) -> Sequence[str]:
+    """The metrics that a suite may have, in the order of a table's columns."""
+    return psr.METRICS if suite == psr.SUITE else COLUMNS
+
+
+def policy_of(suite: str) -> str:
+    """The note beside every table of a suite."""
+    return {PEOPLE: POLICY, psr.SUITE: psr.POLICY}.get(suite, POLICY_PUBLIC)
 
 
 def _present(metrics: Sequence[str], arms: Sequence[ArmScores]) -> list[str]:

@@ -204,15 +204,20 @@ def generation_arguments(verb: argparse.ArgumentParser) -> None:
 def scoring_arguments(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of ``score``: a suite, a folder of images, a name for the table."""
     # A lazy import keeps the list of verbs quick.
+    from mcpipe.bench.psr.columns import SUITE as PSRBENCH
     from mcpipe.bench.suites import PUBLIC
 
-    verb.add_argument("--suite", choices=(OWN_SUITE, *PUBLIC), required=True, help="whose prompts the pictures answer")
+    verb.add_argument(
+        "--suite", choices=(OWN_SUITE, *PUBLIC, PSRBENCH), required=True, help="whose prompts the pictures answer"
+    )
     verb.add_argument("--images", type=Path, metavar="DIR", help="pictures KEY.png or KEY_0.png, ...")
     verb.add_argument("--name", help="of the system in the table")
     verb.add_argument("--handout", type=Path, metavar="DIR", help="write mcpipe's prompts and faces there instead")
     verb.add_argument("--out", type=Path, default=Path("data/results"), metavar="DIR", help="folder of all results")
     verb.add_argument("--pairs", type=Path, default=Path("data/pairs"), metavar="DIR", help="the prompts of mcpipe")
-    verb.add_argument("--prompts", type=Path, metavar="FILE", help="the prompt file of a public suite")
+    verb.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="prompt file of a public suite, or folder of PSRBench"
+    )
     verb.add_argument("--references", type=Path, metavar="DIR", help="the reference pictures of a public suite")
     verb.add_argument("--conf", metavar="NAME", help="settings of conf/scale/NAME.yaml over params.yaml")
     _changes(verb)

@@ -16,12 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
+from mcpipe.bench.psr.columns import SUITE as PSRBENCH
 from mcpipe.bench.public_metrics import Features, PublicScorers, embed_reference, missing_image, score_image
 from mcpipe.bench.suites import PUBLIC, Subject, Task
 from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_PUBLIC, text_table
 from mcpipe.cli.answers import files_by_prompt
 from mcpipe.cli.export import write_export
 from mcpipe.cli.outputs import Output, check_outputs
+from mcpipe.cli.psrbench import score_psrbench
 from mcpipe.cli.settings import located, read_content, settings_file
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import params_of
@@ -85,6 +87,9 @@ def command(options: argparse.Namespace) -> str:
     content = read_content(file, options.conf, options.changes)
     params = params_of(content, "evaluate", EvaluateParams, f"{file}: ")
     models = located(content, file.parent)
+    if options.suite == PSRBENCH:
+        check_results(options.out / options.name)
+        return score_psrbench(options, content, models, file)
     if lacking := [name for name in MODELS if name not in models]:
         raise ValueError(f"{file} lacks models.{lacking[0]}")
     check_place(options, models, file)

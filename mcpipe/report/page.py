@@ -20,8 +20,9 @@ from mcpipe.bench.tables import (
     MEANINGS,
     POLICY,
     POLICY_CONTROLS,
-    POLICY_PUBLIC,
     ArmScores,
+    columns_of,
+    policy_of,
 )
 from mcpipe.report.ablation import Ablation
 from mcpipe.report.figures import Plot
@@ -225,7 +226,7 @@ def render(page: Page) -> str:
         labels=LABELS,
         meanings=MEANINGS,
         policy=POLICY,
-        policy_public=POLICY_PUBLIC,
+        policy_of=policy_of,
         policy_controls=POLICY_CONTROLS,
         explanations=EXPLANATIONS,
         scales={
@@ -248,8 +249,9 @@ def study_scales(study: StudySection | None) -> dict[str, tuple[float, float]]:
 
 
 def metrics_of(systems: Sequence[ArmScores]) -> list[str]:
-    """The metrics that at least one of some systems has."""
-    return [metric for metric in COLUMNS if any(metric in system.means for system in systems)]
+    """The metrics that at least one of some systems of one suite has."""
+    columns = columns_of(systems[0].suite) if systems else ()
+    return [metric for metric in columns if any(metric in system.means for system in systems)]
 
 
 def title_of(name: str) -> str:

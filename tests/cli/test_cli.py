@@ -13,6 +13,7 @@ from processes import completed, output, type_into
 from record_fixtures import generated, pair_prompt, pool_face
 from shtab import SUPPORTED_SHELLS
 
+from mcpipe.bench.psr.columns import SUITE as PSRBENCH
 from mcpipe.bench.suites import PUBLIC
 from mcpipe.bench.tables import METRICS, PEOPLE
 from mcpipe.cli import __main__ as cli
@@ -157,7 +158,7 @@ def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
 
 
 def test_help_of_score_names_the_suites_and_needs_no_torch():
-    assert f"{{{','.join((PEOPLE, *PUBLIC))}}}" in help_without_heavy_imports("score")
+    assert f"{{{','.join((PEOPLE, *PUBLIC, PSRBENCH))}}}" in help_without_heavy_imports("score")
 
 
 @pytest.mark.parametrize("moment", ["parser", "say"])

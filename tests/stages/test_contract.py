@@ -25,6 +25,8 @@ CODE = ("mcpipe/", "stages/")
 """Folders of code: a dependency in them is a room, all of which counts, or a file."""
 SHARED = ("references", "storage", "flow", "balance", "rl_sampling", "rl_update")
 """Sections from which models take values (see `mcpipe.core.params.TakenFrom`)."""
+OF_VERBS = ("psrbench",)
+"""Sections that only a verb reads."""
 TRACKED_BY_GIT = "data/ablation"
 """What no stage writes and is there in every clone."""
 
@@ -39,7 +41,7 @@ def paths_of(stage, kind):
 
 def test_stages_have_one_name_in_four_places():
     assert list(PIPELINE["stages"]) == list(STAGES)
-    assert set(STAGES) | {"models", "source", *SHARED} == set(SETTINGS)
+    assert set(STAGES) | {"models", "source", *SHARED, *OF_VERBS} == set(SETTINGS)
     for name, module in STAGES.items():
         assert module[4:] == name
         assert (ROOT / "stages" / f"{module}.py").is_file()
