@@ -190,11 +190,12 @@ def score_images(
         for file in files.get(task.key, []):
             name = f"{task.key}: {file.name}"
             try:
-                score = score_image(read_image(file), task, features, scorers)
+                picture = read_image(file)
             except (FileNotFoundError, ValueError) as error:
                 report.drop(name, "unreadable", str(error))
                 scored.append(PsrScored(task, file.name, "unreadable", missing_image(task, features)))
                 continue
+            score = score_image(picture, task, features, scorers)
             scored.append(PsrScored(task, file.name, SCORED, score))
             report.keep(name)
     return scored
@@ -208,7 +209,7 @@ def judge_record(folder: Path, params: PsrBenchParams) -> dict[str, JSON]:
         "architecture": configuration.get("architectures"),
         "digest": content_digest(folder),
         "transformers": version("transformers"),
-        **{name: getattr(params, name) for name in ("temperature", "max_tokens", "attempts", "seed")},
+        **params.model_dump(include={"temperature", "max_tokens", "attempts", "seed"}),
     }
 
 
