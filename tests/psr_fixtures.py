@@ -1,4 +1,4 @@
-"""A miniature of PSRBench, drawn by the world in the published folder's format, and models that stand in for its own."""
+"""A miniature of PSRBench in the published format, drawn by the world, and models that stand in for its own."""
 
 import json
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ def draw(grounder, seed, identities):
 
 
 def write_psrbench(folder, images, grounder, position_samples=SAMPLES):
-    """The suite below ``folder`` and a system's images below ``images``: the people drawn anew, each as its reference."""
+    """The suite below ``folder``, and below ``images`` the same people drawn anew, as a system should draw them."""
     (folder / "subjects").mkdir(parents=True)
     for place, subset in enumerate(SUBSETS):
         entries = []

@@ -1,0 +1,81 @@
+"""The adapter of Grounding DINO: format and wiring, with a tiny model whose weights are random."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from mcpipe.models.grounding import GroundingDino
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", "a", "red", "mug", "cat"]
+PICTURE = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint in the format in which transformers saves the published one."""
+    import torch
+    from transformers import (
+        BertConfig,
+        BertTokenizer,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessor,
+        GroundingDinoProcessor,
+        SwinConfig,
+    )
+
+    place = tmp_path_factory.mktemp("grounder")
+    backbone = SwinConfig(
+        embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=2, image_size=64,
+        out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    text = BertConfig(vocab_size=1100, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    configuration = GroundingDinoConfig(
+        backbone_config=backbone, text_config=text, d_model=32, num_queries=6, encoder_layers=1, decoder_layers=2,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_text_len=16,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    GroundingDinoForObjectDetection(configuration).save_pretrained(place)
+    (place / "vocab.txt").write_text("\n".join([*WORDS, *(f"w{i}" for i in range(1000))]), encoding="utf-8")
+    processor = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    GroundingDinoProcessor(processor, BertTokenizer(str(place / "vocab.txt"))).save_pretrained(place)
+    return place
+
+
+def test_boxes_are_in_pixels_of_the_image_and_certainties_are_above_the_threshold(folder):
+    boxes, certainties = GroundingDino(folder, 0.0).boxes(PICTURE, "A red mug")
+    assert boxes.shape == (6, 4)
+    assert certainties.shape == (6,)
+    assert np.all((certainties > 0) & (certainties < 1))
+    assert np.all(boxes[:, 2:] >= boxes[:, :2])
+    assert boxes[:, 2].max() > 1, "pixels, not shares"
+    middle = float(np.median(certainties))
+    some, scores = GroundingDino(folder, middle).boxes(PICTURE, "A red mug")
+    np.testing.assert_allclose(some, boxes[certainties > middle])
+    assert np.all(scores > middle)
+
+
+def test_a_threshold_that_nothing_reaches_leaves_no_box(folder):
+    boxes, certainties = GroundingDino(folder, 1.0).boxes(PICTURE, "cat")
+    assert boxes.shape == (0, 4)
+    assert certainties.shape == (0,)
+
+
+def test_case_and_full_stop_of_a_phrase_do_not_matter_but_its_words_do(folder):
+    grounder = GroundingDino(folder, 0.0)
+    plain = grounder.boxes(PICTURE, "red mug")[1]
+    np.testing.assert_array_equal(grounder.boxes(PICTURE, " Red mug. ")[1], plain)
+    assert not np.array_equal(grounder.boxes(PICTURE, "cat")[1], plain)
+
+
+def test_a_folder_that_is_no_grounder_is_refused_in_one_line(folder, root, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no grounder folder"):
+        GroundingDino(tmp_path / "absent", 0.35)
+    with pytest.raises((ValueError, FileNotFoundError), match=str(root / "zoo" / "clip")):
+        GroundingDino(root / "zoo" / "clip", 0.35)
+    shutil.copytree(folder, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="no usable grounder"):
+        GroundingDino(tmp_path / "cut", 0.35)
