@@ -19,7 +19,7 @@ from mcpipe.objectives.reward import identity_reward
 
 @dataclass(frozen=True)
 class Features:
-    """Features of a subject's reference by all scorers, of unit length."""
+    """Features of a subject's reference by all scorers, of unit length, or means of such (`mean_features`)."""
 
     clip: Float[np.ndarray, " C"]
     dino: Float[np.ndarray, " V"]
@@ -28,6 +28,15 @@ class Features:
     subjects."""
     heldout: Float[np.ndarray, " E"] | None
     """The embedding by the held-out recogniser."""
+
+
+def mean_features(images: Sequence[Features]) -> Features:
+    """Features of a thing that several images show.
+
+    They are means of unit vectors, whose product with a unit vector is the mean of the cosines.
+    """
+    clip, dino = (np.mean([vars(image)[name] for image in images], axis=0) for name in ("clip", "dino"))
+    return Features(clip, dino, None, None)
 
 
 @dataclass(frozen=True)

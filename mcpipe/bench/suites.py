@@ -2,6 +2,9 @@
 
 - DreamBench, several subjects: 30 pairs of objects and animals, 25 prompts each, 750 in all, as published with UNO
   (``dreambench_multiip.json``). The whole image is compared with each subject's reference; subjects are not located.
+- DreamBench, single subjects: 30 objects and animals, 25 prompts each, as published with UNO
+  (``dreambench_singleip.json``). The whole image is compared with all images of the subject that lie beside its
+  reference (the protocol of DreamBooth), not with one of them (that of Kosmos-G); the two are not comparable.
 - XVerseBench, several subjects (``XVerseBench_multi.json``): 210 prompts of two or three people, animals and objects.
   Subjects are compared in the same way; people also count for Face-Sim.
 
@@ -81,6 +84,19 @@ def dreambench(content: str) -> list[Task]:
     ]
 
 
+def dreambench_single(content: str) -> list[Task]:
+    """The prompts of DreamBench for single subjects, in the format of UNO.
+
+    Raises:
+        ValueError: the text has another format, or a prompt has several references.
+    """
+    tasks = dreambench(content)
+    for number, task in enumerate(tasks):
+        if len(task.subjects) > 1:
+            raise ValueError(f"{number}.image_paths: {len(task.subjects)} references; --suite dreambench has several")
+    return tasks
+
+
 def xversebench(content: str) -> list[Task]:
     """The prompts of XVerseBench.
 
@@ -104,8 +120,14 @@ def xversebench(content: str) -> list[Task]:
     return tasks
 
 
-PUBLIC: dict[str, Callable[[str], list[Task]]] = {"dreambench": dreambench, "xversebench": xversebench}
+PUBLIC: dict[str, Callable[[str], list[Task]]] = {
+    "dreambench": dreambench,
+    "dreambench-single": dreambench_single,
+    "xversebench": xversebench,
+}
 """Parser of the prompt file of each suite."""
+ALL_IMAGES = frozenset({"dreambench-single"})
+"""Suites that compare an image with all images in the folder of a subject's reference."""
 
 
 def key_of(number: int) -> str:

@@ -23,9 +23,9 @@ from mcpipe.bench.intervals import IntervalParams
 from mcpipe.bench.psr.columns import METRICS, POLICY, SUITE
 from mcpipe.bench.psr.judge import Judge
 from mcpipe.bench.psr.metrics import PsrReference, PsrScorers, embed_reference, missing_image, score_image
-from mcpipe.bench.psr.published import published_lines
 from mcpipe.bench.psr.suite import PsrTask, key_of, read_suite, reference_file, subset_of
 from mcpipe.bench.psr.summary import SCORED, PsrScored, counts, means_with_intervals, subset_lines, subset_means
+from mcpipe.bench.published import published_lines
 from mcpipe.bench.tables import ArmScores, as_metrics, text_table
 from mcpipe.cli.answers import files_by_prompt
 from mcpipe.cli.outputs import Output, check_outputs
@@ -114,7 +114,7 @@ def score_psrbench(options: argparse.Namespace, content: Content, models: Mappin
     scored = score_images(tasks, files, features, scorers, report)
     facts = {"judge": judge_record(used["captioner"], params), "preference_model": PREFERENCE}
     scores = write_results(place, scored, report, params, facts | {"footing": protocol(tasks, folder, used, params)})
-    lines = [text_table([scores]), "", *subset_lines(scored), *problems(scored, report), "", *published_lines()]
+    lines = [text_table([scores]), "", *subset_lines(scored), *problems(scored, report), *published_lines(SUITE)]
     return "\n".join([*lines, f"written to {place}"])
 
 

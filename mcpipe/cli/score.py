@@ -12,13 +12,21 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
 from mcpipe.bench.psr.columns import SUITE as PSRBENCH
-from mcpipe.bench.public_metrics import Features, PublicScorers, embed_reference, missing_image, score_image
-from mcpipe.bench.suites import PUBLIC, Subject, Task
+from mcpipe.bench.public_metrics import (
+    Features,
+    PublicScorers,
+    embed_reference,
+    mean_features,
+    missing_image,
+    score_image,
+)
+from mcpipe.bench.published import published_lines
+from mcpipe.bench.suites import ALL_IMAGES, PUBLIC, Subject, Task
 from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_PUBLIC, text_table
 from mcpipe.cli.answers import files_by_prompt
 from mcpipe.cli.export import write_export
@@ -34,7 +42,7 @@ from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.core.texts import CUT_FACT, cut_facts, recorded_cuts
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.images import read_image
+from mcpipe.models.images import is_image, read_image
 from mcpipe.models.protocols import Picture
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
@@ -103,7 +111,8 @@ def command(options: argparse.Namespace) -> str:
         scored = list(score_images(tasks, options.images, report))
     report.facts |= cut_facts(cut)
     scores = write_results(options.out / options.name, scored, report, params.interval, protocol)
-    return "\n".join([text_table([scores]), *problems(report), f"written to {options.out / options.name}"])
+    lines = [text_table([scores]), *problems(report), *published_lines(options.suite)]
+    return "\n".join([*lines, f"written to {options.out / options.name}"])
 
 
 def check_name(name: str) -> None:
@@ -182,7 +191,8 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
         else [None, None]
     )
     scorers = PublicScorers(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
-    features = load_features(subjects, options.references, scorers)
+    images = reference_files(subjects, options.references, every=options.suite in ALL_IMAGES)
+    features = load_features(subjects, images, scorers)
     names = [analyser and analyser.name for analyser in (faces, heldout)]
     unknown: list[JSON] = [*sorted(subjects.keys() - features.keys())]
     report.facts = {
@@ -197,25 +207,43 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
 
     contents = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
     used = [name for name in MODELS if faces or name not in MODELS[:2]]
-    files = {path: options.references / path for path in features}
+    files = {path if len(some) == 1 else f"{path}: {file.name}": file for path, some in images.items() for file in some}
     protocol = protocol_of(contents, files, {name: models[name] for name in used}, params)
     return {task.key: (task.prompt, answer(task), tuple(contents[task.key][1:])) for task in tasks}, protocol
 
 
-def load_features(subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers) -> dict[str, Features]:
-    """Features of the references in the user's folder, by their path in the suite.
+def reference_files(subjects: Iterable[str], folder: Path | None, *, every: bool) -> dict[str, list[Path]]:
+    """The files of the references in the user's folder, by their path in the suite.
+
+    With ``every``, these are all images that lie beside a reference.
 
     Raises:
         FileNotFoundError: the folder is missing.
-        ValueError: a reference is damaged.
     """
     if folder is None:
         return {}
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of references {folder}")
     files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    images = {path: read_image(file, f"reference {path}") for path, file in files.items()}
-    return {path: embed_reference(subjects[path], image, scorers) for path, image in images.items()}
+    if not every:
+        return {path: [file] for path, file in files.items()}
+    return {path: sorted(filter(is_image, file.parent.iterdir())) for path, file in files.items()}
+
+
+def load_features(
+    subjects: dict[str, Subject], files: dict[str, list[Path]], scorers: PublicScorers
+) -> dict[str, Features]:
+    """Features of the references, by their path in the suite.
+
+    Raises:
+        ValueError: a reference is damaged.
+    """
+    features = {}
+    for path, images in files.items():
+        pictures = [read_image(file, f"reference {path}") for file in images]
+        embedded = [embed_reference(subjects[path], picture, scorers) for picture in pictures]
+        features[path] = embedded[0] if len(embedded) == 1 else mean_features(embedded)
+    return features
 
 
 def score_images(tasks: Prompts, images: Path, report: Report) -> list[ScoredImage]:

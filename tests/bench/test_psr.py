@@ -10,9 +10,9 @@ from psr_fixtures import StandInJudge, TrueGrounder, write_psrbench
 from mcpipe.bench.intervals import IntervalParams
 from mcpipe.bench.psr.judge import Judge, parsed, parsed_by_scripts
 from mcpipe.bench.psr.metrics import PsrReference, PsrScorers, embed_reference, missing_image, score_image
-from mcpipe.bench.psr.published import ROWS
-from mcpipe.bench.psr.suite import SUBSETS, PsrTask, read_suite, reference_file, subset_of
+from mcpipe.bench.psr.suite import SAMPLES_PER_SUBSET, SUBSETS, PsrTask, read_suite, reference_file, subset_of
 from mcpipe.bench.psr.summary import SCORED, PsrScored, counts, means_with_intervals, subset_means
+from mcpipe.bench.published import PUBLISHED
 
 GOOD = "[Thought]: fine\n[Score]: 8"
 ENTRY = {"instruction": "a cat above a dog", "input_path": ["a.png", "b.png"], "category1": "cat", "category2": "dog"}
@@ -227,8 +227,6 @@ def test_means_keep_what_counts_and_leave_out_what_is_missing():
 
 
 def test_the_published_gain_of_reinforcement_is_that_of_the_rows():
-    rows = {row.name: row for row in ROWS}
-    assert rows["PSR"].subject_consistency / rows["PSR after SFT"].subject_consistency - 1 == pytest.approx(
-        0.204, abs=5e-4
-    )
-    assert len(SUBSETS) * 50 == 350
+    rows = PUBLISHED["psrbench"].rows
+    assert rows["PSR"][0] / rows["PSR after SFT"][0] - 1 == pytest.approx(0.204, abs=5e-4)
+    assert len(SUBSETS) * SAMPLES_PER_SUBSET == 350

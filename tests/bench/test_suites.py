@@ -8,8 +8,16 @@ from bench_fixtures import DREAM
 from fake_scorers import Encoder, Finder, Heldout, Scorer
 from real_clips import REAL
 
-from mcpipe.bench.public_metrics import Features, PublicScorers, embed_reference, missing_image, score_image
-from mcpipe.bench.suites import PUBLIC, Subject, Task, dreambench, xversebench
+from mcpipe.bench.public_metrics import (
+    Features,
+    PublicScorers,
+    embed_reference,
+    mean_features,
+    missing_image,
+    score_image,
+)
+from mcpipe.bench.published import PUBLISHED, published_lines
+from mcpipe.bench.suites import ALL_IMAGES, PUBLIC, Subject, Task, dreambench, dreambench_single, xversebench
 
 XVERSE = [
     {
@@ -54,6 +62,7 @@ def test_xversebench_tells_people_from_things():
         ("dreambench", json.dumps([*DREAM, {"prompt": "a mug"}]), "2.image_paths: Field required"),
         ("dreambench", json.dumps(XVERSE), "0.image_paths"),
         ("dreambench", json.dumps([{**DREAM[0], "seed": 1}]), "0.seed: Extra inputs"),
+        ("dreambench-single", json.dumps(DREAM), "0.image_paths: 2 references; --suite dreambench has several"),
         ("xversebench", json.dumps(DREAM), "0.index"),
         ("xversebench", json.dumps(XVERSE * 2), "two prompts have one index"),
     ],
@@ -84,6 +93,27 @@ def test_a_whole_picture_is_compared_with_every_reference_and_the_mean_counts():
     assert seen.face_sim is seen.detection_rate is None
     assert missing_image(task, known).overall == 0
     assert missing_image(task, known).face_sim is None
+
+
+def test_the_cosine_with_all_images_of_a_subject_is_the_mean_of_the_cosines():
+    scorers = PublicScorers(Encoder(), Encoder(), Scorer(), None, None)
+    (task,) = dreambench_single(json.dumps([{"prompt": "a mug", "image_paths": ["mug/00.jpg"]}]))
+    embedded = [embed_reference(task.subjects[0], picture, scorers) for picture in (RED, GREEN, BLUE)]
+    seen = score_image(RED, task, {"mug/00.jpg": mean_features(embedded)}, scorers)
+    alone = [score_image(RED, task, {"mug/00.jpg": features}, scorers) for features in embedded]
+    assert seen.dino_i == seen.clip_i == pytest.approx(np.mean([score.dino_i for score in alone]))
+    assert seen.clip_t == alone[0].clip_t
+
+
+def test_published_rows_name_their_source_and_fit_their_columns():
+    assert PUBLISHED.keys() == {*PUBLIC, "psrbench"} - {"xversebench"}
+    assert set(PUBLIC) >= ALL_IMAGES
+    for suite, table in PUBLISHED.items():
+        assert all(len(row) == len(table.columns) for row in table.rows.values()), suite
+        lines = published_lines(suite)
+        assert len(lines) == len(table.rows) + 3
+        assert table.source in lines[1]
+    assert published_lines("xversebench") == []
 
 
 def test_people_count_for_face_sim_and_a_missing_reference_leaves_only_what_needs_none():

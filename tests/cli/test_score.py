@@ -143,6 +143,22 @@ def test_public_suites_are_compared_by_their_own_prompts_references_and_judges(p
     assert POLICY not in said
 
 
+def test_a_single_subject_is_compared_with_all_its_images_and_published_rows_stand_below(place):
+    prompts = [{"prompt": f"a {name} here", "image_paths": [f"{name}/0.png"]} for name in ("mug", "cat")]
+    (place / "single.json").write_text(json.dumps(prompts), encoding="utf-8")
+    for seed, name in enumerate(("mug/0.png", "mug/1.png", "cat/0.png")):
+        (place / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene(seed, 16, 16)[0]).save(place / "photos" / name)
+    (place / "photos" / "mug" / "note.txt").write_text("no image", encoding="utf-8")
+    draw(place, "0000.png", "0001.png")
+    said = score("--suite", "dreambench-single", "--prompts", "single.json", "--references", "photos")
+    mug, other, cat = Encoder().pictures([scene(seed, 16, 16)[0] for seed in range(3)])
+    mug_score, cat_score = (row["dino_i"] for row in rows(place))
+    assert mug_score == pytest.approx((1 + mug @ other) / 2), "the image is the first of two of the mug"
+    assert cat_score == pytest.approx(other @ cat)
+    assert "UNO + FocusDPO" in said.split("published, not comparable")[1]
+
+
 def test_several_pictures_of_a_prompt_count_as_one(place):
     draw(place, f"{PROMPTS[0]}_0.png", f"{PROMPTS[0]}_1.png", f"{PROMPTS[1]}.png", f"{PROMPTS[2]}.webp")
     score()
