@@ -42,12 +42,18 @@ class GroundingDino:
 
         The phrase is given as the model was trained: in lower case, ended by a full stop. A box's certainty is the
         highest one of its tokens, in [0, 1].
+
+        Raises:
+            ValueError: the phrase has more tokens than the model reads.
         """
         import torch
         from PIL import Image
 
         text = f"{phrase.strip().lower().rstrip('.')}."
         inputs = self._processor(images=Image.fromarray(picture), text=text, return_tensors="pt").to(self._device)
+        length, longest = inputs["input_ids"].shape[1], self._model.config.max_text_len
+        if length > longest:
+            raise ValueError(f"the grounder reads {longest} tokens, and {phrase!r} has {length}; shorten the phrase")
         with torch.no_grad():
             outputs = self._model(**inputs)
         # The threshold of texts selects words of a label, which one phrase does not need.

@@ -69,6 +69,11 @@ def test_case_and_full_stop_of_a_phrase_do_not_matter_but_its_words_do(folder):
     assert not np.array_equal(grounder.boxes(PICTURE, "cat")[1], plain)
 
 
+def test_a_phrase_that_is_too_long_is_refused(folder):
+    with pytest.raises(ValueError, match="the grounder reads 16 tokens, and 'red red .* has 23; shorten the phrase"):
+        GroundingDino(folder, 0.0).boxes(PICTURE, "red " * 20)
+
+
 def test_a_folder_that_is_no_grounder_is_refused_in_one_line(folder, root, tmp_path):
     with pytest.raises(FileNotFoundError, match="no grounder folder"):
         GroundingDino(tmp_path / "absent", 0.35)

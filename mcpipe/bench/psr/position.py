@@ -35,7 +35,7 @@ LISTED: dict[str, Relation] = {
     "under": "below",
 }
 """The phrases that the published scripts look for, in their order."""
-PHRASES: dict[str, Relation] = LISTED | {"next to": "near", "on side of": "near", "near": "near"}
+PHRASES: dict[str, Relation] = {**LISTED, "next to": "near", "on side of": "near", "near": "near"}
 """All phrases for which the published scripts have a rule."""
 
 
