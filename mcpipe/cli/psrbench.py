@@ -23,7 +23,7 @@ from mcpipe.bench.intervals import IntervalParams
 from mcpipe.bench.psr.columns import METRICS, POLICY, SUITE
 from mcpipe.bench.psr.judge import Judge
 from mcpipe.bench.psr.metrics import PsrReference, PsrScorers, embed_reference, missing_image, score_image
-from mcpipe.bench.psr.suite import PsrTask, key_of, read_suite, reference_file, subset_of
+from mcpipe.bench.psr.suite import SUBSETS, PsrTask, key_of, read_suite, reference_file, subset_of
 from mcpipe.bench.psr.summary import SCORED, PsrScored, counts, means_with_intervals, subset_lines, subset_means
 from mcpipe.bench.published import published_lines
 from mcpipe.bench.tables import ArmScores, as_metrics, text_table
@@ -35,6 +35,7 @@ from mcpipe.core.progress import track
 from mcpipe.core.records import JSON
 from mcpipe.core.report import Report
 from mcpipe.core.shards import whole_folder
+from mcpipe.core.texts import cut_facts, recorded_cuts
 from mcpipe.execution.fingerprint import content_digest
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.grounding import GroundingDino
@@ -111,7 +112,11 @@ def score_psrbench(options: argparse.Namespace, content: Content, models: Mappin
     report.facts["references_not_located"] = [
         f"{path}: {category}" for (path, category), reference in features.items() if reference.located is None
     ]
-    scored = score_images(tasks, files, features, scorers, report)
+    present = {task.subset for task in tasks}
+    report.facts["subsets_missing"] = [subset for subset in SUBSETS if subset not in present]
+    with recorded_cuts() as cut:
+        scored = score_images(tasks, files, features, scorers, report)
+    report.facts |= cut_facts(cut)
     facts = {"judge": judge_record(used["captioner"], params), "preference_model": PREFERENCE}
     scores = write_results(place, scored, report, params, facts | {"footing": protocol(tasks, folder, used, params)})
     lines = [text_table([scores]), "", *subset_lines(scored), *problems(scored, report), *published_lines(SUITE)]
@@ -267,6 +272,7 @@ def problems(scored: Sequence[PsrScored], report: Report) -> list[str]:
         if number_of[name]:
             lines.append(f"{number_of[name]} {words}")
     for fact, words in (
+        ("subsets_missing", "subsets are not in the folder"),
         ("files_without_prompt", "files answer no sample and are not scored"),
         ("references_missing", "references are not there; their samples have no SC"),
         ("references_not_located", "references do not show their category to the detector; they count 0 in SC"),

@@ -130,6 +130,17 @@ def test_subjects_are_paired_by_category_and_compared_inside_their_boxes():
     assert swapped.subject_consistency < 0.1, "no assignment mends a wrong pair"
 
 
+def test_subject_consistency_is_the_mean_of_the_pairs_cosines():
+    """Oracle T18: (0.6 + 0.8) / 2."""
+    picture = painted(RED, BLUE)
+    features = Encoder().pictures([painted(RED), painted(BLUE)])
+    across = np.cross(*features) / np.linalg.norm(np.cross(*features))
+    turned = [cos * own + np.sqrt(1 - cos**2) * across for own, cos in zip(features, (0.6, 0.8), strict=True)]
+    references = {pair: PsrReference(own, own) for pair, own in zip(known(), turned, strict=True)}
+    grounder = located(picture, cat=SQUARES[:1], dog=SQUARES[1:2])
+    assert score_image(picture, task_of(), references, scorers(grounder)).subject_consistency == pytest.approx(0.7)
+
+
 def test_a_subject_that_is_not_located_counts_zero_and_the_whole_image_in_the_scripts():
     picture = painted(RED, RED)
     seen = score_image(picture, task_of(), known(), scorers(located(picture, cat=SQUARES[:1])))

@@ -107,11 +107,14 @@ def test_missing_broken_and_unknown_files_are_named_and_counted(place):
     shutil.copy(place / "theirs" / "Action" / "0.png", place / "theirs" / "Five" / "0.png")
     shutil.copy(place / "theirs" / "Action" / "0.png", place / "theirs" / "Action" / "9.png")
     (place / "suite" / "subjects" / "attribute-0-0.png").unlink()
+    (place / "suite" / "Complex.json").unlink()
     text = score()
     metrics, report = metrics_in(place), read_report(place / "results" / "theirs")
-    assert (metrics["num_images"], metrics["num_missing"]) == (15, 2)
+    assert (metrics["num_images"], metrics["num_missing"]) == (13, 2)
     assert report["dropped"] == {"missing": 1, "unreadable": 1}
-    assert report["facts"]["files_without_prompt"] == ["Action/9.png", "Five/0.png"]
+    assert report["facts"]["files_without_prompt"] == ["Action/9.png", "Complex/0.png", "Complex/1.png", "Five/0.png"]
+    assert report["facts"]["subsets_missing"] == ["complex"]
+    assert "1 subsets are not in the folder; report.json names them" in text.splitlines()
     assert report["facts"]["references_missing"] == ["subjects/attribute-0-0.png"]
     assert {"1 missing, scored 0", "1 unreadable, scored 0"} <= set(text.splitlines())
     assert metrics["subsets"]["four"]["subject_consistency"] == pytest.approx(0.5, abs=0.05)
