@@ -1,5 +1,6 @@
 """The report page: complete, self-contained, safe, the same every time."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -18,9 +19,12 @@ from bench_fixtures import (
     write_outputs,
     write_results_of,
 )
+from markupsafe import escape
 from record_fixtures import generated, pair_prompt
 
 from mcpipe.bench.intervals import Interval
+from mcpipe.bench.psr.columns import POLICY as PSR_POLICY
+from mcpipe.bench.tables import ArmScores, as_metrics
 from mcpipe.core.report import read_report
 from mcpipe.core.schemas.benchmark import PairPrompt
 from mcpipe.core.shards import read_shards, write_shards
@@ -229,9 +233,16 @@ def test_other_systems_stand_in_the_table_and_those_of_other_prompts_or_judges_d
     older = [replace(prompt, prompt="another one") for prompt in prompts]
     write_results_of(tmp_path / "results" / "stale", older, scores, "score")
     write_results_of(tmp_path / "results" / "lenient", prompts, scores, "score", judge="another")
+    means = {name: Interval(0.625, 0.5, 0.75) for name in ("subject_consistency", "preference")}
+    (tmp_path / "results" / "objects").mkdir()
+    content = as_metrics(ArmScores("objects", means, 350, "psrbench", 0, {"prompts": "published"}))
+    (tmp_path / "results" / "objects" / "metrics.json").write_text(json.dumps(content), encoding="utf-8")
     run(*[tmp_path / name for name in FOLDERS], tmp_path / "report", REPORT)
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     table = html[html.index('id="scores"') : html.index('id="ablation"')]
+    suite = table[table.index("<h3>psrbench</h3>") :]
+    assert escape(PSR_POLICY) in suite
+    assert re.search(r">SC<.*>Preference<.*objects<small>.*0\.625.*0\.625.*350", suite, re.DOTALL)
     assert "theirs<small>another system" in table
     assert "stale" not in html
     assert "lenient" not in html
