@@ -1,5 +1,6 @@
 import os
 
+os.environ.setdefault("MCPIPE_WORKERS", "1")  # the machine already runs two tests at a time
 os.environ["OMP_NUM_THREADS"] = "1"  # sums come out the same, and forked processes do not wait for threads they lack
 
 from pathlib import Path

@@ -9,7 +9,6 @@ from importlib.metadata import packages_distributions
 from imports import PACKAGES, ROOT, project_modules
 
 NOT_IMPORTED = {
-    "torchvision": "qwen-vl-utils imports it without declaring it",
     "basedpyright": "command",
     "beartype": "pytest's option --jaxtyping-packages names it",
     "pytest-timeout": "plugin of pytest",

@@ -1,9 +1,10 @@
 """One arm's images for every prompt of the benchmark, and the controls beside them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,8 +18,9 @@ from mcpipe.core.report import Report
 from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace, RealTarget
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
-from mcpipe.core.texts import cut_facts, recorded_cuts
-from mcpipe.flux.adapters import AdapterSpec, load_adapter
+from mcpipe.core.texts import CutTexts, cut_facts, recorded_cuts
+from mcpipe.execution.parallel import mapped, num_processes
+from mcpipe.flux.adapters import AdapterSpec, load_adapter, read_spec
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.encoders import decode_latents, encode_pictures
 from mcpipe.flux.sampler import Requests, SampleParams, generate, generate_with_attention
@@ -78,35 +80,92 @@ class Suite:
             np.stack([self.pool[own[i]] for i in order]) for own, order in zip(faces, self.orders(faces), strict=True)
         ]
 
-    def requests(self, faces: Sequence[tuple[str, ...]]) -> Requests:
-        """The prompts' images, to be drawn from the references of some faces."""
+    def requests(self, faces: Sequence[tuple[str, ...]], part: slice) -> Requests:
+        """Some prompts' images, to be drawn from the references of some faces."""
         return Requests(
-            prompts=[prompt.prompt for prompt in self.prompts],
-            references=self.references(faces),
-            seeds=self.seeds,
+            prompts=[prompt.prompt for prompt in self.prompts[part]],
+            references=self.references(faces)[part],
+            seeds=self.seeds[part],
             params=self.params.sample,
             image_size=self.spec.image_size,
             batch_size=BATCH_SIZE,
         )
 
-    def images(self) -> Iterator[GeneratedImage]:
-        """The prompts' images, each with its references' attention in the order of the prompt's faces."""
+    def images(self, part: slice) -> Iterator[GeneratedImage]:
+        """Some prompts' images, each with its references' attention in the order of the prompt's faces."""
         faces = [prompt.faces for prompt in self.prompts]
-        drawn = generate_with_attention(self.pipeline, self.requests(faces))
-        for prompt, seed, order, (image, maps) in zip(self.prompts, self.seeds, self.orders(faces), drawn, strict=True):
+        drawn = generate_with_attention(self.pipeline, self.requests(faces, part))
+        known = (each[part] for each in (self.prompts, self.seeds, self.orders(faces)))
+        for prompt, seed, order, (image, maps) in zip(*known, drawn, strict=True):
             attention = maps[np.argsort(order)]
             yield GeneratedImage(
                 key=prompt.key, prompt=prompt.prompt, faces=prompt.faces, seed=seed, image=image, attention=attention
             )
 
-    def control(self, faces_by_prompt: Sequence[tuple[str, ...]]) -> Iterator[GeneratedImage]:
+    def control(self, kind: ControlKind, part: slice) -> Iterator[GeneratedImage]:
         """The images drawn from the references of other faces than the prompts'; without any where none are given."""
         own = [prompt.faces for prompt in self.prompts]
-        hidden = not any(faces_by_prompt)
-        requests = self.requests(own if hidden else faces_by_prompt)
-        drawn = generate(self.pipeline, requests, hide_references=hidden)
-        for prompt, seed, faces, image in zip(self.prompts, self.seeds, faces_by_prompt, drawn, strict=True):
+        given = control_faces(kind, own, list(self.pool), self.params.seed)
+        hidden = not any(given)
+        drawn = generate(self.pipeline, self.requests(own if hidden else given, part), hide_references=hidden)
+        known = (each[part] for each in (self.prompts, self.seeds, given))
+        for prompt, seed, faces, image in zip(*known, drawn, strict=True):
             yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=faces, seed=seed, image=image)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of an arm, or of a control, that are drawn together."""
+
+    kind: ControlKind | Literal["arm", "targets"]
+    """A control, the arm's own images, or held-out targets after the VAE."""
+    part: slice
+    """Places of their prompts, or of the targets among the held-out samples."""
+
+
+@dataclass(frozen=True)
+class DrawnBatch:
+    """Images of a batch, and the texts that an encoder cut on the way."""
+
+    images: list[GeneratedImage] | list[RealTarget]
+    cut: CutTexts
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Paths and settings of an arm's images."""
+
+    pairs: Path
+    samples: Path
+    model: Path
+    generator: Path
+    params: GenerateParams
+
+    def prompts(self) -> list[PairPrompt]:
+        """The benchmark's prompts."""
+        return list(read_shards(self.pairs / "bench", PairPrompt))
+
+    def pool(self) -> dict[str, UInt8[np.ndarray, "R R 3"]]:
+        """Reference by face."""
+        return {face.key: face.reference for face in read_shards(self.pairs / "faces", PoolFace)}
+
+    def load(self) -> Callable[[Batch], DrawnBatch]:
+        """Load the generator with its adapter; returns the function that draws a batch.
+
+        Raises:
+            FileNotFoundError: the arm has no trained adapter.
+        """
+        pipeline = load_generator(self.generator)
+        suite = Suite(pipeline, load_adapter(pipeline, self.model), self.prompts(), self.pool(), self.params)
+
+        def draw(batch: Batch) -> DrawnBatch:
+            with recorded_cuts() as cut:
+                if batch.kind == TARGETS:
+                    return DrawnBatch(list(real_targets(pipeline, self.samples, batch.part)), cut)
+                drawn = suite.images(batch.part) if batch.kind == "arm" else suite.control(batch.kind, batch.part)
+                return DrawnBatch(list(drawn), cut)
+
+        return draw
 
 
 def write_images(
@@ -120,27 +179,36 @@ def write_images(
         FileNotFoundError: the arm has no trained adapter.
         ValueError: references have another size than in training, or the pool is too small for a control.
     """
-    prompts = list(read_shards(pairs / "bench", PairPrompt))
-    pool = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
-    pipeline = load_generator(generator)
-    spec = load_adapter(pipeline, model)
+    arm = Arm(pairs, samples, model, generator, params)
+    prompts, pool, spec = arm.prompts(), arm.pool(), read_spec(model)
     check_size(pool.values(), spec, pairs)
-    suite = Suite(pipeline, spec, prompts, pool, params)
-    named = [prompt.faces for prompt in prompts]
-    faces_by_control = {kind: control_faces(kind, named, list(pool), params.seed) for kind in params.controls.kinds}
+    kinds: list[ControlKind] = params.controls.kinds
+    for kind in kinds:
+        control_faces(kind, [prompt.faces for prompt in prompts], list(pool), params.seed)
     report = Report("generate", ("diffusers", "transformers", "peft", "torch"))
     report.facts = {**params.sample.model_dump(), "seed": params.seed, "image_size": spec.image_size}
-    report.facts |= {"controls": [*faces_by_control]}
-    with whole_folder(images) as folder, recorded_cuts() as cut:
-        drawn = track(kept(suite.images(), report), len(prompts), f"generate {model.name}")
-        write_shards(drawn, folder, params.records_per_shard)
-        for kind, faces in faces_by_control.items():
-            drawn = track(suite.control(faces), len(prompts), f"generate {model.name}, {kind}")
-            write_shards(drawn, folder / CONTROLS / kind, params.records_per_shard)
-        targets = real_targets(pipeline, samples, params.controls.num_targets)
-        num_targets = write_shards(targets, folder / CONTROLS / TARGETS, params.records_per_shard)
+    report.facts |= {"controls": [*kinds]}
+    parts = [slice(start, start + BATCH_SIZE) for start in range(0, len(prompts), BATCH_SIZE)]
+    batches = [Batch(kind, part) for kind in ("arm", *kinds) for part in parts]
+    batches.append(Batch(TARGETS, slice(params.controls.num_targets)))
+    cut: CutTexts = {}
+    with whole_folder(images) as folder:
+        drawn = unpacked(mapped(arm, batches, num_processes(generator, len(batches))), cut)
+        counted = track(drawn, len(prompts) * (1 + len(kinds)), f"generate {model.name}")
+        write_shards(kept(islice(counted, len(prompts)), report), folder, params.records_per_shard)
+        for kind in kinds:
+            write_shards(islice(counted, len(prompts)), folder / CONTROLS / kind, params.records_per_shard)
+        num_targets = write_shards(counted, folder / CONTROLS / TARGETS, params.records_per_shard)
         report.facts |= {"targets": num_targets, **cut_facts(cut)}
         report.write(folder)
+
+
+def unpacked(batches: Iterable[DrawnBatch], cut: CutTexts) -> Iterator[GeneratedImage | RealTarget]:
+    """The images of batches, one after another; ``cut`` learns which texts were cut."""
+    for batch in batches:
+        for encoder, texts in batch.cut.items():
+            cut.setdefault(encoder, set()).update(texts)
+        yield from batch.images
 
 
 def check_size(references: Iterable[np.ndarray], spec: AdapterSpec, pairs: Path) -> None:
@@ -157,16 +225,16 @@ def check_size(references: Iterable[np.ndarray], spec: AdapterSpec, pairs: Path)
             )
 
 
-def kept(images: Iterator[GeneratedImage], report: Report) -> Iterator[GeneratedImage]:
+def kept(images: Iterator[GeneratedImage | RealTarget], report: Report) -> Iterator[GeneratedImage | RealTarget]:
     """The same images, each counted by the report."""
     for image in images:
         report.keep(image.key)
         yield image
 
 
-def real_targets(pipeline: FluxPipeline, samples: Path, number: int) -> Iterator[RealTarget]:
-    """The first held-out targets after the VAE, with the references that training would give."""
+def real_targets(pipeline: FluxPipeline, samples: Path, part: slice) -> Iterator[RealTarget]:
+    """Some held-out targets after the VAE, with the references that training would give."""
     held_out = (sample for sample in read_shards(samples, Sample) if sample.split == "val")
-    for sample in islice(held_out, number):
+    for sample in islice(held_out, part.start, part.stop):
         (image,) = decode_latents(pipeline, encode_pictures(pipeline, sample.target[None]))
         yield RealTarget(key=sample.key, identities=sample.identities, image=image, references=sample.faces)

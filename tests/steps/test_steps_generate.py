@@ -129,3 +129,14 @@ def test_a_pool_without_other_people_is_refused_before_anything_is_written(suite
     with pytest.raises(ValueError, match=r"other_people needs 2 faces .* add portraits"):
         write_images(few, suite / "samples", suite / "model", generator_folder, tmp_path / "images", params)
     assert not (tmp_path / "images").exists()
+
+
+def test_two_processes_draw_the_same_bytes_as_one(suite, generator_folder, tmp_path, params, monkeypatch):
+    few = params.model_copy(update={"controls": ControlParams(kinds=["swapped"], num_targets=1)})
+    folders = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv("MCPIPE_WORKERS", workers)
+        folders.append(drawn(suite, generator_folder, tmp_path / workers, few))
+    contents = [{file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.tar")} for folder in folders]
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 3

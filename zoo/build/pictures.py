@@ -48,7 +48,8 @@ JOBS_TOGETHER = 16
 
 SPLITS = {"train": 0, "test": 1}
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 Stream = Callable[..., np.random.Generator]
 """Random numbers of a part of the world, by numbers: 100 and 101 for scenes, 200 and 201 for people seen often."""
 
