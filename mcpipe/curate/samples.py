@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.core.rounding import cosines
 from mcpipe.core.schemas.curation import SplitName
 from mcpipe.curate.recognisers import PerRecogniser
 from mcpipe.curate.windows import Crop, Window
@@ -157,7 +158,7 @@ def identity_groups(embeddings: Float[np.ndarray, "M D"], same_identity: float) 
     """The identity of each person: people linked by similarities above the threshold share an identity."""
     pairs = [np.zeros((2, 0), int)]
     for start in range(0, len(embeddings), IDENTITY_CHUNK):
-        rows, columns = np.nonzero(embeddings[start : start + IDENTITY_CHUNK] @ embeddings.T >= same_identity)
+        rows, columns = np.nonzero(cosines(embeddings[start : start + IDENTITY_CHUNK], embeddings) >= same_identity)
         pairs.append(np.stack([rows + start, columns]))
     alike = np.concatenate(pairs, axis=1)
     graph = coo_array((np.ones(alike.shape[1]), (alike[0], alike[1])), shape=(len(embeddings),) * 2)
