@@ -112,10 +112,8 @@ def message(page):
 
 
 def pictures(page, gallery):
-    return [
-        image for image in page.find_elements(By.CSS_SELECTOR, f"#{gallery} .grid-container img, #{gallery} .thumbnail-item img")
-        if image.is_displayed() and page.execute_script("return arguments[0].naturalWidth", image)
-    ]  # fmt: skip
+    images = page.find_elements(By.CSS_SELECTOR, f"#{gallery} .grid-container img")
+    return [image for image in images if page.execute_script("return arguments[0].naturalWidth", image)]
 
 
 def write_prompt(page, text):

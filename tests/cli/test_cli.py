@@ -152,7 +152,7 @@ def help_without_heavy_imports(*arguments):
 
 def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
     help_text = help_without_heavy_imports()
-    for verb in ("curate", "generate", "score", "doctor", "world", "table", "picture", "completion"):
+    for verb in ("curate", "generate", "demo", "score", "doctor", "world", "table", "picture", "completion"):
         assert re.search(rf"\n    {verb}\s", help_text)
 
 

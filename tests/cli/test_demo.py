@@ -11,7 +11,7 @@ from PIL import Image
 
 from mcpipe.cli.__main__ import main, parser
 from mcpipe.cli.demo import server
-from mcpipe.cli.demo.drawing import Drawn, Models, StoppedError, Studio, face_sims, write_image
+from mcpipe.cli.demo.drawing import Drawn, DemoModels, StoppedError, Studio, face_sims, write_image
 from mcpipe.cli.demo.request import BASE, MOST_BYTES, MOST_REFERENCES, adapters_in, check_references, checked
 from mcpipe.cli.settings import read_content
 from mcpipe.flux.adapters import AdapterSpec, add_adapter, save_adapter, trainable
@@ -52,7 +52,7 @@ def studio(generator_folder, tmp_path_factory):
         (folder / name).mkdir()
         save_adapter(pipeline.transformer, spec, folder / name)
     pairs = SETTINGS.pairs.model_copy(update={"reference_size": REFERENCE_SIZE})
-    return Studio(Models(generator_folder, adapters_in(folder), OneFace(), pairs, IMAGE_SIZE, 2.0))
+    return Studio(DemoModels(generator_folder, adapters_in(folder), OneFace(), pairs, IMAGE_SIZE, 2.0))
 
 
 @pytest.fixture

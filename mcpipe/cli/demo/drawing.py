@@ -52,7 +52,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Models:
+class DemoModels:
     """Checkpoints of the page, and the sizes of the base generator's images."""
 
     generator: Path
@@ -66,7 +66,7 @@ class Models:
 class Studio:
     """Draws requests; the generator with the last arm's adapter stays loaded."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: DemoModels) -> None:
         """Keep the models; the generator is loaded with the first image."""
         self._models = models
         self._arm, self._pipeline = "", None
@@ -141,7 +141,7 @@ class Studio:
         return self._pipeline
 
 
-def load(models: Models, arm: str) -> MultiCrafterPipeline:
+def load(models: DemoModels, arm: str) -> MultiCrafterPipeline:
     """The generator with the adapter of an arm, or with none that changes it.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
+import gradio as gr  # pyright: ignore[reportMissingImports]
 from PIL import Image
 
 from mcpipe.cli.demo.drawing import Drawn, StoppedError, Studio, write_image
@@ -28,7 +28,7 @@ CAPTION = "face-sim {:.2f}"
 FONTS = ["system-ui", "sans-serif"]
 """Fonts of the visitor's system; Gradio's own are loaded from another host."""
 
-SHOWN: dict[str, Any] = {"interactive": False, "object_fit": "contain", "format": "png", "buttons": []}
+LOOKS: dict[str, Any] = {"interactive": False, "object_fit": "contain", "format": "png", "buttons": []}
 """Settings of every gallery."""
 
 Results = tuple[list[tuple[Image.Image, str]], list[tuple[Image.Image, str]], list[str], str]
@@ -147,8 +147,8 @@ def build(studio: Studio, pool: Sequence[Path], defaults: SampleParams) -> gr.Bl
                     stop = gr.Button("Stop", elem_id="stop")
                 message.render()
             with gr.Column(scale=3):
-                images = gr.Gallery(label="Images", columns=3, height=320, elem_id="images", **SHOWN)
-                maps = gr.Gallery(label="Where each reference looked", columns=4, height=320, elem_id="maps", **SHOWN)
+                images = gr.Gallery(label="Images", columns=3, height=320, elem_id="images", **LOOKS)
+                maps = gr.Gallery(label="Where each reference looked", columns=4, height=320, elem_id="maps", **LOOKS)
                 files = gr.Files(label="Download, with metadata", interactive=False, elem_id="files")
         start.click(handlers.draw, inputs, [images, maps, files, message])
         stop.click(handlers.stop, None, None, queue=False)
@@ -158,7 +158,7 @@ def build(studio: Studio, pool: Sequence[Path], defaults: SampleParams) -> gr.Bl
 def choose_references(handlers: Handlers, pool: Sequence[Path], message: gr.Textbox) -> gr.State:
     """The part of the page with uploads and the face pool; returns the chosen references."""
     chosen = gr.State([])
-    people = gr.Gallery(label=f"References (up to {MOST_REFERENCES})", columns=4, height=150, elem_id="people", **SHOWN)
+    people = gr.Gallery(label=f"References (up to {MOST_REFERENCES})", columns=4, height=150, elem_id="people", **LOOKS)
     with gr.Row():
         upload = gr.UploadButton("Upload portraits", file_count="multiple", elem_id="upload")
         clear = gr.Button("Remove all", elem_id="clear")
@@ -170,7 +170,7 @@ def choose_references(handlers: Handlers, pool: Sequence[Path], message: gr.Text
         height=200,
         allow_preview=False,
         elem_id="pool",
-        **SHOWN,
+        **LOOKS,
     )
     changed = [chosen, people, message]
     upload.upload(handlers.add, [upload, chosen], changed)

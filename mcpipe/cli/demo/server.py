@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from mcpipe.bench.portraits import portraits
-from mcpipe.cli.demo.drawing import Models, Studio
+from mcpipe.cli.demo.drawing import DemoModels, Studio
 from mcpipe.cli.demo.request import MOST_BYTES, adapters_in
 from mcpipe.cli.settings import located, read_content, section, settings_file
 from mcpipe.core.params import Params, check_params, section_content
@@ -74,9 +74,9 @@ def command(options: argparse.Namespace) -> str:
 
 def serve(options: argparse.Namespace) -> None:
     """Build the page and serve it."""
-    import gradio
-    import uvicorn
-    from fastapi import FastAPI
+    import gradio  # pyright: ignore[reportMissingImports]
+    import uvicorn  # pyright: ignore[reportMissingImports]
+    from fastapi import FastAPI  # pyright: ignore[reportMissingImports]
 
     from mcpipe.cli.__main__ import say
     from mcpipe.cli.demo.page import FONTS, build
@@ -129,7 +129,7 @@ def studio_of(settings: DemoSettings, models: dict[str, Path], adapters: Path) -
     pairs = settings.pairs
     finder = InsightFaces(models["faces"], pairs.min_face_score, pairs.detection_size)
     return Studio(
-        Models(
+        DemoModels(
             generator=models["generator"],
             adapters=adapters_in(adapters),
             finder=finder,
