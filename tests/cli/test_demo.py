@@ -11,7 +11,7 @@ from PIL import Image
 
 from mcpipe.cli.__main__ import main, parser
 from mcpipe.cli.demo import server
-from mcpipe.cli.demo.drawing import Drawn, DemoModels, StoppedError, Studio, face_sims, write_image
+from mcpipe.cli.demo.drawing import DemoModels, Drawn, StoppedError, Studio, face_sims, write_image
 from mcpipe.cli.demo.request import BASE, MOST_BYTES, MOST_REFERENCES, adapters_in, check_references, checked
 from mcpipe.cli.settings import read_content
 from mcpipe.flux.adapters import AdapterSpec, add_adapter, save_adapter, trainable
