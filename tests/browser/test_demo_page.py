@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ from mcpipe.world.clips import WorldParams  # noqa: E402
 from stages.s00_world import write_portrait  # noqa: E402
 
 PATIENCE_S = 120
+UPLOADS = "input[type=file]"
 LONGEST_IMAGE_S = 10
 """On two cores, with the tiny zoo."""
 SCREENSHOT = os.environ.get("MCPIPE_SCREENSHOT")
@@ -86,7 +88,7 @@ def browser(address, tmp_path_factory):
         options.add_argument(argument)
     options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path_factory.mktemp("downloads"))})
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = webdriver.Chrome(options=options)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
     driver.quit()
 
@@ -94,7 +96,7 @@ def browser(address, tmp_path_factory):
 @pytest.fixture
 def page(browser, address):
     browser.get(address)
-    wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#upload input[type=file], input#upload"))
+    wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, UPLOADS))
     return browser
 
 
@@ -103,7 +105,7 @@ def wait(browser, condition, patience_s=PATIENCE_S):
 
 
 def upload(page, *files):
-    (field, *_) = page.find_elements(By.CSS_SELECTOR, "#upload input[type=file], input[type=file]")
+    (field, *_) = page.find_elements(By.CSS_SELECTOR, UPLOADS)
     field.send_keys("\n".join(map(str, files)))
 
 

@@ -250,7 +250,7 @@ def test_an_interactive_zsh_completes_what_is_typed(typed, given, tmp_path, monk
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "my face.png").touch()
     (tmp_path / "completion.zsh").write_text(command(Namespace(shell="zsh")), encoding="utf-8")
-    begin = "autoload -Uz compinit && compinit -u && eval \"$(cat completion.zsh)\""
+    begin = 'autoload -Uz compinit && compinit -u && eval "$(cat completion.zsh)"'
     mcpipe = "mcpipe() { printf '<%s>' \"$@\" > given; }"
     type_into(["zsh", "-f", "-i"], f"{begin}; {mcpipe}\nmcpipe {typed}\nexit\n", tmp_path)
     assert (tmp_path / "given").read_text(encoding="utf-8") == given
