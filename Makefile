@@ -42,6 +42,13 @@ test-remotes: repository setup ## install DVC's remotes and test them against an
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[remotes-test]'
 	python -m pytest tests/dvc/test_remotes.py
 
+test-demo: repository setup ## install Gradio and Selenium and test the page of mcpipe demo in Debian's chromium and chromium-driver
+	@command -v chromedriver >/dev/null || { echo "error: chromedriver is not installed; on Debian: apt-get install chromium chromium-driver" >&2; exit 1; }
+	test -x .venv-demo/bin/python || $(PYTHON) -m venv .venv-demo
+	$(BIN)/uv pip install --quiet --python .venv-demo/bin/python --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --python .venv-demo/bin/python --editable '.[demo-test]'
+	.venv-demo/bin/python -m pytest tests/browser
+
 ablation: repository setup ## the paper's ablation on the tiny zoo, as DVC experiments; goes on where it was interrupted
 	python -m studies.ablation
 
@@ -71,4 +78,4 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help evidence-gates setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes walkthrough
+.PHONY: help evidence-gates setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes test-demo walkthrough

@@ -11,6 +11,7 @@ import numpy as np
 from mcpipe.bench.controls import METRIC_OF
 from mcpipe.bench.intervals import Interval, IntervalParams, unit_interval
 from mcpipe.bench.metrics import MetricScorers, Reference, Score
+from mcpipe.core.rounding import cosines
 from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, RealTarget
 from mcpipe.core.shards import read_shards
 from mcpipe.models.protocols import FaceAnalyser
@@ -43,7 +44,7 @@ def control_scores(
 
 def similarity_to(identities: np.ndarray, picture: np.ndarray, analyser: FaceAnalyser) -> float:
     """Face-Sim of an image and the embeddings (people, width) of those who should be in it, in [0, 1]."""
-    return identity_reward(identities @ analyser.faces(picture).embeddings.T)
+    return identity_reward(cosines(identities, analyser.faces(picture).embeddings))
 
 
 def with_controls(score: Score, controls: Mapping[str, float]) -> Score:

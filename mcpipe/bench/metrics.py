@@ -34,6 +34,7 @@ from mcpipe.bench.intervals import Interval, IntervalParams, unit_interval
 from mcpipe.bench.landmarks import face_landmarks
 from mcpipe.bench.leaks import Phrases, leak_rate
 from mcpipe.bench.tables import ALL_METRICS, AVERAGED
+from mcpipe.core.rounding import cosines
 from mcpipe.core.schemas.benchmark import PoolFace
 from mcpipe.models.protocols import FaceAnalyser, Faces, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 from mcpipe.objectives.reward import identity_reward, match
@@ -161,8 +162,8 @@ def score(  # noqa: PLR0913  the attention is optional
     ``attention`` holds a map per subject, where the generator recorded them.
     """
     faces, references = scorers.faces.faces(picture), [people[name] for name in subjects]
-    similarity = np.stack([person.identity for person in references]) @ faces.embeddings.T
-    heldout = np.stack([person.heldout for person in references]) @ scorers.heldout.faces(picture).embeddings.T
+    similarity = cosines(np.stack([person.identity for person in references]), faces.embeddings)
+    heldout = cosines(np.stack([person.heldout for person in references]), scorers.heldout.faces(picture).embeddings)
     pairs = pairing(similarity)
     crops = [scorers.crop(picture, faces.boxes[face]) for face in pairs.values()]
     of_image, *of_crops = scorers.clip.pictures([picture, *crops])

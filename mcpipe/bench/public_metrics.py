@@ -13,6 +13,7 @@ from jaxtyping import Float
 from mcpipe.bench.copying import same_and_cross, swapped
 from mcpipe.bench.metrics import Score, mean_of, pairing
 from mcpipe.bench.suites import Subject, Task
+from mcpipe.core.rounding import cosines
 from mcpipe.models.protocols import FaceAnalyser, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 from mcpipe.objectives.reward import identity_reward
 
@@ -104,13 +105,13 @@ def _with_people(
 ) -> Score:
     """A score with the metrics of the people in an image."""
     faces = analysers[0].faces(picture)
-    similarity = np.stack(people) @ faces.embeddings.T
+    similarity = cosines(np.stack(people), faces.embeddings)
     pairs = pairing(similarity)
     same, cross = same_and_cross(similarity, pairs)
     return replace(
         image_score,
         face_sim=identity_reward(similarity),
-        face_sim_heldout=identity_reward(np.stack(heldout) @ analysers[1].faces(picture).embeddings.T),
+        face_sim_heldout=identity_reward(cosines(np.stack(heldout), analysers[1].faces(picture).embeddings)),
         detection_rate=len(pairs) / len(people),
         swap_rate=mean_of(swapped(similarity, pairs)),
         num_faces=len(faces.boxes),

@@ -148,6 +148,13 @@ def run_world(options: argparse.Namespace) -> object:
     return command(options)
 
 
+def run_demo(options: argparse.Namespace) -> object:
+    """Run ``mcpipe demo``."""
+    from mcpipe.cli.demo.server import command
+
+    return command(options)
+
+
 def run_table(options: argparse.Namespace) -> object:
     """Run ``mcpipe table``."""
     from mcpipe.cli.table import command
@@ -238,6 +245,17 @@ def world_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--seed", type=int, default=1, metavar="N", help="another seed shows other people (default: 1)")
 
 
+def demo_arguments(verb: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``demo``: an address, a folder of adapters, changes of settings."""
+    verb.add_argument("--host", default="127.0.0.1", help="address to serve (default: 127.0.0.1, this machine alone)")
+    verb.add_argument("--port", type=int, default=7860, metavar="N", help="port to serve (default: 7860)")
+    verb.add_argument(
+        "--adapters", type=Path, default=Path("data/models"), metavar="DIR",
+        help="folder of trained adapters (default: data/models)",
+    )  # fmt: skip
+    _changes(verb)
+
+
 def table_arguments(verb: argparse.ArgumentParser) -> None:
     """Add the argument of ``table``: a folder of results."""
     verb.add_argument("results", type=Path, nargs="?", default=Path("data/results"), metavar="DIR")
@@ -265,6 +283,7 @@ def _changes(verb: argparse.ArgumentParser) -> None:
 VERBS: tuple[tuple[str, str, Fill, Run], ...] = (
     ("curate", "turn clips into training samples, or say why not", curation_arguments, run_curate),
     ("generate", "draw a picture of given people", generation_arguments, run_generate),
+    ("demo", "draw pictures of given people in the browser", demo_arguments, run_demo),
     ("score", "put any system's pictures into the benchmark table", scoring_arguments, run_score),
     ("doctor", "check models, packages, memory and disk beforehand", doctor_arguments, run_doctor),
     ("world", "draw the puppet world on one sheet", world_arguments, run_world),

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mcpipe.core.params import Params, RecordsPerShard
 from mcpipe.core.records import RejectionError
+from mcpipe.core.rounding import DECIMALS, cosines
 from mcpipe.curate.recognisers import PerRecogniser
 from mcpipe.curate.samples import padded_square
 from mcpipe.curate.sharpness import blockiness, softness
@@ -113,13 +114,13 @@ def check_face(scores: dict[str, float], params: IdentityParams) -> None:
 
 def match_people(initial: Float[np.ndarray, "N D"], middle: Float[np.ndarray, "N D"]) -> Match:
     """The one-to-one assignment with the largest sum of cosines."""
-    similarity = initial @ middle.T
+    similarity = cosines(initial, middle)
     rows, order = linear_sum_assignment(-similarity)
     own = similarity[rows, order]
     cross = similarity.copy()
     cross[rows, order] = -np.inf
     best_cross = np.maximum(cross.max(axis=1)[rows], cross.max(axis=0)[order])
-    margin = float((own - best_cross).min()) if len(own) > 1 else 2.0
+    margin = float((own - best_cross).min().round(DECIMALS)) if len(own) > 1 else 2.0
     return Match(order=order, similarity=own, margin=margin)
 
 

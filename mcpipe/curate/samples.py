@@ -12,18 +12,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.core.rounding import cosines
 from mcpipe.core.schemas.curation import SplitName
 from mcpipe.curate.recognisers import PerRecogniser
+from mcpipe.curate.windows import Crop, Window
 
 FACE_MARGIN = 1.5
 """Side of a face reference in units of the face's longer side, with room for hair and chin."""
-TARGET_MARGIN = 1.04
-"""Side of the target square in units of the longer side of the subjects' common box, where the frame allows it."""
 CLOSEUP_MARGIN = 2.5
 """Side of a close-up of one person in units of the face's longer side: head and shoulders."""
-LARGEST_PADDING = 0.45
-"""Maximum part of the target square outside the frame, above and below: two people side by side are wider than a 16:9
-frame is high. Wider scenes are rejected."""
 IDENTITY_CHUNK = 256
 """Number of people whose similarities to all others are held in memory at a time."""
 
@@ -31,6 +28,10 @@ IDENTITY_CHUNK = 256
 class SamplesParams(Params):
     """Sizes of samples, and their split."""
 
+    crop: Crop
+    """What the target square has to hold (`mcpipe.curate.windows`)."""
+    min_body: float = Field(ge=0, le=1)
+    """Minimum share of every person's mask in a square that does not hold everyone."""
     image_size: int = Field(ge=16)
     """Side of the target in pixels (paper: 512)."""
     reference_size: int = Field(ge=16)
@@ -48,38 +49,18 @@ class SamplesParams(Params):
     records_per_shard: RecordsPerShard
 
 
-def square_window(boxes: Float[np.ndarray, "N 4"], height: int, width: int) -> tuple[int, int, int] | None:
-    """The square ``(x, y, side)`` that holds all boxes, centred on them; ``None`` if there is no such square.
-
-    It lies inside the frame if a square inside the frame holds everybody. Otherwise it is as long as the frame allows
-    and reaches over the other two edges by equal amounts, at most by `LARGEST_PADDING`.
-    """
-    low, high = np.floor(boxes[:, :2].min(axis=0)), np.ceil(boxes[:, 2:].max(axis=0))
-    low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
-    needed, shorter, longer = float((high - low).max()), min(height, width), max(height, width)
-    target_side = int(np.ceil(needed * TARGET_MARGIN))
-    side = min(target_side, shorter) if needed <= shorter else min(target_side, longer)
-    if side * (1 - LARGEST_PADDING) > shorter:
-        return None
-    room = np.array((width, height)) - side
-    corner = np.where(room >= 0, np.clip(np.round((low + high - side) / 2), 0, np.maximum(room, 0)), room // 2)
-    return int(corner[0]), int(corner[1]), side
-
-
-def cut_square(picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int]) -> UInt8[np.ndarray, "s s 3"]:
+def cut_square(picture: UInt8[np.ndarray, "H W 3"], window: Window) -> UInt8[np.ndarray, "s s 3"]:
     """The window of an image at its own resolution, white outside the image."""
     x, y, side = window
     return _cut(picture, (x, y), side, np.uint8(255))
 
 
-def crop_square(
-    picture: UInt8[np.ndarray, "H W 3"], window: tuple[int, int, int], size: int
-) -> UInt8[np.ndarray, "S S 3"]:
+def crop_square(picture: UInt8[np.ndarray, "H W 3"], window: Window, size: int) -> UInt8[np.ndarray, "S S 3"]:
     """The window of an image, resized."""
     return resize(cut_square(picture, window), size)
 
 
-def crop_masks(masks: Bool[np.ndarray, "N H W"], window: tuple[int, int, int], size: int) -> Bool[np.ndarray, "N S S"]:
+def crop_masks(masks: Bool[np.ndarray, "N H W"], window: Window, size: int) -> Bool[np.ndarray, "N S S"]:
     """The window of masks, resized so that disjoint masks stay disjoint; masks are empty outside the image.
 
     When it grows, every pixel takes the value of its nearest one, which is reversible; when it shrinks, a pixel belongs
@@ -98,7 +79,7 @@ def face_crop(
     return padded_square(picture, box, float(max(box[2] - box[0], box[3] - box[1])) * FACE_MARGIN, size)
 
 
-def closeup_window(box: Float[np.ndarray, " 4"], height: int, width: int) -> tuple[int, int, int]:
+def closeup_window(box: Float[np.ndarray, " 4"], height: int, width: int) -> Window:
     """The square ``(x, y, side)`` of a close-up around a face, moved into the frame as far as it goes."""
     side = min(round(float(max(box[2] - box[0], box[3] - box[1])) * CLOSEUP_MARGIN), height, width)
     corner = np.round((box[:2] + box[2:] - side) / 2).clip(0, np.array((width, height)) - side)
@@ -177,7 +158,7 @@ def identity_groups(embeddings: Float[np.ndarray, "M D"], same_identity: float) 
     """The identity of each person: people linked by similarities above the threshold share an identity."""
     pairs = [np.zeros((2, 0), int)]
     for start in range(0, len(embeddings), IDENTITY_CHUNK):
-        rows, columns = np.nonzero(embeddings[start : start + IDENTITY_CHUNK] @ embeddings.T >= same_identity)
+        rows, columns = np.nonzero(cosines(embeddings[start : start + IDENTITY_CHUNK], embeddings) >= same_identity)
         pairs.append(np.stack([rows + start, columns]))
     alike = np.concatenate(pairs, axis=1)
     graph = coo_array((np.ones(alike.shape[1]), (alike[0], alike[1])), shape=(len(embeddings),) * 2)

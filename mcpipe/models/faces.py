@@ -3,6 +3,9 @@
 A detector with a fixed input size misses faces that fill the image, and small ones. Hence it runs on every image twice:
 with a border, for faces that fill the image, and without; equal detections count once. Without a border, the detector
 may report parts of a face that fills the image, such as an eye or a half; these detections are removed.
+
+The last digits of a network's output depend on the processor. Most of that is the layout of convolutions in blocks as
+wide as its registers, which is not used here; the rest is rounded off (`mcpipe.core.rounding`).
 """
 
 import warnings
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mcpipe.core.rounding import DECIMALS, PIXEL_DECIMALS
 from mcpipe.models.protocols import Faces, Picture
 
 if TYPE_CHECKING:
@@ -51,9 +55,10 @@ class InsightFaces:
 
         """
         self.name = folder.name
-        self._detection_size = detection_size
+        self._detection_size, self._min_score = detection_size, min_score
         self._app = _load(folder)
-        self._app.prepare(ctx_id=-1, det_thresh=min_score, det_size=(detection_size, detection_size))
+        lowest = max(min_score - 10.0**-DECIMALS, 0.0)
+        self._app.prepare(ctx_id=-1, det_thresh=lowest, det_size=(detection_size, detection_size))
 
     def faces(self, picture: Picture) -> Faces:
         """Every face in the image."""
@@ -80,15 +85,17 @@ class InsightFaces:
             boxes=boxes[chosen] / np.float32(enlarge),
             scores=np.array([face.det_score for face, _, _ in kept], np.float32),
             landmarks=landmarks.reshape(-1, NUM_LANDMARKS, 2) / np.float32(enlarge),
-            embeddings=embeddings.reshape(-1, EMBEDDING_WIDTH),
+            embeddings=embeddings.reshape(-1, EMBEDDING_WIDTH).round(DECIMALS),
         )
 
     def _detected(self, bgr: UInt8[np.ndarray, "H W 3"]) -> "list[Face]":
         from insightface.app.common import Face
 
         boxes, landmarks = self._app.det_model.detect(bgr)
-        pairs = zip(boxes, landmarks, strict=True)
-        return [Face(bbox=box[:4], kps=points, det_score=box[4]) for box, points in pairs]
+        scores = boxes[:, 4].round(DECIMALS)
+        places = zip(boxes[:, :4].round(PIXEL_DECIMALS), landmarks.round(PIXEL_DECIMALS), scores, strict=True)
+        minimum = np.float32(self._min_score)
+        return [Face(bbox=box, kps=points, det_score=score) for box, points, score in places if score >= minimum]
 
 
 def lit(picture: Picture) -> Picture:
@@ -153,6 +160,7 @@ def _load(folder: Path) -> "FaceAnalysis":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     try:
         app = FaceAnalysis(
             name=folder.name,

@@ -14,7 +14,8 @@ from mcpipe.core.report import Report
 from mcpipe.core.schemas.curation import ClipCaption, ClipPeople, FramePair, VerifiedIdentity
 from mcpipe.core.shards import StoredItems
 from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, Describe, SentenceParams, fault_detail, sentence_fault
-from mcpipe.curate.samples import closeup, cut_square, face_crop, square_window
+from mcpipe.curate.samples import closeup, cut_square, face_crop
+from mcpipe.curate.windows import CropMode, MinBody, target_window
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.captioner import Qwen2_5VL
@@ -29,6 +30,10 @@ class CaptionsParams(SentenceParams):
     """Whether captions describe clothes and actions only, or people's faces and hair as well."""
     reference_size: int = Field(ge=28)
     """Side in pixels at which the captioner sees a face reference."""
+    crop: CropMode
+    """What the target square has to hold."""
+    min_body: MinBody
+    """Minimum share of every person's mask in a square that does not hold everyone."""
     records_per_shard: RecordsPerShard
 
 
@@ -66,17 +71,15 @@ def captioned(  # noqa: PLR0913  one argument per input and model
     """The caption of one clip, and those of its people's close-ups.
 
     Raises:
-        RejectionError: no square holds all people, or no answer is a usable caption.
+        RejectionError: no square holds everybody or their faces, or no answer is a usable caption.
     """
-    window = square_window(subjects.boxes[1], *frames.middle.shape[:2])
-    if window is None:
-        raise RejectionError("no_square_holds_all", "the people stand wider than the frame is high")
+    bodies, boxes = subjects.masks[1][identity.order], identity.face_boxes[1]
+    window = target_window(bodies, subjects.boxes[1][identity.order], boxes, params.crop, params.min_body)
     references = [face_crop(frames.initial, box, params.reference_size) for box in identity.face_boxes[0]]
     pictures = [*references, cut_square(frames.middle, window)]
     caption, fault, attempts = answered(pictures, writer, limit, params)
     if fault is not None:
         raise RejectionError(fault, fault_detail(caption, fault, limit.lost))
-    bodies, boxes = subjects.masks[1][identity.order], identity.face_boxes[1]
     closeups = [closeup(frames.middle, bodies, box, person) for person, box in enumerate(boxes)]
     alone = [answered(list(pair), writer, limit, params) for pair in zip(references, closeups, strict=True)]
     closeup_captions = tuple("" if unusable else sentence for sentence, unusable, _ in alone)

@@ -36,8 +36,8 @@ from mcpipe.curate.samples import (
     portrait,
     resize,
     split_by_identity,
-    square_window,
 )
+from mcpipe.curate.windows import target_window
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 
@@ -130,13 +130,11 @@ def sample_of(
     """One sample; index i is the same person in every array.
 
     Raises:
-        RejectionError: no square holds all people, or a face covers no pixel of it.
+        RejectionError: no square holds everybody or their faces, or a face covers no pixel of it.
     """
     order, boxes = identity.order, identity.face_boxes
-    window = square_window(subjects.boxes[1], *frames.middle.shape[:2])
-    if window is None:
-        raise RejectionError("no_square_holds_all", "the people stand wider than the frame is high")
     bodies = subjects.masks[1][order]
+    window = target_window(bodies, subjects.boxes[1][order], boxes[1], params.crop, params.min_body)
     faces_in_frame = face_masks(bodies, boxes[1])
     masks = crop_masks(faces_in_frame, window, params.image_size)
     if not masks.any(axis=(1, 2)).all():

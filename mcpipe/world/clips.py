@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mcpipe.core.params import Params
 from mcpipe.world.attributes.skin import skin_tone
@@ -19,7 +19,7 @@ from mcpipe.world.backgrounds import PLACES
 from mcpipe.world.identities import Identity, sample_identity, world_rng
 from mcpipe.world.lookalikes import look_alike
 from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, Sway, render, render_rgb, sample_scene
-from mcpipe.world.setting import FRAMINGS, ShotSize
+from mcpipe.world.shots import FRAMINGS, LEAST_WIDE_ASPECT, ShotSize
 from mcpipe.world.traits import SEEDS
 
 NAMESPACE = "clips"
@@ -86,10 +86,16 @@ class WorldParams(Params):
     portrait_size: int = Field(ge=64)
     """Side of a portrait in pixels."""
     shots: ShotSize
-    """How near the camera is to the people of a clip."""
+    """How near the camera is to the people of a clip; wide shots need a frame of 16:9 or wider."""
     alike: float = Field(ge=0, le=1)
     """Share of pairs who differ in one or two lasting traits alone: the people of good clips, and of the face pool
     the first and the second, the third and the fourth, and so on."""
+
+    @model_validator(mode="after")
+    def _wide_enough(self) -> "WorldParams":
+        if self.shots == "wide" and self.width < int(LEAST_WIDE_ASPECT * self.height):
+            raise ValueError(f"wide shots need a frame of 16:9 or wider, not {self.width} x {self.height}")
+        return self
 
 
 @dataclass(frozen=True)

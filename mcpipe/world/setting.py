@@ -93,10 +93,6 @@ LIGHT_SIDES = (-1.0, 1.0)
 """Where light comes from, left or right, equally likely."""
 
 
-ShotSize = Literal["far", "close"]
-"""How near the camera is."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Framing:
     """Where people stand before the camera, by their number."""
@@ -133,7 +129,6 @@ CLOSE = Framing(
     faces_in_square=True,
     holding_arm="raised",
 )
-FRAMINGS: dict[ShotSize, Framing] = {"far": FAR, "close": CLOSE}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shlex
 import shutil
@@ -153,7 +154,7 @@ def help_without_heavy_imports(*arguments):
 
 def test_help_lists_the_verbs_with_a_line_each_and_imports_nothing_heavy():
     help_text = help_without_heavy_imports()
-    for verb in ("curate", "generate", "score", "doctor", "world", "table", "picture", "completion"):
+    for verb in ("curate", "generate", "demo", "score", "doctor", "world", "table", "picture", "completion"):
         assert re.search(rf"\n    {verb}\s", help_text)
 
 
@@ -217,6 +218,43 @@ def test_a_typed_file_name_with_spaces_is_completed_by_an_interactive_bash(scrip
     typed = f". ./completion.sh; {given}\nmcpipe generate --reference my\\ f\t\nexit\n"
     type_into(["bash", "--norc", "-i"], typed, tmp_path)
     assert (tmp_path / "given").read_text(encoding="utf-8") == "<generate><--reference><my face.png>"
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
+def test_fish_completes_verbs_options_choices_files_and_folders(tmp_path):
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a file.png").touch()
+    (tmp_path / "completion.fish").write_text(command(Namespace(shell="fish")), encoding="utf-8")
+    for typed, offered in (
+        ("gen", ["generate"]),
+        ("generate --re", ["--reference"]),
+        ("completion zs", ["zsh"]),
+        ("score --suite mc", ["mcpipe"]),
+        ("curate a", ["a folder/"]),
+        ("generate --reference a", ["a file.png", "a folder/"]),
+    ):
+        line = f"source completion.fish; complete -C 'mcpipe {typed}'"
+        ran = completed(["fish", "--no-config", "-c", line], cwd=tmp_path, env=os.environ | {"HOME": str(tmp_path)})
+        assert [answer.partition("\t")[0] for answer in ran.stdout.splitlines()] == offered, ran.stderr
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        ("gener\t", "<generate>"),
+        ("generate --refer\tmy\t", "<generate><--reference><my face.png>"),
+        ("completion fi\t", "<completion><fish>"),
+    ],
+)
+def test_an_interactive_zsh_completes_what_is_typed(typed, given, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my face.png").touch()
+    (tmp_path / "completion.zsh").write_text(command(Namespace(shell="zsh")), encoding="utf-8")
+    begin = 'autoload -Uz compinit && compinit -u && eval "$(cat completion.zsh)"'
+    mcpipe = "mcpipe() { printf '<%s>' \"$@\" > given; }"
+    type_into(["zsh", "-f", "-i"], f"{begin}; {mcpipe}\nmcpipe {typed}\nexit\n", tmp_path)
+    assert (tmp_path / "given").read_text(encoding="utf-8") == given
 
 
 def test_every_shell_gets_its_script_unchanged_and_without_heavy_imports(capsys):

@@ -75,7 +75,16 @@ def moved(frame):
     return cv2.filter2D(frame, -1, np.full((1, 15), 1 / 15))
 
 
+def nearer(frame):
+    """As if the man stood 80 px nearer to the woman: a square of the frame's height holds both faces."""
+    wall = np.repeat(frame[:, -1:], 80, axis=1)
+    return np.concatenate([frame[:, :165], frame[:, 245:], wall], axis=1)
+
+
 CHANGES = {
+    "nearer.mp4": (None, of_each(nearer)),
+    "at the edge.mp4": (None, of_each(lambda frame: frame[:, 50:])),
+    "faces too far apart for 2.35 to 1.mp4": ("no_square_holds_all", of_each(lambda frame: frame[30:234])),
     "mirrored.mp4": (None, of_each(lambda frame: frame[:, ::-1])),
     "dark.mp4": (None, of_each(lambda frame: (frame * 0.2).astype(np.uint8))),
     "upright with bars.mp4": (None, of_each(lambda frame: np.pad(frame, [(290, 290), (0, 0), (0, 0)]))),
@@ -118,6 +127,10 @@ def test_what_was_done_to_a_clip_changes_the_verdict_only_where_it_should(tmp_pa
     }
     expected = {name: reason for name, (reason, _) in CHANGES.items()} | {"children.mp4": "face_blurred"}
     assert verdicts == expected
+    samples = read_shards(tmp_path / "out" / "samples", Sample)
+    windows = {sample.clip: sample.provenance["window_px"] for sample in samples}
+    assert windows["nearer.mp4"][1:] == [0, frames[0].shape[0]], "inside the frame"
+    assert windows["at the edge.mp4"][1] < 0, "the faces stand too far apart: it reaches over the frame's edges"
 
 
 @pytest.fixture(scope="module")

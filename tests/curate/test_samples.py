@@ -3,6 +3,7 @@ import pytest
 from imports import ROOT
 
 from mcpipe.core.params import read_params
+from mcpipe.core.records import RejectionError
 from mcpipe.curate.captions import SentenceParams, caption_fault
 from mcpipe.curate.samples import (
     CLOSEUP_MARGIN,
@@ -16,8 +17,8 @@ from mcpipe.curate.samples import (
     identity_groups,
     portrait,
     split_by_identity,
-    square_window,
 )
+from mcpipe.curate.windows import body_shares, faces_window, heads, square_window, target_window
 from mcpipe.steps.samples import largest_group, references
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import render, sample_scene
@@ -84,6 +85,59 @@ def test_square_holds_everyone_or_is_refused():
     assert x + side >= 90
     assert y + side >= 80
     assert side < 60
+
+
+def bodies_of(*spans, height=100, width=240):
+    """Masks of people who fill the frame's height, boxes of their bodies and of faces 20 px wide in their middle."""
+    masks = np.stack([rectangle(max(left, 0), 10, right, height, (height, width)) for left, right in spans])
+    bodies = np.array([[left, 10, right, height] for left, right in spans], np.float32)
+    faces = np.array([[(a + b) / 2 - 10, 15, (a + b) / 2 + 10, 40] for a, b in spans], np.float32)
+    return masks, bodies, faces
+
+
+def test_the_crop_faces_cuts_bodies_where_everyone_reaches_over_the_edges_or_is_refused():
+    too_wide = bodies_of((10, 120), (80, 190))
+    with pytest.raises(RejectionError, match="wider than the frame"):
+        target_window(*too_wide, "everyone", 0.5)
+    x, y, side = target_window(*too_wide, "faces", 0.5)
+    assert (y, side) == (0, 100)
+    shares = body_shares(too_wide[0], (x, y, side))
+    others = [body_shares(too_wide[0], (place, 0, 100)).min() for place in (49, 50, 51)]
+    assert shares.min() == max(others) >= 0.5
+    held = heads(*too_wide[1:])
+    assert x <= held[:, 0].min()
+    assert x + side >= held[:, 2].max()
+    with pytest.raises(RejectionError, match="% of a body"):
+        target_window(*too_wide, "faces", 0.7)
+
+
+def test_a_square_inside_the_frame_for_everybody_is_the_same_for_both_crops():
+    people = bodies_of((80, 120), (130, 170))
+    assert target_window(*people, "faces", 0.5) == target_window(*people, "everyone", 0.5)
+    # Half of a body is less than what should remain: the square reaches over the edges, as it does for everyone.
+    apart = bodies_of((50, 100), (110, 160))
+    assert target_window(*apart, "everyone", 0.5)[1] < 0
+    assert target_window(*apart, "faces", 0.95) == target_window(*apart, "everyone", 0.95)
+    assert target_window(*apart, "faces", 0.5) == (55, 0, 100)
+
+
+def test_faces_that_no_square_holds_are_refused_and_upright_frames_are_cut_alike():
+    masks, bodies, faces = bodies_of((0, 60), (180, 240))
+    with pytest.raises(RejectionError, match="the faces stand wider"):
+        target_window(masks, bodies, faces, "faces", 0.0)
+    turned = [boxes[:, [1, 0, 3, 2]] for boxes in bodies_of((10, 120), (80, 190))[1:]]
+    masks = bodies_of((10, 120), (80, 190))[0].transpose(0, 2, 1)
+    x, y, side = faces_window(masks, turned[1])
+    assert (x, side) == (0, 100)
+    assert y <= turned[1][:, 1].min()
+    assert y + side >= turned[1][:, 3].max()
+
+
+def test_a_person_at_the_edge_of_the_frame_is_held_with_what_the_frame_shows():
+    x, y, side = target_window(*bodies_of((-25, 45), (40, 120), height=100, width=178), "faces", 0.5)
+    assert (x, y, side) == (0, 0, 100)
+    assert len(body_shares(np.zeros((1, 9, 9), bool), (0, 0, 9))) == 1
+    assert body_shares(np.zeros((1, 9, 9), bool), (0, 0, 9)) == 0
 
 
 def test_what_lies_outside_the_frame_is_white_and_nobody():

@@ -8,7 +8,8 @@ from imports import ROOT
 
 from mcpipe.core.order import reference_order
 from mcpipe.core.params import read_params
-from mcpipe.curate.samples import crop_masks, face_masks, square_window
+from mcpipe.curate.samples import crop_masks, face_masks
+from mcpipe.curate.windows import square_window
 from mcpipe.world.clips import KINDS, WorldParams
 from mcpipe.world.head import Head
 from mcpipe.world.identities import sample_identity, world_rng

@@ -7,7 +7,8 @@ import numpy as np
 
 from mcpipe.core.progress import track
 from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, SUBJECT, Describe, describes_people
-from mcpipe.curate.samples import cut_square, face_crop, square_window
+from mcpipe.curate.samples import cut_square, face_crop
+from mcpipe.curate.windows import square_window
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.world.captions import describe_scene
 from mcpipe.world.identities import sample_identity

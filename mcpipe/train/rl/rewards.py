@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mcpipe.core.records import RejectionError
+from mcpipe.core.rounding import cosines
 from mcpipe.models.protocols import (
     FaceAnalyser,
     ImageEncoder,
@@ -75,7 +76,7 @@ class FaceScorer:
         references: Float[np.ndarray, "N D"],
     ) -> Float[np.ndarray, "N F"]:
         """Cosine of every reference and every detected face."""
-        return references @ self.analyser.faces(picture).embeddings.T
+        return cosines(references, self.analyser.faces(picture).embeddings)
 
 
 @dataclass(frozen=True)

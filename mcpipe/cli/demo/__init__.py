@@ -1,0 +1,1 @@
+"""The verb ``mcpipe demo``: images of given people in the browser."""
