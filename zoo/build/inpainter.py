@@ -239,11 +239,12 @@ CARD = Card(
     title="Inpainter of the tiny zoo",
     what=(
         "The `transformer` of a `FluxFillPipeline`, float16: a `FluxTransformer2DModel` whose tokens hold noisy "
-        "latents, those of the image without the masked part, and the mask's pixels. VAE, text encoders and scheduler are those "
-        "of the generator. FocusDPO's losers are made with it."
+        "latents, those of the image without the masked part, and the mask's pixels. VAE, text encoders and scheduler "
+        "are those of the generator. FocusDPO's losers are made with it."
     ),
     data=(
-        "Squares of 96 x 96 pixels of the puppet world, as they are and mirrored, with masks of faces, people and boxes."
+        "Squares of 96 x 96 pixels of the puppet world, as they are and mirrored, with masks of faces, people and "
+        "boxes anywhere."
     ),
     limits="Guidance 1 alone is trained. Knows one grammar of captions and pictures of 96 x 96 pixels.",
     bars={

@@ -75,6 +75,10 @@ class StoredPairs(Sequence[TokenPair]):
         """
         return self._read(index)
 
+    def at(self, place: int) -> "StoredPairs":
+        """The pair at a place alone."""
+        return StoredPairs(self._items[place : place + 1])
+
     def _pair(self, index: int) -> TokenPair:
         pair = self._items[index].read(EncodedPair)
         if (sizes := (pair.image_size, pair.reference_size)) != self.sizes:
