@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> int:
     """Run the stage that the arguments name; returns the exit status."""
     stay_offline()
     one_thread()
+    # `python -m` puts the current folder first, where our own modules would hide others of the same names.
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for room in ("mcpipe", "focusdpo"):
         logging.getLogger(room).setLevel(os.environ.get("MCPIPE_LOG", "INFO"))
@@ -68,9 +70,8 @@ def run_stage(arguments: list[str]) -> None:
     model = typing.get_type_hints(run)["params"]
     if not issubclass(model, Params):
         raise TypeError(f"focusdpo.{name}.run should take params: a subclass of Params")
-    run(*map(Path, paths), params=params_of(settings(), STAGES[name], model))
+    run(*map(Path, paths), params=params_of(settings(), name, model))
 
 
 if __name__ == "__main__":
-    # `python -m` puts the current folder first, where our own modules would hide others of the same names.
     sys.exit(main(sys.argv[1:]))

@@ -26,9 +26,9 @@ from mcpipe.objectives.focus import matched
 from mcpipe.report.images import contact_sheet, heat_overlay
 from mcpipe.train.preference.data import PairBatch, PairDraws, StoredPairs, pair_batch, read_pairs
 from mcpipe.train.preference.losses import focused
-from mcpipe.train.preference.params import PreferenceParams
+from mcpipe.train.preference.params import FocusParams
 from mcpipe.train.preference.records import DisruptedPair
-from mcpipe.train.preference.trainer import preference_network
+from mcpipe.train.preference.trainer import start_network
 
 SHEET, NUMBERS = "masks.png", "focus.json"
 TILE_PX, GAP_PX = 96, 3
@@ -45,7 +45,9 @@ class MasksParams(Params):
     """Noise levels t in [0, 1]."""
     seed: int = Field(ge=0)
     """Seed of the noise."""
-    train: Annotated[PreferenceParams, TakenFrom("train")]
+    focus: Annotated[FocusParams, TakenFrom("train.focus")]
+    guidance: Annotated[float, Field(ge=0), TakenFrom("flow.guidance")]
+    """Guidance scale given to the transformer."""
 
 
 def write_masks(dip: Path, encoded: Path, start: Path, generator: Path, masks: Path, params: MasksParams) -> None:
@@ -58,14 +60,14 @@ def write_masks(dip: Path, encoded: Path, start: Path, generator: Path, masks: P
     pairs = read_pairs(encoded)
     images = {pair.key: pair for pair in read_shards(dip, DisruptedPair)}
     pipeline = load_generator(generator)
-    _, network = preference_network(pipeline, start, pairs, params.train, params.seed)
+    _, network = start_network(pipeline, start, pairs, params.guidance)
     report = Report("masks", ("torch", "diffusers"))
     rows, ratios = [], {level: [] for level in params.levels}
     for position in range(min(params.num_measured, len(pairs))):
         batch = in_order(pairs, position, params)
         fields = {}
         for level in params.levels:
-            found, ratio, mask = looked_at(network, batch, level, params.train)
+            found, ratio, mask = looked_at(network, batch, level, params.focus)
             ratios[level].append(ratio)
             fields[level] = (found, mask)
         if position < params.num_pairs:
@@ -81,19 +83,19 @@ def write_masks(dip: Path, encoded: Path, start: Path, generator: Path, masks: P
 
 def in_order(pairs: StoredPairs, place: int, params: MasksParams) -> PairBatch:
     """The pair at a place of the stored order, with noise of its own."""
-    draws = PairDraws(params.seed, params.train.shift, shuffle_references=False)
+    draws = PairDraws(params.seed, 1.0, shuffle_references=False)
     alone = pairs.at(place)
     return pair_batch(alone, draws, range(place, place + 1), torch.device("cpu"))
 
 
 @torch.no_grad()
 def looked_at(
-    network: ReferenceFlux, batch: PairBatch, level: float, params: PreferenceParams
+    network: ReferenceFlux, batch: PairBatch, level: float, params: FocusParams
 ) -> tuple[Float[Tensor, " tokens"], float, Float[Tensor, " tokens"]]:
     """M' of all subjects, A_focus and M of a pair at a noise level."""
     device = next(network.parameters()).device
     t = torch.full_like(batch.t, level)
-    with recorded_matches(network, params.focus.norm) as matches:
+    with recorded_matches(network, params.norm) as matches:
         noisy = noised(batch.winner, batch.noise, t)
         network(noisy.to(device), t.to(device), batch.conditions.to(device))
         scores = matches.mean().cpu()

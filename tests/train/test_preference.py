@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from flux_fixtures import REFERENCE_SIZE
-from preference_fixtures import DIP, PREFERENCE, NoisyInpainter, Recogniser
+from preference_fixtures import DIP, FOCUS, PREFERENCE, NoisyInpainter, Recogniser
 from training_fixtures import ENCODE, Killed, outcome
 
 from focusdpo import encode, masks, train
@@ -199,7 +199,7 @@ def test_masks_are_drawn_for_every_level(dip, encoded_pairs, stage_one, generato
 
     from mcpipe.core.report import read_mapping, read_report
 
-    params = MasksParams(num_pairs=2, num_measured=3, levels=[0.9, 0.2], seed=0, train=PREFERENCE)
+    params = MasksParams(num_pairs=2, num_measured=3, levels=[0.9, 0.2], seed=0, focus=FOCUS, guidance=1.0)
     masks.run(dip, encoded_pairs, stage_one, generator_folder, tmp_path / "masks", params)
     ratios = read_mapping(tmp_path / "masks" / "focus.json")["a_focus"]
     assert list(ratios) == ["0.9", "0.2"]

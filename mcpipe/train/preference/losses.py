@@ -29,7 +29,7 @@ from mcpipe.objectives.flow import flow_loss, noised
 from mcpipe.objectives.focus import Focus, focus, structure_mask
 from mcpipe.train.loop.fit import Losses
 from mcpipe.train.preference.data import PairBatch
-from mcpipe.train.preference.params import Arm, PreferenceParams
+from mcpipe.train.preference.params import Arm, FocusParams, PreferenceParams
 
 NUM_BINS = 4
 """Equal ranges of noise levels, for which accuracy and A_focus have curves of their own."""
@@ -61,7 +61,7 @@ def preference_losses(
     with reference_policy(network.transformer), recorded_matches(network, params.focus.norm) as matches:
         reference = errors_of(model, batch)
         scores = matches.mean()[: len(batch.winner)]
-    fused = focused(scores, batch, params)
+    fused = focused(scores, batch, params.focus)
     losses = contrasted("focus_dpo", policy, reference, fused.mask, batch.t, params)
     metrics, counts = focus_metrics(fused, batch)
     return Losses(losses.terms, losses.metrics | metrics, losses.counts | counts)
@@ -85,10 +85,10 @@ def twice(conditions: Conditions) -> Conditions:
     )
 
 
-def focused(scores: Float[Tensor, "batch slots tokens"], batch: PairBatch, params: PreferenceParams) -> Focus:
+def focused(scores: Float[Tensor, "batch slots tokens"], batch: PairBatch, params: FocusParams) -> Focus:
     """M and A_focus of every pair, from the scores of its winner at its noise level."""
     structure = structure_mask(scores, batch.prior)
-    return focus(structure, batch.detail, batch.prior.any(1), params.focus.tau, params.focus.gamma)
+    return focus(structure, batch.detail, batch.prior.any(1), params.tau, params.gamma)
 
 
 def contrasted(name: str, policy: Both, reference: Both, mask: Tensor, t: Tensor, params: PreferenceParams) -> Losses:

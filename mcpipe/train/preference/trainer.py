@@ -64,10 +64,10 @@ class PairBatches:
         self._num_done = steps
 
 
-def preference_network(
-    pipeline: FluxPipeline, start: Path, pairs: StoredPairs, params: PreferenceParams, seed: int
+def start_network(
+    pipeline: FluxPipeline, start: Path, pairs: StoredPairs, guidance: float
 ) -> tuple[AdapterSpec, ReferenceFlux]:
-    """Load the start adapter, freeze it, and add a LoRA; returns the start's specification and the network.
+    """Load the start adapter; returns its specification and the network with references.
 
     Raises:
         FileNotFoundError: there is no start adapter.
@@ -79,9 +79,21 @@ def preference_network(
             f"the adapter {start} was trained for images of {spec.image_size} px and references of "
             f"{spec.reference_size} px, but the pairs have {pairs.sizes[0]} and {pairs.sizes[1]}"
         )
+    return spec, ReferenceFlux(pipeline.transformer, layout(pipeline, *pairs.sizes), guidance)
+
+
+def preference_network(
+    pipeline: FluxPipeline, start: Path, pairs: StoredPairs, params: PreferenceParams, seed: int
+) -> tuple[AdapterSpec, ReferenceFlux]:
+    """Load the start adapter, freeze it, and add a LoRA; returns the start's specification and the network.
+
+    Raises:
+        FileNotFoundError: there is no start adapter.
+        ValueError: see `start_network`.
+    """
+    spec, network = start_network(pipeline, start, pairs, params.guidance)
     add_lora(pipeline.transformer, params.rank, seed)
-    grids = layout(pipeline, *pairs.sizes)
-    return spec, ReferenceFlux(pipeline.transformer, grids, params.guidance)
+    return spec, network
 
 
 def train_preference(  # noqa: PLR0913  one argument per fact
