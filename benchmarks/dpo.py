@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 
 import torch
-
 from flux_step import MIB, PROPORTIONED, Row, at_most
+
 from mcpipe.flux.adapters import AdapterSpec, add_adapter
 from mcpipe.flux.added_lora import add_lora
 from mcpipe.flux.backbone import FluxTransformer2DModel

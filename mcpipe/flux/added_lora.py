@@ -85,8 +85,8 @@ def save_combined(
     experts = {name: layer.num_experts for name, layer in expert_layers(transformer)}
     combined = {}
     for name in weights:
-        layer, found, part = name.partition(".lora_")
-        if not found or f".{NAME}." not in name or part.startswith("router"):
+        layer, separator, part = name.partition(".lora_")
+        if not separator or f".{NAME}." not in name or part.startswith("router"):
             continue
         own, added = weights[name].cpu(), weights.get(name.replace(f".{NAME}.", f".{ADDED}."))
         rows = part.startswith("A")

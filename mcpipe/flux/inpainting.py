@@ -120,9 +120,11 @@ def check_channels(pipeline: "FluxFillPipeline", folder: Path) -> None:
         ValueError: it takes another number of channels.
     """
     expected = fill_channels(pipeline.vae.config.latent_channels, pipeline.vae_scale_factor)
-    found = pipeline.transformer.config.in_channels
-    if found != expected:
-        raise ValueError(f"the transformer of {folder} takes {found} channels, but with this VAE it needs {expected}")
+    channels = pipeline.transformer.config.in_channels
+    if channels != expected:
+        raise ValueError(
+            f"the transformer of {folder} takes {channels} channels, but with this VAE it needs {expected}"
+        )
 
 
 def fill_channels(latent_channels: int, vae_factor: int) -> int:

@@ -227,9 +227,9 @@ def target_of(sample: Sample, key: str, person: int | None) -> Target:
     """The image of a sample that is meant, with what belongs to it."""
     if person is None:
         return Target(key, "multi", sample.target, sample.caption, sample.faces, sample.face_masks)
-    one = slice(person, person + 1)
+    alone = slice(person, person + 1)
     caption = sample.closeup_captions[person]
-    return Target(key, "single", sample.closeups[person], caption, sample.faces[one], sample.closeup_masks[one])
+    return Target(key, "single", sample.closeups[person], caption, sample.faces[alone], sample.closeup_masks[alone])
 
 
 def identities_of(references: References, recogniser: FaceAnalyser) -> Float[np.ndarray, "S D"]:

@@ -67,9 +67,9 @@ def write_masks(dip: Path, encoded: Path, start: Path, generator: Path, masks: P
         batch = in_order(pairs, position, params)
         fields = {}
         for level in params.levels:
-            found, ratio, mask = looked_at(network, batch, level, params.focus)
+            matches, ratio, mask = looked_at(network, batch, level, params.focus)
             ratios[level].append(ratio)
-            fields[level] = (found, mask)
+            fields[level] = (matches, mask)
         if position < params.num_pairs:
             report.keep(pairs.keys[position])
             rows.append(tiles(images[pairs.keys[position]], batch, fields, network.layout.image))
@@ -115,6 +115,6 @@ def tiles(
         return heat_overlay(pair.winner, weights.reshape(grid).numpy(), colour)
 
     row = [pair.winner, pair.loser, over(batch.prior[0].any(0).float(), 2), over(batch.detail[0], 3)]
-    for found, mask in fields.values():
-        row += [over(found, 0), over(mask, 1)]
+    for matches, mask in fields.values():
+        row += [over(matches, 0), over(mask, 1)]
     return row
