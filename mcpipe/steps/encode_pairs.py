@@ -26,10 +26,11 @@ def write_encoded_pairs(dip: Path, generator: Path, encoded: Path, params: Encod
     """
     report = Report("encode", ("torch", "diffusers", "transformers"))
     stored = StoredItems((dip, DisruptedPair))
+    total = len(stored)
     pipeline = load_generator(generator)
     items = ((item.key, item) for item in stored)
     with whole_folder(encoded) as folder, recorded_cuts() as cut:
-        records = kept(items, len(stored), lambda item: encoded_pair(pipeline, item, params), report)
+        records = kept(items, total, lambda item: encoded_pair(pipeline, item, params), report)
         write_shards(records, folder, params.records_per_shard)
         report.facts = cut_facts(cut)
         report.write(folder)
