@@ -18,7 +18,7 @@ DIP = DipParams(
     winner="real", kinds=["single", "multi"], split="train", seed=0, growth=0.1,
     min_winner_similarity=0.5, min_disruption=0.2, inpaint=InpaintParams(num_steps=2, guidance=1.0),
     sample=SampleParams(num_steps=2, guidance=1.0, shift=2.0), min_face_score=0.5, detection_size=64,
-    records_per_shard=4,
+    min_person_score=0.4, records_per_shard=4,
 )  # fmt: skip
 
 

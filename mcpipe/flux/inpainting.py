@@ -73,7 +73,7 @@ class FluxFill:
             generator=torch.Generator().manual_seed(seed),
             output_type="np",
         ).images[0]
-        return np.where(mask[..., None], (drawn * 255).round().astype(np.uint8), picture)
+        return np.where(mask[..., None], (np.asarray(drawn) * 255).round().astype(np.uint8), picture)
 
 
 def load_inpainter(folder: Path, generator: Path) -> "FluxFillPipeline":

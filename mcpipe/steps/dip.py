@@ -73,6 +73,8 @@ class DipParams(Params):
     """Certainty of a face detection."""
     detection_size: Annotated[int, Field(ge=32), TakenFrom("evaluate.detection_size")]
     """Side in pixels at which the detector sees an image."""
+    min_person_score: Annotated[float, Field(ge=0, le=1), TakenFrom("subjects.min_score")]
+    """Certainty of a detected person, in drawn targets."""
     records_per_shard: RecordsPerShard
 
 
@@ -153,7 +155,7 @@ class Drawer:
     def __init__(self, work: DipWork) -> None:
         self._pipeline: FluxPipeline = load_generator(work.generator)
         self._spec = load_adapter(self._pipeline, work.start)
-        self._pose: PoseDetector = UltralyticsPose(work.pose)
+        self._pose: PoseDetector = UltralyticsPose(work.pose, work.params.min_person_score)
         self._segmenter: Segmenter = Sam2(work.segmenter)
         self._params = work.params
 
@@ -210,7 +212,7 @@ def decided_pair(  # noqa: PLR0913  one argument per input and model
     if masks is None or not masks.any((1, 2)).all():
         raise RejectionError("empty_mask", "a subject has no pixel")
     grown = np.stack([grow(mask, params.growth) for mask in masks])
-    loser = inpainter.repainted(winner, grown.any(0), target.caption, seed=seed_of(key, params.seed))
+    loser = inpainter.repainted(winner, np.logical_or.reduce(grown), target.caption, seed=seed_of(key, params.seed))
     if loser.shape != winner.shape:
         raise RejectionError("sizes_differ", f"a winner of {winner.shape}, a loser of {loser.shape}")
     after, _ = likeness(loser, identities, recogniser)

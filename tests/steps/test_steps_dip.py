@@ -13,7 +13,7 @@ from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards
 from mcpipe.execution.engine import write_decided
 from mcpipe.objectives.focus import detail_mask, patch_entropy
-from mcpipe.steps.dip import TargetItems, decided_pair, grow
+from mcpipe.steps.dip import TargetItems, _owner, decided_pair, grow
 from mcpipe.steps.encode_pairs import patch_quality
 from mcpipe.train.preference.records import DisruptedPair
 
@@ -81,6 +81,36 @@ def test_every_fault_has_a_name(sample):
             return np.zeros((IMAGE_SIZE + 8, IMAGE_SIZE, 3), np.uint8)
 
     assert reason(sample, inpainter=Enlarging()) == "sizes_differ"
+
+
+def test_a_drawn_winner_has_the_masks_of_its_own_people(sample):
+    drawn = np.random.default_rng(7).integers(0, 256, sample.target.shape, dtype=np.uint8)
+    ORIGINALS.add(drawn.tobytes())
+    half = np.zeros((2, IMAGE_SIZE, IMAGE_SIZE), bool)
+    half[0, :, :16] = half[1, :, 8:] = True
+
+    class Draw:
+        def __call__(self, target):
+            assert target.caption == sample.caption
+            return drawn
+
+        def masks(self, image, boxes):
+            assert boxes.shape == (2, 4)
+            return half
+
+    pair = decided_pair(sample, "key", None, NoisyInpainter(), Recogniser(alike), Draw(), DIP)
+    assert np.array_equal(pair.winner, drawn)
+    assert pair.masks[0, 4:12, 4:12].all(), "the face's box within the person"
+    assert pair.masks[1, 4:12, 8:12].all()
+    assert not pair.masks[:, 20:].any()
+
+
+def test_a_face_belongs_to_whoever_holds_its_middle():
+    people = np.array([[0, 0, 10, 30], [8, 0, 30, 30]], np.float32)
+    assert _owner(people, np.array([12, 2, 18, 8], np.float32)) == 1
+    assert _owner(people, np.array([2, 2, 8, 8], np.float32)) == 0
+    with pytest.raises(RejectionError, match="no_person"):
+        _owner(people, np.array([40, 2, 48, 8], np.float32))
 
 
 def test_masks_grow_by_their_own_size():
