@@ -79,7 +79,7 @@ def build(pictures: Path, generator: Path, clip: Path, out: Path, params: Inpain
         transformer.register_to_config(_name_or_path="")
         transformer.to(torch.float16).save_pretrained(folder / TRANSFORMER)
         painter = FluxFill(folder, generator, params.sample)
-        metrics = measured(painter, read_pictures(pictures / "test"), Clip(clip), params)
+        metrics = measured(painter, read_pictures(pictures / "test"), Clip(clip), params.fit.seed, params.num_measured)
         write_card(folder, CARD, Measured("inpainter", metrics, curves, params))
 
 
@@ -215,12 +215,12 @@ def flow_loss(
 
 
 @torch.no_grad()
-def measured(painter: FluxFill, pictures: Pictures, clip: Clip, params: InpainterParams) -> dict[str, float]:
+def measured(painter: FluxFill, pictures: Pictures, clip: Clip, seed: int, num: int) -> dict[str, float]:
     """How well repainted parts of held-out scenes fit their captions, beside the originals and beside grey."""
-    rng = np.random.default_rng(params.fit.seed)
+    rng = np.random.default_rng(seed)
     cosines: dict[str, list[float]] = {"clip_repainted": [], "clip_original": [], "clip_grey": []}
     changed, outside = [], []
-    for row in range(params.num_measured):
+    for row in range(num):
         image, mask, caption = example(pictures, row, rng)
         image = np.ascontiguousarray(image)
         drawn = painter.repainted(image, np.ascontiguousarray(mask), caption, seed=row)
