@@ -55,6 +55,11 @@ ablation: repository setup ## the paper's ablation on the tiny zoo, as DVC exper
 alignment: repository setup ## stage 3 and its variants on the tiny zoo, as DVC experiments; goes on where it was interrupted
 	python -m studies.alignment
 
+focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table
+	dvc repro encode train_multi pairs generate@train_multi evaluate@train_multi
+	cd focusdpo && dvc repro
+	@cat focusdpo/data/table/table.txt
+
 lint: setup ## style, types and how documents read
 	ruff check .
 	ruff format --check .
@@ -78,4 +83,5 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help evidence-gates setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes test-demo walkthrough
+.PHONY: help evidence-gates focusdpo setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes test-demo \
+  walkthrough

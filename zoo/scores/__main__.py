@@ -25,6 +25,7 @@ MEASURES = {
     "faces_heldout": "faces.measure_heldout",
     "captioner": "captioner.measure",
     "generator": "generator.measure",
+    "inpainter": "inpainter.measure",
     "clip": "likeness.measure_clip",
     "dino": "likeness.measure_dino",
     "dinov2": "likeness.measure_dinov2",
