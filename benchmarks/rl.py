@@ -136,7 +136,9 @@ def made(options: argparse.Namespace) -> tuple[Learner, list[Prompt]]:
     spec = load_adapter(pipeline, ROOT / "data" / "models" / "train_multi")
     grids = layout(pipeline, spec.image_size, spec.reference_size)
     network = ReferenceFlux(pipeline.transformer, grids, params.sampling.guidance)
-    scorers = Scorers(FaceScorer(recogniser), Clip(zoo / "clip"), HpsV2_1(zoo / "hps"), FaceScorer(heldout))
+    scorers = Scorers(
+        FaceScorer(recogniser), Clip(zoo / "clip_reward"), HpsV2_1(zoo / "hps_reward"), FaceScorer(heldout)
+    )
     learner = Learner(pipeline, network, scorers, params, Report("train_rl"))
     return learner, read_prompts(ROOT / "data" / "pairs", spec, heldout)[:NUM_COMPARED]
 

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
@@ -40,12 +41,15 @@ from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.steps.evaluate import (
     MODELS,
     PACKAGES,
+    REWARD_MODELS,
     SCORED,
     EvaluateParams,
     ScoredImage,
     facts,
+    load_pick_score,
     load_scorers,
     people_protocol,
+    pick_score_place,
     protocol_of,
     write_results,
 )
@@ -83,11 +87,11 @@ def command(options: argparse.Namespace) -> str:
     check_name(options.name)
     file = settings_file()
     content = read_content(file, options.conf, options.changes)
-    params = params_of(content, "evaluate", EvaluateParams, f"{file}: ")
+    params = located_params(params_of(content, "evaluate", EvaluateParams, f"{file}: "), file.parent)
     models = located(content, file.parent)
-    if lacking := [name for name in MODELS if name not in models]:
+    if lacking := [name for name in (*MODELS, *REWARD_MODELS) if name not in models]:
         raise ValueError(f"{file} lacks models.{lacking[0]}")
-    check_place(options, models, file)
+    check_place(options, models | pick_score_place(params), file)
     check_results(options.out / options.name)
     report = Report(STAGE, PACKAGES)
     if options.suite == PEOPLE:
@@ -99,6 +103,12 @@ def command(options: argparse.Namespace) -> str:
     report.facts |= cut_facts(cut)
     scores = write_results(options.out / options.name, scored, report, params.interval, protocol)
     return "\n".join([text_table([scores]), *problems(report), f"written to {options.out / options.name}"])
+
+
+def located_params(params: EvaluateParams, folder: Path) -> EvaluateParams:
+    """The settings with their path starting from the folder of the settings file."""
+    place = str(folder / params.pick_score) if params.pick_score else None
+    return params.model_copy(update={"pick_score": place})
 
 
 def check_name(name: str) -> None:
@@ -137,20 +147,22 @@ def check_place(options: argparse.Namespace, models: dict[str, Path], settings: 
     named = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
     named |= {"--pairs": options.pairs if options.suite == PEOPLE else None, "the settings": settings}
     read = {name: path for name, path in named.items() if path is not None}
-    read |= {f"models.{name}": models[name] for name in MODELS}
+    read |= {f"models.{name}": path for name, path in models.items()}
     check_outputs([Output("--out", options.out / options.name, "folder", "rows.parquet")], read)
 
 
 def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
     """The prompts of the pipeline's own benchmark."""
     pool = list(read_shards(pairs / "faces", PoolFace))
-    models = {name: models[name] for name in MODELS}
-    scorers = load_scorers(*models.values(), pool=pool, params=params)
+    models = {name: models[name] for name in (*MODELS, *REWARD_MODELS)}
+    scorers = load_scorers(*(models[name] for name in MODELS), pool=pool, params=params)
     people = references(pool, scorers, params.phrases)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
+    absent = as_absent(missing(), params)
+
     def answer(prompt: str, subjects: Sequence[str]) -> Answer:
-        return lambda picture: missing() if picture is None else score(picture, prompt, subjects, people, scorers)
+        return lambda picture: absent if picture is None else score(picture, prompt, subjects, people, scorers)
 
     prompts = list(read_shards(pairs / "bench", PairPrompt))
     tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces), prompt.faces) for prompt in prompts}
@@ -176,7 +188,9 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
         if any(subject.is_person for subject in subjects.values())
         else [None, None]
     )
-    scorers = PublicScorers(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
+    scorers = PublicScorers(
+        Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout, load_pick_score(params)
+    )
     features = load_features(subjects, options.references, scorers)
     names = [analyser and analyser.name for analyser in (faces, heldout)]
     unknown: list[JSON] = [*sorted(subjects.keys() - features.keys())]
@@ -187,7 +201,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     }
 
     def answer(task: Task) -> Answer:
-        absent = missing_image(task, features)
+        absent = as_absent(missing_image(task, features), params)
         return lambda image: score_image(image, task, features, scorers) if image is not None else absent
 
     contents = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
@@ -195,6 +209,11 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     files = {path: options.references / path for path in features}
     protocol = protocol_of(contents, files, {name: models[name] for name in used}, params)
     return {task.key: (task.prompt, answer(task), tuple(contents[task.key][1:])) for task in tasks}, protocol
+
+
+def as_absent(score_of_nothing: Score, params: EvaluateParams) -> Score:
+    """The score of a missing image, 0 also by the optional scorer where it is set."""
+    return replace(score_of_nothing, pick_score=0.0) if params.pick_score else score_of_nothing
 
 
 def load_features(subjects: dict[str, Subject], folder: Path | None, scorers: PublicScorers) -> dict[str, Features]:

@@ -15,11 +15,12 @@ from zoo.build.cards import CURVES, FIGURES
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = (
-    "pose", "segmenter", "faces", "faces_heldout", "captioner", "generator", "clip", "dino", "dinov2", "hps",
+    "pose", "segmenter", "faces", "faces_heldout", "captioner", "generator", "clip", "clip_reward", "dino", "dinov2",
+    "hps", "hps_reward",
 )  # fmt: skip
 """Checkpoints that the pipeline and its evaluation use; other results are intermediate."""
 
-LARGEST_ZOO_BYTES = 25_000_000
+LARGEST_ZOO_BYTES = 30_000_000
 """What git keeps of all checkpoints together."""
 
 
