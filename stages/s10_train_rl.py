@@ -53,7 +53,7 @@ def run(  # noqa: PLR0913  a path for every dependency
     pipeline = load_generator(generator)
     spec = load_adapter(pipeline, train_multi)
     grids = layout(pipeline, spec.image_size, spec.reference_size)
-    network = ReferenceFlux(pipeline.transformer, grids, params.sampling.guidance)
+    network = ReferenceFlux(pipeline.transformer, grids, params.guidance)
     prompts = read_prompts(pairs, spec, heldout)
     learner = Learner(pipeline, network, scorers, params, report)
     training = RLTraining(pairs, train_multi, generator, faces, faces_heldout, reward_clip, reward_hps, params)

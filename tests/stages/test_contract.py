@@ -173,7 +173,7 @@ with open("ran.log", "a") as log:
 def small_settings():
     """All sections, with the keys that dvc.yaml names and one more: DVC reads them seven times for every stage."""
     named = re.findall(r"\$\{(\w+)\.(\w+)\}", (ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    named += [key.split(".") for stage in PIPELINE["stages"].values() for key in stage["params"] if "." in key]
+    named += [key.split(".")[:2] for stage in PIPELINE["stages"].values() for key in stage["params"] if "." in key]
     sections = {section: {"revision": 0} for section in SETTINGS}
     for section, key in named:
         if section in sections:
