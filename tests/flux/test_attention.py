@@ -1,7 +1,5 @@
 """Attention maps beside a network that is checkpointed or compiled."""
 
-import os
-import shutil
 from dataclasses import replace
 
 import jaxtyping
@@ -25,11 +23,6 @@ SPEC = AdapterSpec(
     experts=ExpertParams(num_experts=4, top_k=1, router="st"),
     image_size=IMAGE_SIZE,
     reference_size=REFERENCE_SIZE,
-)
-
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler (CXX, or g++)"
 )
 
 
@@ -65,14 +58,9 @@ def step(network, capture):
     return out.detach(), maps.detach(), usage(network.transformer), gradients
 
 
-@pytest.mark.parametrize(
-    ("backend", "checkpointing"),
-    [("eager", False), ("eager", True), pytest.param("inductor", False, marks=needs_compiler)],
-)
-def test_compiled_blocks_train_alike(short_generator_folder, backend, checkpointing, monkeypatch, tmp_path):
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_blocks_train_alike(short_generator_folder, checkpointing, monkeypatch):
     """With maps, experts and their gradients in one graph per block; maps can also be taken afterwards."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)
     network = network_on(load_generator(short_generator_folder))
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks cannot be compiled
     with AttentionCapture(network.transformer, network.layout) as capture:
@@ -82,7 +70,7 @@ def test_compiled_blocks_train_alike(short_generator_folder, backend, checkpoint
         network.transformer.train()
         network.transformer.enable_gradient_checkpointing()
     with AttentionCapture(network.transformer, network.layout) as capture:
-        network.transformer.compile_repeated_blocks(fullgraph=True, backend=backend)
+        network.transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
         for _ in range(2):
             actual = step(network, capture)
             for ours, theirs in zip(actual, expected, strict=True):

@@ -120,7 +120,7 @@ def test_sections_are_short_nesting_counted():
 
 
 def test_the_scorers_of_the_benchmark_are_no_rewards():
-    """Of the first recogniser, whose cosine is both, the benchmark has a second one beside it."""
+    """The first recogniser is both; the benchmark has a second one beside it."""
     read = {name: {dep for dep in paths_of(name, "deps") if "{models." in dep} for name in ("train_rl", "evaluate")}
     assert {"${models.reward_clip}", "${models.reward_hps}"} <= read["train_rl"]
     assert not {"${models.clip}", "${models.hps}"} & read["train_rl"]
