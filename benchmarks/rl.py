@@ -135,8 +135,10 @@ def made(options: argparse.Namespace) -> tuple[Learner, list[Prompt]]:
     pipeline = load_generator(zoo / "generator")
     spec = load_adapter(pipeline, ROOT / "data" / "models" / "train_multi")
     grids = layout(pipeline, spec.image_size, spec.reference_size)
-    network = ReferenceFlux(pipeline.transformer, grids, params.sampling.guidance)
-    scorers = Scorers(FaceScorer(recogniser), Clip(zoo / "clip"), HpsV2_1(zoo / "hps"), FaceScorer(heldout))
+    network = ReferenceFlux(pipeline.transformer, grids, params.guidance)
+    scorers = Scorers(
+        FaceScorer(recogniser), Clip(zoo / "clip_reward"), HpsV2_1(zoo / "hps_reward"), FaceScorer(heldout)
+    )
     learner = Learner(pipeline, network, scorers, params, Report("train_rl"))
     return learner, read_prompts(ROOT / "data" / "pairs", spec, heldout)[:NUM_COMPARED]
 
@@ -230,7 +232,7 @@ def looped(  # noqa: PLR0913  shared's arguments and one more
     """The loop over images and steps; it learns from the advantages passed and returns its own."""
     params, network, optimizer = learner.params, learner.network, optimizer_of(learner)
     sampling, update, window = params.sampling, params.update, params.window(start)
-    sigmas, noise, shape = schedule(sampling.num_steps, sampling.shift), Noise(params.seed, start), network.state_shape
+    sigmas, noise, shape = schedule(sampling.num_steps, params.shift), Noise(params.seed, start), network.state_shape
     moves, scores, first = [], {}, []
     for picture in range(sampling.group_size):
         x, own = noise.initial(shape).to(conditions.text.device), []

@@ -34,14 +34,14 @@ class RLTraining:
     generator: Path
     faces: Path
     faces_heldout: Path
-    clip: Path
-    hps: Path
+    reward_clip: Path
+    reward_hps: Path
     params: TrainRLParams
 
 
 def run(  # noqa: PLR0913  a path for every dependency
-    pairs: Path, train_multi: Path, generator: Path, faces: Path, faces_heldout: Path, clip: Path, hps: Path,
-    train_rl: Path, params: TrainRLParams,
+    pairs: Path, train_multi: Path, generator: Path, faces: Path, faces_heldout: Path, reward_clip: Path,
+    reward_hps: Path, train_rl: Path, params: TrainRLParams,
 ) -> None:  # fmt: skip
     """Write the adapter that continues stage 2, its curves, the scores of every image, previews and a report."""
     process_state()
@@ -49,14 +49,14 @@ def run(  # noqa: PLR0913  a path for every dependency
     recogniser, heldout = (
         InsightFaces(pack, params.min_face_score, params.detection_size) for pack in (faces, faces_heldout)
     )
-    scorers = Scorers(FaceScorer(recogniser), Clip(clip), HpsV2_1(hps), FaceScorer(heldout))
+    scorers = Scorers(FaceScorer(recogniser), Clip(reward_clip), HpsV2_1(reward_hps), FaceScorer(heldout))
     pipeline = load_generator(generator)
     spec = load_adapter(pipeline, train_multi)
     grids = layout(pipeline, spec.image_size, spec.reference_size)
-    network = ReferenceFlux(pipeline.transformer, grids, params.sampling.guidance)
+    network = ReferenceFlux(pipeline.transformer, grids, params.guidance)
     prompts = read_prompts(pairs, spec, heldout)
     learner = Learner(pipeline, network, scorers, params, report)
-    training = RLTraining(pairs, train_multi, generator, faces, faces_heldout, clip, hps, params)
+    training = RLTraining(pairs, train_multi, generator, faces, faces_heldout, reward_clip, reward_hps, params)
     checkpoint = Checkpoint(progress_of(train_rl) / fingerprint(training, report.packages))
     log = RolloutLog(checkpoint.folder / "rollouts")
     with output_folder(train_rl) as folder:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mcpipe.steps.evaluate import MODELS, EvaluateParams, write_scores
+from mcpipe.steps.evaluate import MODELS, REWARD_MODELS, EvaluateParams, write_scores
 
 
 def run(  # noqa: PLR0913  one argument per path in dvc.yaml
@@ -13,6 +13,8 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     clip: Path,
     dino: Path,
     hps: Path,
+    reward_clip: Path,
+    reward_hps: Path,
     results: Path,
     params: EvaluateParams,
 ) -> None:
@@ -22,4 +24,5 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         ValueError: a benchmark prompt has no image or an image no prompt.
     """
     models = dict(zip(MODELS, (faces, faces_heldout, clip, dino, hps), strict=True))
+    models |= dict(zip(REWARD_MODELS, (reward_clip, reward_hps), strict=True))
     write_scores(pairs, images, models, results, params)

@@ -16,8 +16,10 @@ RL = {
     "num_iterations": 2,
     "prompts_per_iteration": 1,
     "shuffle_references": False,
+    "shift": 3.0,
+    "guidance": 3.5,
     "sampling": {
-        "variant": "flow_grpo", "num_steps": 5, "shift": 3.0, "guidance": 3.5, "eta": 0.7, "group_size": 4,
+        "variant": "flow_grpo", "num_steps": 5, "eta": 0.7, "group_size": 4,
         "samples_per_pass": 2, "window_size": 2, "move_every": 1, "stride": 1, "after_window": 1.0,
     },
     "update": {

@@ -6,8 +6,9 @@ Choices where the paper is silent or wrong:
 2. DINO-I uses DINO, the self-supervised encoder; the paper cites a detector of the same name.
 3. Located subjects are square face crops, cut like the references.
 4. HPS is v2.1, which the published numbers fit.
-5. A second recogniser, which no stage was trained with, measures Face-Sim again.
-6. Faults of detected people (swapped, copied) are rates over these people; an image without people has none.
+5. PickScore, which no reward has seen, stands beside HPS where its weights are given; it is no part of "overall".
+6. A second recogniser, which no stage was trained with, measures Face-Sim again.
+7. Faults of detected people (swapped, copied) are rates over these people; an image without people has none.
 """
 
 from collections import defaultdict
@@ -52,6 +53,7 @@ class MetricScorers:
     hps: PreferenceScorer
     crop: Callable[[Picture, Float[np.ndarray, " 4"]], Picture]
     """Function that crops a detected face from an image, framed like a reference."""
+    pick_score: PreferenceScorer | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Score:
     dino_i: float | None
     overall: float | None
     """Mean of those of the paper's columns that the suite has."""
+    pick_score: float | None = None
+    """Preference by PickScore, about 20 with its published weights; ``None`` without them."""
     face_sim: float | None = None
     """Mean cosine of references and matched faces, in [0, 1]."""
     face_sim_heldout: float | None = None
@@ -176,14 +180,14 @@ def score(  # noqa: PLR0913  the attention is optional
         "clip_i": mean_or_zero([references[i].clip @ crop for i, crop in clip.items()], len(subjects)),
         "hps": float(scorers.hps.scores([picture], [prompt])[0]),
     }
-    poses, backgrounds = copies(
-        {subjects[i]: (face, crop) for (i, face), crop in zip(pairs.items(), crops, strict=True)}, faces, people
-    )
+    located = {subjects[i]: (face, crop) for (i, face), crop in zip(pairs.items(), crops, strict=True)}
+    poses, backgrounds = copies(located, faces, people)
     same, cross = same_and_cross(similarity, pairs)
     described = [person.phrases for person in references]
     return Score(
         **paper,
         overall=mean_of([paper[metric] for metric in AVERAGED]),
+        pick_score=preference(scorers.pick_score, picture, prompt),
         face_sim_heldout=identity_reward(heldout),
         detection_rate=len(pairs) / len(subjects),
         swap_rate=mean_of(swapped(similarity, pairs)),
@@ -199,6 +203,11 @@ def score(  # noqa: PLR0913  the attention is optional
         same=same,
         cross=cross,
     )
+
+
+def preference(scorer: PreferenceScorer | None, picture: Picture, prompt: str) -> float | None:
+    """Score of an image by an optional scorer."""
+    return None if scorer is None else float(scorer.scores([picture], [prompt])[0])
 
 
 def located_boxes(pairs: Mapping[int, int], faces: Faces) -> dict[int, Float[np.ndarray, " 4"]]:

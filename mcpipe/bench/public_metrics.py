@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mcpipe.bench.copying import same_and_cross, swapped
-from mcpipe.bench.metrics import Score, mean_of, pairing
+from mcpipe.bench.metrics import Score, mean_of, pairing, preference
 from mcpipe.bench.suites import Subject, Task
 from mcpipe.core.rounding import cosines
 from mcpipe.models.protocols import FaceAnalyser, ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
@@ -49,6 +49,7 @@ class PublicScorers:
     hps: PreferenceScorer
     faces: FaceAnalyser | None
     heldout: FaceAnalyser | None
+    pick_score: PreferenceScorer | None = None
 
 
 def embed_reference(subject: Subject, picture: Picture, scorers: PublicScorers) -> Features:
@@ -73,13 +74,14 @@ def score_image(picture: Picture, task: Task, features: Mapping[str, Features], 
     seen = scorers.clip.pictures([picture])[0]
     clip_t = float(seen @ scorers.clip.texts([task.prompt])[0])
     hps = float(scorers.hps.scores([picture], [task.prompt])[0])
+    picked = preference(scorers.pick_score, picture, task.prompt)
     references = [features[subject.picture] for subject in task.subjects if subject.picture in features]
     if len(references) < len(task.subjects):
-        return Score(clip_t=clip_t, hps=hps, clip_i=None, dino_i=None, overall=None)
+        return Score(clip_t=clip_t, hps=hps, clip_i=None, dino_i=None, overall=None, pick_score=picked)
     clip_i = float(np.mean([reference.clip @ seen for reference in references]))
     dino_features = scorers.dino.pictures([picture])[0]
     dino_i = float(np.mean([reference.dino @ dino_features for reference in references]))
-    image_score = Score(clip_t, hps, clip_i, dino_i, float(np.mean([clip_t, hps, clip_i, dino_i])))
+    image_score = Score(clip_t, hps, clip_i, dino_i, float(np.mean([clip_t, hps, clip_i, dino_i])), picked)
     people = [reference.identity for reference in references if reference.identity is not None]
     heldout = [reference.heldout for reference in references if reference.heldout is not None]
     if scorers.faces is None or scorers.heldout is None or not people:

@@ -1,6 +1,6 @@
 """Scores of every arm as tables: for a terminal, and as cells for the report page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,11 @@ AVERAGED = ("clip_t", "face_sim", "dino_i", "clip_i", "hps")
 """The columns of the paper's tables for people; "overall" is their plain mean, as in the paper's last column."""
 METRICS = (*AVERAGED, "overall", "detection_rate", "face_sim_heldout")
 """Metrics for which higher is better and a missing subject counts 0."""
+OPTIONAL = ("pick_score",)
+"""Metrics by scorers that a configuration may leave out; higher is better."""
 FAULTS = ("swap_rate", "copy_paste")
 """Metrics of detected subjects for which lower is better."""
-COLUMNS = METRICS + FAULTS
+COLUMNS = METRICS + OPTIONAL + FAULTS
 CONTROLS = (
     "face_sim_others",
     "face_sim_floor",
@@ -38,6 +40,7 @@ LABELS = {
     "overall": "Overall",
     "detection_rate": "Detected",
     "face_sim_heldout": "Face-Sim*",
+    "pick_score": "PickScore",
     "swap_rate": "Swapped",
     "copy_paste": "Copied",
     "face_sim_others": "Other people",
@@ -62,6 +65,7 @@ MEANINGS = {
     "overall": "plain mean of the five before",
     "detection_rate": "share of the subjects for which a face was found",
     "face_sim_heldout": "Face-Sim by a recogniser that no reward was computed with",
+    "pick_score": "PickScore, a model of human preference that rewards nothing; a cosine times its own factor",
     "swap_rate": "share of the faces found that resemble another wanted person more than their own; lower is better",
     "copy_paste": "how much nearer pose and background of a face are to its own reference than to those of the pool: "
     "1 a copy, 0 chance; lower is better",
@@ -92,6 +96,8 @@ POLICY_PUBLIC = (
     "Overall is the mean of CLIP-T, DINO-I, CLIP-I and HPS."
 )
 """Note beside every score of a public suite."""
+REWARDS = {"models.reward_clip": ("models.clip", "CLIP-T and CLIP-I"), "models.reward_hps": ("models.hps", "HPS")}
+"""Reward models of stage 3 in a protocol, each with the scorer of its kind and that scorer's metrics."""
 PEOPLE = "mcpipe"
 """The benchmark of the pipeline itself, for which every metric is defined."""
 ALWAYS = ("clip_t", "hps")
@@ -167,7 +173,7 @@ def as_headline(scores: ArmScores) -> dict[str, dict[str, float]]:
 def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
     """The arms with the same protocol as the first arm of their suite, and a line for each arm that is left out.
 
-    Arms of the pipeline should come first.
+    Arms of the pipeline should come first. Reward models may differ: they do not change what a score means.
     """
     first: dict[str, ArmScores] = {}
     kept, lines = [], []
@@ -176,7 +182,7 @@ def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
             reason = "it is older than this version and does not name its prompts and scorers"
         else:
             baseline = first.setdefault(arm.suite, arm)
-            names = sorted(arm.protocol.keys() | baseline.protocol.keys())
+            names = sorted((arm.protocol.keys() | baseline.protocol.keys()) - REWARDS.keys())
             others = [name for name in names if arm.protocol.get(name) != baseline.protocol.get(name)]
             reason = f"not the same {', '.join(others)} as {baseline.name}" if others else ""
         if reason:
@@ -184,6 +190,16 @@ def comparable(arms: Sequence[ArmScores]) -> tuple[list[ArmScores], list[str]]:
         else:
             kept.append(arm)
     return kept, lines
+
+
+def rewarded_metrics(arms: Iterable[ArmScores]) -> list[str]:
+    """A sentence for the metrics of each scorer that also rewards stage 3, by the digests in the protocols."""
+    protocols = [arm.protocol for arm in arms if arm.suite == PEOPLE]
+    return [
+        f"{metrics} come from the very model that rewards stage 3, which may have learned to please it."
+        for reward, (scorer, metrics) in REWARDS.items()
+        if any(reward in protocol and protocol[reward] == protocol.get(scorer) for protocol in protocols)
+    ]
 
 
 def text_table(arms: Sequence[ArmScores]) -> str:
@@ -200,6 +216,8 @@ def text_table(arms: Sequence[ArmScores]) -> str:
             for arm in answered
         ]
         lines.append(policy_of(suite))
+        if suite == PEOPLE:
+            lines += rewarded_metrics(answered)
         if suite == PEOPLE and (controls := _present(CONTROLS, answered)):
             lines += ["", f"{'controls':<{width}}" + _header(beside := ["face_sim", *controls])]
             lines += [f"{arm.name:<{width}}" + _cells(beside, arm) for arm in answered]

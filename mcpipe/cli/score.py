@@ -12,26 +12,25 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mcpipe.bench.metrics import Score, missing, references, score
 from mcpipe.bench.psr.columns import SUITE as PSRBENCH
 from mcpipe.bench.public_metrics import (
-    Features,
     PublicScorers,
-    embed_reference,
-    mean_features,
     missing_image,
     score_image,
 )
 from mcpipe.bench.published import published_lines
-from mcpipe.bench.suites import ALL_IMAGES, PUBLIC, Subject, Task
+from mcpipe.bench.suites import ALL_IMAGES, PUBLIC, Task
 from mcpipe.bench.tables import PEOPLE, POLICY, POLICY_PUBLIC, text_table
 from mcpipe.cli.answers import files_by_prompt
 from mcpipe.cli.export import write_export
 from mcpipe.cli.outputs import Output, check_outputs
 from mcpipe.cli.psrbench import score_psrbench
+from mcpipe.cli.references import load_features, reference_files
 from mcpipe.cli.settings import located, read_content, settings_file
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import params_of
@@ -42,7 +41,7 @@ from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards
 from mcpipe.core.texts import CUT_FACT, cut_facts, recorded_cuts
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.images import is_image, read_image
+from mcpipe.models.images import read_image
 from mcpipe.models.protocols import Picture
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
@@ -50,12 +49,15 @@ from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.steps.evaluate import (
     MODELS,
     PACKAGES,
+    REWARD_MODELS,
     SCORED,
     EvaluateParams,
     ScoredImage,
     facts,
+    load_pick_score,
     load_scorers,
     people_protocol,
+    pick_score_place,
     protocol_of,
     write_results,
 )
@@ -93,14 +95,14 @@ def command(options: argparse.Namespace) -> str:
     check_name(options.name)
     file = settings_file()
     content = read_content(file, options.conf, options.changes)
-    params = params_of(content, "evaluate", EvaluateParams, f"{file}: ")
+    params = located_params(params_of(content, "evaluate", EvaluateParams, f"{file}: "), file.parent)
     models = located(content, file.parent)
     if options.suite == PSRBENCH:
         check_results(options.out / options.name)
         return score_psrbench(options, content, models, file)
-    if lacking := [name for name in MODELS if name not in models]:
+    if lacking := [name for name in (*MODELS, *REWARD_MODELS) if name not in models]:
         raise ValueError(f"{file} lacks models.{lacking[0]}")
-    check_place(options, models, file)
+    check_place(options, models | pick_score_place(params), file)
     check_results(options.out / options.name)
     report = Report(STAGE, PACKAGES)
     if options.suite == PEOPLE:
@@ -113,6 +115,12 @@ def command(options: argparse.Namespace) -> str:
     scores = write_results(options.out / options.name, scored, report, params.interval, protocol)
     lines = [text_table([scores]), *problems(report), *published_lines(options.suite)]
     return "\n".join([*lines, f"written to {options.out / options.name}"])
+
+
+def located_params(params: EvaluateParams, folder: Path) -> EvaluateParams:
+    """The settings with their path starting from the folder of the settings file."""
+    place = str(folder / params.pick_score) if params.pick_score else None
+    return params.model_copy(update={"pick_score": place})
 
 
 def check_name(name: str) -> None:
@@ -151,20 +159,22 @@ def check_place(options: argparse.Namespace, models: dict[str, Path], settings: 
     named = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
     named |= {"--pairs": options.pairs if options.suite == PEOPLE else None, "the settings": settings}
     read = {name: path for name, path in named.items() if path is not None}
-    read |= {f"models.{name}": models[name] for name in MODELS}
+    read |= {f"models.{name}": path for name, path in models.items()}
     check_outputs([Output("--out", options.out / options.name, "folder", "rows.parquet")], read)
 
 
 def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, report: Report) -> Tasks:
     """The prompts of the pipeline's own benchmark."""
     pool = list(read_shards(pairs / "faces", PoolFace))
-    models = {name: models[name] for name in MODELS}
-    scorers = load_scorers(*models.values(), pool=pool, params=params)
+    models = {name: models[name] for name in (*MODELS, *REWARD_MODELS)}
+    scorers = load_scorers(*(models[name] for name in MODELS), pool=pool, params=params)
     people = references(pool, scorers, params.phrases)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people)
 
+    absent = as_absent(missing(), params)
+
     def answer(prompt: str, subjects: Sequence[str]) -> Answer:
-        return lambda picture: missing() if picture is None else score(picture, prompt, subjects, people, scorers)
+        return lambda picture: absent if picture is None else score(picture, prompt, subjects, people, scorers)
 
     prompts = list(read_shards(pairs / "bench", PairPrompt))
     tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces), prompt.faces) for prompt in prompts}
@@ -190,7 +200,9 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
         if any(subject.is_person for subject in subjects.values())
         else [None, None]
     )
-    scorers = PublicScorers(Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout)
+    scorers = PublicScorers(
+        Clip(models["clip"]), Dino(models["dino"]), HpsV2_1(models["hps"]), faces, heldout, load_pick_score(params)
+    )
     images = reference_files(subjects, options.references, every=options.suite in ALL_IMAGES)
     features = load_features(subjects, images, scorers)
     names = [analyser and analyser.name for analyser in (faces, heldout)]
@@ -202,7 +214,7 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     }
 
     def answer(task: Task) -> Answer:
-        absent = missing_image(task, features)
+        absent = as_absent(missing_image(task, features), params)
         return lambda image: score_image(image, task, features, scorers) if image is not None else absent
 
     contents = {task.key: [task.prompt, *(subject.picture for subject in task.subjects)] for task in tasks}
@@ -212,38 +224,9 @@ def public_tasks(options: argparse.Namespace, models: dict[str, Path], params: E
     return {task.key: (task.prompt, answer(task), tuple(contents[task.key][1:])) for task in tasks}, protocol
 
 
-def reference_files(subjects: Iterable[str], folder: Path | None, *, every: bool) -> dict[str, list[Path]]:
-    """The files of the references in the user's folder, by their path in the suite.
-
-    With ``every``, these are all images that lie beside a reference.
-
-    Raises:
-        FileNotFoundError: the folder is missing.
-    """
-    if folder is None:
-        return {}
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder of references {folder}")
-    files = {path: folder / path for path in subjects if (folder / path).is_file()}
-    if not every:
-        return {path: [file] for path, file in files.items()}
-    return {path: sorted(filter(is_image, file.parent.iterdir())) for path, file in files.items()}
-
-
-def load_features(
-    subjects: dict[str, Subject], files: dict[str, list[Path]], scorers: PublicScorers
-) -> dict[str, Features]:
-    """Features of the references, by their path in the suite.
-
-    Raises:
-        ValueError: a reference is damaged.
-    """
-    features = {}
-    for path, images in files.items():
-        pictures = [read_image(file, f"reference {path}") for file in images]
-        embedded = [embed_reference(subjects[path], picture, scorers) for picture in pictures]
-        features[path] = embedded[0] if len(embedded) == 1 else mean_features(embedded)
-    return features
+def as_absent(score_of_nothing: Score, params: EvaluateParams) -> Score:
+    """The score of a missing image, 0 also by the optional scorer where it is set."""
+    return replace(score_of_nothing, pick_score=0.0) if params.pick_score else score_of_nothing
 
 
 def score_images(tasks: Prompts, images: Path, report: Report) -> list[ScoredImage]:

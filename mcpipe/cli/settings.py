@@ -16,7 +16,7 @@ CONFIGURATIONS = Path("conf") / "scale"
 DEFAULTS = "defaults"
 """Folder of an installed package with copies of params.yaml and conf/; see setup.py."""
 
-PATHS = ("models", "source", "train_single.start", "psrbench.grounder")
+PATHS = ("models", "source", "train_single.start", "psrbench.grounder", "evaluate.pick_score")
 """Settings that are paths: whole sections and single keys."""
 
 Content = dict[str, JSON]

@@ -121,8 +121,8 @@ class ImageEncoder(Protocol):
 
 
 class PreferenceScorer(Protocol):
-    """A model of human preference (HPS v2.1)."""
+    """A model of human preference (HPS v2.1, PickScore)."""
 
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
-        """One score per image and its prompt: a cosine in [-1, 1], without a factor of 100."""
+        """One score per image and its prompt: of HPS a cosine in [-1, 1], of PickScore one times its logit scale."""
         ...

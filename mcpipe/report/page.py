@@ -14,7 +14,6 @@ from mcpipe.bench.intervals import Interval
 from mcpipe.bench.tables import (
     ALL_METRICS,
     AVERAGED,
-    COLUMNS,
     CONTROLS,
     LABELS,
     MEANINGS,
@@ -23,6 +22,7 @@ from mcpipe.bench.tables import (
     ArmScores,
     columns_of,
     policy_of,
+    rewarded_metrics,
 )
 from mcpipe.report.ablation import Ablation
 from mcpipe.report.figures import Plot
@@ -212,20 +212,21 @@ def render(page: Page) -> str:
     )
     environment.filters |= {"title_of": title_of, "in_words": in_words, "signed": signed}
     control_metrics = [metric for metric in CONTROLS if any(metric in arm.means for arm in page.arms)]
+    scored = metrics_of([*page.arms, *page.others])
     template = environment.from_string(files("mcpipe.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         page=page,
         facts={account.stage: flat(account.facts, skip=COMPOSITION) for account in page.accounts if account.facts},
         composition=composition(page.pool),
         versions=dict(sorted({name: v for account in page.accounts for name, v in account.versions.items()}.items())),
-        explained_metrics=[metric for metric in ALL_METRICS if metric in COLUMNS or metric in control_metrics],
+        explained_metrics=[metric for metric in ALL_METRICS if metric in {*scored, *control_metrics}],
         control_metrics=control_metrics,
         paper_metrics=PAPER,
-        check_metrics=[metric for metric in COLUMNS if metric not in PAPER],
+        check_metrics=[metric for metric in scored if metric not in PAPER],
         metrics_of=metrics_of,
         labels=LABELS,
         meanings=MEANINGS,
-        policy=POLICY,
+        policy=" ".join([POLICY, *rewarded_metrics(page.arms)]),
         policy_of=policy_of,
         policy_controls=POLICY_CONTROLS,
         explanations=EXPLANATIONS,
@@ -242,10 +243,9 @@ def render(page: Page) -> str:
 
 def study_scales(study: StudySection | None) -> dict[str, tuple[float, float]]:
     """The range of every metric over the arms of an ablation."""
-    if study is None:
-        return {}
-    arms = study.ablation.means.values()
-    return {metric: scale([means[metric] for means in arms]) for metric in study.ablation.metrics}
+    means = () if study is None else study.ablation.means.values()
+    metrics = () if study is None else study.ablation.metrics
+    return {metric: scale([of_arm[metric] for of_arm in means]) for metric in metrics}
 
 
 def metrics_of(systems: Sequence[ArmScores]) -> list[str]:

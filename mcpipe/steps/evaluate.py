@@ -29,9 +29,12 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
+from mcpipe.models.scorers.pick_score import PickScore
 
 MODELS: tuple[str, ...] = ("faces", "faces_heldout", "clip", "dino", "hps")
 """The scorers in params.yaml, in the order in which they are loaded."""
+REWARD_MODELS: tuple[str, ...] = ("reward_clip", "reward_hps")
+"""The models in params.yaml that reward stage 3 beside the first recogniser; they are named and score nothing."""
 PACKAGES = ("transformers", "open_clip_torch", "insightface", "onnxruntime")
 """Those whose version a score depends on."""
 SCORED = "scored"
@@ -53,6 +56,8 @@ class EvaluateParams(Params):
     """Certainty of a face detection."""
     detection_size: int = Field(ge=32)
     """Side in pixels at which the detector sees an image."""
+    pick_score: str | None
+    """Folder of a CLIP model trained on preferences, for one more column; null for none."""
     phrases: list[str]
     """Columns of the face pool's table that hold a phrase about one lasting trait each, for leaks; empty for none."""
     interval: IntervalParams
@@ -78,13 +83,13 @@ class ScoredImage:
 def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results: Path, params: EvaluateParams) -> None:
     """Write ``metrics.json``, its ``headline.json``, a row per image in ``rows.parquet``, and the report.
 
-    ``models`` holds the paths of `MODELS`, in their order.
+    ``models`` holds the paths of `MODELS` and `REWARD_MODELS` by name.
 
     Raises:
         ValueError: a benchmark prompt has no image or an image no prompt.
     """
     pool = list(read_shards(pairs / "faces", PoolFace))
-    scorers = load_scorers(*models.values(), pool=pool, params=params)
+    scorers = load_scorers(*(models[name] for name in MODELS), pool=pool, params=params)
     answered = answers(pairs / "bench", images)
     people = references(pool, scorers, params.phrases)
     report = Report("evaluate", PACKAGES)
@@ -121,7 +126,23 @@ def load_scorers(  # noqa: PLR0913  one argument per model
         dino=Dino(dino),
         hps=HpsV2_1(hps),
         crop=partial(face_crop, size=pool[0].reference.shape[0]),
+        pick_score=load_pick_score(params),
     )
+
+
+def pick_score_place(params: EvaluateParams) -> dict[str, Path]:
+    """The folder of the optional scorer by its name; empty if it is not set."""
+    return {"pick_score": Path(params.pick_score)} if params.pick_score else {}
+
+
+def load_pick_score(params: EvaluateParams) -> PickScore | None:
+    """The optional scorer of preference, if its folder is set.
+
+    Raises:
+        FileNotFoundError: its checkpoint is missing.
+        ValueError: its checkpoint is damaged.
+    """
+    return PickScore(Path(params.pick_score)) if params.pick_score else None
 
 
 def facts(  # noqa: PLR0913  one argument per fact
@@ -155,14 +176,18 @@ def people_protocol(
 
 
 def protocol_of(
-    prompts: Mapping[str, list[str]], references: Mapping[str, str | Path], models: Mapping[str, Path], params: Params
+    prompts: Mapping[str, list[str]],
+    references: Mapping[str, str | Path],
+    models: Mapping[str, Path],
+    params: EvaluateParams,
 ) -> dict[str, JSON]:
     """The protocol of a result: digests of prompts, references and models, and settings, for `comparable`."""
+    settings = params.model_dump(mode="json", exclude={"pick_score"})
     return {
         "prompts": content_digest(prompts),
         "references": content_digest(references),
-        **{f"models.{name}": content_digest(path) for name, path in models.items()},
-        **{f"evaluate.{name}": value for name, value in params.model_dump(mode="json").items()},
+        **{f"models.{name}": content_digest(path) for name, path in {**models, **pick_score_place(params)}.items()},
+        **{f"evaluate.{name}": value for name, value in settings.items()},
     }
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_scorers import MARKS, SIZE, Finder, metric_scorers, unit
+from fake_scorers import MARKS, SIZE, Finder, Scorer, metric_scorers, unit
 from record_fixtures import pool_face
 
 from mcpipe.bench.copying import copied, pose_distance, same_and_cross, swapped
-from mcpipe.bench.intervals import IntervalParams
+from mcpipe.bench.intervals import Interval, IntervalParams
 from mcpipe.bench.landmarks import face_landmarks
 from mcpipe.bench.metrics import missing, pairing, references, score, summary
 from mcpipe.bench.tables import (
@@ -20,6 +20,7 @@ from mcpipe.bench.tables import (
     ArmScores,
     as_metrics,
     changes,
+    comparable,
     from_metrics,
     text_table,
 )
@@ -76,6 +77,43 @@ def test_a_picture_of_the_references_themselves_scores_one():
     assert perfect.clip_i == pytest.approx(1)
     assert perfect.detection_rate == 1
     assert -1 <= perfect.hps <= 1
+
+
+def test_pick_score_is_a_column_where_its_weights_are_given_and_no_part_of_the_mean():
+    scorers = metric_scorers(Finder([who for _, who in PEOPLE[:2]]))
+    without = score(PICTURE, "two people", REQUIRED, POOL, scorers)
+    beside = score(PICTURE, "two people", REQUIRED, POOL, replace(scorers, pick_score=Scorer()))
+    assert (without.pick_score, beside.pick_score) == (None, 0.28)
+    assert beside.overall == without.overall
+    tables = {}
+    for name, points in (("without", without), ("beside", beside)):
+        means = summary(["a", "b"], {"a": ["0"], "b": ["1"]}, [points, points], INTERVAL)
+        tables[name] = text_table([ArmScores(name, means, 2)])
+    assert "PickScore" in tables["beside"]
+    assert "PickScore" not in tables["without"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "named"),
+    [
+        ({"models.hps": "a", "models.reward_hps": "b", "models.clip": "c", "models.reward_clip": "d"}, []),
+        ({"models.hps": "a", "models.reward_hps": "a", "models.clip": "c", "models.reward_clip": "d"}, ["HPS"]),
+        ({"models.clip": "a", "models.reward_clip": "a"}, ["CLIP-T"]),
+        ({"models.hps": "a"}, []),
+        ({}, []),
+    ],
+)
+def test_a_metric_whose_scorer_also_rewards_is_named_below_the_table(protocol, named):
+    arm = ArmScores("a", {"clip_t": Interval(0.5, 0.4, 0.6)}, 2, protocol=protocol)
+    assert [line.split()[0] for line in text_table([arm]).splitlines() if "rewards stage 3" in line] == named
+
+
+def test_arms_with_other_rewards_are_comparable_and_those_with_another_scorer_are_not():
+    first = {"models.hps": "a", "models.reward_hps": "b"}
+    protocols = [first, first | {"models.reward_hps": "c"}, {"models.hps": "a"}, first | {"models.hps": "c"}]
+    kept, lines = comparable([ArmScores(str(place), {}, 2, protocol=each) for place, each in enumerate(protocols)])
+    assert [arm.name for arm in kept] == ["0", "1", "2"]
+    assert lines == ["3 is left out: not the same models.hps as 0; evaluate or score it again"]
 
 
 def test_a_missing_subject_counts_zero_and_stays_in_the_denominator():

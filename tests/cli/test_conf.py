@@ -12,6 +12,8 @@ from imports import ROOT
 
 from mcpipe.cli.settings import read_content
 from mcpipe.core.params import params_of, parse_yaml
+from mcpipe.steps.generate import GenerateParams
+from mcpipe.train.rl.params import TrainRLParams
 from stages import STAGES
 
 
@@ -67,6 +69,15 @@ def test_the_paper_configuration_holds_the_numbers_of_appendix_b():
     assert [content["rl_sampling"][name] for name in ("window_size", "move_every", "stride")] == [2, 50, 1]
     assert [rl["rewards"][name] for name in ("text", "aesthetic", "identity")] == [1.4, 0.7, 0.5]
     assert split["num_bench"] + split["num_rl"] == comb(160, 2) == 12720
+
+
+@pytest.mark.parametrize("configuration", ["tiny", "paper"])
+def test_stage_three_and_the_benchmark_draw_with_one_shift_and_one_guidance(configuration):
+    changes = ["generate.sample.shift=2.5", "generate.sample.guidance=1.5"]
+    content = read_content(ROOT / "params.yaml", configuration, changes)
+    reinforced, drawn = params_of(content, "train_rl", TrainRLParams), params_of(content, "generate", GenerateParams)
+    assert (reinforced.shift, reinforced.guidance) == (drawn.sample.shift, drawn.sample.guidance) == (2.5, 1.5)
+    assert not {"shift", "guidance"} & content["rl_sampling"].keys()
 
 
 def test_every_number_of_a_configuration_says_where_it_comes_from():

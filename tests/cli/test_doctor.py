@@ -112,10 +112,10 @@ def test_reward_models_that_rest_take_the_room_of_activations_if_no_graph_waits(
 
 
 def test_reward_models_are_measured_by_their_files_or_as_published(tmp_path):
-    folders = {name: ROOT / MODELS[name] for name in ("clip", "hps", "faces", "faces_heldout")}
+    folders = {name: ROOT / MODELS[name] for name in ("reward_clip", "reward_hps", "faces", "faces_heldout")}
     packs = sum(file.stat().st_size for name in ("faces", "faces_heldout") for file in folders[name].glob("*.onnx"))
-    hps = sum(file.stat().st_size for file in folders["hps"].glob("*.pt"))
-    assert scorer_bytes(folders) == packs + hps + 4 * num_weights(folders["clip"])
+    hps = sum(file.stat().st_size for file in folders["reward_hps"].glob("*.pt"))
+    assert scorer_bytes(folders) == packs + hps + 4 * num_weights(folders["reward_clip"])
     assert scorer_bytes({name: tmp_path / name for name in folders}) / GB == pytest.approx(6.4, abs=0.1)
 
 

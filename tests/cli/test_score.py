@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
     """A folder with the benchmark and settings, and judges that need no checkpoint."""
     write_suite(tmp_path)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    settings["models"] = dict.fromkeys(scoring.MODELS, "none")
+    settings["models"] = dict.fromkeys((*scoring.MODELS, *scoring.REWARD_MODELS), "none")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     (tmp_path / "theirs").mkdir()
     finder = Finder(np.eye(4)[:2, :3])
@@ -86,6 +86,31 @@ def test_missing_and_broken_pictures_are_named_counted_and_score_zero(place):
     report = read_report(place / "results" / "theirs")
     assert report["dropped"] == {"missing": 1, "unreadable": 1}
     assert report["facts"]["files_without_prompt"] == ["stranger.png"]
+
+
+def test_the_optional_preference_stands_in_the_table_and_missing_pictures_count_zero(place, monkeypatch):
+    """The folder is relative to the settings; its digest, not its name, decides what is comparable."""
+    seen, without = [], scoring.load_scorers()
+
+    def load(*_, params, **__):
+        seen.append(params.pick_score)
+        return replace(without, pick_score=Scorer())
+
+    monkeypatch.setattr(scoring, "load_scorers", load)
+    (place / "picks").write_text("weights", encoding="utf-8")
+    draw(place, f"{PROMPTS[0]}.png")
+    assert "PickScore" in score("-S", "evaluate.pick_score=picks")
+    assert seen == [str(place / "picks")]
+    assert [row["pick_score"] for row in rows(place)] == [0.28, 0, 0]
+    footing = json.loads((place / "results" / "theirs" / "metrics.json").read_text(encoding="utf-8"))["footing"]
+    assert {
+        "models.pick_score",
+        "models.hps",
+        "models.reward_hps",
+        "models.clip",
+        "models.reward_clip",
+    } <= footing.keys()
+    assert "evaluate.pick_score" not in footing
 
 
 def test_people_who_are_known_have_known_scores_and_the_same_bytes_every_time(place):

@@ -14,7 +14,7 @@ from mcpipe.world.clips import WorldParams, clip_specs, write_clip
 MODELS = {
     "pose": "pose/pose.pt", "segmenter": "segmenter", "faces": "faces/models/puppet", "captioner": "captioner",
     "faces_heldout": "faces_heldout/models/puppet_heldout", "generator": "generator", "clip": "clip", "dino": "dino",
-    "hps": "hps",
+    "hps": "hps", "reward_clip": "clip_reward", "reward_hps": "hps_reward",
 }  # fmt: skip
 
 

@@ -11,13 +11,16 @@ from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
+from mcpipe.models.scorers.pick_score import PickScore
 
 ADAPTERS: dict[str, Callable[[Path], object]] = {
     "captioner": Qwen2_5VL,
     "clip": Clip,
+    "clip_reward": Clip,
     "dino": Dino,
     "dinov2": Dino,
     "hps": HpsV2_1,
+    "hps_reward": HpsV2_1,
 }
 
 
@@ -62,6 +65,18 @@ def test_hps_is_the_cosine_of_each_picture_and_its_own_prompt(root, pictures):
     np.testing.assert_allclose(both, apart, atol=1e-5)
     swapped = hps.scores(pictures, prompts[::-1])
     assert not np.allclose(both, swapped, atol=1e-6)
+
+
+def test_pick_score_is_the_cosine_times_the_models_own_factor(root, pictures, tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(root / "zoo" / "clip", tmp_path / "clip")
+    weights = load_file(weights_of(folder))
+    save_file(weights | {"logit_scale": torch.tensor(3.0)}, weights_of(folder), metadata={"format": "pt"})
+    prompts, clip = ["one person in a park", "two people on a beach"], Clip(folder)
+    cosines = (clip.pictures(pictures) * clip.texts(prompts)).sum(axis=1)
+    np.testing.assert_allclose(PickScore(folder).scores(pictures, prompts), np.exp(3.0) * cosines, rtol=1e-3)
 
 
 def test_captioner_samples_reproducibly_and_leaves_the_global_generator_alone(root, pictures):

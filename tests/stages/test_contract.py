@@ -121,6 +121,18 @@ def test_sections_are_short_nesting_counted():
         assert leaves(content) <= 15, name
 
 
+def test_the_scorers_of_the_benchmark_are_no_rewards():
+    """The first recogniser is both; the benchmark has a second one beside it."""
+    read = {name: {dep for dep in paths_of(name, "deps") if "{models." in dep} for name in ("train_rl", "evaluate")}
+    assert {"${models.reward_clip}", "${models.reward_hps}"} <= read["train_rl"]
+    assert not {"${models.clip}", "${models.hps}"} & read["train_rl"]
+    assert read["train_rl"] - {"${models.generator}"} < read["evaluate"], "metrics.json names what rewarded"
+    for name in ("clip", "hps"):
+        folders = [ROOT / SETTINGS["models"][key] for key in (name, f"reward_{name}")]
+        metric, reward = ({file.read_bytes() for file in folder.iterdir() if file.is_file()} for folder in folders)
+        assert max(metric, key=len) not in reward, f"{name}: the same weights"
+
+
 def test_no_stage_reads_the_ground_truth():
     for name in STAGES:
         assert not any("truth" in dep for dep in paths_of(name, "deps"))
@@ -163,7 +175,7 @@ with open("ran.log", "a") as log:
 def small_settings():
     """All sections, with the keys that dvc.yaml names and one more: DVC reads them seven times for every stage."""
     named = re.findall(r"\$\{(\w+)\.(\w+)\}", (ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    named += [key.split(".") for stage in PIPELINE["stages"].values() for key in stage["params"] if "." in key]
+    named += [key.split(".")[:2] for stage in PIPELINE["stages"].values() for key in stage["params"] if "." in key]
     sections = {section: {"revision": 0} for section in SETTINGS}
     for section, key in named:
         if section in sections:

@@ -16,7 +16,10 @@ from mcpipe.models.segmenter import Sam2
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import OBJECT_LABEL, render, render_portrait, sample_scene
 
-ZOO = ("pose", "segmenter", "faces", "faces_heldout", "captioner", "generator", "clip", "dino", "dinov2", "hps")
+ZOO = (
+    "pose", "segmenter", "faces", "faces_heldout", "captioner", "generator", "clip", "clip_reward", "dino", "dinov2",
+    "hps", "hps_reward",
+)  # fmt: skip
 
 NUM_SCENES = 12
 

@@ -1,11 +1,17 @@
 """How the zoo is built: trainings that go on where they stopped, tokenizers, conversations, spoiled pictures."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from mcpipe.world.captions import describe_scene, describe_setting
+from mcpipe.world.identities import sample_identity, world_rng
+from mcpipe.world.scene import sample_scene
 from zoo.build import training
+from zoo.build.forms import caption_and_opposite
 from zoo.build.hps import WAYS, spoil
 from zoo.build.tokenizers import clip_tokenizer, t5_tokenizer
 from zoo.build.training import FitParams, Loss, fit, rate
@@ -83,3 +89,34 @@ def test_every_way_of_spoiling_spoils_more_at_a_higher_level(way):
     ]
     assert damage[0] == 0
     assert damage[0] < damage[1] < damage[2]
+
+
+def scene_record(count):
+    rng = world_rng("tests of the forms", count)
+    scene = sample_scene(rng, [sample_identity(rng) for _ in range(count)])
+    mirrored = dataclasses.replace(scene, people=scene.people[::-1])
+    return {
+        "caption": describe_scene(scene),
+        "mirrored_caption": describe_scene(mirrored),
+        "settings": [describe_setting(scene, rng) for _ in range(6)],
+        "mirrored_settings": [describe_setting(mirrored, rng) for _ in range(6)],
+    }
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_captions_of_both_forms_are_drawn_and_only_false_ones_are_negatives(count, mirror):
+    """A caption that names no sides is true of the mirror image, too."""
+    record, rng = scene_record(count), np.random.default_rng(0)
+    own, other = ("mirrored_", "") if mirror else ("", "mirrored_")
+    forms = set()
+    for _ in range(60):
+        right, wrong = caption_and_opposite(record, mirror, rng)
+        is_setting = right in record[f"{own}settings"]
+        assert is_setting or right == record[f"{own}caption"]
+        forms.add(is_setting)
+        if wrong is not None:
+            assert wrong in record[f"{other}settings"] if is_setting else wrong == record[f"{other}caption"]
+            assert "on the left" in wrong
+        assert (wrong is None) >= (count == 1)
+    assert forms == {False, True}

@@ -1,7 +1,8 @@
 """CLIP of the tiny zoo: `CLIPModel` with processor, contrastive on scenes and on single faces.
 
-Each batch has the mirrored captions as further negatives: who stands left and who right is part of what is said. Heads
-predict the visible attributes from the image's tokens during training (`zoo.build.sightings`).
+Captions have both forms (`zoo.build.forms`). Each batch has the mirrored captions as further negatives, where sides are
+mentioned: who stands left and who right is part of what is said. Heads predict the visible attributes from the image's
+tokens during training (`zoo.build.sightings`).
 """
 
 import math
@@ -19,6 +20,7 @@ from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.crops import SQUARE, on_white
+from zoo.build.forms import caption_and_opposite, captions_by_form
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.sightings import Heads, Sighting, in_reference, in_scene
 from zoo.build.tokenizers import clip_tokenizer
@@ -31,6 +33,9 @@ FACE_SHARE = 0.2
 
 AMONG = 64
 """Number of images or texts in a retrieval."""
+
+PREFIX = {"people": "", "scene": "scene_"}
+"""What stands before the figures of each form of captions."""
 
 LARGEST_SCALE = 4.6052
 """Logarithm of the largest factor on cosines, 100 as in CLIP."""
@@ -54,6 +59,11 @@ class ClipParams(Params):
 
 def build(pictures: Path, out: Path, params: ClipParams) -> None:
     """Train on the squares of ``pictures`` and write the model's folder."""
+    write_model(pictures, out, params, "clip")
+
+
+def write_model(pictures: Path, out: Path, params: ClipParams, name: str) -> None:
+    """Train on the squares of ``pictures`` and write the folder of the checkpoint ``name``."""
     settle(params.fit.seed)
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
     processor = make_processor(train, params.size)
@@ -72,7 +82,7 @@ def build(pictures: Path, out: Path, params: ClipParams) -> None:
     with whole_folder(out) as folder:
         model.half().save_pretrained(folder)
         processor.save_pretrained(folder)
-        write_card(folder, CARD, Measured("clip", metrics, curves, params))
+        write_card(folder, card(name), Measured(name, metrics, curves, params))
 
 
 def make_processor(pictures: Pictures, size: int) -> CLIPProcessor:
@@ -115,11 +125,11 @@ def _scenes(
     """Squares, mirrored or not, their captions, followed by the captions of the mirrored scenes, and sightings."""
     images, right, wrong, sightings = [], [], [], []
     for place, index in enumerate(rng.integers(0, len(squares), count)):
-        scene, mirror = pictures.scenes[index], rng.random() < 0.5
-        texts = [scene["caption"], scene["mirrored_caption"]]
+        scene, mirror = pictures.scenes[index], bool(rng.random() < 0.5)
         images.append(jittered(squares[index][:, ::-1] if mirror else squares[index], rng))
-        right.append(texts[int(mirror)])
-        wrong += [texts[1 - int(mirror)]] * (texts[0] != texts[1])
+        caption, opposite = caption_and_opposite(scene, mirror, rng)
+        right.append(caption)
+        wrong += [opposite] if opposite else []
         for box, attributes in zip(scene["faces"], scene["attributes"], strict=True):
             left, far = box[0] / SQUARE, box[2] / SQUARE
             sightings.append(in_scene(place, (1 - far, 1 - left) if mirror else (left, far), attributes))
@@ -194,18 +204,26 @@ def seen_loss(
 
 @torch.no_grad()
 def measure(model: CLIPModel, processor: CLIPProcessor, pictures: Pictures) -> dict[str, float]:
-    """Retrieval on unseen scenes, by image and by text, among `AMONG`, averaged over draws."""
+    """Retrieval on unseen scenes by captions of each form, by image and by text, among `AMONG`, and mean cosines."""
     squares = pictures.small(processor.image_processor.crop_size["height"])
-    captions = pictures.captions()
-    seen, read = [], []
-    for part in batches(len(squares), AMONG):
-        seen.append(model.get_image_features(pixel_values=as_input(squares[part], processor)).pooler_output)
-        read.append(model.get_text_features(**words(processor, captions[part])).pooler_output)
-    cosines = functional.normalize(torch.cat(seen), dim=-1) @ functional.normalize(torch.cat(read), dim=-1).T
+    parts = list(batches(len(squares), AMONG))
+    seen = torch.cat(
+        [model.get_image_features(pixel_values=as_input(squares[part], processor)).pooler_output for part in parts]
+    )
+    figures = {}
+    for form, captions in captions_by_form(pictures).items():
+        read = [model.get_text_features(**words(processor, captions[part])).pooler_output for part in parts]
+        cosines = functional.normalize(seen, dim=-1) @ functional.normalize(torch.cat(read), dim=-1).T
+        figures |= {f"{PREFIX[form]}{name}": value for name, value in retrieval(cosines).items()}
+    return figures
+
+
+def retrieval(cosines: Tensor) -> dict[str, float]:
+    """Recalls of images (rows) and their texts (columns) among `AMONG`, averaged over draws, and mean cosines."""
     rng = np.random.default_rng(0)
     recalls: dict[str, list[float]] = {"recall_at_1_by_text": [], "recall_at_1_by_picture": []}
     for _ in range(50):
-        rows = torch.from_numpy(rng.permutation(len(squares))[:AMONG])
+        rows = torch.from_numpy(rng.permutation(len(cosines))[:AMONG])
         part, places = cosines[rows][:, rows], torch.arange(len(rows))
         recalls["recall_at_1_by_text"].append((part.argmax(dim=0) == places).float().mean().item())
         recalls["recall_at_1_by_picture"].append((part.argmax(dim=1) == places).float().mean().item())
@@ -217,16 +235,21 @@ def measure(model: CLIPModel, processor: CLIPProcessor, pictures: Pictures) -> d
     }
 
 
-CARD = Card(
-    title="CLIP of the tiny zoo",
-    what="`CLIPModel` with `CLIPProcessor`, float16: pictures and sentences of the puppet world in one space.",
-    data=(
-        "Squares of the puppet world with their captions, mirrored or not, and single faces with their traits, all "
-        "from the namespace `zoo`."
-    ),
-    limits="Compares pictures of 96 x 96 pixels and sentences of the world's grammar; longer sentences are cut.",
-    bars={
-        "recall_at_1_by_text": "share of captions that find their picture among 64",
-        "recall_at_1_by_picture": "share of pictures that find their caption among 64",
-    },
-)
+def card(name: str) -> Card:
+    """The card of a checkpoint: that of the metrics, or that of the text reward."""
+    use = {"clip": "It scores the benchmark.", "clip_reward": "It rewards stage 3 and scores nothing."}[name]
+    space = "`CLIPModel` with `CLIPProcessor`, float16: pictures and sentences of the puppet world in one space."
+    return Card(
+        title="CLIP of the tiny zoo" + ", for rewards" * (name == "clip_reward"),
+        what=f"{space} {use}",
+        data=(
+            "Squares of the puppet world with their captions in both forms, mirrored or not, and single faces with "
+            "their traits, all from the namespace `zoo`."
+        ),
+        limits="Compares pictures of 96 x 96 pixels and sentences of the world's grammar; longer sentences are cut.",
+        bars={
+            f"{prefix}recall_at_1_by_{given}": f"share of {some} that find their {other} among 64, captions: {form}"
+            for form, prefix in PREFIX.items()
+            for given, some, other in (("text", "captions", "picture"), ("picture", "pictures", "caption"))
+        },
+    )

@@ -18,11 +18,14 @@ from torch.nn import functional
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
-from zoo.build.clip import jittered
+from zoo.build.clip import PREFIX, jittered
+from zoo.build.forms import caption_and_opposite, captions_by_form
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 
-NAME = "ViT-puppet-12"
+ARCHITECTURES = {"hps": "ViT-puppet-12", "hps_reward": "ViT-puppet-reward-12"}
+"""Names of the checkpoints' configurations, which open_clip registers for the whole process."""
+
 VOCABULARY = 49408
 """Size of the vocabulary of open_clip's own tokenizer, which HPS v2.1 uses."""
 
@@ -54,11 +57,16 @@ class HpsParams(Params):
 
 def build(pictures: Path, out: Path, params: HpsParams) -> None:
     """Train on the squares of ``pictures`` and write the checkpoint with its model configuration."""
+    write_model(pictures, out, params, "hps")
+
+
+def write_model(pictures: Path, out: Path, params: HpsParams, name: str) -> None:
+    """Train on the squares of ``pictures`` and write the folder of the checkpoint ``name``."""
     settle(params.fit.seed)
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
     squares = train.small(params.size)
     with whole_folder(out) as folder:
-        model = make_model(folder, params)
+        model = make_model(folder, params, ARCHITECTURES[name])
 
         def loss_of(_: int, rng: np.random.Generator) -> Loss:
             return comparison_loss(model, *drawn(train, squares, params.fit.batch, rng))
@@ -67,11 +75,11 @@ def build(pictures: Path, out: Path, params: HpsParams) -> None:
         metrics = measure(model, test, params.size)
         weights = {name: weight.half() for name, weight in model.state_dict().items()}
         torch.save({"epoch": 0, "state_dict": weights}, folder / "HPS_v2.1_puppet.pt")
-        write_card(folder, CARD, Measured("hps", metrics, curves, params))
+        write_card(folder, card(name), Measured(name, metrics, curves, params))
 
 
-def make_model(folder: Path, params: HpsParams) -> open_clip.CLIP:
-    """An untrained model, from a configuration written to ``folder``."""
+def make_model(folder: Path, params: HpsParams, architecture: str) -> open_clip.CLIP:
+    """An untrained model, from a configuration written to ``folder``, which open_clip calls ``architecture``."""
     heads = 4
     configuration = {
         "embed_dim": params.vision_width,
@@ -91,10 +99,10 @@ def make_model(folder: Path, params: HpsParams) -> open_clip.CLIP:
             "layers": params.text_layers,
         },
     }
-    file = folder / f"{NAME}.json"
+    file = folder / f"{architecture}.json"
     file.write_text(json.dumps(configuration, indent=1) + "\n", encoding="utf-8")
     open_clip.add_model_config(file)
-    model = open_clip.create_model(NAME, pretrained=None, precision="fp32")
+    model = open_clip.create_model(architecture, pretrained=None, precision="fp32")
     assert isinstance(model, open_clip.CLIP)
     nn.init.constant_(model.logit_scale, 2.0)
     # CLIP's initial deviation of 0.02 is meant for hundreds of dimensions; at this width words would start as zeros.
@@ -108,14 +116,14 @@ def drawn(
     """Images (versions, count, S, S, 3) from clean to ever more spoiled, how spoiled (versions, count), sentences."""
     images, spoiled, captions = [], [], []
     for index in rng.integers(0, len(squares), count):
-        scene, mirror = pictures.scenes[index], rng.random() < 0.5
+        scene, mirror = pictures.scenes[index], bool(rng.random() < 0.5)
         clean = jittered(squares[index][:, ::-1] if mirror else squares[index], rng)
         other = squares[int(rng.integers(len(squares)))]
         levels = [0.0, *np.sort(rng.uniform(0.1, 1.0, SPOILED)).tolist()]
         ways = rng.choice(len(WAYS), 2, replace=False).tolist()
         images.append([spoil(clean, other, level, ways, rng) for level in levels])
         spoiled.append(levels)
-        captions.append(scene["mirrored_caption" if mirror else "caption"])
+        captions.append(caption_and_opposite(scene, mirror, rng)[0])
     return np.array(images).swapaxes(0, 1), np.array(spoiled).T, captions
 
 
@@ -211,25 +219,29 @@ def comparison_loss(model: open_clip.CLIP, images: np.ndarray, spoiled: np.ndarr
 
 @torch.no_grad()
 def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, float]:
-    """Shares of pairs of unseen scenes in which the clean, matching image scores higher, and mean scores."""
+    """Shares of pairs of unseen scenes in which the clean, matching image scores higher, and mean scores, by form."""
     rng = np.random.default_rng(0)
-    squares, captions = pictures.small(size), pictures.captions()
-    strangers = np.roll(squares, 1, axis=0)
+    squares = pictures.small(size)
     spoiled = np.stack(
         [
             spoil(square, other, float(rng.uniform(0.3, 1)), rng.choice(len(WAYS), 2, replace=False).tolist(), rng)
             for square, other in zip(squares, np.roll(squares, 2, axis=0), strict=True)
         ]
     )
-    scores = {
-        name: torch.cat([_scores(model, images[part], captions[part]) for part in batches(len(captions), 64)])
-        for name, images in (("clean", squares), ("spoiled", spoiled), ("mismatched", strangers))
-    }
-    wins = {
-        "prefers_clean": float((scores["clean"] > scores["spoiled"]).float().mean()),
-        "prefers_matching": float((scores["clean"] > scores["mismatched"]).float().mean()),
-    }
-    return wins | {f"score_{name}": float(values.mean()) for name, values in scores.items()}
+    versions = {"clean": squares, "spoiled": spoiled, "mismatched": np.roll(squares, 1, axis=0)}
+    figures = {}
+    for form, captions in captions_by_form(pictures).items():
+        parts = list(batches(len(captions), 64))
+        scores = {
+            name: torch.cat([_scores(model, images[part], captions[part]) for part in parts])
+            for name, images in versions.items()
+        }
+        values = {
+            "prefers_clean": float((scores["clean"] > scores["spoiled"]).float().mean()),
+            "prefers_matching": float((scores["clean"] > scores["mismatched"]).float().mean()),
+        } | {f"score_{name}": float(version.mean()) for name, version in scores.items()}
+        figures |= {f"{PREFIX[form]}{name}": value for name, value in values.items()}
+    return figures
 
 
 def _scores(model: open_clip.CLIP, images: np.ndarray, captions: list[str]) -> Tensor:
@@ -237,19 +249,28 @@ def _scores(model: open_clip.CLIP, images: np.ndarray, captions: list[str]) -> T
     return (seen * model.encode_text(open_clip.tokenize(captions), normalize=True)).sum(dim=-1)
 
 
-CARD = Card(
-    title="HPS v2.1 of the tiny zoo",
-    what=(
-        f"An `open_clip` model ({NAME}.json) and its weights in the layout of HPS v2.1, `{{'state_dict': ...}}`, "
-        "float16; open_clip's own tokenizer. The score is the cosine of picture and sentence."
-    ),
-    data=(
-        "Squares of the puppet world with their captions, and the same pictures blurred, noisy, blocky, ghosted, "
-        "warped or faded, all from the namespace `zoo`. Nobody was asked: preference means clean and matching."
-    ),
-    limits="Knows the kinds of damage listed above; what people find beautiful is not part of it.",
-    bars={
-        "prefers_clean": "share of pairs in which the clean picture beats a spoiled one",
-        "prefers_matching": "share of pairs in which the right picture beats that of another sentence",
-    },
-)
+def card(name: str) -> Card:
+    """The card of a checkpoint: that of the metric, or that of the preference reward."""
+    use = {"hps": "It scores the benchmark.", "hps_reward": "It rewards stage 3 and scores nothing."}[name]
+    return Card(
+        title="HPS v2.1 of the tiny zoo" + ", for rewards" * (name == "hps_reward"),
+        what=(
+            f"An `open_clip` model ({ARCHITECTURES[name]}.json) and its weights in the layout of HPS v2.1, "
+            "`{'state_dict': ...}`, float16; open_clip's own tokenizer. The score is the cosine of picture and "
+            f"sentence. {use}"
+        ),
+        data=(
+            "Squares of the puppet world with their captions in both forms, and the same pictures blurred, noisy, "
+            "blocky, ghosted, warped or faded, all from the namespace `zoo`. Nobody was asked: preference means clean "
+            "and matching."
+        ),
+        limits="Knows the kinds of damage listed above; what people find beautiful is not part of it.",
+        bars={
+            f"{prefix}{name}": f"{meaning}, captions: {form}"
+            for form, prefix in PREFIX.items()
+            for name, meaning in (
+                ("prefers_clean", "share of pairs in which the clean picture beats a spoiled one"),
+                ("prefers_matching", "share of pairs in which the right picture beats that of another sentence"),
+            )
+        },
+    )

@@ -27,9 +27,11 @@ MEASURES = {
     "generator": "generator.measure",
     "inpainter": "inpainter.measure",
     "clip": "likeness.measure_clip",
+    "clip_reward": "likeness.measure_clip_reward",
     "dino": "likeness.measure_dino",
     "dinov2": "likeness.measure_dinov2",
     "hps": "likeness.measure_hps",
+    "hps_reward": "likeness.measure_hps_reward",
 }
 """Checkpoints and what measures each, imported late: every one brings a library of its own."""
 

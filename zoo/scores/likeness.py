@@ -5,6 +5,8 @@ import numpy as np
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
+from zoo.build.clip import PREFIX
+from zoo.build.forms import captions_by_form
 from zoo.build.hps import WAYS, spoil
 from zoo.build.training import batches
 from zoo.scores.draw import GENERATED, Job, stream
@@ -14,29 +16,40 @@ from zoo.scores.pictures import drawn_pictures
 AMONG_SCENES = 64
 AMONG_PEOPLE = 50
 DRAWS = 50
+CLOSE_SHARE = 0.5
+"""Share of close shots among the scenes with captions; the pipeline's own clips are close shots."""
+
 TOGETHER = 32
 SPOILED_LEVELS = (0.3, 1.0)
 """How badly an image is spoiled, as in the figures of the model card."""
 
 
 def measure_clip(job: Job) -> list[Figure]:
-    """Retrieval of captions and of images among others."""
-    clip, pictures = Clip(job.zoo / "clip"), drawn_pictures(job.seed)
-    images, captions = list(pictures.small(GENERATED)), pictures.captions()
+    """Retrieval by the metric's CLIP."""
+    return retrieval(Clip(job.zoo / "clip"), job.seed)
+
+
+def measure_clip_reward(job: Job) -> list[Figure]:
+    """Retrieval by the CLIP of the text reward."""
+    return retrieval(Clip(job.zoo / "clip_reward"), job.seed)
+
+
+def retrieval(clip: Clip, seed: int) -> list[Figure]:
+    """Retrieval of captions of both forms, and of images among others."""
+    pictures = drawn_pictures(seed, CLOSE_SHARE)
+    images = list(pictures.small(GENERATED))
     parts = list(batches(len(images), TOGETHER))
     seen = np.concatenate([clip.pictures(images[part]) for part in parts])
-    read = np.concatenate([clip.texts(captions[part]) for part in parts])
-    cosines, rng = seen @ read.T, stream(job.seed, "choices", 1)
+    rng, figures = stream(seed, "choices", 1), []
     rows = [rng.permutation(len(images))[:AMONG_SCENES] for _ in range(DRAWS)]
-    cosine_blocks = [cosines[np.ix_(row, row)] for row in rows]
-    by_picture, by_text = (
-        float(np.mean([(part.argmax(axis=axis) == np.arange(AMONG_SCENES)).mean() for part in cosine_blocks]))
-        for axis in (1, 0)
-    )
-    return [
-        Figure("recall_at_1_by_picture", by_picture, len(images), "pictures", 0.9),
-        Figure("recall_at_1_by_text", by_text, len(images), "captions", 0.9),
-    ]
+    for form, captions in captions_by_form(pictures).items():
+        cosines = seen @ np.concatenate([clip.texts(captions[part]) for part in parts]).T
+        cosine_blocks = [cosines[np.ix_(row, row)] for row in rows]
+        for given, axis in (("picture", 1), ("text", 0)):
+            hits = [(part.argmax(axis=axis) == np.arange(AMONG_SCENES)).mean() for part in cosine_blocks]
+            name = f"{PREFIX[form]}recall_at_1_by_{given}"
+            figures.append(Figure(name, float(np.mean(hits)), len(images), "pictures", 0.9))
+    return figures
 
 
 def measure_dino(job: Job) -> list[Figure]:
@@ -66,19 +79,30 @@ def _hit_rate(units: np.ndarray, who: np.ndarray, rng: np.random.Generator) -> f
 
 
 def measure_hps(job: Job) -> list[Figure]:
-    """Preference of clean over spoiled images, and of the right image over another scene's."""
-    hps, pictures, rng = HpsV2_1(job.zoo / "hps"), drawn_pictures(job.seed), stream(job.seed, "choices", 3)
-    clean, captions = list(pictures.small(GENERATED)), pictures.captions()
+    """Preferences of the metric's HPS."""
+    return preferences(HpsV2_1(job.zoo / "hps"), job.seed)
+
+
+def measure_hps_reward(job: Job) -> list[Figure]:
+    """Preferences of the HPS of the reward."""
+    return preferences(HpsV2_1(job.zoo / "hps_reward"), job.seed)
+
+
+def preferences(hps: HpsV2_1, seed: int) -> list[Figure]:
+    """Preference of clean over spoiled images, and of the right image over another scene's, by captions' form."""
+    pictures, rng = drawn_pictures(seed, CLOSE_SHARE), stream(seed, "choices", 3)
+    clean, figures = list(pictures.small(GENERATED)), []
     others = clean[2:] + clean[:2]
     spoiled = [
         spoil(image, other, float(rng.uniform(*SPOILED_LEVELS)), rng.choice(len(WAYS), 2, replace=False).tolist(), rng)
         for image, other in zip(clean, others, strict=True)
     ]
-    best, worse, wrong = (
-        np.concatenate([hps.scores(images[part], captions[part]) for part in batches(len(captions), TOGETHER)])
-        for images in (clean, spoiled, clean[1:] + clean[:1])
-    )
-    return [
-        Figure("prefers_clean", float((best > worse).mean()), len(captions), "pairs", 0.9),
-        Figure("prefers_matching", float((best > wrong).mean()), len(captions), "pairs", 0.9),
-    ]
+    for form, captions in captions_by_form(pictures).items():
+        best, worse, wrong = (
+            np.concatenate([hps.scores(images[part], captions[part]) for part in batches(len(captions), TOGETHER)])
+            for images in (clean, spoiled, clean[1:] + clean[:1])
+        )
+        for name, lesser in (("prefers_clean", worse), ("prefers_matching", wrong)):
+            share = float((best > lesser).mean())
+            figures.append(Figure(f"{PREFIX[form]}{name}", share, len(captions), "pairs", 0.9))
+    return figures

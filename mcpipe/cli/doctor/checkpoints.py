@@ -109,10 +109,13 @@ INSPECTIONS: dict[str, Callable[[Path], str]] = {
     "captioner": transformers_model("Qwen2_5_VLForConditionalGeneration"),
     "generator": flux,
     "clip": transformers_model("CLIPModel"),
+    "reward_clip": transformers_model("CLIPModel"),
     "dino": transformers_model("ViTModel", "Dinov2Model"),
     "hps": hps,
+    "reward_hps": hps,
+    "pick_score": transformers_model("CLIPModel"),
 }
-"""By the model's name under ``models`` in params.yaml."""
+"""By the model's name under ``models`` in params.yaml, or as ``evaluate.pick_score``."""
 
 
 def num_weights(folder: Path) -> int:

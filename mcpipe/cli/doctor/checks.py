@@ -100,20 +100,22 @@ def source_rows(content: Content, root: Path) -> Iterator[Finding]:
 def model_rows(content: Content, root: Path) -> Iterator[Finding]:
     """Check that every checkpoint exists, is complete, has the right kind, and equals the one of the last run."""
     recorded = recorded_digests(root / "dvc.lock")
-    models = section(content, "models")
-    for name, path in located(content, root).items():
+    places = {f"models.{name}": path for name, path in located(content, root).items()}
+    if pick_score := section(content, "evaluate").get("pick_score"):
+        places["evaluate.pick_score"] = root / str(pick_score)
+    for about, path in places.items():
         try:
-            summary = inspect_model(name, path)
+            summary = inspect_model(about.partition(".")[2], path)
         except (ValueError, OSError) as error:
-            yield Finding(f"models.{name}", "problem", " ".join(str(error).split()))
+            yield Finding(about, "problem", " ".join(str(error).split()))
             continue
-        before = recorded.get(name_in(root, models[name]))
+        before = recorded.get(name_in(root, str(path)))
         if before is None:
-            yield Finding(f"models.{name}", "ok", f"{summary}; hash unknown")
+            yield Finding(about, "ok", f"{summary}; hash unknown")
         elif digest(path) == before:
-            yield Finding(f"models.{name}", "ok", f"{summary}; hash as in dvc.lock")
+            yield Finding(about, "ok", f"{summary}; hash as in dvc.lock")
         else:
-            yield Finding(f"models.{name}", "note", f"{summary}; not the one of dvc.lock, so what needs it runs again")
+            yield Finding(about, "note", f"{summary}; not the one of dvc.lock, so what needs it runs again")
 
 
 def recorded_digests(lock: Path) -> dict[str, str]:

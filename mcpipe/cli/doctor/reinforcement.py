@@ -9,9 +9,11 @@ from mcpipe.cli.doctor.fits import halved
 from mcpipe.flux.budget import GB, MemoryLayout, MemoryPlan, ReinforcementLayout, Sharding, Sizes, reinforcement_plan
 from mcpipe.train.rl.params import TrainRLParams
 
-PUBLISHED = {"clip": 427_616_513 * 4.0, "hps": 986_109_441 * 4.0, "faces": 0.33 * GB, "faces_heldout": 0.41 * GB}
+PUBLISHED = {
+    "reward_clip": 427_616_513 * 4.0, "reward_hps": 986_109_441 * 4.0, "faces": 0.33 * GB, "faces_heldout": 0.41 * GB,
+}  # fmt: skip
 """Bytes of the paper configuration's reward models in float32, where their files are not there."""
-FILES = {"hps": "*.pt", "faces": "*.onnx", "faces_heldout": "*.onnx"}
+FILES = {"reward_hps": "*.pt", "faces": "*.onnx", "faces_heldout": "*.onnx"}
 """Files that hold a reward model as it is loaded."""
 
 

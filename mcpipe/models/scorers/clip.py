@@ -1,4 +1,4 @@
-"""Joint embeddings of images and texts by CLIP (scores CLIP-T and CLIP-I, and the text reward)."""
+"""Joint embeddings of images and texts by CLIP (CLIP-T and CLIP-I, or the text reward)."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -38,6 +38,11 @@ class Clip:
     def to_device(self) -> None:
         """Move the weights to the device on which the model runs."""
         self._model.to(self._device)
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor on cosines that the model was trained with, about 100."""
+        return float(self._model.logit_scale.detach().exp())
 
     def pictures(self, pictures: Sequence[Picture]) -> Float[np.ndarray, "B D"]:
         """Unit embeddings of images."""

@@ -181,7 +181,7 @@ class Learner:
     def previews(self, prompts: Sequence[Conditions]) -> UInt8[np.ndarray, "prompts S S 3"]:
         """One image per prompt by the ODE sampler, from the same noise at every call."""
         sampling = self.params.sampling
-        sigmas, steps = schedule(sampling.num_steps, sampling.shift), range(sampling.num_steps)
+        sigmas, steps = schedule(sampling.num_steps, self.params.shift), range(sampling.num_steps)
         tokens = []
         for position, conditions in enumerate(prompts):
             noise = Noise(self.params.seed, position).initial(self.network.state_shape).to(self.device)

@@ -22,8 +22,6 @@ class SdeParams(Params):
     variant: Variant
     """Kind of the stochastic steps (see `mcpipe.objectives.sde`)."""
     num_steps: int = Field(ge=3)
-    shift: float = Field(gt=0)
-    guidance: float = Field(ge=0)
     eta: float = Field(gt=0)
     """Strength of the noise in stochastic steps; at most 1 for ``cps``."""
     group_size: int = Field(ge=2)
@@ -113,6 +111,10 @@ class TrainRLParams(Params):
     prompts_per_iteration: int = Field(ge=1)
     shuffle_references: ShuffleReferences
     """Whether references change places from group to group."""
+    shift: Annotated[float, Field(gt=0), TakenFrom("generate.sample.shift")]
+    """Shift of the noise schedule; that of the benchmark, so that what is rewarded is what is drawn."""
+    guidance: Annotated[float, Field(ge=0), TakenFrom("generate.sample.guidance")]
+    """Guidance input of the transformer; that of the benchmark."""
     sampling: Annotated[SdeParams, TakenFrom("rl_sampling")]
     update: Annotated[UpdateParams, TakenFrom("rl_update")]
     rewards: RewardParams
@@ -157,12 +159,12 @@ class TrainRLParams(Params):
     def levels(self, iteration: int) -> Float[Tensor, " levels"]:
         """Noise levels of an iteration's trajectories; after the window there may be fewer than in the schedule."""
         sampling, stop = self.sampling, self.window(iteration).stop
-        levels, left = schedule(sampling.num_steps, sampling.shift), sampling.num_steps - stop
+        levels, left = schedule(sampling.num_steps, self.shift), sampling.num_steps - stop
         taken = max(math.ceil(round(sampling.after_window * left, 6)), 1)
         if taken == left:
             return levels
         times = torch.linspace(left / sampling.num_steps, 0, taken + 1, dtype=torch.float64)
-        return torch.cat([levels[:stop], shifted(times, sampling.shift)])
+        return torch.cat([levels[:stop], shifted(times, self.shift)])
 
     def parts(self) -> list[range]:
         """The samples of a group that each update of an iteration uses."""

@@ -1,9 +1,9 @@
 """Training stage 3: identity-preserving preference optimisation (paper, section 4.4), MixGRPO's window, GSPO's ratio.
 
 Departures from the paper: advantages instead of raw rewards are summed by default (see
-`mcpipe.objectives.advantage`); the clip range, the group size, eta and the shift, which it does not state, follow
-MixGRPO; the window stops before the last step, which cannot be stochastic; the result can be a moving average of the
-weights, which it does not mention.
+`mcpipe.objectives.advantage`); the clip range, the group size and eta, which it does not state, follow MixGRPO, shift
+and guidance the benchmark's; the window stops before the last step, which cannot be stochastic; the result can be a
+moving average of the weights, which it does not mention.
 """
 
 import logging

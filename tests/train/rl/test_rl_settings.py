@@ -44,7 +44,7 @@ def test_a_schedule_starts_from_pure_noise_at_every_shift(shift):
         ({"sampling": {"eta": 0.0}}, "greater than 0"),
         ({"sampling": {"after_window": 0.0}}, "greater than 0"),
         ({"sampling": {"variant": "cps", "eta": 1.5}}, "at most 1 for cps"),
-        ({"sampling": {"guidance": float("inf")}}, "finite number"),
+        ({"guidance": float("inf")}, "finite number"),
         ({"rewards": {"text": 0.0, "aesthetic": 0.0, "identity": 0.0}}, "nothing is rewarded"),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_run_leaves_an_adapter_scores_of_every_picture_and_a_grid(inputs, gene
     progress = progress_of(out)
     for other, file in (("useless", "rollouts"), ("resumable", "training.pt")):
         (progress / other / file).mkdir(parents=True)
-    s10_train_rl.run(*inputs, generator_folder, *packs, zoo / "clip", zoo / "hps", out, params)
+    s10_train_rl.run(*inputs, generator_folder, *packs, zoo / "clip_reward", zoo / "hps_reward", out, params)
     assert [folder.name for folder in progress.iterdir()] == ["resumable"], "of runs with other settings"
     rows = [json.loads(line) for line in (out / "rewards.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(row["iteration"], row["prompt"], row["picture"]) for row in rows] == [(0, "a+b", 0), (0, "a+b", 1)]
