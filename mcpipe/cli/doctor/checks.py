@@ -101,7 +101,8 @@ def model_rows(content: Content, root: Path) -> Iterator[Finding]:
     """Check that every checkpoint exists, is complete, has the right kind, and equals the one of the last run."""
     recorded = recorded_digests(root / "dvc.lock")
     places = {f"models.{name}": path for name, path in located(content, root).items()}
-    if pick_score := section(content, "evaluate").get("pick_score"):
+    pick_score = section(content, "evaluate").get("pick_score") if "evaluate" in content else None
+    if pick_score:
         places["evaluate.pick_score"] = root / str(pick_score)
     for about, path in places.items():
         try:
