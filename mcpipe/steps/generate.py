@@ -114,7 +114,7 @@ class Suite:
 
 
 @dataclass(frozen=True)
-class Batch:
+class DrawingJob:
     """Images of an arm, or of a control, that are drawn together."""
 
     kind: ControlKind | Literal["arm", "targets"]
@@ -124,7 +124,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class DrawnBatch:
+class DrawnImages:
     """Images of a batch, and the texts that an encoder cut on the way."""
 
     images: list[GeneratedImage] | list[RealTarget]
@@ -132,7 +132,7 @@ class DrawnBatch:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmDrawing:
     """Paths and settings of an arm's images."""
 
     pairs: Path
@@ -149,7 +149,7 @@ class Arm:
         """Reference by face."""
         return {face.key: face.reference for face in read_shards(self.pairs / "faces", PoolFace)}
 
-    def load(self) -> Callable[[Batch], DrawnBatch]:
+    def load(self) -> Callable[[DrawingJob], DrawnImages]:
         """Load the generator with its adapter; returns the function that draws a batch.
 
         Raises:
@@ -158,12 +158,12 @@ class Arm:
         pipeline = load_generator(self.generator)
         suite = Suite(pipeline, load_adapter(pipeline, self.model), self.prompts(), self.pool(), self.params)
 
-        def draw(batch: Batch) -> DrawnBatch:
+        def draw(batch: DrawingJob) -> DrawnImages:
             with recorded_cuts() as cut:
                 if batch.kind == TARGETS:
-                    return DrawnBatch(list(real_targets(pipeline, self.samples, batch.part)), cut)
+                    return DrawnImages(list(real_targets(pipeline, self.samples, batch.part)), cut)
                 drawn = suite.images(batch.part) if batch.kind == "arm" else suite.control(batch.kind, batch.part)
-                return DrawnBatch(list(drawn), cut)
+                return DrawnImages(list(drawn), cut)
 
         return draw
 
@@ -179,7 +179,7 @@ def write_images(
         FileNotFoundError: the arm has no trained adapter.
         ValueError: references have another size than in training, or the pool is too small for a control.
     """
-    arm = Arm(pairs, samples, model, generator, params)
+    arm = ArmDrawing(pairs, samples, model, generator, params)
     prompts, pool, spec = arm.prompts(), arm.pool(), read_spec(model)
     check_size(pool.values(), spec, pairs)
     kinds: list[ControlKind] = params.controls.kinds
@@ -189,8 +189,8 @@ def write_images(
     report.facts = {**params.sample.model_dump(), "seed": params.seed, "image_size": spec.image_size}
     report.facts |= {"controls": [*kinds]}
     parts = [slice(start, start + BATCH_SIZE) for start in range(0, len(prompts), BATCH_SIZE)]
-    batches = [Batch(kind, part) for kind in ("arm", *kinds) for part in parts]
-    batches.append(Batch(TARGETS, slice(params.controls.num_targets)))
+    batches = [DrawingJob(kind, part) for kind in ("arm", *kinds) for part in parts]
+    batches.append(DrawingJob(TARGETS, slice(params.controls.num_targets)))
     cut: CutTexts = {}
     with whole_folder(images) as folder:
         drawn = unpacked(mapped(arm, batches, num_processes(generator, len(batches))), cut)
@@ -203,7 +203,7 @@ def write_images(
         report.write(folder)
 
 
-def unpacked(batches: Iterable[DrawnBatch], cut: CutTexts) -> Iterator[GeneratedImage | RealTarget]:
+def unpacked(batches: Iterable[DrawnImages], cut: CutTexts) -> Iterator[GeneratedImage | RealTarget]:
     """The images of batches, one after another; ``cut`` learns which texts were cut."""
     for batch in batches:
         for encoder, texts in batch.cut.items():
