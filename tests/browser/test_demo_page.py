@@ -53,7 +53,7 @@ def data(tmp_path_factory):
     save_adapter(pipeline.transformer, spec, data / "models" / "adapter")
     for number in range(3):
         Image.open(data / "faces" / f"face_00{number}.png").save(data / "uploads" / f"person {number}.jpg", quality=95)
-    (data / "uploads" / "letter.png").write_text("no picture")
+    (data / "uploads" / "letter.png").write_text("no picture", encoding="utf-8")
     return data
 
 
@@ -66,7 +66,7 @@ def address(data):
     command = [sys.executable, "-m", "mcpipe.cli", "demo", "--port", str(port), "--adapters", str(data / "models")]
     server = subprocess.Popen(
         [*command, "-S", f"source.faces={data / 'faces'}"],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
     line = server.stdout.readline()
     assert line == f"http://127.0.0.1:{port}: only this machine sees it; end with Ctrl-C\n"

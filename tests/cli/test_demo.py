@@ -107,7 +107,7 @@ def test_files_that_are_too_large_or_gone_are_refused(tmp_path):
 
 def test_a_file_that_is_no_picture_or_has_no_face_is_named(studio, tmp_path, portraits):
     text, black = tmp_path / "letter.png", tmp_path / "black.png"
-    text.write_text("no picture")
+    text.write_text("no picture", encoding="utf-8")
     Image.new("RGB", (40, 40)).save(black)
     with pytest.raises(ValueError, match=r"reference 2, letter\.png: unreadable"):
         studio.faces([portraits[0], text])

@@ -120,7 +120,10 @@ def test_a_whole_pipeline_is_loaded_as_diffusers_saves_it(inpainter_folder, gene
     pipeline = load_inpainter(inpainter_folder, generator_folder)
     pipeline.save_pretrained(tmp_path / "saved")
     saved = load_inpainter(tmp_path / "saved", tmp_path / "nowhere")
-    assert json.loads((tmp_path / "saved" / "model_index.json").read_text())["_class_name"] == "FluxFillPipeline"
+    assert (
+        json.loads((tmp_path / "saved" / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+        == "FluxFillPipeline"
+    )
     for own, other in zip(saved.transformer.parameters(), pipeline.transformer.parameters(), strict=True):
         assert torch.equal(own, other)
 

@@ -182,7 +182,7 @@ def test_users_faults_are_one_line(encoded_pairs, stage_one, generator_folder, g
     other.mkdir()
     for file in stage_one.glob("*.safetensors"):
         (other / file.name).write_bytes(file.read_bytes())
-    (other / "adapter.json").write_text(spec.model_dump_json())
+    (other / "adapter.json").write_text(spec.model_dump_json(), encoding="utf-8")
     with pytest.raises(
         ValueError, match="was trained for images of 64 px and references of 16 px, but the pairs have 32"
     ):
