@@ -106,6 +106,7 @@ def wait(browser, condition, patience_s=PATIENCE_S):
 
 def upload(page, *files):
     (field, *_) = page.find_elements(By.CSS_SELECTOR, UPLOADS)
+    page.execute_script("arguments[0].value = ''", field)  # a dialog replaces the last choice; keys would add to it
     field.send_keys("\n".join(map(str, files)))
 
 
