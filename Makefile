@@ -55,10 +55,12 @@ ablation: repository setup ## the paper's ablation on the tiny zoo, as DVC exper
 alignment: repository setup ## stage 3 and its variants on the tiny zoo, as DVC experiments; goes on where it was interrupted
 	python -m studies.alignment
 
-focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table
+# Graphs in folders of their own, whose stages are modules of this checkout and not of the installed package.
+focusdpo zoo: export PYTHONPATH := $(CURDIR)
+focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table; ONLY=masks stops there
 	dvc repro encode train_multi pairs generate@train_multi evaluate@train_multi
-	cd focusdpo && dvc repro
-	@cat focusdpo/data/table/table.txt
+	cd focusdpo && dvc repro $(ONLY)
+	@test -n "$(ONLY)" || cat focusdpo/data/table/table.txt
 
 lint: setup ## style, types and how documents read
 	ruff check .
