@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from focusdpo.published import as_text as published_text
 from mcpipe.bench.intervals import IntervalParams
 from mcpipe.bench.preference_table import ArmRow, arm_row, as_text, read_rows
+from mcpipe.bench.published import published_lines
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 
+PUBLISHED_SUITES = ("dreambench-single", "dreambench")
+"""Suites of the paper's tables."""
 ORDER = ("sft", "dpo", "patch_dpo", "focus_dpo")
 
 
@@ -29,7 +31,8 @@ def run(start: Path, results: Path, table: Path, params: TableParams) -> None:
     first = arm_row(start.name, [before], before, params.interval)
     text = as_text(ArmRow(first.name, 1, first.means, {}), rows)
     with whole_folder(table) as folder:
-        (folder / "table.txt").write_text(f"{text}\n{published_text()}", encoding="utf-8")
+        published = [line for suite in PUBLISHED_SUITES for line in published_lines(suite)]
+        (folder / "table.txt").write_text(text + "\n".join([*published, ""]), encoding="utf-8")
 
 
 def seeds_of(results: Path, arm: str) -> list:

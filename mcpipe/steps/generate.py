@@ -1,7 +1,7 @@
 """One arm's images for every prompt of the benchmark, and the controls beside them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -62,11 +62,17 @@ class Suite:
     pool: Mapping[str, UInt8[np.ndarray, "R R 3"]]
     """Reference by face."""
     params: GenerateParams
+    start: int = 0
+    """Place of the first prompt in the benchmark."""
+
+    def part(self, places: slice) -> "Suite":
+        """The suite of some of the prompts."""
+        return replace(self, prompts=self.prompts[places], start=self.start + places.start)
 
     @property
     def seeds(self) -> list[int]:
         """Seed of each prompt's noise."""
-        return [self.params.seed + i for i in range(len(self.prompts))]
+        return [self.params.seed + self.start + i for i in range(len(self.prompts))]
 
     def orders(self, faces: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
         """Order in which each prompt's references are given to the generator."""
@@ -80,36 +86,34 @@ class Suite:
             np.stack([self.pool[own[i]] for i in order]) for own, order in zip(faces, self.orders(faces), strict=True)
         ]
 
-    def requests(self, faces: Sequence[tuple[str, ...]], part: slice) -> Requests:
-        """Some prompts' images, to be drawn from the references of some faces."""
+    def requests(self, faces: Sequence[tuple[str, ...]]) -> Requests:
+        """The prompts' images, to be drawn from the references of some faces."""
         return Requests(
-            prompts=[prompt.prompt for prompt in self.prompts[part]],
-            references=self.references(faces)[part],
-            seeds=self.seeds[part],
+            prompts=[prompt.prompt for prompt in self.prompts],
+            references=self.references(faces),
+            seeds=self.seeds,
             params=self.params.sample,
             image_size=self.spec.image_size,
             batch_size=BATCH_SIZE,
         )
 
-    def images(self, part: slice) -> Iterator[GeneratedImage]:
-        """Some prompts' images, each with its references' attention in the order of the prompt's faces."""
+    def images(self) -> Iterator[GeneratedImage]:
+        """The prompts' images, each with its references' attention in the order of the prompt's faces."""
         faces = [prompt.faces for prompt in self.prompts]
-        drawn = generate_with_attention(self.pipeline, self.requests(faces, part))
-        known = (each[part] for each in (self.prompts, self.seeds, self.orders(faces)))
-        for prompt, seed, order, (image, maps) in zip(*known, drawn, strict=True):
+        drawn = generate_with_attention(self.pipeline, self.requests(faces))
+        for prompt, seed, order, (image, maps) in zip(self.prompts, self.seeds, self.orders(faces), drawn, strict=True):
             attention = maps[np.argsort(order)]
             yield GeneratedImage(
                 key=prompt.key, prompt=prompt.prompt, faces=prompt.faces, seed=seed, image=image, attention=attention
             )
 
-    def control(self, kind: ControlKind, part: slice) -> Iterator[GeneratedImage]:
+    def control(self, faces_by_prompt: Sequence[tuple[str, ...]]) -> Iterator[GeneratedImage]:
         """The images drawn from the references of other faces than the prompts'; without any where none are given."""
         own = [prompt.faces for prompt in self.prompts]
-        given = control_faces(kind, own, list(self.pool), self.params.seed)
-        hidden = not any(given)
-        drawn = generate(self.pipeline, self.requests(own if hidden else given, part), hide_references=hidden)
-        known = (each[part] for each in (self.prompts, self.seeds, given))
-        for prompt, seed, faces, image in zip(*known, drawn, strict=True):
+        hidden = not any(faces_by_prompt)
+        requests = self.requests(own if hidden else faces_by_prompt)
+        drawn = generate(self.pipeline, requests, hide_references=hidden)
+        for prompt, seed, faces, image in zip(self.prompts, self.seeds, faces_by_prompt, drawn, strict=True):
             yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=faces, seed=seed, image=image)
 
 
@@ -149,6 +153,15 @@ class ArmDrawing:
         """Reference by face."""
         return {face.key: face.reference for face in read_shards(self.pairs / "faces", PoolFace)}
 
+    def controls(self, prompts: Sequence[PairPrompt], pool: Iterable[str]) -> dict[ControlKind, list[tuple[str, ...]]]:
+        """The faces that every control gives to each prompt.
+
+        Raises:
+            ValueError: the pool is too small for a control.
+        """
+        named, names = [prompt.faces for prompt in prompts], list(pool)
+        return {kind: control_faces(kind, named, names, self.params.seed) for kind in self.params.controls.kinds}
+
     def load(self) -> Callable[[DrawingJob], DrawnImages]:
         """Load the generator with its adapter; returns the function that draws a batch.
 
@@ -156,13 +169,16 @@ class ArmDrawing:
             FileNotFoundError: the arm has no trained adapter.
         """
         pipeline = load_generator(self.generator)
-        suite = Suite(pipeline, load_adapter(pipeline, self.model), self.prompts(), self.pool(), self.params)
+        prompts, pool = self.prompts(), self.pool()
+        suite = Suite(pipeline, load_adapter(pipeline, self.model), prompts, pool, self.params)
+        faces = self.controls(prompts, pool)
 
         def draw(batch: DrawingJob) -> DrawnImages:
             with recorded_cuts() as cut:
                 if batch.kind == TARGETS:
                     return DrawnImages(list(real_targets(pipeline, self.samples, batch.part)), cut)
-                drawn = suite.images(batch.part) if batch.kind == "arm" else suite.control(batch.kind, batch.part)
+                some = suite.part(batch.part)
+                drawn = some.images() if batch.kind == "arm" else some.control(faces[batch.kind][batch.part])
                 return DrawnImages(list(drawn), cut)
 
         return draw
@@ -182,9 +198,7 @@ def write_images(
     arm = ArmDrawing(pairs, samples, model, generator, params)
     prompts, pool, spec = arm.prompts(), arm.pool(), read_spec(model)
     check_size(pool.values(), spec, pairs)
-    kinds: list[ControlKind] = params.controls.kinds
-    for kind in kinds:
-        control_faces(kind, [prompt.faces for prompt in prompts], list(pool), params.seed)
+    kinds = list(arm.controls(prompts, pool))
     report = Report("generate", ("diffusers", "transformers", "peft", "torch"))
     report.facts = {**params.sample.model_dump(), "seed": params.seed, "image_size": spec.image_size}
     report.facts |= {"controls": [*kinds]}

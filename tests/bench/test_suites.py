@@ -116,6 +116,13 @@ def test_published_rows_name_their_source_and_fit_their_columns():
     assert published_lines("xversebench") == []
 
 
+def test_published_gains_are_those_of_the_papers_text():
+    single, multi = (PUBLISHED[suite].rows for suite in ("dreambench-single", "dreambench"))
+    assert (len(single), len(multi)) == (15, 8)
+    assert round(single["UNO + FocusDPO"][0] / single["UNO"][0] - 1, 3) == 0.055
+    assert round(100 * (multi["UNO + FocusDPO"][0] / multi["UNO + SFT"][0] - 1), 1) == 5.2
+
+
 def test_people_count_for_face_sim_and_a_missing_reference_leaves_only_what_needs_none():
     task = xversebench(json.dumps(XVERSE))[0]
     red, green = Encoder().pictures([RED, GREEN])

@@ -10,7 +10,6 @@ from imports import ROOT, closure, module_file
 
 from focusdpo import STAGES
 from focusdpo.__main__ import run_stage, settings
-from focusdpo.published import MULTI, SINGLE, as_text
 from mcpipe.core.params import params_of, taken_from
 
 BRANCH = ROOT / "focusdpo"
@@ -84,14 +83,6 @@ def test_the_literal_rate_is_a_preset_and_the_default_another():
     assert OWN["learning_rates"]["default"] == 1e-5
     assert OWN["train"]["rank"] == 32
     assert (OWN["train"]["focus"]["tau"], OWN["train"]["focus"]["gamma"]) == (0.1, 0.3)
-
-
-def test_published_tables_are_the_papers():
-    assert len(SINGLE) == 15
-    assert len(MULTI) == 8
-    assert round(SINGLE["UNO + FocusDPO"][0] / SINGLE["UNO"][0] - 1, 3) == 0.055
-    assert round(100 * (MULTI["UNO + FocusDPO"][0] / MULTI["UNO + SFT"][0] - 1), 1) == 5.2
-    assert as_text().count("FocusDPO") == 3
 
 
 def test_faults_of_the_door_are_one_line(tmp_path, monkeypatch):
