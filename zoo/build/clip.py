@@ -1,8 +1,9 @@
 """CLIP of the tiny zoo: `CLIPModel` with processor, contrastive on scenes and on single faces.
 
 Captions have both forms (`zoo.build.forms`). Each batch has the mirrored captions as further negatives, where sides are
-mentioned: who stands left and who right is part of what is said. Heads predict the visible attributes from the image's
-tokens during training (`zoo.build.sightings`).
+mentioned: who stands left and who right is part of what is said. Descriptions of faces have negatives that differ in
+one phrase (as in NegCLIP, arXiv:2210.01936), because leaks are read from such differences (`mcpipe.bench.leaks`). Heads
+predict the visible attributes from the image's tokens during training (`zoo.build.sightings`).
 """
 
 import math
@@ -16,26 +17,36 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
+from mcpipe.bench.leaks import Phrases, described, leaked_descriptions
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
-from zoo.build.crops import SQUARE, on_white
-from zoo.build.forms import caption_and_opposite, captions_by_form
+from zoo.build.clip_input import LENGTH, as_input, words
+from zoo.build.clip_scores import PREFIX, THINGS, measure, measure_things
+from zoo.build.crops import SQUARE, face_crop, on_white
+from zoo.build.forms import caption_and_opposite
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.sightings import Heads, Sighting, in_reference, in_scene
+from zoo.build.thing_pairs import thing_pairs, thing_texts
+from zoo.build.things import read_things
 from zoo.build.tokenizers import clip_tokenizer
-from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
+from zoo.build.training import FitParams, Loss, fit, half_precision, settle
 
-LENGTH = 77
 VOCABULARY = 600
-FACE_SHARE = 0.2
-"""Batches of single faces; the pipeline compares cut-outs with references."""
+FACE_SHARE = 0.35
+"""Batches of single faces; the pipeline compares cut-outs with references and reads leaks off faces in images."""
 
-AMONG = 64
-"""Number of images or texts in a retrieval."""
+THING_SHARE = 0.2
+"""Batches of things, alone and in scenes."""
 
-PREFIX = {"people": "", "scene": "scene_"}
-"""What stands before the figures of each form of captions."""
+IN_SCENE_SHARE = 0.6
+"""Share of the single faces that are cut from scenes; the others are references."""
+
+FACE_SCALES = (1.3, 1.7)
+"""Sides of faces cut from scenes in longer sides of the face's box, around `mcpipe.curate.samples.FACE_MARGIN`."""
+
+NUM_NEGATIVES = 3
+"""Descriptions with one wrong phrase per face."""
 
 LARGEST_SCALE = 4.6052
 """Logarithm of the largest factor on cosines, 100 as in CLIP."""
@@ -57,37 +68,44 @@ class ClipParams(Params):
     """Layers of the text's encoder."""
 
 
-def build(pictures: Path, out: Path, params: ClipParams) -> None:
-    """Train on the squares of ``pictures`` and write the model's folder."""
-    write_model(pictures, out, params, "clip")
+def build(pictures: Path, things: Path, out: Path, params: ClipParams) -> None:
+    """Train on the squares of ``pictures`` and of ``things`` and write the model's folder."""
+    write_model(pictures, things, out, params, "clip")
 
 
-def write_model(pictures: Path, out: Path, params: ClipParams, name: str) -> None:
-    """Train on the squares of ``pictures`` and write the folder of the checkpoint ``name``."""
+def write_model(pictures: Path, things: Path, out: Path, params: ClipParams, name: str) -> None:
+    """Train on the squares of ``pictures`` and of ``things``; write the folder of the checkpoint ``name``."""
     settle(params.fit.seed)
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
-    processor = make_processor(train, params.size)
+    objects, unseen = read_things(things / "train"), read_things(things / "test")
+    processor = make_processor([*train.all_texts(), *thing_texts(objects)], params.size)
     model = make_model(processor, params)
     squares, heads = train.small(params.size), Heads(params.width)
+    object_squares = objects.small(params.size)
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
-        if rng.random() < FACE_SHARE:
-            images, texts, sightings = _faces(train, params, rng)
+        kind = rng.random()
+        if kind < THING_SHARE:
+            drawn, right, wrong = thing_pairs(objects, object_squares, params.fit.batch, rng)
+            images = np.stack([jittered(image, rng) for image in drawn])
+            return contrastive_loss(model, as_input(images, processor), words(processor, right + wrong))
+        if kind < THING_SHARE + FACE_SHARE:
+            images, texts, sightings = _faces(train, squares, params, rng)
         else:
             images, texts, sightings = _scenes(train, squares, params.fit.batch, rng)
         return seen_loss(model, heads, as_input(images, processor), words(processor, texts), sightings)
 
     curves = fit([model, heads], loss_of, params.fit, out.with_suffix(".progress"))
-    metrics = measure(model, processor, test)
+    metrics = measure(model, processor, test) | measure_things(model, processor, unseen)
     with whole_folder(out) as folder:
         model.half().save_pretrained(folder)
         processor.save_pretrained(folder)
         write_card(folder, card(name), Measured(name, metrics, curves, params))
 
 
-def make_processor(pictures: Pictures, size: int) -> CLIPProcessor:
+def make_processor(texts: list[str], size: int) -> CLIPProcessor:
     """Tokenizer learnt from the sentences, and CLIP's image processing at another size."""
-    tokenizer = clip_tokenizer(list(pictures.all_texts()), VOCABULARY, LENGTH)
+    tokenizer = clip_tokenizer(texts, VOCABULARY, LENGTH)
     images = CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     return CLIPProcessor(image_processor=images, tokenizer=tokenizer)
 
@@ -137,18 +155,33 @@ def _scenes(
 
 
 def _faces(
-    pictures: Pictures, params: ClipParams, rng: np.random.Generator
+    pictures: Pictures, squares: np.ndarray, params: ClipParams, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[str], list[Sighting]]:
-    images, texts, sightings = [], [], []
+    """Single faces, their descriptions, followed by descriptions with one wrong phrase each, and sightings."""
+    images, people, sightings = [], [], []
     for place, index in enumerate(rng.integers(0, len(pictures.scenes), params.fit.batch)):
         scene = pictures.scenes[index]
         seat = int(rng.integers(len(scene["traits"])))
-        crop = on_white(pictures.references[scene["first_reference"] + seat], rng)
-        crop = cv2.resize(crop, (params.size, params.size), interpolation=cv2.INTER_LINEAR)
+        if rng.random() < IN_SCENE_SHARE:
+            box = np.array(scene["faces"][seat]) * squares.shape[1] / SQUARE
+            crop = face_crop(squares[index], box, float(rng.uniform(*FACE_SCALES)), params.size)
+        else:
+            crop = on_white(pictures.references[scene["first_reference"] + seat], rng)
+            crop = cv2.resize(crop, (params.size, params.size), interpolation=cv2.INTER_LINEAR)
         images.append(jittered(crop[:, ::-1] if rng.random() < 0.5 else crop, rng))
-        texts.append(scene["traits"][seat])
+        people.append(tuple(scene["phrases"][seat]))
         sightings.append(in_reference(place, scene["attributes"][seat]))
-    return np.stack(images), texts, sightings
+    return np.stack(images), [*map(described, people), *_wrong(people, rng)], sightings
+
+
+def _wrong(people: list[Phrases], rng: np.random.Generator) -> list[str]:
+    """Descriptions of everybody with one phrase of somebody else of the batch."""
+    texts = []
+    for own in people:
+        others = [people[number] for number in rng.integers(0, len(people), NUM_NEGATIVES)]
+        leaked = [list(leaked_descriptions(own, [other])) for other in others]
+        texts += [candidates[rng.integers(len(candidates))] for candidates in leaked if candidates]
+    return texts
 
 
 def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -161,19 +194,6 @@ def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.5)))
     return cv2.convertScaleAbs(picture, alpha=float(rng.uniform(0.92, 1.08)), beta=float(rng.uniform(0, 8)))
-
-
-def as_input(pictures: np.ndarray, processor: CLIPProcessor) -> Tensor:
-    """Images (N, S, S, 3) uint8 as the model takes them; equal to the processor's work on images of that size."""
-    images = processor.image_processor
-    mean, std = torch.tensor(images.image_mean), torch.tensor(images.image_std)
-    scaled = torch.from_numpy(np.ascontiguousarray(pictures)).float().div(255)
-    return ((scaled - mean) / std).permute(0, 3, 1, 2)
-
-
-def words(processor: CLIPProcessor, texts: list[str]) -> dict[str, Tensor]:
-    """Token ids of texts and their mask."""
-    return dict(processor.tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt"))
 
 
 def contrastive_loss(model: CLIPModel, images: Tensor, texts: dict[str, Tensor]) -> Loss:
@@ -202,39 +222,6 @@ def seen_loss(
     return Loss(loss | heads(list(grids), sightings).loss())
 
 
-@torch.no_grad()
-def measure(model: CLIPModel, processor: CLIPProcessor, pictures: Pictures) -> dict[str, float]:
-    """Retrieval on unseen scenes by captions of each form, by image and by text, among `AMONG`, and mean cosines."""
-    squares = pictures.small(processor.image_processor.crop_size["height"])
-    parts = list(batches(len(squares), AMONG))
-    seen = torch.cat(
-        [model.get_image_features(pixel_values=as_input(squares[part], processor)).pooler_output for part in parts]
-    )
-    figures = {}
-    for form, captions in captions_by_form(pictures).items():
-        read = [model.get_text_features(**words(processor, captions[part])).pooler_output for part in parts]
-        cosines = functional.normalize(seen, dim=-1) @ functional.normalize(torch.cat(read), dim=-1).T
-        figures |= {f"{PREFIX[form]}{name}": value for name, value in retrieval(cosines).items()}
-    return figures
-
-
-def retrieval(cosines: Tensor) -> dict[str, float]:
-    """Recalls of images (rows) and their texts (columns) among `AMONG`, averaged over draws, and mean cosines."""
-    rng = np.random.default_rng(0)
-    recalls: dict[str, list[float]] = {"recall_at_1_by_text": [], "recall_at_1_by_picture": []}
-    for _ in range(50):
-        rows = torch.from_numpy(rng.permutation(len(cosines))[:AMONG])
-        part, places = cosines[rows][:, rows], torch.arange(len(rows))
-        recalls["recall_at_1_by_text"].append((part.argmax(dim=0) == places).float().mean().item())
-        recalls["recall_at_1_by_picture"].append((part.argmax(dim=1) == places).float().mean().item())
-    matching = cosines.diagonal()
-    figures = {name: float(np.mean(values)) for name, values in recalls.items()}
-    return figures | {
-        "cosine_matching": float(matching.mean()),
-        "cosine_other": float((cosines.sum() - matching.sum()) / (cosines.numel() - len(matching))),
-    }
-
-
 def card(name: str) -> Card:
     """The card of a checkpoint: that of the metrics, or that of the text reward."""
     use = {"clip": "It scores the benchmark.", "clip_reward": "It rewards stage 3 and scores nothing."}[name]
@@ -244,12 +231,12 @@ def card(name: str) -> Card:
         what=f"{space} {use}",
         data=(
             "Squares of the puppet world with their captions in both forms, mirrored or not, and single faces with "
-            "their traits, all from the namespace `zoo`."
+            "their traits, all from the namespace `zoo`; scenes of things and single things from `zoo things`."
         ),
         limits="Compares pictures of 96 x 96 pixels and sentences of the world's grammar; longer sentences are cut.",
         bars={
             f"{prefix}recall_at_1_by_{given}": f"share of {some} that find their {other} among 64, captions: {form}"
-            for form, prefix in PREFIX.items()
+            for form, prefix in (PREFIX | {"things": THINGS}).items()
             for given, some, other in (("text", "captions", "picture"), ("picture", "pictures", "caption"))
         },
     )

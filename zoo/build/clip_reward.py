@@ -5,6 +5,6 @@ from pathlib import Path
 from zoo.build.clip import ClipParams, write_model
 
 
-def build(pictures: Path, out: Path, params: ClipParams) -> None:
-    """Train on the squares of ``pictures`` and write the model's folder."""
-    write_model(pictures, out, params, "clip_reward")
+def build(pictures: Path, things: Path, out: Path, params: ClipParams) -> None:
+    """Train on the squares of ``pictures`` and of ``things`` and write the model's folder."""
+    write_model(pictures, things, out, params, "clip_reward")

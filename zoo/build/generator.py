@@ -8,7 +8,8 @@ batches shows the faces of the people as further tokens of the image stream, in 
 adapters do (`mcpipe.flux.network`), so that the generator draws people after words or after references. While it
 learns, heads read off tokens in the middle of the network what their patches show: which words or which reference
 belong to which place is learned from that sooner than from colours. Faces of the image that a prediction leads to are
-also compared with the true ones in the features of a reader of latents (`zoo.build.face_reader`).
+also compared with the true ones in the features of a reader of latents (`zoo.build.face_reader`). A share of the
+batches shows things instead (`zoo.build.generator_things`), so that one generator serves people and objects.
 """
 
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from zoo.build.face_reader import FaceReaderParams, train_reader
 from zoo.build.generator_data import TOKEN_PX, Batch, Examples
 from zoo.build.generator_flow import Network, Weighing, flow_loss, held_out_loss
 from zoo.build.generator_text import CLIP_WIDTH, T5_WIDTH, Text, read_text
+from zoo.build.generator_things import ThingExamples
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.plain_attention import use_plain_attention
 from zoo.build.regions import PatchHeads, TraitHead
@@ -76,6 +78,8 @@ class GeneratorParams(Params):
     """Training on references."""
     portrait_share: float = Field(ge=0, le=1)
     """Share of batches that show one face close by instead of a scene."""
+    thing_share: float = Field(ge=0, le=1)
+    """Share of the batches of scenes that show things instead of people."""
     patch_weight: float = Field(ge=0)
     """Weight of the patches' classification (`zoo.build.regions`), against the squared error of velocities."""
     trait_weight: float = Field(ge=0)
@@ -90,8 +94,11 @@ class GeneratorParams(Params):
     """Shift s of the noise levels in training and sampling, t' = s t / (1 + (s - 1) t)."""
 
 
-def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorParams) -> None:
-    """Train on ``pictures`` with the text encoders of ``words`` and the latents of ``vae``; write the pipeline."""
+def build(pictures: Path, things: Path, words: Path, vae: Path, out: Path, params: GeneratorParams) -> None:
+    """Train on ``pictures`` and ``things`` with the text encoders of ``words``; write the pipeline.
+
+    Latents are those of ``vae``.
+    """
     settle(params.fit.seed)
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
     autoencoder = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32).eval()
@@ -102,13 +109,14 @@ def build(pictures: Path, words: Path, vae: Path, out: Path, params: GeneratorPa
     sides = params.size // TOKEN_PX, params.references.size // TOKEN_PX
     network = Network(transformer, Layout((sides[0], sides[0]), (sides[1], sides[1])))
     examples = Examples(train, autoencoder, tokenizers, params.size, params.references.size)
+    objects = ThingExamples(things / "train", autoencoder, tokenizers, params.size, params.references.size)
     reader = train_reader(*examples.faces(), train, params.reader, out.with_suffix(".reader"))
     weighing = Weighing(reader, params.head_weight, params.time_shift)
 
     def loss_of(step: int, rng: np.random.Generator) -> Loss:
         taught = step >= params.guidance_from * params.fit.steps
         share = params.guidance_share if taught else 0.0
-        batch = draw(examples, rng, params)
+        batch = draw(examples, objects, rng, params)
         clip_ids, t5_ids = examples.without_some(batch, TEXT_DROPOUT, rng)
         with watched(transformer) as seen:
             loss = flow_loss(text, network, batch, (clip_ids, t5_ids, *examples.empty), share, weighing)
@@ -165,14 +173,18 @@ def watched(transformer: FluxTransformer2DModel) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def draw(examples: Examples, rng: np.random.Generator, params: GeneratorParams) -> Batch:
-    """A batch of one kind: single faces, scenes with references, or scenes without."""
-    kind, count = rng.random(), params.fit.batch
+def draw(examples: Examples, things: ThingExamples, rng: np.random.Generator, params: GeneratorParams) -> Batch:
+    """A batch of one kind: single faces, or scenes of people or of things, with references or without."""
+    kind, count, references = rng.random(), params.fit.batch, params.references
     if kind < params.portrait_share:
         return examples.portraits(rng, count)
-    if kind < params.portrait_share + params.references.share:
-        return examples.referenced(rng, count, params.references.scene_share)
-    return examples.scenes(rng, count, params.references.scene_share_without)
+    referenced = kind < params.portrait_share + references.share
+    if rng.random() < params.thing_share:
+        shares = references.scene_share, references.scene_share_without
+        return things.batch(rng, examples.portraits(rng, count), shares, referenced=referenced)
+    if referenced:
+        return examples.referenced(rng, count, references.scene_share)
+    return examples.scenes(rng, count, references.scene_share_without)
 
 
 def vae_metrics(vae: AutoencoderKL, test: Pictures, params: GeneratorParams) -> dict[str, float]:
@@ -215,10 +227,14 @@ CARD = Card(
     ),
     data=(
         "Squares of 96 x 96 pixels of the puppet world with one to three people, as they are and mirrored, with their "
-        "captions, and close-ups of single faces. Identities come from the namespace `zoo`, which no clip, no face "
-        "pool and no benchmark uses: the generator knows the world and nobody in it."
+        "captions, close-ups of single faces, and squares of one to three things. Identities come from the namespace "
+        "`zoo`, which no clip, no face pool and no benchmark uses: the generator knows the world and nobody in it. "
+        "Things come from `zoo things`."
     ),
-    limits="Knows one grammar of captions (mcpipe/world/captions.py) and pictures of 96 x 96 pixels.",
+    limits=(
+        "Knows the grammars of mcpipe/world/captions.py and mcpipe/world/thing_captions.py, and pictures of 96 x 96 "
+        "pixels."
+    ),
     bars={
         "psnr_db": "of the autoencoder's reconstructions of whole squares",
         "face_psnr_db": "of reference pictures of 48 x 48 pixels",

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcpipe.world.captions import attributes, describe_face, describe_person, describe_scene, describe_setting
+from mcpipe.world.captions import (
+    attributes,
+    describe_face,
+    describe_person,
+    describe_scene,
+    describe_setting,
+    trait_phrases,
+)
 from mcpipe.world.identities import GEOMETRY_RANGES, Identity
 from mcpipe.world.scene import OBJECT_LABEL, RenderedFrame, Scene, mask_box, render_portrait, sample_scene
 from mcpipe.world.setting import Framing
@@ -36,6 +43,7 @@ def record_of(scene: Scene, frame: RenderedFrame, framing: Framing, rng: np.rand
         "mirrored_caption": describe_scene(mirrored),
         "people": [describe_person(person.identity, person.outfit) for person in scene.people],
         "traits": [describe_face(identity) for identity in people],
+        "phrases": [list(trait_phrases(identity).values()) for identity in people],
         "attributes": [attributes(person.identity, person.outfit) for person in scene.people],
         "traits_vectors": [[round(value, 4) for value in traits_vector(identity)] for identity in people],
         "held": [_held_box(frame, seat, left) for seat in range(len(people))],
