@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic
 
-from mcpipe.bench.intervals import Interval, block_interval
+from mcpipe.bench.intervals import Interval, observed_interval
 from mcpipe.bench.tables import LABELS
 from mcpipe.report.ablation import Change
 from studies.blocks import Scores, sampled_units
@@ -89,13 +89,13 @@ def summarise(
     prompts, scores = scores_of(trials, metrics)
     units = sampled_units(prompts, plan.sampled_unit)
     means = {
-        arm: {metric: block_interval(block, units, plan.interval) for metric, block in blocks.items()}
+        arm: {metric: observed_interval(block, units, plan.interval) for metric, block in blocks.items()}
         for arm, blocks in scores.items()
     }
     changes = []
     for before, after in plan.comparisons:
         for metric in metrics:
-            paired = block_interval(scores[after][metric] - scores[before][metric], units, plan.interval)
+            paired = observed_interval(scores[after][metric] - scores[before][metric], units, plan.interval)
             changes.append(Change(before, after, metric, paired, published(before, after, metric)))
     return Summary(plan, commit, prompts, scores, means, changes)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mcpipe.bench.intervals import Block
+from mcpipe.bench.tables import OBSERVED
 from mcpipe.core.records import JSON
 from mcpipe.core.report import read_report
 from studies.blocks import Scores
@@ -49,6 +50,8 @@ def scores_path(arm: Arm) -> str:
 def scores_of(trials: Sequence[Trial], metrics: Sequence[str]) -> tuple[list[str], Scores]:
     """The keys of all prompts, and the scores of every arm, each the mean over drawings.
 
+    Of `OBSERVED` a score may be missing, which gives NaN.
+
     Raises:
         ValueError: trials answered different prompts, or a score is missing.
     """
@@ -59,7 +62,8 @@ def scores_of(trials: Sequence[Trial], metrics: Sequence[str]) -> tuple[list[str
                 f"{trial.experiment.name} answered other prompts than {trials[0].experiment.name}; do arms differ in "
                 "pairs?"
             )
-        if lacking := [metric for metric in metrics if np.isnan(trial.scores[metric].to_numpy(float)).any()]:
+        complete = [metric for metric in metrics if metric not in OBSERVED]
+        if lacking := [metric for metric in complete if np.isnan(trial.scores[metric].to_numpy(float)).any()]:
             raise ValueError(f"{trial.experiment.name} lacks scores of {lacking[0]}; run it again")
     table = pd.concat(
         trial.scores[list(metrics)].reset_index().assign(arm=trial.arm.name, seed=trial.experiment.seed)
@@ -68,6 +72,11 @@ def scores_of(trials: Sequence[Trial], metrics: Sequence[str]) -> tuple[list[str
     seeds = list(dict.fromkeys(table["seed"]))
     scores: dict[str, dict[str, Block]] = {}
     for arm in dict.fromkeys(table["arm"]):
-        blocks = table[table["arm"] == arm].pivot_table(list(metrics), index="seed", columns="key", aggfunc="mean")
-        scores[arm] = {metric: blocks.loc[seeds, metric][prompts].to_numpy() for metric in metrics}
+        of_arm = table[table["arm"] == arm]
+        scores[arm] = {
+            metric: of_arm.pivot_table(metric, index="seed", columns="key", aggfunc="mean", dropna=False)
+            .reindex(index=seeds, columns=prompts)
+            .to_numpy(float)
+            for metric in metrics
+        }
     return prompts, scores

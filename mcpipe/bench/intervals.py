@@ -95,6 +95,20 @@ def block_interval(block: Block, units: Units, params: IntervalParams) -> Interv
     """
     if not np.isfinite(block).all():
         raise ValueError("an interval needs finite values; a score is missing or not a number")
+    return observed_interval(block, units, params)
+
+
+def observed_interval(block: Block, units: Units, params: IntervalParams) -> Interval:
+    """As `block_interval`, of a block in which NaN stands for what could not be observed in an image.
+
+    Every mean is over what was observed: of a figure of two located faces, over the images with both.
+
+    Raises:
+        ValueError: nothing was observed, units do not fit the block, or there are fewer than two units.
+    """
+    seen = np.isfinite(block)
+    if not seen.any():
+        raise ValueError("an interval needs finite values; nothing was observed")
     if len(units) != block.shape[1]:
         raise ValueError(f"{len(units)} prompts have units, but {block.shape[1]} have scores")
     random = np.random.default_rng(params.seed)
@@ -104,10 +118,10 @@ def block_interval(block: Block, units: Units, params: IntervalParams) -> Interv
     seeds = draw_counts(random, len(block), params.resamples)
     counts = draw_counts(random, len(places), params.resamples)
     prompts = np.stack([counts[:, [places[unit] for unit in members]].prod(axis=1) for members in units], axis=1)
-    totals = seeds.sum(axis=1) * prompts.sum(axis=1)
-    sums = np.einsum("rs,sp,rp->r", seeds, block, prompts, optimize=True)
+    totals = np.einsum("rs,sp,rp->r", seeds, seen.astype(float), prompts, optimize=True)
+    sums = np.einsum("rs,sp,rp->r", seeds, np.where(seen, block, 0.0), prompts, optimize=True)
     low, high = np.quantile(sums[totals > 0] / totals[totals > 0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(block.mean()), float(low), float(high))
+    return Interval(float(block[seen].mean()), float(low), float(high))
 
 
 def draw_counts(random: np.random.Generator, number: int, resamples: int) -> Float[np.ndarray, "resamples number"]:

@@ -30,6 +30,8 @@ CONTROLS = (
     "binding",
 )
 """Controls of Face-Sim: its value without its cause, its ceiling, and confusions between people."""
+OBSERVED = ("own_minus_cross", "leak_rate", "duplicate_rate", "binding")
+"""Controls that only images with enough located faces have; of leaks and duplicates less is better."""
 ALL_METRICS = COLUMNS + CONTROLS
 LABELS = {
     "clip_t": "CLIP-T",

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from pydantic import model_validator
 
-from mcpipe.bench.tables import METRICS
+from mcpipe.bench.tables import METRICS, OBSERVED
 from mcpipe.core.params import Params
 from mcpipe.core.records import JSON
 from mcpipe.report.ablation import Change, SeedRange
@@ -17,6 +17,8 @@ from studies.plan import Experiment, StudyPlan, Training
 from studies.summary import Summary, summarise
 from studies.trials import Trial, scores_path
 
+ENDPOINTS = ("identity_lift", *OBSERVED, *METRICS)
+"""Metrics of the tables, in order: what the references add, confusions between people, and the benchmark's own."""
 Diagnoses = Mapping[str, Mapping[str, SeedRange]]
 """By title and arm; without arms that have no such figure."""
 OWN_LESS_CROSS = "detected faces: cosine with their own reference less that with the other's"
@@ -55,9 +57,17 @@ def paths(plan: AblationPlan, experiment: Experiment) -> list[str]:
 
 
 def summary(plan: AblationPlan, commit: str, trials: Sequence[Trial]) -> Summary[AblationPlan]:
-    """Scores of all trials of a commit, in the metrics that every image has, beside the paper's changes."""
-    metrics = [metric for metric in METRICS if all(metric in trial.scores for trial in trials)]
+    """Scores of all trials of a commit, beside the paper's changes.
+
+    First what the study is about, then the other metrics of the benchmark; without metrics that an arm has nowhere.
+    """
+    metrics = [metric for metric in ENDPOINTS if all(_has(trial, metric) for trial in trials)]
     return summarise(plan, commit, trials, metrics, partial(published_change, plan.published))
+
+
+def _has(trial: Trial, metric: str) -> bool:
+    """Whether any image of a trial has a metric."""
+    return metric in trial.scores and bool(trial.scores[metric].notna().any())
 
 
 def published_change(published: Mapping[str, str], before: str, after: str, metric: str) -> float | None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from imports import ROOT
 
-from mcpipe.bench.intervals import Interval, IntervalParams, block_interval
+from mcpipe.bench.intervals import Interval, IntervalParams, block_interval, observed_interval
 from mcpipe.core.params import check_params, params_of, parse_yaml
 from mcpipe.report.ablation import Ablation, Change
 from mcpipe.steps.generate import GenerateParams
@@ -126,6 +126,18 @@ def test_intervals_cover_trainings_prompts_and_people():
         block_interval(np.array([[1.0, np.nan]]), sampled_units(["a", "b"], "prompt"), INTERVAL)
 
 
+def test_means_are_over_what_was_observed():
+    units = sampled_units(["a+b", "b+c", "c+d"], "identity")
+    block = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, 5.0]])
+    assert observed_interval(block, units, INTERVAL).value == 3.0
+    whole = np.random.default_rng(0).normal(size=(2, 3))
+    assert observed_interval(whole, units, INTERVAL) == block_interval(whole, units, INTERVAL)
+    with_unseen = np.concatenate([whole, np.full((2, 1), np.nan)], axis=1)
+    assert observed_interval(with_unseen, [*units, ["a", "d"]], INTERVAL).value == pytest.approx(whole.mean())
+    with pytest.raises(ValueError, match="nothing was observed"):
+        observed_interval(np.full((1, 3), np.nan), units, INTERVAL)
+
+
 def test_recorded_means_and_changes_follow_from_recorded_scores():
     for study in ("ablation", "alignment"):
         folder = ROOT / "data" / study
@@ -190,6 +202,11 @@ def test_scores_are_means_over_drawings_by_seed_and_prompt_and_none_may_be_missi
     prompts, scores = scores_of(trials, ["face_sim"])
     assert prompts == ["a", "b"]
     assert scores[first.arm.name]["face_sim"].tolist() == [[100.0, 10.5], [100.0, 0.5]]
+    pd.DataFrame({"key": ["b", "a"], "face_sim": [10.0, 1.0], "leak_rate": [None, 0.5]}).to_parquet(file)
+    again = Trial(trials[3].experiment, trials[3].folder)
+    leaks = scores_of([again], ["leak_rate"])[1][first.arm.name]["leak_rate"]
+    assert leaks[0, 0] == 0.5
+    assert np.isnan(leaks[0, 1]), "an image without two located faces has no leak rate"
     pd.DataFrame({"key": ["b", "a"], "face_sim": [None, 1.0]}).to_parquet(file)
     with pytest.raises(ValueError, match="lacks scores of face_sim"):
         scores_of([*trials[:3], Trial(trials[3].experiment, trials[3].folder)], ["face_sim"])
