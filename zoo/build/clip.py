@@ -22,9 +22,9 @@ from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.clip_input import LENGTH, as_input, words
-from zoo.build.clip_scores import PREFIX, THINGS, measure, measure_things
-from zoo.build.crops import SQUARE, face_crop, on_white
-from zoo.build.forms import caption_and_opposite
+from zoo.build.clip_scores import THINGS, measure, measure_things
+from zoo.build.crops import SQUARE, face_crop, jittered, on_white
+from zoo.build.forms import PREFIX, caption_and_opposite
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.sightings import Heads, Sighting, in_reference, in_scene
 from zoo.build.thing_pairs import thing_pairs, thing_texts
@@ -182,18 +182,6 @@ def _wrong(people: list[Phrases], rng: np.random.Generator) -> list[str]:
         leaked = [list(leaked_descriptions(own, [other])) for other in others]
         texts += [candidates[rng.integers(len(candidates))] for candidates in leaked if candidates]
     return texts
-
-
-def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same image moved, scaled and brightened a little, now and then softened as generated images are."""
-    size = len(picture)
-    scale = float(rng.uniform(0.95, 1.08))
-    move = size / 2 * (1 - scale) + rng.normal(0, 0.015 * size, 2)
-    matrix = np.array([[scale, 0, move[0]], [0, scale, move[1]]])
-    picture = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
-    if rng.random() < 0.3:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.5)))
-    return cv2.convertScaleAbs(picture, alpha=float(rng.uniform(0.92, 1.08)), beta=float(rng.uniform(0, 8)))
 
 
 def contrastive_loss(model: CLIPModel, images: Tensor, texts: dict[str, Tensor]) -> Loss:

@@ -7,16 +7,13 @@ from torch.nn import functional
 from transformers import CLIPModel, CLIPProcessor
 
 from zoo.build.clip_input import as_input, words
-from zoo.build.forms import captions_by_form
+from zoo.build.forms import PREFIX, captions_by_form
 from zoo.build.pictures import Pictures
 from zoo.build.things import ThingPictures
 from zoo.build.training import batches
 
 AMONG = 64
 """Number of images or texts in a retrieval."""
-
-PREFIX = {"people": "", "scene": "scene_"}
-"""What stands before the figures of each form of captions."""
 
 THINGS = "things_"
 """What stands before the figures on scenes of things."""

@@ -45,3 +45,15 @@ def cut_out(four: np.ndarray) -> np.ndarray:
     """A reference (H, W, 4) as an image of its person on white."""
     share = four[..., 3:].astype(np.float32) / 255
     return np.round(four[..., :3] * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same image moved, scaled and brightened a little, now and then softened as generated images are."""
+    size = len(picture)
+    scale = float(rng.uniform(0.95, 1.08))
+    move = size / 2 * (1 - scale) + rng.normal(0, 0.015 * size, 2)
+    matrix = np.array([[scale, 0, move[0]], [0, scale, move[1]]])
+    picture = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    if rng.random() < 0.3:
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.5)))
+    return cv2.convertScaleAbs(picture, alpha=float(rng.uniform(0.92, 1.08)), beta=float(rng.uniform(0, 8)))

@@ -12,6 +12,9 @@ from zoo.build.pictures import Pictures
 SCENE_SHARE = 0.5
 """Share of training captions in the form "scene"."""
 
+PREFIX = {"people": "", "scene": "scene_"}
+"""What stands before the figures of each form of captions."""
+
 
 def caption_and_opposite(scene: dict, mirror: bool, rng: np.random.Generator) -> tuple[str, str | None]:
     """A caption of a scene, or of its mirror image, and the same of the opposite, which is false of the image.

@@ -18,9 +18,8 @@ from torch.nn import functional
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
-from zoo.build.clip import jittered
-from zoo.build.clip_scores import PREFIX
-from zoo.build.forms import caption_and_opposite, captions_by_form
+from zoo.build.crops import jittered
+from zoo.build.forms import PREFIX, caption_and_opposite, captions_by_form
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 

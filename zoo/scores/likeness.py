@@ -5,8 +5,7 @@ import numpy as np
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
-from zoo.build.clip_scores import PREFIX
-from zoo.build.forms import captions_by_form
+from zoo.build.forms import PREFIX, captions_by_form
 from zoo.build.hps import WAYS, spoil
 from zoo.build.training import batches
 from zoo.scores.draw import GENERATED, Job, stream
