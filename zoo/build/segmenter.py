@@ -20,6 +20,7 @@ from mcpipe.models.segmenter import Sam2
 from mcpipe.world.scene import OBJECT_LABEL, mask_box
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.data import MOST_PEOPLE, Frames, read_frames
+from zoo.build.segmenter_things import frames_of_things, measure_things
 from zoo.build.training import FitParams, Loss, fit, settle
 
 logger = logging.getLogger(__name__)
@@ -45,13 +46,17 @@ CARD = Card(
     title="Segmenter of the puppet world",
     what="A `sam2` checkpoint (`{'model': state_dict}`, half precision) with the configuration that builds it; "
     "box prompts through `SAM2ImagePredictor`.",
-    data="Rendered scenes of 0 to 3 people of the zoo's own namespace; boxes of people and of held objects with noise.",
-    limits="Puppets and the things they hold, prompted by boxes; points, masks and video were never trained. "
+    data="Rendered scenes of 0 to 3 people of the zoo's own namespace, and of 1 to 3 things or one alone, of `zoo "
+    "things`; boxes of people, held objects and things with noise.",
+    limits="Puppets and things, prompted by boxes; points, masks and video were never trained. "
     "People hold their objects in front of them: a person's mask leaves the object out.",
     bars={
         "person_iou": "mean overlap with the true visible mask of a person",
         "person_iou_p10": "its 10th percentile",
         "object_iou": "mean overlap for held objects",
+        "thing_iou": "mean overlap with the true visible mask of a thing in a scene",
+        "thing_iou_p10": "its 10th percentile",
+        "reference_iou": "mean overlap for a thing alone",
     },
 )
 
@@ -61,19 +66,30 @@ class SegmenterParams(Params):
 
     mask_loss: float = Field(gt=0)
     """Weight of the pixels' cross entropy against the overlap's."""
+    start: str | None = Field(default=None, min_length=1)
+    """Folder of a segmenter to go on from; ``None`` begins with random weights."""
+    thing_share: float = Field(ge=0, le=1)
+    """Share of the batches that show things instead of people."""
     fit: FitParams
 
 
-def build(data: Path, out: Path, params: SegmenterParams) -> None:
-    """Train on the frames of ``data``; write configuration, checkpoint, figures and card to ``out``."""
+def build(data: Path, things: Path, out: Path, params: SegmenterParams) -> None:
+    """Train on the frames of ``data`` and of ``things``.
+
+    Writes configuration, checkpoint, figures and card to ``out``.
+    """
     settle(params.fit.seed)
     scratch = out.with_name(f"{out.name}.resume")
     model = new_model()
-    curves = train_segmenter(model, read_frames(data / "frames_train.npz"), params, scratch)
+    if params.start is not None:
+        weights = torch.load(Path(params.start) / FILE, map_location="cpu", weights_only=True)["model"]
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
+    frames = read_frames(data / "frames_train.npz"), frames_of_things(things / "train")
+    curves = train_segmenter(model, frames, params, scratch)
     with whole_folder(out) as folder:
         torch.save({"model": model.half().state_dict()}, folder / FILE)
         shutil.copyfile(CONFIG, folder / CONFIG.name)
-        metrics = measure(folder, read_frames(data / "frames_val.npz"))
+        metrics = measure(folder, read_frames(data / "frames_val.npz")) | measure_things(folder, things / "test")
         logger.info("%s", metrics)
         write_card(folder, CARD, Measured("segmenter", metrics, curves, params))
 
@@ -92,13 +108,14 @@ def new_model() -> torch.nn.Module:
 
 
 def train_segmenter(
-    model: torch.nn.Module, frames: Frames, params: SegmenterParams, scratch: Path
+    model: torch.nn.Module, frames: tuple[Frames, Frames], params: SegmenterParams, scratch: Path
 ) -> dict[str, list[float]]:
-    """Train in place; returns the loss curves."""
+    """Train in place on frames of people and of things; returns the loss curves."""
     size = int(model.image_size)
 
     def loss_of(_step: int, rng: np.random.Generator) -> Loss:
-        pictures, boxes, masks, owners = _batch(frames, rng, params.fit.batch, size)
+        shown = frames[int(rng.random() < params.thing_share)]
+        pictures, boxes, masks, owners = _batch(shown, rng, params.fit.batch, size)
         logits, overlaps = _answers(model, pictures, boxes, owners)
         return mask_loss(logits, overlaps, masks, params.mask_loss)
 
@@ -161,7 +178,7 @@ def _batch(frames: Frames, rng: np.random.Generator, count: int, size: int) -> t
         # SAM 2 squeezes every image into its square.
         picture = cv2.resize(frames.rgb[index][:, ::side], (size, size), interpolation=cv2.INTER_AREA)
         labels = cv2.resize(frames.labels[index][:, ::side], (size, size), interpolation=cv2.INTER_NEAREST)
-        for mask in things(labels, SMALLEST_AREA_PX):
+        for mask in masks_of(labels, SMALLEST_AREA_PX):
             box = mask_box(mask)
             assert box is not None
             extent = np.tile(box[2:] - box[:2], 2)
@@ -178,8 +195,8 @@ def _batch(frames: Frames, rng: np.random.Generator, count: int, size: int) -> t
     )
 
 
-def things(labels: np.ndarray, smallest: int) -> Iterator[np.ndarray]:
-    """The masks of people and of held objects that have at least ``smallest`` pixels."""
+def masks_of(labels: np.ndarray, smallest: int) -> Iterator[np.ndarray]:
+    """The masks of people, things and held objects that have at least ``smallest`` pixels."""
     for label in (*range(1, MOST_PEOPLE + 1), *range(OBJECT_LABEL + 1, OBJECT_LABEL + MOST_PEOPLE + 1)):
         mask = labels == label
         if mask.sum() >= smallest:
@@ -191,7 +208,7 @@ def measure(folder: Path, frames: Frames) -> dict[str, float]:
     segmenter = Sam2(folder)
     overlaps: dict[str, list[float]] = {"person": [], "object": []}
     for picture, labels in zip(frames.rgb, frames.labels, strict=True):
-        truth = list(things(labels, SMALLEST_AREA_PX))
+        truth = list(masks_of(labels, SMALLEST_AREA_PX))
         if not truth:
             continue
         boxes = np.stack([box for mask in truth if (box := mask_box(mask)) is not None])

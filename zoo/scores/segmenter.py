@@ -5,7 +5,7 @@ import numpy as np
 from mcpipe.core.progress import track
 from mcpipe.models.segmenter import Sam2
 from mcpipe.world.scene import OBJECT_LABEL, mask_box
-from zoo.build.segmenter import SMALLEST_AREA_PX, things
+from zoo.build.segmenter import SMALLEST_AREA_PX, masks_of
 from zoo.scores.draw import Job
 from zoo.scores.figures import Figure
 from zoo.scores.pose import SHOTS, frames
@@ -23,7 +23,7 @@ def overlaps(segmenter: Sam2, seed: int, prefix: str, close_share: float) -> lis
     """Overlap on frames of which a share are close shots."""
     people, held = [], []
     for frame in track(frames(seed, NUM_FRAMES, close_share), NUM_FRAMES, f"{prefix}segmenter"):
-        truth = list(things(frame.labels, SMALLEST_AREA_PX))
+        truth = list(masks_of(frame.labels, SMALLEST_AREA_PX))
         boxes = np.array([mask_box(mask) for mask in truth], np.float32).reshape(-1, 4)
         for mask, mine in zip(truth, segmenter.masks(frame.rgb, boxes), strict=True):
             shares = held if frame.labels[mask].max() > OBJECT_LABEL else people
