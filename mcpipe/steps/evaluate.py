@@ -97,9 +97,9 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
     scored = []
     with recorded_cuts() as cut:
         for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
-            points = score(picture.image, prompt.prompt, prompt.faces, people, scorers, picture.attention)
+            points = score(picture.image, prompt.prompt, prompt.names, people, scorers, picture.attention)
             beside = with_controls(points, controls[prompt.key])
-            scored.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, beside, prompt.faces))
+            scored.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, beside, prompt.names))
             report.keep(prompt.key)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people) | cut_facts(cut)
     ceiling, faceless = ceiling_of(images / CONTROLS / TARGETS, scorers.faces, params.interval)
@@ -170,7 +170,7 @@ def people_protocol(
     prompts: Iterable[PairPrompt], pool: Iterable[PoolFace], models: Mapping[str, Path], params: EvaluateParams
 ) -> dict[str, JSON]:
     """The protocol of a result of the pipeline's own benchmark."""
-    contents = {prompt.key: [prompt.prompt, *prompt.faces] for prompt in prompts}
+    contents = {prompt.key: [prompt.prompt, *prompt.names] for prompt in prompts}
     reference_digests = {face.key: sha256(face.reference.tobytes()).hexdigest() for face in pool}
     return protocol_of(contents, reference_digests, models, params)
 

@@ -33,14 +33,14 @@ class PoolFace(TypedRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class PairPrompt(TypedRecord):
-    """A prompt about some people of the pool."""
+    """A prompt about some subjects of the pool."""
 
     KIND: ClassVar[str] = "prompt"
     STAGE: ClassVar[str] = "pairs"
 
     prompt: str
-    faces: tuple[str, ...]
-    """Keys of the people in the pool."""
+    names: tuple[str, ...]
+    """Keys of the subjects in the pool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,8 @@ class GeneratedImage(TypedRecord):
     STAGE: ClassVar[str] = "generate"
 
     prompt: str
-    faces: tuple[str, ...]
-    """Keys of the people in the pool, whose references were given."""
+    names: tuple[str, ...]
+    """Keys of the subjects in the pool, whose references were given."""
     seed: int
     """Seed of its noise."""
     image: UInt8[np.ndarray, "height width 3"]
@@ -62,13 +62,13 @@ class GeneratedImage(TypedRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class RealTarget(TypedRecord):
-    """A held-out target of the training data after the VAE, which no model drew: the ceiling of Face-Sim."""
+    """A held-out target of the training data after the VAE, which no model drew: the ceiling of its likeness."""
 
     KIND: ClassVar[str] = "real target"
     STAGE: ClassVar[str] = "generate"
 
-    identities: tuple[str, ...]
-    """Names of the people, in the order of ``references``."""
+    names: tuple[str, ...]
+    """Names of the subjects, in the order of ``references``."""
     image: UInt8[np.ndarray, "height width 3"]
-    references: UInt8[np.ndarray, "people reference reference 3"]
+    references: UInt8[np.ndarray, "subjects reference reference 3"]
     """As training sees them, from another moment."""
