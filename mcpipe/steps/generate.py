@@ -15,7 +15,7 @@ from mcpipe.core.order import reference_order
 from mcpipe.core.params import Params, RecordsPerShard, ShuffleReferences
 from mcpipe.core.progress import track
 from mcpipe.core.report import Report
-from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace, RealTarget
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace, PoolThing, RealTarget
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
 from mcpipe.core.texts import CutTexts, cut_facts, recorded_cuts
@@ -150,8 +150,10 @@ class ArmDrawing:
         return list(read_shards(self.pairs / "bench", PairPrompt))
 
     def pool(self) -> dict[str, UInt8[np.ndarray, "R R 3"]]:
-        """Reference by face."""
-        return {face.key: face.reference for face in read_shards(self.pairs / "faces", PoolFace)}
+        """Reference by face, or by thing."""
+        things = self.pairs / "things"
+        pool = read_shards(things, PoolThing) if things.is_dir() else read_shards(self.pairs / "faces", PoolFace)
+        return {subject.key: subject.reference for subject in pool}
 
     def controls(self, prompts: Sequence[PairPrompt], pool: Iterable[str]) -> dict[ControlKind, list[tuple[str, ...]]]:
         """The faces that every control gives to each prompt.

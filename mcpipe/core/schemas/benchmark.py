@@ -1,4 +1,4 @@
-"""The pool of faces, the prompts about pairs of them, and the images that answer the prompts."""
+"""The pools of faces and of things, the prompts about some of them, and the images that answer the prompts."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -29,6 +29,19 @@ class PoolFace(TypedRecord):
     """Unit length."""
     landmarks: Float[np.ndarray, "5 2"]
     """See `mcpipe.bench.landmarks`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolThing(TypedRecord):
+    """An object with a reference."""
+
+    KIND: ClassVar[str] = "thing"
+    STAGE: ClassVar[str] = "prompts"
+
+    phrase: str
+    """What a detector looks for: "a leather bag"."""
+    reference: UInt8[np.ndarray, "reference reference 3"]
+    """On white, as the generator sees it."""
 
 
 @dataclass(frozen=True, kw_only=True)
