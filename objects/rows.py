@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from itertools import batched
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +57,9 @@ def run(rows: Path, params: RowsParams) -> None:
     faults = [""] * params.num_rows + [fault for fault in FAULTS for _ in range(params.bad_rows_per_kind)]
     drawn = track(map(row_of, range(len(faults)), faults, [params] * len(faults)), len(faults), "rows")
     with whole_folder(rows) as folder:
-        for number, group in enumerate(batched(drawn, params.rows_per_file)):
-            table = pa.Table.from_pylist(list(group), SCHEMA)
-            pq.write_table(table, folder / f"rows-{number:05d}.parquet")
+        for number in range(0, len(faults), params.rows_per_file):
+            table = pa.Table.from_pylist(list(islice(drawn, params.rows_per_file)), SCHEMA)
+            pq.write_table(table, folder / f"rows-{number // params.rows_per_file:05d}.parquet")
 
 
 def row_of(number: int, fault: str, params: RowsParams) -> Row:

@@ -188,8 +188,8 @@ def curation_arguments(verb: argparse.ArgumentParser) -> None:
 def generation_arguments(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of ``generate``: references, a prompt, a seed, the output, the adapter."""
     verb.add_argument(
-        "--reference", dest="references", action="append", type=Path, required=True, metavar="FILE",
-        help="picture of one person's face; once per person",
+        "--reference", dest="references", action="append", type=Path, required=True, metavar="FILE[:PHRASE]",
+        help="picture of one person's face, or of an object and what it is, as in bag.png:'a leather bag'; once each",
     )  # fmt: skip
     verb.add_argument("--prompt", required=True, metavar="TEXT", help="what the picture shows, everybody included")
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another picture (default: 0)")

@@ -11,11 +11,14 @@ from pydantic import Field
 
 from mcpipe.core.params import Params, RecordsPerShard, TakenFrom
 from mcpipe.core.records import RejectionError
+from mcpipe.core.schemas.curation import Sample
 from mcpipe.curate.samples import clip_groups
 from mcpipe.curate.windows import Window, faces_window, square_window
 
 CLOSEUP_MARGIN = 1.3
 """Side of a close-up of one object in units of its longer side."""
+POOLS = {"bench": "things", "rl": "rl_things"}
+"""Folder of the references of each set of prompts, in the output of the stage ``prompts``."""
 NAME_LENGTH = 40
 """Largest length of a phrase in an object's name, in characters."""
 
@@ -130,6 +133,18 @@ def says_yes(answer: str) -> bool | None:
     """Whether an answer is yes; ``None`` if it is neither yes nor no."""
     words = re.findall(r"[a-z]+", answer.casefold())
     return {"yes": True, "no": False}.get(words[0]) if words else None
+
+
+def phrases_of(sample: Sample) -> list[str]:
+    """The phrases of a sample's objects, from its provenance.
+
+    Raises:
+        RecordError: the sample is not one of objects.
+    """
+    phrases = sample.provenance.get("phrases")
+    if not isinstance(phrases, list):
+        raise sample.error(sample.key, f"'provenance.phrases' should be a list, found {phrases!r}")
+    return [str(phrase) for phrase in phrases]
 
 
 def thing_name(reference: bytes, phrase: str) -> str:

@@ -11,10 +11,7 @@ from mcpipe.core.report import Report
 from mcpipe.core.schemas.benchmark import PairPrompt, PoolThing
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
-from mcpipe.steps.objects import phrases_of
-
-POOLS = {"bench": "things", "rl": "rl_things"}
-"""Folder of the references of each set of prompts."""
+from mcpipe.curate.objects import POOLS, phrases_of
 
 
 class ObjectPromptsParams(Params):

@@ -9,13 +9,13 @@ import numpy as np
 from mcpipe.core.params import TakenFrom
 from mcpipe.core.schemas.benchmark import PairPrompt, PoolThing
 from mcpipe.core.shards import read_shards
+from mcpipe.curate.objects import POOLS
 from mcpipe.flux.adapters import AdapterSpec
 from mcpipe.models.protocols import ImageEncoder
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.steps.object_finder import MinScore, ObjectModels
-from mcpipe.steps.object_prompts import POOLS
 from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.rl.rewards import ObjectScorer, Prompt, Scorers
 from mcpipe.train.rl.stage import ReadPrompts, RLTraining

@@ -19,6 +19,7 @@ from mcpipe.core.report import Report
 from mcpipe.core.schemas.benchmark import PoolThing
 from mcpipe.core.shards import read_shards
 from mcpipe.core.texts import cut_facts, recorded_cuts
+from mcpipe.curate.objects import POOLS
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
@@ -32,7 +33,6 @@ from mcpipe.steps.evaluate import (
     write_results,
 )
 from mcpipe.steps.object_finder import ObjectModels
-from mcpipe.steps.object_prompts import POOLS
 
 PACKAGES = ("transformers", "open_clip_torch", "sam2")
 """Those whose version a score depends on."""

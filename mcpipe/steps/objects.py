@@ -7,7 +7,7 @@ Departures from the paper, which says of its filter only that Qwen2.5-VL is used
 and each is answered by yes or no.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -231,15 +231,3 @@ def pictures_of(row: ObjectRow) -> list[JSON]:
         except UnusableImageError:
             small.append(None)
     return small
-
-
-def phrases_by_name(samples: Iterable[Sample]) -> Mapping[str, str]:
-    """Phrase of every object in some samples, by its name."""
-    return {name: phrase for sample in samples for name, phrase in zip(sample.names, phrases_of(sample), strict=True)}
-
-
-def phrases_of(sample: Sample) -> list[str]:
-    """The phrases of a sample's objects, from its provenance."""
-    phrases = sample.provenance["phrases"]
-    assert isinstance(phrases, list), "written by the stage objects"
-    return [str(phrase) for phrase in phrases]

@@ -1,4 +1,4 @@
-"""The branch's graph tells the truth about paths, parameters and code, and stands apart from the pipeline's."""
+"""A branch's graph tells the truth about paths, parameters and code, and stands apart from the pipeline's."""
 
 import inspect
 import os
@@ -8,44 +8,66 @@ import pytest
 import yaml
 from imports import ROOT, closure, module_file
 
-from focusdpo import STAGES
-from focusdpo.__main__ import run_stage, settings
 from mcpipe.core.params import params_of, taken_from
-
-BRANCH = ROOT / "focusdpo"
-GRAPH = yaml.safe_load((BRANCH / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-OWN = yaml.safe_load((BRANCH / "params.yaml").read_text(encoding="utf-8"))
+from mcpipe.steps.door import branch_settings, changed_by
 
 
-def model_of(name):
-    return inspect.get_annotations(import_module(f"focusdpo.{name}").run, eval_str=True)["params"]
+class Branch:
+    """A folder with a package of stages, a graph and settings of its own."""
+
+    def __init__(self, name, command):
+        self.name, self.command, self.folder = name, command, ROOT / name
+        self.stages = import_module(name).STAGES
+        self.run_stage = import_module(f"{name}.__main__").run_stage
+        self.graph = yaml.safe_load((self.folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        self.own = yaml.safe_load((self.folder / "params.yaml").read_text(encoding="utf-8"))
+        self.settings = branch_settings(ROOT, self.folder)
+
+    def run(self, stage):
+        return import_module(f"{self.name}.{stage}").run
+
+    def model_of(self, stage):
+        return inspect.get_annotations(self.run(stage), eval_str=True)["params"]
+
+
+BRANCHES = {name: Branch(name, command) for name, command in (
+    ("focusdpo", "python -m focusdpo"),
+    ("objects", "python -P -m objects"),  # one of its modules has the name of the package
+)}  # fmt: skip
+PIPELINE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+every_branch = pytest.mark.parametrize("branch", BRANCHES.values(), ids=BRANCHES)
+every_stage = pytest.mark.parametrize(
+    ("branch", "name"), [(branch, name) for branch in BRANCHES.values() for name in branch.stages],
+    ids=[f"{branch.name}-{name}" for branch in BRANCHES.values() for name in branch.stages],
+)  # fmt: skip
 
 
 def is_code(dep):
     return dep.endswith(".py") or dep.startswith("../mcpipe/")
 
 
-def test_stages_have_one_name_everywhere():
-    assert tuple(GRAPH) == STAGES
-    for name in STAGES:
-        assert (BRANCH / f"{name}.py").is_file()
-        params_of(settings(), name, model_of(name))
+@every_branch
+def test_stages_have_one_name_everywhere(branch):
+    assert tuple(branch.graph) == branch.stages
+    for name in branch.stages:
+        assert (branch.folder / f"{name}.py").is_file()
+        params_of(branch.settings, name, branch.model_of(name))
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_command_is_dependencies_then_outputs(name):
-    stage = GRAPH[name]
+@every_stage
+def test_command_is_dependencies_then_outputs(branch, name):
+    stage = branch.graph[name]
     paths = [dep for dep in stage["deps"] if not is_code(dep)] + stage["outs"]
-    assert " ".join(stage["cmd"].split()) == f"python -m focusdpo {name} {' '.join(paths)}"
-    run = import_module(f"focusdpo.{name}").run
-    assert len(inspect.signature(run).parameters) == len(paths) + 1
+    assert " ".join(stage["cmd"].split()) == f"{branch.command} {name} {' '.join(paths)}"
+    assert len(inspect.signature(branch.run(name)).parameters) == len(paths) + 1
+    assert len(stage["desc"]) > 20
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_code_of_a_stage_is_covered_by_its_dependencies(name):
-    files = [module_file(module) for module in closure(f"focusdpo.{name}")]
-    needed = {os.path.relpath(file, BRANCH) for file in files if file.name != "__init__.py"}
-    declared = [dep for dep in GRAPH[name]["deps"] if is_code(dep)]
+@every_stage
+def test_code_of_a_stage_is_covered_by_its_dependencies(branch, name):
+    files = [module_file(module) for module in closure(f"{branch.name}.{name}")]
+    needed = {os.path.relpath(file, branch.folder) for file in files if file.name != "__init__.py"}
+    declared = [dep for dep in branch.graph[name]["deps"] if is_code(dep)]
 
     def covers(dep, file):
         return file == dep or file.startswith(f"{dep}/")
@@ -54,45 +76,80 @@ def test_code_of_a_stage_is_covered_by_its_dependencies(name):
     assert [dep for dep in declared if not any(covers(dep, file) for file in needed)] == []
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_tracks_its_section_and_every_place_of_a_value(name):
-    tracked = {part for part in GRAPH[name]["params"] if isinstance(part, str)}
-    shared = {part for each in GRAPH[name]["params"] if isinstance(each, dict) for part in each["../params.yaml"]}
-    places = {name, *taken_from(model_of(name)).values()}
-    assert tracked == {place for place in places if place.split(".")[0] in OWN}
-    assert shared == {place for place in places if place.split(".")[0] not in OWN}
+def has(settings, place):
+    for key in place.split("."):
+        if not isinstance(settings, dict) or key not in settings:
+            return False
+        settings = settings[key]
+    return True
 
 
-def test_every_number_says_where_it_comes_from():
-    lines = (BRANCH / "params.yaml").read_text(encoding="utf-8").splitlines()
+@every_stage
+def test_a_stage_tracks_its_section_and_every_place_of_a_value(branch, name):
+    """In both files where both have something to say."""
+    tracked = {part for part in branch.graph[name].get("params", []) if isinstance(part, str)}
+    shared = {
+        part
+        for each in branch.graph[name].get("params", [])
+        if isinstance(each, dict)
+        for part in each["../params.yaml"]
+    }
+    places = {name, *taken_from(branch.model_of(name)).values()}
+    assert tracked == {place for place in places if has(branch.own, place)}
+    assert shared == {place for place in places if has(PIPELINE, place)}
+
+
+@every_branch
+def test_every_number_says_where_it_comes_from(branch):
+    lines = (branch.folder / "params.yaml").read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines):
         if line.startswith("  ") and ":" in line and not line.strip().startswith("#") and line.rstrip()[-1] != ":":
             assert lines[number - 1].strip().startswith("#"), f"params.yaml:{number + 1} has no comment"
 
 
-def test_the_branch_is_a_graph_of_its_own():
+@every_branch
+def test_a_branch_is_a_graph_of_its_own(branch):
     """Otherwise experiments of the pipeline would run it, too."""
-    assert (BRANCH / ".dvc" / "config").is_file()
+    assert (branch.folder / ".dvc" / "config").is_file()
     ignored = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
-    assert "focusdpo" in ignored
-    assert "focusdpo" not in (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert branch.name in [line.lstrip("/") for line in ignored]
+    assert f"{branch.name}/" not in (ROOT / "dvc.yaml").read_text(encoding="utf-8")
 
 
-def test_the_literal_rate_is_a_preset_and_the_default_another():
-    assert OWN["learning_rates"]["paper_literal"] == 1e-8
-    assert OWN["learning_rates"]["default"] == 1e-5
-    assert OWN["train"]["rank"] == 32
-    assert (OWN["train"]["focus"]["tau"], OWN["train"]["focus"]["gamma"]) == (0.1, 0.3)
+def test_a_branch_changes_values_of_the_pipeline_and_repeats_none():
+    pipeline = {"train": {"steps": 3, "weights": {"id": 0.5, "text": 1.4}}, "other": 1}
+    changed = changed_by(pipeline, {"train": {"weights": {"id": 1.0}}, "own": {"a": 2}}, "params.yaml")
+    assert changed == {
+        "train": {"steps": 3, "weights": {"id": 1.0, "text": 1.4}}, "other": 1, "own": {"a": 2}
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"params.yaml: train: weights: text repeats the value of the pipeline"):
+        changed_by(pipeline, {"train": {"weights": {"text": 1.4}}}, "params.yaml")
 
 
-def test_faults_of_the_door_are_one_line(tmp_path, monkeypatch):
+def test_focusdpos_literal_rate_is_a_preset_and_the_default_another():
+    own = BRANCHES["focusdpo"].own
+    assert own["learning_rates"]["paper_literal"] == 1e-8
+    assert own["learning_rates"]["default"] == 1e-5
+    assert own["train"]["rank"] == 32
+    assert (own["train"]["focus"]["tau"], own["train"]["focus"]["gamma"]) == (0.1, 0.3)
+
+
+def test_objects_are_rewarded_as_the_paper_says():
+    rewards = BRANCHES["objects"].settings["train_rl"]["rewards"]
+    assert (rewards["text"], rewards["aesthetic"], rewards["identity"]) == (1.4, 0.7, 1.0)
+
+
+@pytest.mark.parametrize(("branch", "arguments", "message"), [
+    ("focusdpo", ("trian",), "NAME one of dip, encode, masks, train"),
+    ("focusdpo", ("encode", "data/dip"), "takes the paths DIP GENERATOR ENCODED, got 1"),
+    ("focusdpo", ("encode", "nowhere", "zoo/generator", "out"), "no folder nowhere; has the stage that writes it run"),
+    ("focusdpo", ("table", "start", "results", "out"),
+     "no start/rows.parquet; has the stage that evaluates this arm run"),
+    ("objects", ("row",), "NAME one of rows, objects, prompts"),
+    ("objects", ("objects", "nowhere", "g", "s", "c", "out"), "no folder of objects nowhere"),
+    ("objects", ("prompts", "nowhere", "out"), "no folder nowhere; has the stage that writes it run"),
+])  # fmt: skip
+def test_faults_of_the_door_are_one_line(branch, arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    faults = {
-        ("trian",): "NAME one of dip, encode, masks, train",
-        ("encode", "data/dip"): "takes the paths DIP GENERATOR ENCODED, got 1",
-        ("encode", "nowhere", "zoo/generator", "out"): "no folder nowhere; has the stage that writes it run",
-        ("table", "start", "results", "out"): "no start/rows.parquet; has the stage that evaluates this arm run",
-    }
-    for arguments, message in faults.items():
-        with pytest.raises((ValueError, FileNotFoundError), match=message):
-            run_stage(list(arguments))
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        BRANCHES[branch].run_stage(list(arguments))
