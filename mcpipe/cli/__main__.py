@@ -257,8 +257,9 @@ def demo_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def table_arguments(verb: argparse.ArgumentParser) -> None:
-    """Add the argument of ``table``: a folder of results."""
+    """Add the arguments of ``table``: a folder of results, and that of people beside objects."""
     verb.add_argument("results", type=Path, nargs="?", default=Path("data/results"), metavar="DIR")
+    verb.add_argument("--people", type=Path, metavar="DIR", help="results of people, for both tracks in one table")
 
 
 def picture_arguments(verb: argparse.ArgumentParser) -> None:
@@ -282,7 +283,7 @@ def _changes(verb: argparse.ArgumentParser) -> None:
 
 VERBS: tuple[tuple[str, str, Fill, Run], ...] = (
     ("curate", "turn clips into training samples, or say why not", curation_arguments, run_curate),
-    ("generate", "draw a picture of given people", generation_arguments, run_generate),
+    ("generate", "draw a picture of given people and objects", generation_arguments, run_generate),
     ("demo", "draw pictures of given people in the browser", demo_arguments, run_demo),
     ("score", "put any system's pictures into the benchmark table", scoring_arguments, run_score),
     ("doctor", "check models, packages, memory and disk beforehand", doctor_arguments, run_doctor),
