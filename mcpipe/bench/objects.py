@@ -27,7 +27,7 @@ from mcpipe.core.shards import read_shards
 from mcpipe.models.protocols import ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 
 Locate = Callable[[Picture, str], Picture | None]
-"""The object that a phrase describes, cut out like a reference; ``None`` if it is not found."""
+"""The object that a phrase describes, cut out like a reference; ``None`` if it is not cutouts."""
 METRIC_OF: dict[ControlKind, str] = {
     "no_references": "dino_i_floor",
     "other_people": "dino_i_others",
@@ -84,10 +84,10 @@ def score_objects(
     picture: Picture, prompt: str, wanted: Sequence[ThingReference], scorers: ObjectScorers
 ) -> ObjectScore:
     """Scores of an image for its prompt and for the objects that it should show; their order does not matter."""
-    found = located(picture, wanted, scorers.locate)
-    of_image, *of_crops = scorers.clip.pictures([picture, *found.values()])
-    similarity = dino_similarity(wanted, found, scorers.dino)
-    places = list(found)
+    cutouts = located(picture, wanted, scorers.locate)
+    of_image, *of_crops = scorers.clip.pictures([picture, *cutouts.values()])
+    similarity = dino_similarity(wanted, cutouts, scorers.dino)
+    places = list(cutouts)
     pairs = {reference: column for column, reference in enumerate(places)}
     same, cross = same_and_cross(similarity, pairs)
     paper: dict[str, Any] = {
@@ -100,7 +100,7 @@ def score_objects(
         **paper,
         overall=mean_of([paper[metric] for metric in AVERAGED]),
         pick_score=preference(scorers.pick_score, picture, prompt),
-        detection_rate=len(found) / len(wanted),
+        detection_rate=len(cutouts) / len(wanted),
         swap_rate=mean_of(swapped(similarity, pairs)),
         own_minus_cross=own_minus_cross(same, cross),
         same=same,
@@ -109,25 +109,25 @@ def score_objects(
 
 
 def located(picture: Picture, wanted: Sequence[ThingReference], locate: Locate) -> dict[int, Picture]:
-    """The cut-out of every object that is found, by its place among those wanted."""
+    """The cut-out of every object that is cutouts, by its place among those wanted."""
     cuts = {place: locate(picture, thing.phrase) for place, thing in enumerate(wanted)}
     return {place: cut for place, cut in cuts.items() if cut is not None}
 
 
 def dino_similarity(
-    wanted: Sequence[ThingReference], found: Mapping[int, Picture], dino: ImageEncoder
+    wanted: Sequence[ThingReference], cutouts: Mapping[int, Picture], dino: ImageEncoder
 ) -> Float[np.ndarray, "R F"]:
     """Cosines of all references and all located objects."""
-    if not found:
+    if not cutouts:
         return np.zeros((len(wanted), 0))
-    return np.stack([thing.dino for thing in wanted]) @ dino.pictures(list(found.values())).T
+    return np.stack([thing.dino for thing in wanted]) @ dino.pictures(list(cutouts.values())).T
 
 
 def dino_i(picture: Picture, wanted: Sequence[ThingReference], scorers: ObjectScorers) -> float:
     """DINO-I of an image alone."""
-    found = located(picture, wanted, scorers.locate)
-    similarity = dino_similarity(wanted, found, scorers.dino)
-    return mean_or_zero([similarity[i, column] for column, i in enumerate(found)], len(wanted))
+    cutouts = located(picture, wanted, scorers.locate)
+    similarity = dino_similarity(wanted, cutouts, scorers.dino)
+    return mean_or_zero([similarity[i, column] for column, i in enumerate(cutouts)], len(wanted))
 
 
 def object_controls(

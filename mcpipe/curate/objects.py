@@ -40,7 +40,7 @@ class ObjectsParams(Params):
     min_share: float = Field(ge=0, le=1)
     """Least share of the target that an object fills."""
     questions: list[str]
-    """Asked about every object in the target, with ``{phrase}`` in place of its phrase; "yes" lets it pass."""
+    """Questions about every object in the target, with ``{phrase}`` in place of its phrase; "yes" lets it pass."""
     image_size: Annotated[int, Field(ge=16), TakenFrom("samples.image_size")]
     """Side of the target in pixels."""
     reference_size: Annotated[int, Field(ge=16), TakenFrom("samples.reference_size")]

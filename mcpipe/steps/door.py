@@ -78,33 +78,31 @@ def branch_settings(root: Path, branch: Path) -> dict[str, object]:
     A section in both files is the pipeline's with the values that the branch states.
 
     Raises:
-        ValueError: a file is no mapping of sections, or the branch states a value that the pipeline has already.
+        ValueError: a file is no mapping of sections.
     """
-    contents = []
-    for file in (root / "params.yaml", branch / "params.yaml"):
-        content = parse_yaml(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"{file} should be a mapping of sections")  # noqa: TRY004  not a type that a caller passed
-        contents.append(content)
-    pipeline, own = contents
-    return changed_by(pipeline, own, str(branch / "params.yaml"))
+    pipeline, own = (sections_of(folder / "params.yaml") for folder in (root, branch))
+    return changed_by(pipeline, own)
 
 
-def changed_by(settings: Mapping[str, object], changes: Mapping[str, object], source: str) -> dict[str, object]:
-    """Settings with changes at any depth.
+def sections_of(file: Path) -> dict[str, object]:
+    """The sections of a settings file.
 
     Raises:
-        ValueError: a change states the value that is there, so that it would hide a later change of the settings.
+        ValueError: it is no mapping.
     """
+    content = parse_yaml(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} should be a mapping of sections")  # noqa: TRY004  not a type that a caller passed
+    return content
+
+
+def changed_by(settings: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    """Settings with changes at any depth."""
     merged = dict(settings)
     for name, value in changes.items():
-        before, place = settings.get(name), f"{source}: {name}"
-        if isinstance(before, dict) and isinstance(value, dict):
-            merged[name] = changed_by(before, value, place)
-        elif name in settings and before == value:
-            raise ValueError(f"{place} repeats the value of the pipeline's params.yaml; remove it")
-        else:
-            merged[name] = value
+        before = settings.get(name)
+        both = isinstance(before, dict) and isinstance(value, dict)
+        merged[name] = changed_by(before, value) if both else value
     return merged
 
 

@@ -213,13 +213,13 @@ def check_answers(picture: Picture, phrases: Iterable[str], captioner: Captioner
 def thumbnails(items: Iterable[ObjectItem], report: Report, number: int) -> dict[str, JSON]:
     """Pictures of rows, at most ``number`` of those kept and of every reason: key and references beside the target."""
     reasons = {str(rejection["key"]): str(rejection["reason"]) for rejection in report.rejections}
-    shown: dict[str, list[JSON]] = {}
+    groups: dict[str, list[JSON]] = {}
     for item in items:
-        group = shown.setdefault(reasons.get(item.key, KEPT), [])
+        group = groups.setdefault(reasons.get(item.key, KEPT), [])
         if len(group) < number:
             (row,) = item.inputs()
             group.append({"key": item.key, "pictures": pictures_of(row)})
-    return {reason: shown[reason] for reason in sorted(shown)}
+    return {reason: groups[reason] for reason in sorted(groups)}
 
 
 def pictures_of(row: ObjectRow) -> list[JSON]:

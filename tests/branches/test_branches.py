@@ -8,7 +8,7 @@ import pytest
 import yaml
 from imports import ROOT, closure, module_file
 
-from mcpipe.core.params import params_of, taken_from
+from mcpipe.core.params import params_of, parse_yaml, taken_from
 from mcpipe.steps.door import branch_settings, changed_by
 
 
@@ -116,14 +116,26 @@ def test_a_branch_is_a_graph_of_its_own(branch):
     assert f"{branch.name}/" not in (ROOT / "dvc.yaml").read_text(encoding="utf-8")
 
 
-def test_a_branch_changes_values_of_the_pipeline_and_repeats_none():
+def test_a_branch_changes_and_completes_the_settings_of_the_pipeline():
     pipeline = {"train": {"steps": 3, "weights": {"id": 0.5, "text": 1.4}}, "other": 1}
-    changed = changed_by(pipeline, {"train": {"weights": {"id": 1.0}}, "own": {"a": 2}}, "params.yaml")
-    assert changed == {
+    assert changed_by(pipeline, {"train": {"weights": {"id": 1.0}}, "own": {"a": 2}}) == {
         "train": {"steps": 3, "weights": {"id": 1.0, "text": 1.4}}, "other": 1, "own": {"a": 2}
     }  # fmt: skip
-    with pytest.raises(ValueError, match=r"params.yaml: train: weights: text repeats the value of the pipeline"):
-        changed_by(pipeline, {"train": {"weights": {"text": 1.4}}}, "params.yaml")
+
+
+def repeated(settings, changes):
+    """Values that changes state as they are."""
+    for name, value in changes.items():
+        before = settings.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            yield from (f"{name}.{key}" for key in repeated(before, value))
+        elif name in settings and before == value:
+            yield name
+
+
+@every_branch
+def test_a_branch_repeats_no_value_of_the_pipeline(branch):
+    assert list(repeated(PIPELINE, branch.own)) == []
 
 
 def test_focusdpos_literal_rate_is_a_preset_and_the_default_another():
@@ -137,6 +149,26 @@ def test_focusdpos_literal_rate_is_a_preset_and_the_default_another():
 def test_objects_are_rewarded_as_the_paper_says():
     rewards = BRANCHES["objects"].settings["train_rl"]["rewards"]
     assert (rewards["text"], rewards["aesthetic"], rewards["identity"]) == (1.4, 0.7, 1.0)
+
+
+def test_every_stage_of_objects_accepts_the_papers_scale():
+    """Both files at the scale of the paper."""
+    branch = BRANCHES["objects"]
+    pipeline, changes = (
+        parse_yaml((folder / "conf" / "scale" / "paper.yaml").read_text(encoding="utf-8"))
+        for folder in (ROOT, branch.folder)
+    )
+    settings = changed_by(changed_by(PIPELINE, pipeline), changed_by(branch.own, changes))
+    for name in branch.stages:
+        params_of(settings, name, branch.model_of(name))
+    assert settings["train_multi"]["num_steps"] == 15000
+    assert settings["train_rl"]["rewards"]["identity"] == 1.0
+    assert settings["train_rl"]["num_iterations"] == 300
+    assert (settings["objects"]["num_held_out"], settings["samples"]["image_size"]) == (1000, 512)
+    lines = (branch.folder / "conf" / "scale" / "paper.yaml").read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("  ") and ":" in line and line.strip()[0] not in "#-" and not line.endswith(":"):
+            assert lines[number - 1].strip().startswith("#"), f"{number + 1} has no comment"
 
 
 @pytest.mark.parametrize(("branch", "arguments", "message"), [
