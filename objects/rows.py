@@ -69,10 +69,10 @@ def row_of(number: int, fault: str, params: RowsParams) -> Row:
     scene = sample_thing_scene(rng, things)
     row: Row = {"tgt_img": encoded(render_things(scene, params.target_size, params.target_size).rgb)}
     row["prompt"] = name_things(scene, rng)
-    shown = sample_things(rng, 1) + things[1:] if fault == "absent_object" else things
-    while shown[0].phrase == things[0].phrase and fault == "absent_object":
-        shown[0] = sample_things(rng, 1)[0]
-    for place, thing in enumerate(shown):
+    given = sample_things(rng, 1) + things[1:] if fault == "absent_object" else things
+    while given[0].phrase == things[0].phrase and fault == "absent_object":
+        given[0] = sample_things(rng, 1)[0]
+    for place, thing in enumerate(given):
         plain = bool(rng.random() < params.plain_share)
         row[f"cond_img_{place}"] = encoded(reference(thing, rng, params.reference_size, plain=plain).rgb)
         row[f"cond_prompt_{place}"] = thing.phrase

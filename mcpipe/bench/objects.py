@@ -27,7 +27,7 @@ from mcpipe.core.shards import read_shards
 from mcpipe.models.protocols import ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 
 Locate = Callable[[Picture, str], Picture | None]
-"""The object that a phrase describes, cut out like a reference; ``None`` if it is not cutouts."""
+"""The object that a phrase describes, cut out like a reference; ``None`` if it is not located."""
 METRIC_OF: dict[ControlKind, str] = {
     "no_references": "dino_i_floor",
     "other_people": "dino_i_others",
@@ -109,7 +109,7 @@ def score_objects(
 
 
 def located(picture: Picture, wanted: Sequence[ThingReference], locate: Locate) -> dict[int, Picture]:
-    """The cut-out of every object that is cutouts, by its place among those wanted."""
+    """The cut-out of every object that is located, by its place among those wanted."""
     cuts = {place: locate(picture, thing.phrase) for place, thing in enumerate(wanted)}
     return {place: cut for place, cut in cuts.items() if cut is not None}
 
