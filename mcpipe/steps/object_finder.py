@@ -61,7 +61,14 @@ class ObjectFinder:
 
     def box(self, picture: Picture, phrase: str) -> Box | None:
         """The most certain box of a phrase; ``None`` if there is none."""
-        return best_box(*self.grounder.boxes(picture, phrase), self.min_score)
+        return best_box(*self.boxes(picture, phrase), self.min_score)
+
+    def boxes(self, picture: Picture, phrase: str) -> tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]:
+        """Boxes of a phrase, and their certainties; those without a pixel of the image are left out."""
+        boxes, scores = self.grounder.boxes(picture, phrase)
+        inside = boxes.clip(0, [picture.shape[1], picture.shape[0]] * 2).astype(np.float32)
+        has_area = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+        return inside[has_area], scores[has_area]
 
     def raw_masks(self, picture: Picture, boxes: Float[np.ndarray, "N 4"]) -> Bool[np.ndarray, "N H W"]:
         """One mask per box, neither cleaned nor disjoint."""
@@ -69,7 +76,7 @@ class ObjectFinder:
 
     def crops(self, picture: Picture, phrase: str) -> list[UInt8[np.ndarray, "S S 3"]]:
         """A square crop of every object that a phrase describes, white outside its mask; empty ones are left out."""
-        boxes, scores = self.grounder.boxes(picture, phrase)
+        boxes, scores = self.boxes(picture, phrase)
         cut = [self.cut(picture, box) for box in boxes[scores >= self.min_score]]
         return [crop for crop in cut if crop is not None]
 
