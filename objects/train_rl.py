@@ -5,7 +5,7 @@ from pathlib import Path
 from mcpipe.steps.object_rewards import ObjectRLParams, scorers_of_objects
 from mcpipe.train.rl.stage import RLTraining, write_rl
 
-MODELS = ("grounder", "segmenter", "dinov2", "dino", "reward_clip", "reward_hps")
+MODELS: tuple[str, ...] = ("grounder", "segmenter", "dinov2", "dino", "reward_clip", "reward_hps")
 """The models that reward and watch, in the order of their paths."""
 
 

@@ -101,8 +101,10 @@ def changed_by(settings: Mapping[str, object], changes: Mapping[str, object]) ->
     merged = dict(settings)
     for name, value in changes.items():
         before = settings.get(name)
-        both = isinstance(before, dict) and isinstance(value, dict)
-        merged[name] = changed_by(before, value) if both else value
+        if isinstance(before, dict) and isinstance(value, dict):
+            merged[name] = changed_by(before, value)
+        else:
+            merged[name] = value
     return merged
 
 

@@ -16,7 +16,17 @@ from mcpipe.models.segmenter import Sam2
 from mcpipe.world.scene import mask_box
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.data import Frames
-from zoo.build.segmenter import CONFIG, FILE, SMALLEST_AREA_PX, SegmenterParams, new_model, things, train_segmenter
+from zoo.build.packing import build as pack
+from zoo.build.segmenter import (
+    CONFIG,
+    FILE,
+    SMALLEST_AREA_PX,
+    SegmenterParams,
+    new_model,
+    stored,
+    things,
+    train_segmenter,
+)
 from zoo.build.training import settle
 
 logger = logging.getLogger(__name__)
@@ -39,18 +49,19 @@ CARD = Card(
 )
 
 
-def build(segmenter: Path, things: Path, out: Path, params: SegmenterParams) -> None:
-    """Train the checkpoint of ``segmenter`` on the pictures ``things``; write it with figures and card to ``out``."""
+def build(segmenter: Path, pictures: Path, out: Path, params: SegmenterParams) -> None:
+    """Train the checkpoint of ``segmenter`` on pictures of things; write it with figures and card to ``out``."""
     settle(params.fit.seed)
     model = new_model()
     weights = torch.load(segmenter / FILE, map_location="cpu", weights_only=True)["model"]
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     scratch = out.with_name(f"{out.name}.resume")
-    curves = train_segmenter(model, frames_of(things / "train"), params, scratch)
+    curves = train_segmenter(model, frames_of(pictures / "train"), params, scratch)
     with whole_folder(out) as folder:
-        torch.save({"model": model.half().state_dict()}, folder / FILE)
+        torch.save({"model": stored(model.half().state_dict())}, folder / FILE)
+        pack(folder / FILE)
         shutil.copyfile(CONFIG, folder / CONFIG.name)
-        metrics = measure(folder, things / "test")
+        metrics = measure(folder, pictures / "test")
         logger.info("%s", metrics)
         write_card(folder, CARD, Measured("segmenter_things", metrics, curves, params))
 
