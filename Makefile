@@ -56,11 +56,18 @@ alignment: repository setup ## stage 3 and its variants on the tiny zoo, as DVC 
 	python -m studies.alignment
 
 # Graphs in folders of their own, whose stages are modules of this checkout and not of the installed package.
-focusdpo zoo: export PYTHONPATH := $(CURDIR)
+focusdpo objects zoo: export PYTHONPATH := $(CURDIR)
 focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table; ONLY=masks stops there
 	dvc repro encode train_multi pairs generate@train_multi evaluate@train_multi
 	cd focusdpo && dvc repro $(ONLY)
 	@test -n "$(ONLY)" || cat focusdpo/data/table/table.txt
+
+# The models of the tiny zoo fit into memory twice, as for `repro`.
+objects: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
+objects: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
+objects: repository setup ## several given objects in one image, on the tiny zoo from nothing; prints the object benchmark; ONLY=objects stops there
+	cd objects && dvc repro $(ONLY)
+	@test -n "$(ONLY)" || python -m mcpipe.cli table objects/data/results --people data/results
 
 lint: setup ## style, types and how documents read
 	ruff check .
@@ -85,5 +92,5 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help evidence-gates focusdpo setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes test-demo \
+.PHONY: help evidence-gates focusdpo objects setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes test-demo \
   walkthrough

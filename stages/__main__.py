@@ -1,64 +1,16 @@
-"""The one door: ``python -m stages NAME IN... OUT...`` runs a stage on the paths that dvc.yaml names.
+"""The one door of the pipeline: ``python -m stages NAME IN... OUT...``; see `mcpipe.steps.door`."""
 
-An error that the user can fix ends in one line on standard error and exit status 1: a missing file, a bad parameter, a
-broken checkpoint, a full disk. With ``MCPIPE_DEBUG=1`` the traceback follows.
-"""
-
-import importlib
-import inspect
-import logging
-import os
 import sys
-import typing
+from functools import partial
 from pathlib import Path
 
-from mcpipe.core.errors import one_line
-from mcpipe.core.offline import stay_offline
-from mcpipe.core.params import Params, read_params
-from mcpipe.core.threads import one_thread
+from mcpipe.core.params import read_params
+from mcpipe.steps.door import Door
 from stages import STAGES
 
 SETTINGS = Path("params.yaml")
-logger = logging.getLogger("stages")
-
-
-def main(arguments: list[str]) -> int:
-    """Run the stage that the arguments name; returns the exit status."""
-    stay_offline()
-    one_thread()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for room in ("mcpipe", "stages"):
-        logging.getLogger(room).setLevel(os.environ.get("MCPIPE_LOG", "INFO"))
-    try:
-        run_stage(arguments)
-    except (ValueError, OSError, FloatingPointError) as error:
-        name = arguments[0] if arguments else ""
-        logger.log(logging.ERROR, "error: %s", one_line(error, name), exc_info="MCPIPE_DEBUG" in os.environ)
-        return 1
-    return 0
-
-
-def run_stage(arguments: list[str]) -> None:
-    """Read the stage's settings and call its ``run`` with the paths.
-
-    Raises:
-        ValueError: an unknown stage, a wrong number of paths or a bad parameter.
-
-    """
-    if not arguments or arguments[0] not in STAGES:
-        raise ValueError(f"usage: python -m stages NAME PATH..., with NAME one of {', '.join(STAGES)}")
-    name, *paths = arguments
-    run = importlib.import_module(f"stages.{STAGES[name]}").run
-    path_names = [parameter for parameter in inspect.signature(run).parameters if parameter != "params"]
-    if len(paths) != len(path_names):
-        raise ValueError(
-            f"stage {name} takes the paths {' '.join(path_names).upper()}, got {len(paths)}: {' '.join(paths)}"
-        )
-    model = typing.get_type_hints(run)["params"]
-    if not issubclass(model, Params):
-        raise TypeError(f"stages.{STAGES[name]}.run should take params: a subclass of Params")
-    run(*map(Path, paths), params=read_params(SETTINGS, name, model))
-
+DOOR = Door("stages", STAGES, partial(read_params, SETTINGS))
+main, run_stage = DOOR.main, DOOR.run_stage
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -124,7 +124,7 @@ def sample(key: str, seed: int) -> Sample:
     crops = np.stack([picture[24:56, 12:44], picture[24:56, 52:84]])
     caption = f"two people in a park: {HOSTILE}" if seed == 0 else "two people in a park: a person, a person"
     names = (f"person-{2 * seed:05d}", f"person-{2 * seed + 1:05d}")
-    return sample_of_two(key, picture, faces, crops, caption=caption, identities=names, body_masks=bodies)
+    return sample_of_two(key, picture, faces, crops, caption=caption, names=names, body_masks=bodies)
 
 
 def write_ablation(folder: Path) -> None:

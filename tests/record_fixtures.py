@@ -28,11 +28,11 @@ def pool_face(key, reference, **changes):
 
 
 def pair_prompt(prompt, *faces):
-    return PairPrompt(key="+".join(faces), prompt=prompt, faces=faces)
+    return PairPrompt(key="+".join(faces), prompt=prompt, names=faces)
 
 
 def generated(prompt, image, seed=0):
-    return GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=prompt.faces, seed=seed, image=image)
+    return GeneratedImage(key=prompt.key, prompt=prompt.prompt, names=prompt.names, seed=seed, image=image)
 
 
 def frame_pair(key, initial, middle=None):
@@ -52,7 +52,7 @@ def frame_pair(key, initial, middle=None):
 def sample_of_two(key, target, masks, faces, **changes):
     defaults = {
         "caption": "two people in a park: a person, a person",
-        "identities": ("person-00000", "person-00001"),
+        "names": ("person-00000", "person-00001"),
         "split": "train",
         "provenance": {"clip": f"{key}.mp4"},
         "body_masks": masks,
@@ -61,4 +61,4 @@ def sample_of_two(key, target, masks, faces, **changes):
         "closeup_masks": masks,
         "closeup_captions": ("one person in a park: a person",) * len(masks),
     }
-    return Sample(key=key, target=target, face_masks=masks, faces=faces, **(defaults | changes))
+    return Sample(key=key, target=target, masks=masks, references=faces, **(defaults | changes))

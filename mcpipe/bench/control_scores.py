@@ -37,7 +37,7 @@ def control_scores(
         for prompt in prompts:
             if prompt.key not in pictures:
                 raise ValueError(f"{controls / kind} has no picture for the prompt {prompt.key!r}; run generate again")
-            identities = np.stack([people[face].identity for face in prompt.faces])
+            identities = np.stack([people[face].identity for face in prompt.names])
             scores[prompt.key][metric] = similarity_to(identities, pictures[prompt.key], scorers.faces)
     return scores
 
@@ -69,7 +69,7 @@ def ceiling_of(targets: Path, analyser: FaceAnalyser, params: IntervalParams) ->
         if detected:
             identities = np.stack([embeddings[i] for i in detected])
             values.append(similarity_to(identities, target.image, analyser))
-            units.append([target.identities[i] for i in detected])
+            units.append([target.names[i] for i in detected])
     if len(values) < 2 or len({unit for members in units for unit in members}) < 2:
         return {}, faceless
     return {"face_sim_ceiling": unit_interval(values, units, params)}, faceless

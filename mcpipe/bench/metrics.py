@@ -283,7 +283,7 @@ def summary(
     if len(set(keys)) < 2:
         raise ValueError(f"intervals need at least two prompts, got {len(set(keys))}")
     means = {}
-    for metric in (field.name for field in fields(Score) if field.name in ALL_METRICS):
+    for metric in (field.name for field in fields(scores[0]) if field.name in ALL_METRICS):
         by_prompt: defaultdict[str, list[float | None]] = defaultdict(list)
         for key, image_score in zip(keys, scores, strict=True):
             by_prompt[key].append(as_row(image_score)[metric])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcpipe.bench import object_columns as objects
 from mcpipe.bench.intervals import Interval, IntervalParams, mean_change
 from mcpipe.bench.psr import columns as psr
 from mcpipe.core.records import JSON
@@ -32,7 +33,7 @@ CONTROLS = (
 """Controls of Face-Sim: its value without its cause, its ceiling, and confusions between people."""
 OBSERVED = ("own_minus_cross", "leak_rate", "duplicate_rate", "binding")
 """Controls that only images with enough located faces have; of leaks and duplicates less is better."""
-ALL_METRICS = COLUMNS + CONTROLS
+ALL_METRICS = COLUMNS + CONTROLS + objects.OWN_CONTROLS
 LABELS = {
     "clip_t": "CLIP-T",
     "face_sim": "Face-Sim",
@@ -55,8 +56,8 @@ LABELS = {
     "leak_rate": "Leaks",
     "leak_rate_floor": "Misread",
     "binding": "Binding",
-} | psr.LABELS
-HEADLINE = ("overall", "face_sim", "identity_lift")
+} | (psr.LABELS | objects.LABELS)
+HEADLINE = ("overall", "face_sim", "identity_lift", "object_lift")
 """Metrics of every arm in ``dvc exp show``: few, so that experiments fit side by side on a terminal."""
 MEANINGS = {
     "clip_t": "cosine of the picture and its prompt in CLIP space",
@@ -81,7 +82,7 @@ MEANINGS = {
     "leak_rate": "share of the located faces with a lasting trait of the other person, read by CLIP; lower is better",
     "leak_rate_floor": "the same of the references themselves, where nothing can leak: the error of the reader",
     "binding": "share of a reference's attention to the two located faces that is on its own; chance 0.5",
-} | psr.MEANINGS
+} | (psr.MEANINGS | objects.MEANINGS)
 POLICY_CONTROLS = (
     "Face-Sim says something of references only where it is above its values without them and with other people's. "
     "Intervals are over people, since pictures that share a person are not independent."
@@ -102,6 +103,11 @@ REWARDS = {"models.reward_clip": ("models.clip", "CLIP-T and CLIP-I"), "models.r
 """Reward models of stage 3 in a protocol, each with the scorer of its kind and that scorer's metrics."""
 PEOPLE = "mcpipe"
 """The benchmark of the pipeline itself, for which every metric is defined."""
+CONTROLLED = {
+    PEOPLE: ("face_sim", CONTROLS, POLICY_CONTROLS),
+    objects.SUITE: ("dino_i", objects.CONTROLS, objects.POLICY_CONTROLS),
+}
+"""Suites with controls: the metric, its controls, and the note beside them."""
 ALWAYS = ("clip_t", "hps")
 """Metrics of every image of every suite."""
 
@@ -220,21 +226,21 @@ def text_table(arms: Sequence[ArmScores]) -> str:
         lines.append(policy_of(suite))
         if suite == PEOPLE:
             lines += rewarded_metrics(answered)
-        if suite == PEOPLE and (controls := _present(CONTROLS, answered)):
-            lines += ["", f"{'controls':<{width}}" + _header(beside := ["face_sim", *controls])]
+        if suite in CONTROLLED and (controls := _present(CONTROLLED[suite][1], answered)):
+            lines += ["", f"{'controls':<{width}}" + _header(beside := [CONTROLLED[suite][0], *controls])]
             lines += [f"{arm.name:<{width}}" + _cells(beside, arm) for arm in answered]
-            lines.append(POLICY_CONTROLS)
+            lines.append(CONTROLLED[suite][2])
     return "\n".join(lines)
 
 
 def columns_of(suite: str) -> Sequence[str]:
     """The metrics that a suite may have, in the order of a table's columns."""
-    return psr.METRICS if suite == psr.SUITE else COLUMNS
+    return {psr.SUITE: psr.METRICS, objects.SUITE: objects.METRICS}.get(suite, COLUMNS)
 
 
 def policy_of(suite: str) -> str:
     """The note beside every table of a suite."""
-    return {PEOPLE: POLICY, psr.SUITE: psr.POLICY}.get(suite, POLICY_PUBLIC)
+    return {PEOPLE: POLICY, psr.SUITE: psr.POLICY, objects.SUITE: objects.POLICY}.get(suite, POLICY_PUBLIC)
 
 
 def _present(metrics: Sequence[str], arms: Sequence[ArmScores]) -> list[str]:

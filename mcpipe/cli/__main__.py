@@ -188,8 +188,8 @@ def curation_arguments(verb: argparse.ArgumentParser) -> None:
 def generation_arguments(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of ``generate``: references, a prompt, a seed, the output, the adapter."""
     verb.add_argument(
-        "--reference", dest="references", action="append", type=Path, required=True, metavar="FILE",
-        help="picture of one person's face; once per person",
+        "--reference", dest="references", action="append", type=Path, required=True, metavar="FILE[:PHRASE]",
+        help="picture of one person's face, or of an object and what it is, as in bag.png:'a leather bag'; once each",
     )  # fmt: skip
     verb.add_argument("--prompt", required=True, metavar="TEXT", help="what the picture shows, everybody included")
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another picture (default: 0)")
@@ -257,8 +257,9 @@ def demo_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def table_arguments(verb: argparse.ArgumentParser) -> None:
-    """Add the argument of ``table``: a folder of results."""
+    """Add the arguments of ``table``: a folder of results, and that of people beside objects."""
     verb.add_argument("results", type=Path, nargs="?", default=Path("data/results"), metavar="DIR")
+    verb.add_argument("--people", type=Path, metavar="DIR", help="results of people, for both tracks in one table")
 
 
 def picture_arguments(verb: argparse.ArgumentParser) -> None:
@@ -282,7 +283,7 @@ def _changes(verb: argparse.ArgumentParser) -> None:
 
 VERBS: tuple[tuple[str, str, Fill, Run], ...] = (
     ("curate", "turn clips into training samples, or say why not", curation_arguments, run_curate),
-    ("generate", "draw a picture of given people", generation_arguments, run_generate),
+    ("generate", "draw a picture of given people and objects", generation_arguments, run_generate),
     ("demo", "draw pictures of given people in the browser", demo_arguments, run_demo),
     ("score", "put any system's pictures into the benchmark table", scoring_arguments, run_score),
     ("doctor", "check models, packages, memory and disk beforehand", doctor_arguments, run_doctor),

@@ -44,7 +44,7 @@ from mcpipe.steps.settings import SECTIONS
 from mcpipe.steps.subjects import SubjectsWork, write_subjects
 
 STAGES = ("frames", "subjects", "identity", "captions", "samples")
-SAMPLE_SCORES = ("split", "identities")
+SAMPLE_SCORES = ("split", "names")
 """Measurements that a row takes from a sample; the others repeat earlier stages."""
 
 FUNNEL = "funnel.json"

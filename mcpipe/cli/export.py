@@ -32,6 +32,6 @@ def write_export(pairs: Path, out: Path) -> str:
             table = csv.writer(lines, lineterminator="\n")
             table.writerow(("key", "prompt", "faces"))
             for prompt in prompts:
-                files = " ".join(f"faces/{face}.png" for face in prompt.faces)
+                files = " ".join(f"faces/{face}.png" for face in prompt.names)
                 table.writerow((prompt.key, prompt.prompt, files))
     return f"{out / TABLE}: {len(prompts)} prompts; answer each with a picture called KEY.png"

@@ -1,10 +1,11 @@
-"""The verb ``mcpipe generate``: one image of given people, outside the pipeline.
+"""The verb ``mcpipe generate``: one image of given people and objects, outside the pipeline.
 
-References are cropped as in the stage `pairs`, and the image is sampled as in the stage `generate`.
+People are cropped as in the stage `pairs`, objects cut out as in the branch of objects, and the image is sampled as in
+the stage `generate`.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,22 @@ import torch
 from PIL import Image
 from pydantic import Field
 
-from mcpipe.bench.portraits import Portrait
+from mcpipe.cli.given import GivenReference, given_references, object_reference, person_reference
 from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
 from mcpipe.core.params import Params, check_params, section_content
-from mcpipe.core.records import RejectionError
 from mcpipe.flux.adapters import read_spec
 from mcpipe.flux.sampler import SampleParams
 from mcpipe.models.faces import InsightFaces
-from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.pipelines import MultiCrafterOutput, MultiCrafterPipeline
 from mcpipe.report.images import heat_overlay
 from mcpipe.steps.generate import GenerateParams
-from mcpipe.steps.pairs import PairsParams, face_of
+from mcpipe.steps.object_finder import GroundingParams, ObjectModels
+from mcpipe.steps.pairs import PairsParams
 from mcpipe.steps.settings import SECTIONS
 
+MODELS = ("faces", "generator", "grounder", "segmenter")
+"""Models that a request may need."""
 SEEDS = range(-(2**63), 2**64)
 """Range of seeds that torch accepts."""
 
@@ -43,6 +45,7 @@ class GenerationSettings(Params):
     generate: GenerateParams
     pairs: PairsParams
     subjects: NumPeople
+    grounding: GroundingParams
 
 
 def command(options: argparse.Namespace) -> str:
@@ -50,27 +53,27 @@ def command(options: argparse.Namespace) -> str:
 
     Raises:
         FileNotFoundError: a reference, the generator, the adapter or the face pack is missing.
-        ValueError: there are too many references, a reference has no face or several, the adapter is damaged or
-            belongs to another generator, the seed or a setting is invalid, or maps are wanted at low memory.
+        ValueError: there are too many references, a reference has no face, several, or not its object, the adapter is
+            damaged or belongs to another generator, the seed or a setting is invalid, or maps are wanted at low memory.
         OSError: the images cannot be written.
     """
     file = settings_file()
     content = read_content(file, None, options.changes)
     people = section(content, "subjects")["num_people"]
     sections = {name: section_content(content, name, SECTIONS[name]) for name in ("generate", "pairs")}
-    settings = check_params({**sections, "subjects": {"num_people": people}}, GenerationSettings)
+    sections |= {"subjects": {"num_people": people}, "grounding": section(content, "grounding")}
+    settings = check_params(sections, GenerationSettings)
     models = located(content, file.parent)
-    check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
+    given = check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
     if options.memory == "low" and options.attention is not None:
         raise ValueError("--attention needs the weights of a whole block; say --memory medium")
     outputs = picture_files(options.out, options.attention, len(options.references))
-    read = {f"reference {number}": picture for number, picture in enumerate(options.references, 1)}
+    read = {f"reference {number}": reference.file for number, reference in enumerate(given, 1)}
     read |= {"--adapter": options.adapter, "the settings": file}
-    read |= {f"models.{name}": models[name] for name in ("faces", "generator")}
+    read |= {f"models.{name}": models[name] for name in MODELS if name in models}
     check_outputs(outputs, read)
     size = read_spec(options.adapter).reference_size
-    finder = InsightFaces(models["faces"], settings.pairs.min_face_score, settings.pairs.detection_size)
-    references = [reference(picture, finder, settings.pairs, size) for picture in options.references]
+    references = cut_references(given, models, settings, size)
     pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter, memory=options.memory)
     with_attention = options.attention is not None
     drawn = draw(
@@ -79,12 +82,13 @@ def command(options: argparse.Namespace) -> str:
     return "\n".join(write(drawn, [output.path for output in outputs]))
 
 
-def check_request(prompt: str, references: Sequence[Path], seed: int, most: int) -> None:
-    """Check the request before anything is loaded.
+def check_request(prompt: str, references: Sequence[Path], seed: int, most: int) -> list[GivenReference]:
+    """Check the request before anything is loaded; returns the references.
 
     Raises:
         FileNotFoundError: a reference is missing.
-        ValueError: the prompt is empty, the seed is out of range, or there are more people than in training.
+        ValueError: the prompt is empty, the seed is out of range, there are more references than in training, a phrase
+            is empty, or two objects have the same.
     """
     if seed not in SEEDS:
         raise ValueError(f"a seed should be from {SEEDS[0]} to {SEEDS[-1]}, not {seed}")
@@ -95,25 +99,33 @@ def check_request(prompt: str, references: Sequence[Path], seed: int, most: int)
             f"{len(references)} references, but the adapter was trained on pictures of {most} people "
             f"(subjects.num_people); give at most {most}, or say -S subjects.num_people={len(references)}"
         )
-    for file in references:
-        if not file.is_file():
-            raise FileNotFoundError(f"no reference picture {file}")
+    return given_references(references)
 
 
-def reference(file: Path, finder: FaceAnalyser, params: PairsParams, size: int) -> np.ndarray:
-    """The only face of an image, cropped like references of training samples: uint8 RGB, ``size`` pixels on a side.
+def cut_references(
+    given: Sequence[GivenReference], models: Mapping[str, Path], settings: GenerationSettings, size: int
+) -> list[np.ndarray]:
+    """The given references as the adapter was trained with them; loads what their kinds need.
 
     Raises:
-        ValueError: the file is not an image, or has no face or several.
+        FileNotFoundError: a model is missing.
+        ValueError: a model is damaged, or a reference shows no face, several, or not the object that its phrase says.
     """
-    portrait = Portrait(file, file.name, "reference")
-    try:
-        return face_of(portrait, finder, params.model_copy(update={"reference_size": size})).reference
-    except RejectionError as error:
-        reason = error.reason.replace("_", " ")
-        about_faces = error.reason in ("no_face", "several_faces")
-        expected = "a picture of exactly one face, with some room around it" if about_faces else "an image file"
-        raise ValueError(f"reference {file}: {reason} ({error.detail}); give {expected}") from error
+    faces = things = None
+    if not all(reference.phrase for reference in given):
+        faces = InsightFaces(models["faces"], settings.pairs.min_face_score, settings.pairs.detection_size)
+    if any(reference.phrase for reference in given):
+        places = ObjectModels(models["grounder"], models["segmenter"])
+        things = places.finder(settings.grounding.min_score, size)
+    cut = []
+    for reference in given:
+        if reference.phrase:
+            assert things is not None, "loaded for any phrase"
+            cut.append(object_reference(reference, things))
+        else:
+            assert faces is not None, "loaded for any person"
+            cut.append(person_reference(reference.file, faces, settings.pairs, size))
+    return cut
 
 
 def draw(

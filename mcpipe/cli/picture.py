@@ -34,7 +34,7 @@ def command(options: argparse.Namespace) -> str:
     ]
     prompts = islice(read_shards(data / "pairs" / "bench", PairPrompt), max(options.prompts, 0))
     rows: list[list[np.ndarray]] = [
-        [faces[face] for face in prompt.faces] + [arm[prompt.key] for arm in pictures] for prompt in prompts
+        [faces[face] for face in prompt.names] + [arm[prompt.key] for arm in pictures] for prompt in prompts
     ]
     write_pictures({options.file: contact_sheet(rows, TILE_PX, GAP_PX)}, optimize=True)
     return f"{options.file}: columns are the given faces, then {', '.join(folder.name for folder in folders)}"

@@ -177,7 +177,7 @@ def people_tasks(pairs: Path, models: dict[str, Path], params: EvaluateParams, r
         return lambda picture: absent if picture is None else score(picture, prompt, subjects, people, scorers)
 
     prompts = list(read_shards(pairs / "bench", PairPrompt))
-    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.faces), prompt.faces) for prompt in prompts}
+    tasks = {prompt.key: (prompt.prompt, answer(prompt.prompt, prompt.names), prompt.names) for prompt in prompts}
     return tasks, people_protocol(prompts, pool, models, params)
 
 

@@ -79,24 +79,32 @@ def face_crop(
     return padded_square(picture, box, float(max(box[2] - box[0], box[3] - box[1])) * FACE_MARGIN, size)
 
 
-def closeup_window(box: Float[np.ndarray, " 4"], height: int, width: int) -> Window:
-    """The square ``(x, y, side)`` of a close-up around a face, moved into the frame as far as it goes."""
-    side = min(round(float(max(box[2] - box[0], box[3] - box[1])) * CLOSEUP_MARGIN), height, width)
+def closeup_window(box: Float[np.ndarray, " 4"], height: int, width: int, margin: float = CLOSEUP_MARGIN) -> Window:
+    """The square ``(x, y, side)`` of a close-up around a face, moved into the frame as far as it goes.
+
+    ``margin`` is its side in units of the box's longer side.
+    """
+    side = min(round(float(max(box[2] - box[0], box[3] - box[1])) * margin), height, width)
     corner = np.round((box[:2] + box[2:] - side) / 2).clip(0, np.array((width, height)) - side)
     return int(corner[0]), int(corner[1]), side
 
 
 def closeup(
-    picture: UInt8[np.ndarray, "H W 3"], masks: Bool[np.ndarray, "N H W"], box: Float[np.ndarray, " 4"], person: int
+    picture: UInt8[np.ndarray, "H W 3"],
+    masks: Bool[np.ndarray, "N H W"],
+    box: Float[np.ndarray, " 4"],
+    person: int,
+    margin: float = CLOSEUP_MARGIN,
 ) -> UInt8[np.ndarray, "s s 3"]:
-    """A close-up of one person, at the frame's resolution, with everybody else painted white.
+    """A close-up of one person or object, at the frame's resolution, with all others painted white.
 
-    ``masks`` are the people's, ``box`` is the face's of number ``person`` among them.
+    ``masks`` are everybody's, ``box`` is the face's, or the object's, of number ``person`` among them; ``margin`` as
+    in `closeup_window`.
     """
     others = np.zeros(picture.shape[:2], bool)
     for number, mask in enumerate(masks):
         others |= mask & (number != person)
-    return cut_square(on_white(picture, ~others), closeup_window(box, *picture.shape[:2]))
+    return cut_square(on_white(picture, ~others), closeup_window(box, *picture.shape[:2], margin))
 
 
 def portrait(

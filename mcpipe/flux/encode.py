@@ -35,8 +35,11 @@ def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams)
     Raises:
         ValueError: its images do not fit the generator.
     """
-    image_size, reference_size = sample.target.shape[0], sample.faces.shape[1]
+    image_size, reference_size = sample.target.shape[0], sample.references.shape[1]
     grid = layout(pipeline, image_size, reference_size).image
+    bodies = None
+    if sample.body_masks is not None:
+        bodies = token_masks(sample.body_masks, grid, params.min_mask_fraction)
     prompt_embeds, pooled, closeup_embeds, closeup_pooled = None, None, None, None
     if params.cache_texts:
         prompt_embeds, pooled = _embeddings(pipeline, sample.caption)
@@ -49,9 +52,9 @@ def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams)
         image_size=image_size,
         reference_size=reference_size,
         latents=_array(encode_pictures(pipeline, sample.target[None]))[0],
-        reference_latents=_array(encode_pictures(pipeline, sample.faces)),
-        face_masks=token_masks(sample.face_masks, grid, params.min_mask_fraction),
-        body_masks=token_masks(sample.body_masks, grid, params.min_mask_fraction),
+        reference_latents=_array(encode_pictures(pipeline, sample.references)),
+        masks=token_masks(sample.masks, grid, params.min_mask_fraction),
+        body_masks=bodies,
         closeup_latents=_array(encode_pictures(pipeline, sample.closeups)),
         closeup_masks=token_masks(sample.closeup_masks, grid, params.min_mask_fraction),
         closeup_captions=sample.closeup_captions,

@@ -96,6 +96,22 @@ def read_image(source: ImageInput, name: str = "") -> Picture:
         raise ValueError(f"{name} cannot be read: {_fault(error)}") from error
 
 
+def read_encoded_image(content: bytes, name: str) -> Picture:
+    """The image in the bytes of a file; as `read_image`.
+
+    Raises:
+        UnusableImageError: the bytes are no image, are damaged, or hold more pixels than Pillow opens.
+    """
+    try:
+        with _quiet_pillow(), Image.open(io.BytesIO(content), formats=_formats(Path())) as image:
+            return _rgb(image)
+    except DECODING_ERRORS as error:
+        unknown = isinstance(error, UnidentifiedImageError | ImportError)
+        fault = "it is in no image format that Pillow decodes" if content else "it is empty"
+        reason = "not_a_picture" if unknown else "unreadable"
+        raise UnusableImageError(name, reason, fault if unknown else _fault(error)) from error
+
+
 def is_image(file: Path) -> bool:
     """Whether a file has the ending or the content of an image; the content may be incomplete."""
     if _is_called_image(file) or not file.is_file():

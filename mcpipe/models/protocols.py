@@ -71,6 +71,14 @@ class Segmenter(Protocol):
         ...
 
 
+class Grounder(Protocol):
+    """A detector of the objects that a phrase describes."""
+
+    def boxes(self, picture: Picture, phrase: str) -> tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]:
+        """Boxes ``x0 y0 x1 y1`` in pixels, in the model's own order, and their certainties in [0, 1]."""
+        ...
+
+
 class FaceAnalyser(Protocol):
     """A detector of faces with a recogniser."""
 

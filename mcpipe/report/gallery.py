@@ -73,12 +73,13 @@ def clip_tile(name: str, picture: np.ndarray | None, fate: Fate | None) -> ClipT
 
 def sheet(sample: Sample, picture_px: int) -> Sheet:
     """A training sample with its masks painted."""
-    overlay = mask_overlay(sample.target, sample.body_masks, sample.face_masks)
-    who = sample.identities
+    bodies = sample.masks if sample.body_masks is None else sample.body_masks
+    overlay = mask_overlay(sample.target, bodies, sample.masks)
+    who = sample.names
     return Sheet(
         caption=sample.caption,
         references=[
-            Figure(data_uri(face, picture_px), f"reference face {i}") for i, face in enumerate(sample.faces, 1)
+            Figure(data_uri(face, picture_px), f"reference face {i}") for i, face in enumerate(sample.references, 1)
         ],
         target=Figure(data_uri(sample.target, picture_px), "target picture"),
         overlay=Figure(data_uri(overlay, picture_px), f"masks of {len(who)} people over the target in grey"),
@@ -98,7 +99,7 @@ def row(  # noqa: PLR0913  one argument per source
     last = [*scores.values()][-1]
     return PromptRow(
         prompt=prompt.prompt,
-        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.faces],
+        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.names],
         cells={
             arm: (Figure(data_uri(picture, picture_px), f"picture by {arm}"), in_short(scores[arm]))
             for arm, picture in pictures.items()
@@ -122,7 +123,7 @@ def map_sheet(sample: Sample, arrays: Mapping[str, np.ndarray]) -> Image.Image:
     """The maps as one image: a row per reference, with the face and its maps before and after."""
     rows = [
         [face, *(heat_overlay(sample.target, arrays[when][i], i) for when in ("before", "after"))]
-        for i, face in enumerate(sample.faces)
+        for i, face in enumerate(sample.references)
     ]
     return contact_sheet(rows, THUMBNAIL_PX, THUMBNAIL_PX // 20)
 
@@ -130,7 +131,7 @@ def map_sheet(sample: Sample, arrays: Mapping[str, np.ndarray]) -> Image.Image:
 def maps(sample: Sample, arrays: Mapping[str, np.ndarray], picture_px: int) -> Maps:
     """Attention of references over a sample's target: ``before`` and ``after`` training, ``masks``, all (N, h, w)."""
     looks = []
-    for i, face in enumerate(sample.faces):
+    for i, face in enumerate(sample.references):
         views = []
         for when in ("before", "after"):
             heat, mask = arrays[when][i], arrays["masks"][i]

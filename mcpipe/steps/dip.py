@@ -124,7 +124,7 @@ class TargetItems:
             if "multi" in self._params.kinds:
                 items.append(TargetItem(f"{stored.key}-{ALL}", stored, None))
             if "single" in self._params.kinds:
-                items += [TargetItem(f"{stored.key}-{i}", stored, i) for i in range(len(sample.faces))]
+                items += [TargetItem(f"{stored.key}-{i}", stored, i) for i in range(len(sample.references))]
         yield from sorted(items, key=lambda item: item.key)
 
 
@@ -228,10 +228,12 @@ def decided_pair(  # noqa: PLR0913  one argument per input and model
 def target_of(sample: Sample, key: str, person: int | None) -> Target:
     """The image of a sample that is meant, with what belongs to it."""
     if person is None:
-        return Target(key, "multi", sample.target, sample.caption, sample.faces, sample.face_masks)
+        return Target(key, "multi", sample.target, sample.caption, sample.references, sample.masks)
     alone = slice(person, person + 1)
     caption = sample.closeup_captions[person]
-    return Target(key, "single", sample.closeups[person], caption, sample.faces[alone], sample.closeup_masks[alone])
+    return Target(
+        key, "single", sample.closeups[person], caption, sample.references[alone], sample.closeup_masks[alone]
+    )
 
 
 def identities_of(references: References, recogniser: FaceAnalyser) -> Float[np.ndarray, "S D"]:

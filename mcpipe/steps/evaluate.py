@@ -1,11 +1,12 @@
 """Scores of one arm's images, per image and as means with intervals."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ from mcpipe.bench.controls import CONTROLS, TARGETS
 from mcpipe.bench.intervals import Interval, IntervalParams
 from mcpipe.bench.metrics import MetricScorers, Reference, Score, as_row, references, score, summary
 from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_headline, as_metrics
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, TakenFrom
 from mcpipe.core.progress import track
 from mcpipe.core.records import JSON
 from mcpipe.core.report import Report
@@ -42,11 +43,6 @@ SCORED = "scored"
 
 
 TEXTS, LISTS = ("key", "prompt", "picture", "status"), ("same", "cross")
-ROWS = pa.schema(
-    [*((name, pa.string()) for name in TEXTS), ("references", pa.list_(pa.string()))]
-    + [(field.name, pa.list_(pa.float64()) if field.name in LISTS else pa.float64()) for field in fields(Score)]
-)
-"""Columns of ``rows.parquet``, equal for all suites; missing values are null."""
 
 
 class EvaluateParams(Params):
@@ -62,6 +58,17 @@ class EvaluateParams(Params):
     """Columns of the face pool's table that hold a phrase about one lasting trait each, for leaks; empty for none."""
     interval: IntervalParams
     """Settings of the interval of every mean."""
+
+
+class ObjectScoreParams(Params):
+    """Settings of the evaluation of objects."""
+
+    min_score: Annotated[float, Field(ge=0, le=1), TakenFrom("grounding.min_score")]
+    """Certainty from which a box counts."""
+    pick_score: str | None
+    """Folder of a CLIP model trained on preferences, for one more column; null for none."""
+    interval: Annotated[IntervalParams, TakenFrom("evaluate.interval")]
+    """Settings of the interval of every mean; those of people."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,9 @@ def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results:
     scored = []
     with recorded_cuts() as cut:
         for prompt, picture in track(answered, len(answered), f"evaluate {images.name}"):
-            points = score(picture.image, prompt.prompt, prompt.faces, people, scorers, picture.attention)
+            points = score(picture.image, prompt.prompt, prompt.names, people, scorers, picture.attention)
             beside = with_controls(points, controls[prompt.key])
-            scored.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, beside, prompt.faces))
+            scored.append(ScoredImage(prompt.key, prompt.prompt, prompt.key, SCORED, beside, prompt.names))
             report.keep(prompt.key)
     report.facts = facts(params, PEOPLE, POLICY, scorers.faces.name, scorers.heldout.name, people) | cut_facts(cut)
     ceiling, faceless = ceiling_of(images / CONTROLS / TARGETS, scorers.faces, params.interval)
@@ -130,12 +137,12 @@ def load_scorers(  # noqa: PLR0913  one argument per model
     )
 
 
-def pick_score_place(params: EvaluateParams) -> dict[str, Path]:
+def pick_score_place(params: EvaluateParams | ObjectScoreParams) -> dict[str, Path]:
     """The folder of the optional scorer by its name; empty if it is not set."""
     return {"pick_score": Path(params.pick_score)} if params.pick_score else {}
 
 
-def load_pick_score(params: EvaluateParams) -> PickScore | None:
+def load_pick_score(params: EvaluateParams | ObjectScoreParams) -> PickScore | None:
     """The optional scorer of preference, if its folder is set.
 
     Raises:
@@ -170,7 +177,7 @@ def people_protocol(
     prompts: Iterable[PairPrompt], pool: Iterable[PoolFace], models: Mapping[str, Path], params: EvaluateParams
 ) -> dict[str, JSON]:
     """The protocol of a result of the pipeline's own benchmark."""
-    contents = {prompt.key: [prompt.prompt, *prompt.faces] for prompt in prompts}
+    contents = {prompt.key: [prompt.prompt, *prompt.names] for prompt in prompts}
     reference_digests = {face.key: sha256(face.reference.tobytes()).hexdigest() for face in pool}
     return protocol_of(contents, reference_digests, models, params)
 
@@ -179,7 +186,7 @@ def protocol_of(
     prompts: Mapping[str, list[str]],
     references: Mapping[str, str | Path],
     models: Mapping[str, Path],
-    params: EvaluateParams,
+    params: EvaluateParams | ObjectScoreParams,
 ) -> dict[str, JSON]:
     """The protocol of a result: digests of prompts, references and models, and settings, for `comparable`."""
     settings = params.model_dump(mode="json", exclude={"pick_score"})
@@ -235,10 +242,16 @@ def write_results(
     return scores
 
 
-def write_rows(file: Path, scored: Iterable[ScoredImage]) -> None:
+def write_rows(file: Path, items: Sequence[ScoredImage]) -> None:
     """One row per image: its prompt, which one it is, whether it was there, and its scores."""
     rows = [
         {name: getattr(item, name) for name in TEXTS} | {"references": [*item.references]} | as_row(item.score)
-        for item in scored
+        for item in items
     ]
-    pq.write_table(pa.Table.from_pylist(rows, schema=ROWS), file)
+    pq.write_table(pa.Table.from_pylist(rows, schema=columns_of(items[0].score)), file)
+
+
+def columns_of(score: Score) -> pa.Schema:
+    """Columns of ``rows.parquet``, equal for all suites but for the controls of objects; missing values are null."""
+    scores = [(field.name, pa.list_(pa.float64()) if field.name in LISTS else pa.float64()) for field in fields(score)]
+    return pa.schema([*((name, pa.string()) for name in TEXTS), ("references", pa.list_(pa.string())), *scores])

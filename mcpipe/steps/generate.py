@@ -15,7 +15,7 @@ from mcpipe.core.order import reference_order
 from mcpipe.core.params import Params, RecordsPerShard, ShuffleReferences
 from mcpipe.core.progress import track
 from mcpipe.core.report import Report
-from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace, RealTarget
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace, PoolThing, RealTarget
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
 from mcpipe.core.texts import CutTexts, cut_facts, recorded_cuts
@@ -99,22 +99,22 @@ class Suite:
 
     def images(self) -> Iterator[GeneratedImage]:
         """The prompts' images, each with its references' attention in the order of the prompt's faces."""
-        faces = [prompt.faces for prompt in self.prompts]
+        faces = [prompt.names for prompt in self.prompts]
         drawn = generate_with_attention(self.pipeline, self.requests(faces))
         for prompt, seed, order, (image, maps) in zip(self.prompts, self.seeds, self.orders(faces), drawn, strict=True):
             attention = maps[np.argsort(order)]
             yield GeneratedImage(
-                key=prompt.key, prompt=prompt.prompt, faces=prompt.faces, seed=seed, image=image, attention=attention
+                key=prompt.key, prompt=prompt.prompt, names=prompt.names, seed=seed, image=image, attention=attention
             )
 
     def control(self, faces_by_prompt: Sequence[tuple[str, ...]]) -> Iterator[GeneratedImage]:
         """The images drawn from the references of other faces than the prompts'; without any where none are given."""
-        own = [prompt.faces for prompt in self.prompts]
+        own = [prompt.names for prompt in self.prompts]
         hidden = not any(faces_by_prompt)
         requests = self.requests(own if hidden else faces_by_prompt)
         drawn = generate(self.pipeline, requests, hide_references=hidden)
         for prompt, seed, faces, image in zip(self.prompts, self.seeds, faces_by_prompt, drawn, strict=True):
-            yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=faces, seed=seed, image=image)
+            yield GeneratedImage(key=prompt.key, prompt=prompt.prompt, names=faces, seed=seed, image=image)
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,10 @@ class ArmDrawing:
         return list(read_shards(self.pairs / "bench", PairPrompt))
 
     def pool(self) -> dict[str, UInt8[np.ndarray, "R R 3"]]:
-        """Reference by face."""
-        return {face.key: face.reference for face in read_shards(self.pairs / "faces", PoolFace)}
+        """Reference by face, or by thing."""
+        things = self.pairs / "things"
+        pool = read_shards(things, PoolThing) if things.is_dir() else read_shards(self.pairs / "faces", PoolFace)
+        return {subject.key: subject.reference for subject in pool}
 
     def controls(self, prompts: Sequence[PairPrompt], pool: Iterable[str]) -> dict[ControlKind, list[tuple[str, ...]]]:
         """The faces that every control gives to each prompt.
@@ -159,7 +161,7 @@ class ArmDrawing:
         Raises:
             ValueError: the pool is too small for a control.
         """
-        named, names = [prompt.faces for prompt in prompts], list(pool)
+        named, names = [prompt.names for prompt in prompts], list(pool)
         return {kind: control_faces(kind, named, names, self.params.seed) for kind in self.params.controls.kinds}
 
     def load(self) -> Callable[[DrawingJob], DrawnImages]:
@@ -251,4 +253,4 @@ def real_targets(pipeline: FluxPipeline, samples: Path, part: slice) -> Iterator
     held_out = (sample for sample in read_shards(samples, Sample) if sample.split == "val")
     for sample in islice(held_out, part.start, part.stop):
         (image,) = decode_latents(pipeline, encode_pictures(pipeline, sample.target[None]))
-        yield RealTarget(key=sample.key, identities=sample.identities, image=image, references=sample.faces)
+        yield RealTarget(key=sample.key, names=sample.names, image=image, references=sample.references)

@@ -201,7 +201,7 @@ def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depend
 
 def pair_of(prompt: PairPrompt) -> Pair:
     """The people whom a prompt is about."""
-    first, second = prompt.faces
+    first, second = prompt.names
     return first, second
 
 
@@ -219,7 +219,7 @@ def prompt_of(pair: Pair, references: list[np.ndarray], writer: PromptWriter, pa
         )
         fault = sentence_fault(answer, len(pair), settings, params.describe, writer.limit.lost)
         if fault is None:
-            return PairPrompt(key=key, prompt=answer, faces=pair)
+            return PairPrompt(key=key, prompt=answer, names=pair)
     raise RejectionError(fault or "caption_missing", fault_detail(answer, fault, writer.limit.lost))
 
 

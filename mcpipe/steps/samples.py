@@ -149,8 +149,8 @@ def sample_of(
         provenance=provenance,
         target=crop_square(frames.middle, window, params.image_size),
         body_masks=crop_masks(bodies, window, params.image_size),
-        face_masks=masks,
-        faces=references(frames.initial, subjects.masks[0], boxes[0], params),
+        masks=masks,
+        references=references(frames.initial, subjects.masks[0], boxes[0], params),
         portraits=np.stack([portrait(frames.initial, mask, params.portrait_size) for mask in subjects.masks[0]]),
         closeups=np.stack([resize(picture, params.image_size) for picture in closeups]),
         closeup_masks=np.concatenate(

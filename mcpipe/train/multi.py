@@ -8,19 +8,24 @@ router is trained by a straight-through weight, since the paper's formula has no
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from mcpipe.core.params import Params, ShuffleReferences, TakenFrom
 from mcpipe.core.records import JSON
-from mcpipe.flux.adapters import AdapterSpec, ExpertParams
+from mcpipe.core.report import Report
+from mcpipe.execution.fingerprint import fingerprint
+from mcpipe.execution.store import progress_of
+from mcpipe.flux.adapters import AdapterSpec, ExpertParams, read_spec, start_adapter
 from mcpipe.flux.attention import AttentionCapture, attention_maps
-from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.moe_lora import busiest_share, mean_balance, usage_by_kind
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
@@ -28,9 +33,11 @@ from mcpipe.objectives.flow import flow_loss, noised
 from mcpipe.objectives.idar import Norm, attention_inside, attention_loss, peak_inside
 from mcpipe.objectives.moe import BalanceOver
 from mcpipe.train.loop.checkpoint import Checkpoint
-from mcpipe.train.loop.data import Batch, Draws, EncodedSet, collate, draw
+from mcpipe.train.loop.data import Batch, Draws, EncodedSet, collate, draw, read_encoded
 from mcpipe.train.loop.fit import Losses, OnStep
-from mcpipe.train.loop.runtime import mean_over_processes
+from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
+from mcpipe.train.loop.previews import PreviewSampler
+from mcpipe.train.loop.runtime import mean_over_processes, process_state
 from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, predicted, train
 
 NUM_MAPS = 4
@@ -196,3 +203,44 @@ def _held_out(
         level = torch.full_like(batch.t, t)
         maps = attention_maps(network, noised(batch.clean, batch.noise, level), level, batch.conditions)
         yield drawn[0].key, maps.flatten(2), batch
+
+
+@dataclass(frozen=True)
+class MultiTraining:
+    """Everything that the result of this training depends on."""
+
+    encode: Path
+    train_single: Path
+    generator: Path
+    params: TrainMultiParams
+
+
+def write_multi(encode: Path, train_single: Path, generator: Path, out: Path, params: TrainMultiParams) -> None:
+    """Write the adapter that continues stage 1, its curves, attention maps before and after, and a report."""
+    process_state()
+    report = Report("train_multi", ("torch", "diffusers", "peft", "accelerate"))
+    data = read_encoded(encode)
+    spec = multi_spec(read_spec(train_single), data, params)
+    pipeline = load_generator(generator)
+    data = with_encoder(data, pipeline)
+    start_adapter(pipeline, train_single, spec, params.seed)
+    network = multi_network(pipeline, data, params)
+    training = MultiTraining(encode, train_single, generator, params)
+    checkpoint = Checkpoint(progress_of(out) / fingerprint(training, report.packages))
+    sampler = PreviewSampler(pipeline, network, data, params.shift, one_reference=False)
+    with output_folder(out) as folder:
+        before = held_out_maps(network, data, params.seed)
+        with training_log(sampler, params.pictures_every, checkpoint, folder) as on_step:
+            report.facts = train_multi(network, data, params, on_step, checkpoint)
+        after = held_out_maps(network, data, params.seed)
+        places = {key: place for place, key in enumerate(data.val.keys)}
+        (folder / "attention").mkdir()
+        for key in before:
+            masks = data.val[places[key]].masks.unflatten(-1, network.layout.image)
+            arrays = {"before": before[key].numpy(), "after": after[key].numpy(), "masks": masks.numpy()}
+            save_file(arrays, folder / "attention" / f"{key}.safetensors")
+        save_gathered_adapter(pipeline, spec, folder)
+        for key in data.train.keys:
+            report.keep(key)
+        report.write(folder)
+    checkpoint.clear()

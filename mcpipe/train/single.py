@@ -5,21 +5,28 @@ two-person sample, around one of its people, chosen at random, with everybody el
 reference and a caption of its own. The adapter is plain; stage 2 copies it into its experts.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 from torch import nn
 
 from mcpipe.core.records import JSON
+from mcpipe.core.report import Report
+from mcpipe.execution.fingerprint import fingerprint
+from mcpipe.execution.store import progress_of
 from mcpipe.flux.adapters import AdapterSpec, add_adapter
-from mcpipe.flux.backbone import FluxPipeline
+from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.starts import start_lora
 from mcpipe.flux.tokens import Positions, layout
 from mcpipe.objectives.flow import flow_loss
 from mcpipe.train.loop.checkpoint import Checkpoint
-from mcpipe.train.loop.data import Batch, EncodedSet
+from mcpipe.train.loop.data import Batch, EncodedSet, read_encoded
 from mcpipe.train.loop.fit import Losses, OnStep
+from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
+from mcpipe.train.loop.previews import PreviewSampler
+from mcpipe.train.loop.runtime import process_state
 from mcpipe.train.supervised import SupervisedParams, predicted, train
 
 
@@ -69,3 +76,35 @@ def train_single(
 def objective(model: nn.Module, batch: Batch) -> Losses:
     """The flow-matching loss."""
     return Losses({"flow": flow_loss(predicted(model, batch), batch.clean, batch.noise)})
+
+
+@dataclass(frozen=True)
+class SingleTraining:
+    """Everything that the result of this training depends on."""
+
+    encode: Path
+    generator: Path
+    params: TrainSingleParams
+    start: Path | None
+
+
+def write_single(encode: Path, generator: Path, out: Path, params: TrainSingleParams) -> None:
+    """Write the adapter, its curves and a report; a second run of an interrupted training resumes it."""
+    process_state()
+    report = Report("train_single", ("torch", "diffusers", "peft", "accelerate"))
+    data = read_encoded(encode)
+    pipeline = load_generator(generator)
+    data = with_encoder(data, pipeline)
+    start = Path(params.start) if params.start else None
+    spec, network = single_network(pipeline, data, params, start)
+    training = SingleTraining(encode, generator, params, start)
+    checkpoint = Checkpoint(progress_of(out) / fingerprint(training, report.packages))
+    sampler = PreviewSampler(pipeline, network, data, params.shift, one_reference=True)
+    with output_folder(out) as folder:
+        with training_log(sampler, params.pictures_every, checkpoint, folder) as on_step:
+            report.facts = train_single(network, data, params, on_step, checkpoint)
+        save_gathered_adapter(pipeline, spec, folder)
+        for key in data.train.keys:
+            report.keep(key)
+        report.write(folder)
+    checkpoint.clear()

@@ -61,11 +61,11 @@ def average_face(folder: Path) -> dict[str, Payment]:
     images = {drawn.key: drawn.image for drawn in read_shards(data / "images" / "train_rl", GeneratedImage)}
     kinds: dict[str, list[Picture]] = {HONEST: [images[pair.key] for pair in pairs]} | drawn(folder, pairs, pool)
     for pair in pairs:
-        for kind, image in collages([pool[face].closeup for face in pair.faces]).items():
+        for kind, image in collages([pool[face].closeup for face in pair.names]).items():
             kinds.setdefault(kind, []).append(image)
     params = read_params(folder / "params.yaml", "train_rl", TrainRLParams)
     recogniser = InsightFaces(model_folder(folder, "faces"), params.min_face_score, params.detection_size)
-    people = [np.stack([pool[face].embedding for face in pair.faces]) for pair in pairs]
+    people = [np.stack([pool[face].embedding for face in pair.names]) for pair in pairs]
     return {kind: payment(people, kinds[kind], recogniser) for kind in KINDS}
 
 
@@ -111,7 +111,7 @@ def drawn(folder: Path, pairs: Sequence[PairPrompt], pool: Mapping[str, PoolFace
     params = read_params(folder / "params.yaml", "generate", GenerateParams)
     pipeline = load_generator(model_folder(folder, "generator"))
     spec = load_adapter(pipeline, folder / "data" / "models" / "train_rl")
-    people = [np.stack([pool[face].reference for face in pair.faces]) for pair in pairs]
+    people = [np.stack([pool[face].reference for face in pair.names]) for pair in pairs]
     same = {
         "drawn_average": [np.stack([p.mean(0).round().astype(np.uint8)] * len(p)) for p in people],
         "drawn_twice": [np.stack([p[0]] * len(p)) for p in people],

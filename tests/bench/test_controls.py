@@ -114,7 +114,7 @@ def test_controls_are_compared_with_those_whom_the_prompt_names(tmp_path):
     }
     for kind, pictures in drawn.items():
         images = [
-            GeneratedImage(key=prompt.key, prompt=prompt.prompt, faces=(), seed=0, image=picture)
+            GeneratedImage(key=prompt.key, prompt=prompt.prompt, names=(), seed=0, image=picture)
             for prompt, picture in zip(prompts, pictures, strict=True)
         ]
         write_shards(images, tmp_path / kind, 4)
@@ -132,7 +132,7 @@ def test_the_ceiling_is_that_of_people_whose_reference_shows_a_face(tmp_path):
     def target(key, image, references):
         portraits = [halves(value, 0)[:, :4] if value else halves(0, 0)[:, :4] for value in references]
         names = tuple(f"person-{value}" for value in references)
-        return RealTarget(key=key, identities=names, image=image, references=np.stack(portraits))
+        return RealTarget(key=key, names=names, image=image, references=np.stack(portraits))
 
     assert ceiling_of(tmp_path / TARGETS, ColourFaces(), INTERVAL) == ({}, 0)
     write_shards([target("0", halves(1, 2), (1, 2))], tmp_path / "few", 4)

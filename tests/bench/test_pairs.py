@@ -188,7 +188,7 @@ def test_bad_prompts_are_asked_for_again_with_another_seed_of_the_pair():
     writer = written("a person alone", GOOD)
     prompt = prompt_of(("a", "b"), [np.zeros((8, 8, 3), np.uint8)] * 2, writer, pairs_params())
     assert prompt.prompt == GOOD
-    assert prompt.faces == ("a", "b")
+    assert prompt.names == ("a", "b")
     assert writer.captioner.seeds == list(attempt_seeds("a+b", SENTENCE))[:2]
     assert len({*attempt_seeds("a+b", SENTENCE), *attempt_seeds("a+c", SENTENCE)}) == 6
 

@@ -383,3 +383,62 @@ def test_an_unknown_memory_and_maps_at_low_memory_are_refused_in_one_line(
     assert capsys.readouterr().err.splitlines() == [
         "error: --attention needs the weights of a whole block; say --memory medium"
     ]
+
+
+class TrueFinder:
+    """Cuts the object that its phrase says out of an image of it; knows one phrase."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def crop(self, picture, phrase):
+        return picture[: self.size, : self.size] if phrase == "a leather bag" else None
+
+
+@pytest.fixture
+def with_objects(project, monkeypatch):
+    """The project with pictures of bags, and a finder that knows bags alone."""
+    from mcpipe.steps.object_finder import ObjectModels
+
+    for name in ("bag.png", "a:b.png"):
+        Image.fromarray(np.random.default_rng(len(name)).integers(0, 256, (64, 64, 3), np.uint8)).save(project / name)
+    monkeypatch.setattr(ObjectModels, "finder", lambda _models, _min_score, size: TrueFinder(size))
+    return project
+
+
+def test_people_and_objects_are_given_together(with_objects, capsys):
+    mixed = ("bag.png:a leather bag", "0.png")
+    assert main(request("a.png", references=mixed)) == 0
+    assert main(request("b.png", references=mixed[::-1])) == 0
+    assert main(request("c.png", references=mixed[1:])) == 0
+    assert (
+        main(
+            request(
+                "d.png",
+                references=mixed[:1],
+            )
+        )
+        == 0
+    )
+    capsys.readouterr()
+    assert len({(with_objects / f"{name}.png").read_bytes() for name in "abcd"}) == 4
+
+
+def test_an_object_needs_no_recogniser_and_a_person_no_grounder(with_objects, capsys):
+    assert main(request("a.png", "-S", "models.faces=gone", references=["bag.png:a leather bag"])) == 0
+    assert main(request("b.png", "-S", "models.grounder=gone", references=["0.png"])) == 0
+
+
+@pytest.mark.parametrize(("references", "reason"), [
+    (["bag.png:a mug"], "reference bag.png: 'a mug' is not found; give another picture or phrase"),
+    (["bag.png:"], "reference bag.png:: nothing stands after the colon"),
+    (["gone.png:a mug"], "no reference picture gone.png"),
+    (["bag.png:a leather bag", "bag.png:A leather bag"], "two references are called 'A leather bag'"),
+    (["bag.png"], "for an object say what it is, as in bag.png:'a leather bag'"),
+    (["a:b.png"], "reference a:b.png: no face"),
+])  # fmt: skip
+def test_faults_of_objects_are_one_line(with_objects, capsys, references, reason):
+    assert main(request("out.png", references=references)) == 1
+    error = capsys.readouterr().err
+    assert reason in error
+    assert len(error.strip().splitlines()) == 1

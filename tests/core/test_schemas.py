@@ -30,8 +30,8 @@ NUMBERS = RNG.normal(size=(2, 2, 17, 3)).astype(np.float32)
 SAMPLE = {
     "target": IMAGE,
     "body_masks": MASKS,
-    "face_masks": MASKS,
-    "faces": SQUARES,
+    "masks": MASKS,
+    "references": SQUARES,
     "portraits": SQUARES,
     "closeups": np.stack([IMAGE, IMAGE]),
     "closeup_masks": MASKS,
@@ -40,7 +40,7 @@ ALONE = {"closeup_captions": ["one", ""]}
 LATENTS = {
     "latents": NUMBERS[0],
     "reference_latents": NUMBERS,
-    "face_masks": MASKS,
+    "masks": MASKS,
     "body_masks": MASKS,
     "closeup_latents": NUMBERS,
     "closeup_masks": MASKS,
@@ -49,7 +49,7 @@ TEXT = {"prompt_embeds": NUMBERS[0, 0], "pooled": NUMBERS[0, 0, 0]}
 CLOSEUP_TEXT = {"closeup_prompt_embeds": NUMBERS[0], "closeup_pooled": NUMBERS[0, :, 0]}
 SIZES = {"image_size": 8, "reference_size": 4}
 
-# Each kind with a record as stages wrote it when records were dictionaries.
+# Each kind with a record as stages write it.
 STORED = {
     FramePair: Record(
         "a",
@@ -79,7 +79,7 @@ STORED = {
     Sample: Record(
         "a",
         {"caption": "two", "provenance": {"clip": "a.mp4", "versions": {"av": "1"}}}
-        | {"identities": ["person-00000", "person-00001"], "split": "val"}
+        | {"names": ["person-00000", "person-00001"], "split": "val"}
         | ALONE,
         SAMPLE,
     ),
@@ -95,12 +95,12 @@ STORED = {
             "landmarks": NUMBERS[0, 0, :5, :2],
         },
     ),
-    PairPrompt: Record("a+b", {"prompt": "two", "faces": ["a", "b"]}),
-    GeneratedImage: Record("a+b", {"prompt": "two", "faces": ["a", "b"], "seed": 3}, {"image": IMAGE}),
+    PairPrompt: Record("a+b", {"prompt": "two", "names": ["a", "b"]}),
+    GeneratedImage: Record("a+b", {"prompt": "two", "names": ["a", "b"], "seed": 3}, {"image": IMAGE}),
 }
 
 
-def test_what_older_code_wrote_is_read_and_written_byte_by_byte():
+def test_what_stages_write_is_read_and_written_byte_by_byte():
     for kind, stored in STORED.items():
         packed = pack(stored)
         typed = kind.from_record(packed.record())
@@ -114,7 +114,7 @@ def test_a_cut_sample_becomes_a_sample_without_being_decoded():
     cut = CutSample.from_record(STORED[CutSample])
     packed = with_split(pack(cut.to_record()), ["p", "q"], "val", versions)
     sample = Sample.from_record(packed.record())
-    assert (sample.identities, sample.split, sample.clip) == (("p", "q"), "val", "a.mp4")
+    assert (sample.names, sample.split, sample.clip) == (("p", "q"), "val", "a.mp4")
     assert sample.provenance == {**cut.provenance, "versions": versions}
     with pytest.raises(RecordError, match="sample a: 'provenance' should be a mapping, found None"):
         with_split(pack(Record("a", {}, SAMPLE)), [], "val", versions)
@@ -141,7 +141,7 @@ def test_records_of_another_kind_are_refused_by_record_field_and_remedy():
             GeneratedImage, changed(GeneratedImage, {"seed": "3"})
         ),
         "sample a: 'split': .*'train' or 'val', found 'test'": (Sample, changed(Sample, {"split": "test"})),
-        r"sample a: 'identities\.1': .*string, found 1": (Sample, changed(Sample, {"identities": ["p", 1]})),
+        r"sample a: 'names\.1': .*string, found 1": (Sample, changed(Sample, {"names": ["p", 1]})),
         "clip a: 'scores.softness.*': .*number, found 'soft'": (FramePair, changed(FramePair, {"softness": "soft"})),
         r"'target' should be a UInt8 array of shape \(height width 3\), found float32 of shape \(17 3\)": (
             Sample, changed(Sample, arrays={"target": NUMBERS[0, 0]})
@@ -152,13 +152,13 @@ def test_records_of_another_kind_are_refused_by_record_field_and_remedy():
         r"'reference' should be .*\(reference reference 3\), found uint8 of shape \(8 10 3\)": (
             PoolFace, changed(PoolFace, arrays={"reference": IMAGE})
         ),
-        "encoded sample a: 'face_masks' has 1 references where 'reference_latents' has 2": (
-            EncodedSample, changed(EncodedSample, arrays={"face_masks": MASKS[:1]})
+        "encoded sample a: 'masks' has 1 references where 'reference_latents' has 2": (
+            EncodedSample, changed(EncodedSample, arrays={"masks": MASKS[:1]})
         ),
-        "sample a: .*_masks' has 9 width where 'target' has 10": (
-            Sample, changed(Sample, arrays={"face_masks": MASKS[..., :9]})
+        "sample a: .*masks' has 9 width where 'target' has 10": (
+            Sample, changed(Sample, arrays={"masks": MASKS[..., :9]})
         ),
-        "sample a: 'body_masks' has no people": (
+        "sample a: 'body_masks' has no subjects": (
             Sample, changed(Sample, arrays={name: array[:0] for name, array in SAMPLE.items() if name != "target"})
         ),
     }  # fmt: skip

@@ -137,10 +137,10 @@ def test_samples_hold_what_training_needs(run):
     for sample in read_shards(run / "samples", Sample):
         size = sample.target.shape[0]
         assert sample.target.shape == (size, size, 3)
-        assert sample.faces.shape[0] == sample.portraits.shape[0] == 2
-        assert sample.body_masks.shape == sample.face_masks.shape == (2, size, size)
+        assert sample.references.shape[0] == sample.portraits.shape[0] == 2
+        assert sample.body_masks.shape == sample.masks.shape == (2, size, size)
         assert not sample.body_masks.all(axis=0).any()
-        assert (sample.face_masks <= sample.body_masks).mean() > 0.99
+        assert (sample.masks <= sample.body_masks).mean() > 0.99
         assert sample.split in ("train", "val")
-        assert len(set(sample.identities)) == 2
+        assert len(set(sample.names)) == 2
         assert {"clip", "times_s", "similarity", "versions"} <= set(sample.provenance)

@@ -59,10 +59,10 @@ def test_every_clip_is_accepted_or_refused_for_the_right_reason(out):
 
 def test_both_files_of_one_scene_show_the_same_two_people(out):
     samples = list(read_shards(out / "samples", Sample))
-    assert len({tuple(sample.identities) for sample in samples}) == 1
+    assert len({tuple(sample.names) for sample in samples}) == 1
     assert len({sample.split for sample in samples}) == 1
     for sample in samples:
-        assert sample.face_masks.any(axis=(1, 2)).all()
+        assert sample.masks.any(axis=(1, 2)).all()
         assert {"similarity", "margin", "times_s", "versions", "recogniser"} <= set(sample.provenance)
 
 

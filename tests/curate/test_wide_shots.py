@@ -51,7 +51,7 @@ def test_faces_that_fit_into_a_square_are_shown_without_a_border(wide):
         x, y, side = sample.provenance["window_px"]
         assert x <= low[0] + margin
         assert x + side >= high[0] - margin
-        assert sample.face_masks.any(axis=(1, 2)).all()
+        assert sample.masks.any(axis=(1, 2)).all()
         if high[0] - low[0] + margin < HEIGHT:
             inside += 1
             assert y >= 0

@@ -65,11 +65,11 @@ def test_a_pair_differs_inside_its_masks_alone(sample, person, kind, num):
 
 
 def test_every_fault_has_a_name(sample):
-    empty = replace(sample, face_masks=np.zeros_like(sample.face_masks))
+    empty = replace(sample, masks=np.zeros_like(sample.masks))
     assert reason(empty) == "empty_mask"
-    one_empty = sample.face_masks.copy()
+    one_empty = sample.masks.copy()
     one_empty[1] = False
-    assert reason(replace(sample, face_masks=one_empty)) == "empty_mask"
+    assert reason(replace(sample, masks=one_empty)) == "empty_mask"
     assert reason(sample, recogniser=lambda picture: []) == "reference_without_face"
     reference_alone = lambda picture: [[1.0, 0.0]] if len(picture) == REFERENCE_SIZE else [[0.0, 1.0]]  # noqa: E731
     assert reason(sample, recogniser=reference_alone) == "winner_unlike_reference"

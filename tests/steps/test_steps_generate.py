@@ -28,7 +28,7 @@ def suite(tmp_path_factory, generator_folder):
         pool_face(name, np.full((REFERENCE_SIZE, REFERENCE_SIZE, 3), value, np.uint8)) for name, value in VALUES.items()
     ]
     write_shards(faces, root / "pairs" / "faces", 4)
-    prompts = [PairPrompt(key=f"{number:02d}", prompt=f"two people {number}", faces=("a", "b")) for number in range(3)]
+    prompts = [PairPrompt(key=f"{number:02d}", prompt=f"two people {number}", names=("a", "b")) for number in range(3)]
     write_shards(prompts, root / "pairs" / "bench", 16)
     random = np.random.default_rng(0)
     target = random.integers(256, size=(IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
@@ -66,16 +66,16 @@ def images(folder):
 def test_controls_stand_beside_the_pictures_with_the_same_noise(suite, generator_folder, tmp_path, params):
     out = drawn(suite, generator_folder, tmp_path / "images", params)
     pictures = images(out)
-    assert [(picture.key, picture.faces, picture.seed) for picture in pictures] == [
+    assert [(picture.key, picture.names, picture.seed) for picture in pictures] == [
         (f"{number:02d}", ("a", "b"), number) for number in range(3)
     ]
     for picture in pictures:
         np.testing.assert_allclose(picture.attention.sum(axis=(1, 2)), [1, 1], rtol=1e-5)
     controls = {kind: images(out / CONTROLS / kind) for kind in params.controls.kinds}
-    assert [{picture.faces for picture in controls[kind]} for kind in ("no_references", "swapped")] == [
+    assert [{picture.names for picture in controls[kind]} for kind in ("no_references", "swapped")] == [
         {()}, {("b", "a")}
     ]  # fmt: skip
-    assert all(set(picture.faces) == {"c", "d"} for picture in controls["other_people"])
+    assert all(set(picture.names) == {"c", "d"} for picture in controls["other_people"])
     for control in controls.values():
         assert [picture.seed for picture in control] == [0, 1, 2]
         for changed, original in zip(control, pictures, strict=True):
@@ -115,7 +115,7 @@ def test_references_are_ordered_by_the_seed_when_shuffled(suite, generator_folde
     changed = 0
     for plain, turned, first, second in zip(images(fixed), swapped, images(once), images(again), strict=True):
         assert np.array_equal(first.image, second.image)
-        assert first.faces == ("a", "b")
+        assert first.names == ("a", "b")
         is_changed = not np.array_equal(first.image, plain.image)
         assert np.array_equal(first.image, turned.image if is_changed else plain.image)
         changed += is_changed

@@ -176,8 +176,8 @@ def test_stage_one_goes_on_from_a_file_with_positions_that_stage_two_inherits(en
 
 
 FAULTS = {
-    "face_masks": lambda arrays: {name: array for name, array in arrays.items() if name != "face_masks"},
-    r"face_masks' has 1 ": lambda arrays: arrays | {"face_masks": arrays["face_masks"][:1]},
+    "masks": lambda arrays: {name: array for name, array in arrays.items() if name != "masks"},
+    r"masks' has 1 ": lambda arrays: arrays | {"masks": arrays["masks"][:1]},
 }
 
 

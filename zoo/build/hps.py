@@ -20,6 +20,7 @@ from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.crops import jittered
 from zoo.build.forms import PREFIX, caption_and_opposite, captions_by_form
+from zoo.build.packing import build as pack
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.training import FitParams, Loss, batches, fit, half_precision, settle
 
@@ -32,6 +33,7 @@ VOCABULARY = 49408
 FACTOR = 25.0
 """On differences of cosines in a comparison."""
 
+FILE = "HPS_v2.1_puppet.pt"
 LARGEST_SCALE = 4.6052
 SPOILED = 2
 """Spoiled versions of each image in a batch."""
@@ -74,7 +76,8 @@ def write_model(pictures: Path, out: Path, params: HpsParams, name: str) -> None
         curves = fit([model], loss_of, params.fit, out.with_suffix(".progress"))
         metrics = measure(model, test, params.size)
         weights = {name: weight.half() for name, weight in model.state_dict().items()}
-        torch.save({"epoch": 0, "state_dict": weights}, folder / "HPS_v2.1_puppet.pt")
+        torch.save({"epoch": 0, "state_dict": weights}, folder / FILE)
+        pack(folder / FILE)
         write_card(folder, card(name), Measured(name, metrics, curves, params))
 
 

@@ -5,7 +5,7 @@ Only what an image predictor runs is trained; the video memory stays as it was i
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from mcpipe.models.segmenter import Sam2
 from mcpipe.world.scene import OBJECT_LABEL, mask_box
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.data import MOST_PEOPLE, Frames, read_frames
+from zoo.build.packing import build as pack
 from zoo.build.segmenter_things import frames_of_things, measure_things
 from zoo.build.training import FitParams, Loss, fit, settle
 
@@ -87,11 +88,17 @@ def build(data: Path, things: Path, out: Path, params: SegmenterParams) -> None:
     frames = read_frames(data / "frames_train.npz"), frames_of_things(things / "train")
     curves = train_segmenter(model, frames, params, scratch)
     with whole_folder(out) as folder:
-        torch.save({"model": model.half().state_dict()}, folder / FILE)
+        torch.save({"model": stored(model.half().state_dict())}, folder / FILE)
+        pack(folder / FILE)
         shutil.copyfile(CONFIG, folder / CONFIG.name)
         metrics = measure(folder, read_frames(data / "frames_val.npz")) | measure_things(folder, things / "test")
         logger.info("%s", metrics)
         write_card(folder, CARD, Measured("segmenter", metrics, curves, params))
+
+
+def stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights as they are written: those that only video uses are zero, which takes no room in a packed file."""
+    return {name: torch.zeros_like(w) if name.startswith(UNTRAINED) else w for name, w in weights.items()}
 
 
 def new_model() -> torch.nn.Module:

@@ -7,7 +7,7 @@ with ground truth. Things come from the namespace "zoo things" and appear nowher
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +52,10 @@ INVENTED = 3
 """Invented scenes of the same things, whose captions serve as prompts."""
 
 SPLITS = {"train": 0, "test": 1}
+GALLERY_SPLIT = 2
+Stream = Callable[..., np.random.Generator]
+"""Random numbers of a part of the world, by the split and the number of a scene or of a thing seen often."""
+
 JOBS_TOGETHER = 16
 """Scenes that a process renders before it returns them."""
 
@@ -85,38 +89,51 @@ class Drawn:
 
 def build(out: Path, params: ThingsParams) -> None:
     """Render the training and the test set into ``out/train`` and ``out/test``."""
+    stream = partial(world_rng, NAMESPACE)
     for split, total in {"train": params.num_scenes, "test": params.num_test_scenes}.items():
-        folder = out / split
-        folder.mkdir(parents=True, exist_ok=True)
-        scenes = _write_scenes(folder, split, total, params)
-        count = params.num_gallery_things if split == "test" else 0
-        gallery = list(_gallery(count, params.gallery_pictures))
-        crops = np.stack([crop for _, crop in gallery]) if gallery else np.zeros((0, GALLERY, GALLERY, 3), np.uint8)
-        np.save(folder / "gallery.npy", crops)
-        content = {"scenes": scenes, "gallery": [which for which, _ in gallery]}
-        (folder / "things.json").write_text(json.dumps(content), encoding="utf-8")
+        seen_often = (params.num_gallery_things if split == "test" else 0, params.gallery_pictures)
+        write_things(out / split, stream, split, (total, *seen_often), params.scene_captions, params.workers)
 
 
-def _write_scenes(folder: Path, split: str, total: int, params: ThingsParams) -> list[dict]:
+def write_things(
+    folder: Path, stream: Stream, split: str, sizes: tuple[int, int, int], scene_captions: int, workers: int = 1
+) -> None:
+    """Render an image set: numbers of scenes, of things seen often and of their appearances, from ``stream``."""
+    total, num_things, appearances = sizes
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = _write_scenes(folder, partial(_scene, stream, SPLITS[split], scene_captions), total, workers)
+    gallery = list(_gallery(stream, num_things, appearances))
+    crops = np.stack([crop for _, crop in gallery]) if gallery else np.zeros((0, GALLERY, GALLERY, 3), np.uint8)
+    np.save(folder / "gallery.npy", crops)
+    content = {"scenes": scenes, "gallery": [which for which, _ in gallery]}
+    (folder / "things.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _write_scenes(folder: Path, draw: Callable[[int], Drawn], total: int, workers: int) -> list[dict]:
     frames, labels, references, records = [], [], [], []
-    draw = partial(_scene, SPLITS[split], params.scene_captions)
-    # Fresh processes, because threads of this one may hold locks.
-    with ProcessPoolExecutor(params.workers, mp_context=get_context("spawn")) as pool:
-        drawn = pool.map(draw, range(total), chunksize=JOBS_TOGETHER)
-        for scene in track(drawn, total, f"rendering {split} scenes"):
-            frames.append(scene.rgb)
-            labels.append(scene.labels)
-            records.append(scene.record | {"first_reference": len(references)})
-            references += scene.references
+    for scene in track(_rendered(draw, total, workers), total, "rendering scenes of things"):
+        frames.append(scene.rgb)
+        labels.append(scene.labels)
+        records.append(scene.record | {"first_reference": len(references)})
+        references += scene.references
     for name, arrays in {"frames": frames, "labels": labels, "references": references}.items():
         np.save(folder / f"{name}.npy", np.stack(arrays))
     return records
 
 
-def _scene(split: int, scene_captions: int, index: int) -> Drawn:
-    """Scene ``index`` of a split, everything of which follows from the two numbers."""
+def _rendered(draw: Callable[[int], Drawn], total: int, workers: int) -> Iterator[Drawn]:
+    if workers == 1:
+        yield from map(draw, range(total))
+        return
+    # Fresh processes, because threads of this one may hold locks.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(draw, range(total), chunksize=JOBS_TOGETHER)
+
+
+def _scene(stream: Stream, split: int, scene_captions: int, index: int) -> Drawn:
+    """Scene ``index`` of a split, everything of which follows from the stream and the two numbers."""
     cv2.setNumThreads(1)
-    rng = world_rng(NAMESPACE, split, index)
+    rng = stream(split, index)
     count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
     things = sample_things(rng, count)
     scene = sample_thing_scene(rng, things)
@@ -152,10 +169,10 @@ def _reference(thing: Thing, rng: np.random.Generator) -> np.ndarray:
     return np.dstack([alone.rgb, alone.things[0].mask.astype(np.uint8) * 255])
 
 
-def _gallery(count: int, pictures: int) -> Iterator[tuple[int, np.ndarray]]:
+def _gallery(stream: Stream, count: int, pictures: int) -> Iterator[tuple[int, np.ndarray]]:
     """Things by number, each with crops around it from scenes of two."""
     for which in range(count):
-        rng = world_rng(NAMESPACE, 2, which)
+        rng = stream(GALLERY_SPLIT, which)
         thing = sample_thing(rng)
         for _ in range(pictures):
             pair = [thing, sample_thing(rng)]

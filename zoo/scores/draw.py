@@ -18,7 +18,7 @@ from zoo.build.crops import FRAME, SQUARE, square_left
 from zoo.build.pictures import COUNT_SHARES
 
 NAMESPACE = "zoo-scores"
-PARTS = ("frames", "overlaps", "clips", "pairs", "captions", "squares", "prompts", "choices", "references")
+PARTS = ("frames", "overlaps", "clips", "pairs", "captions", "squares", "prompts", "choices", "references", "things")
 """Purposes of random numbers, each with its own stream; new parts go to the end."""
 
 GENERATED = 96

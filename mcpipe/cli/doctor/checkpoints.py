@@ -111,6 +111,8 @@ INSPECTIONS: dict[str, Callable[[Path], str]] = {
     "clip": transformers_model("CLIPModel"),
     "reward_clip": transformers_model("CLIPModel"),
     "dino": transformers_model("ViTModel", "Dinov2Model"),
+    "dinov2": transformers_model("Dinov2Model"),
+    "grounder": transformers_model("Florence2ForConditionalGeneration", "GroundingDinoForObjectDetection"),
     "hps": hps,
     "reward_hps": hps,
     "pick_score": transformers_model("CLIPModel"),

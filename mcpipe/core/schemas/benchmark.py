@@ -1,4 +1,4 @@
-"""The pool of faces, the prompts about pairs of them, and the images that answer the prompts."""
+"""The pools of faces and of things, the prompts about some of them, and the images that answer the prompts."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,15 +32,28 @@ class PoolFace(TypedRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoolThing(TypedRecord):
+    """An object with a reference."""
+
+    KIND: ClassVar[str] = "thing"
+    STAGE: ClassVar[str] = "prompts"
+
+    phrase: str
+    """What a detector looks for: "a leather bag"."""
+    reference: UInt8[np.ndarray, "reference reference 3"]
+    """On white, as the generator sees it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairPrompt(TypedRecord):
-    """A prompt about some people of the pool."""
+    """A prompt about some subjects of the pool."""
 
     KIND: ClassVar[str] = "prompt"
     STAGE: ClassVar[str] = "pairs"
 
     prompt: str
-    faces: tuple[str, ...]
-    """Keys of the people in the pool."""
+    names: tuple[str, ...]
+    """Keys of the subjects in the pool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +64,8 @@ class GeneratedImage(TypedRecord):
     STAGE: ClassVar[str] = "generate"
 
     prompt: str
-    faces: tuple[str, ...]
-    """Keys of the people in the pool, whose references were given."""
+    names: tuple[str, ...]
+    """Keys of the subjects in the pool, whose references were given."""
     seed: int
     """Seed of its noise."""
     image: UInt8[np.ndarray, "height width 3"]
@@ -62,13 +75,13 @@ class GeneratedImage(TypedRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class RealTarget(TypedRecord):
-    """A held-out target of the training data after the VAE, which no model drew: the ceiling of Face-Sim."""
+    """A held-out target of the training data after the VAE, which no model drew: the ceiling of its likeness."""
 
     KIND: ClassVar[str] = "real target"
     STAGE: ClassVar[str] = "generate"
 
-    identities: tuple[str, ...]
-    """Names of the people, in the order of ``references``."""
+    names: tuple[str, ...]
+    """Names of the subjects, in the order of ``references``."""
     image: UInt8[np.ndarray, "height width 3"]
-    references: UInt8[np.ndarray, "people reference reference 3"]
+    references: UInt8[np.ndarray, "subjects reference reference 3"]
     """As training sees them, from another moment."""

@@ -104,25 +104,27 @@ class ClipCaption(TypedRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class CutSample(TypedRecord):
-    """A training sample before all clips together determine identities and split; index i is one person everywhere."""
+    """A training sample before all clips together determine identities and split; index i is one subject everywhere."""
 
     KIND: ClassVar[str] = "sample"
     STAGE: ClassVar[str] = "samples"
 
     caption: str
     provenance: dict[str, JsonValue]
-    """Descriptions of the clip by all earlier stages, the target's window and the versions of packages."""
+    """Descriptions of the source by all earlier stages, the target's window and the versions of packages."""
     target: UInt8[np.ndarray, "height width 3"]
-    body_masks: Bool[np.ndarray, "people height width"]
-    face_masks: Bool[np.ndarray, "people height width"]
-    faces: UInt8[np.ndarray, "people reference reference 3"]
-    """References."""
-    portraits: UInt8[np.ndarray, "people portrait portrait 3"]
-    """Whole people on white."""
-    closeups: UInt8[np.ndarray, "people height width 3"]
-    """The target around each person's face, with everybody else painted white: targets of stage 1."""
-    closeup_masks: Bool[np.ndarray, "people height width"]
-    """Face masks in the close-ups."""
+    masks: Bool[np.ndarray, "subjects height width"]
+    """Where each reference belongs in the target: the face of a person, the whole of an object."""
+    references: UInt8[np.ndarray, "subjects reference reference 3"]
+    """Faces of people, whole objects on white."""
+    body_masks: Bool[np.ndarray, "subjects height width"] | None = None
+    """Whole people; absent for objects, whose masks are whole."""
+    portraits: UInt8[np.ndarray, "subjects portrait portrait 3"] | None = None
+    """Whole people on white; absent for objects."""
+    closeups: UInt8[np.ndarray, "subjects height width 3"]
+    """The target around each subject, with all others painted white: targets of stage 1."""
+    closeup_masks: Bool[np.ndarray, "subjects height width"]
+    """Masks in the close-ups."""
     closeup_captions: tuple[str, ...]
     """A sentence about each close-up; empty where the captioner gave no usable one."""
 
@@ -131,8 +133,8 @@ class CutSample(TypedRecord):
 class Sample(CutSample):
     """A training sample."""
 
-    identities: tuple[str, ...]
-    """Identities of the people; a person has the same name in all samples."""
+    names: tuple[str, ...]
+    """Identities of the subjects; a person or an object has the same name in all samples."""
     split: SplitName
 
     @property
@@ -149,7 +151,7 @@ class Sample(CutSample):
         return clip
 
 
-def with_split(cut: Packed, identities: Sequence[str], split: SplitName, versions: Mapping[str, JSON]) -> Packed:
+def with_split(cut: Packed, names: Sequence[str], split: SplitName, versions: Mapping[str, JSON]) -> Packed:
     """The stored form of a `Sample`, given that of its `CutSample`, whose arrays stay encoded.
 
     Raises:
@@ -161,7 +163,7 @@ def with_split(cut: Packed, identities: Sequence[str], split: SplitName, version
         raise CutSample.error(cut.key, f"'provenance' should be a mapping, found {provenance!r}")
     added: dict[str, JSON] = {
         "provenance": {**provenance, "versions": dict(versions)},
-        "identities": [*identities],
+        "names": [*names],
         "split": split,
     }
     return cut.with_meta({**cut.meta, **added})

@@ -26,13 +26,14 @@ class EncodedSample(TypedRecord):
     latents: Float[np.ndarray, "channels latent_rows latent_columns"]
     """Latents of the target."""
     reference_latents: Float[np.ndarray, "references channels reference_rows reference_columns"]
-    face_masks: Bool[np.ndarray, "references token_rows token_columns"]
+    masks: Bool[np.ndarray, "references token_rows token_columns"]
     """On the token grid of the target."""
-    body_masks: Bool[np.ndarray, "references token_rows token_columns"]
+    body_masks: Bool[np.ndarray, "references token_rows token_columns"] | None = None
+    """Whole people; absent for objects."""
     closeup_latents: Float[np.ndarray, "references channels latent_rows latent_columns"]
-    """Latents of a close-up of each person, the targets of stage 1."""
+    """Latents of a close-up of each subject, the targets of stage 1."""
     closeup_masks: Bool[np.ndarray, "references token_rows token_columns"]
-    """Face masks in the close-ups."""
+    """Masks in the close-ups."""
     closeup_captions: tuple[str, ...]
     """A sentence about each close-up; may be empty."""
     prompt_embeds: Float[np.ndarray, "text_tokens text_width"] | None = None

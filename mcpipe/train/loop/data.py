@@ -255,7 +255,7 @@ def as_tokens(sample: EncodedSample) -> TrainingSample:
         sample.key,
         pack(torch.from_numpy(sample.latents)),
         references,
-        torch.from_numpy(sample.face_masks).flatten(1),
+        torch.from_numpy(sample.masks).flatten(1),
         captions[0],
         texts[0],
         tuple(alone),

@@ -25,15 +25,15 @@ def read_prompts(pairs: Path, spec: AdapterSpec, heldout: FaceAnalyser) -> list[
     heldout_embeddings = {key: heldout_embedding(heldout, face.reference, key) for key, face in faces.items()}
     prompts = []
     for stored in read_shards(pairs / "rl", PairPrompt):
-        references = tuple(faces[key].reference for key in stored.faces)  # not copied: a face is in many prompts
+        references = tuple(faces[key].reference for key in stored.names)  # not copied: a face is in many prompts
         for height, width, _ in (reference.shape for reference in references):
             if (height, width) != (spec.reference_size, spec.reference_size):
                 raise ValueError(
                     f"the faces of {pairs} measure {width}x{height} px, but the adapter was trained with references of "
                     f"{spec.reference_size} px; train it again, or set samples.reference_size to that"
                 )
-        embeddings = np.stack([faces[key].embedding for key in stored.faces])
-        heldout_rows = np.stack([heldout_embeddings[key] for key in stored.faces])
+        embeddings = np.stack([faces[key].embedding for key in stored.names])
+        heldout_rows = np.stack([heldout_embeddings[key] for key in stored.names])
         prompts.append(Prompt(stored.key, stored.prompt, references, embeddings, heldout_rows))
     if not prompts:
         raise ValueError(f"no prompts in {pairs / 'rl'}; see the report of the stage pairs")

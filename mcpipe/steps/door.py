@@ -1,0 +1,116 @@
+"""The door of a package of stages: ``python -m PACKAGE NAME PATH...`` runs a stage on the paths that dvc.yaml names.
+
+An error that the user can fix ends in one line on standard error and exit status 1: a missing file, a bad parameter, a
+broken checkpoint, a full disk. With ``MCPIPE_DEBUG=1`` the traceback follows.
+"""
+
+import importlib
+import inspect
+import logging
+import os
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcpipe.core.errors import one_line
+from mcpipe.core.offline import stay_offline
+from mcpipe.core.params import Params, parse_yaml
+from mcpipe.core.threads import one_thread
+
+ReadParams = Callable[[str, type[Params]], Params]
+"""The settings of a stage by its name, checked against their model."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """A package of stages and its settings."""
+
+    package: str
+    stages: Mapping[str, str]
+    """Module below the package by the stage's name."""
+    params: ReadParams
+
+    def main(self, arguments: list[str]) -> int:
+        """Run the stage that the arguments name; returns the exit status."""
+        stay_offline()
+        one_thread()
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        for room in ("mcpipe", self.package):
+            logging.getLogger(room).setLevel(os.environ.get("MCPIPE_LOG", "INFO"))
+        try:
+            self.run_stage(arguments)
+        except (ValueError, OSError, FloatingPointError) as error:
+            name, traceback = arguments[0] if arguments else "", "MCPIPE_DEBUG" in os.environ
+            logging.getLogger(self.package).log(
+                logging.ERROR, "error: %s", one_line(error, name), exc_info=traceback
+            )  # fmt: skip
+            return 1
+        return 0
+
+    def run_stage(self, arguments: list[str]) -> None:
+        """Read the stage's settings and call its ``run`` with the paths.
+
+        Raises:
+            ValueError: an unknown stage, a wrong number of paths or a bad parameter.
+        """
+        if not arguments or arguments[0] not in self.stages:
+            names = ", ".join(self.stages)
+            raise ValueError(f"usage: python -m {self.package} NAME PATH..., with NAME one of {names}")
+        name, *paths = arguments
+        module = f"{self.package}.{self.stages[name]}"
+        run = importlib.import_module(module).run
+        path_names = [parameter for parameter in inspect.signature(run).parameters if parameter != "params"]
+        if len(paths) != len(path_names):
+            raise ValueError(
+                f"stage {name} takes the paths {' '.join(path_names).upper()}, got {len(paths)}: {' '.join(paths)}"
+            )
+        model = typing.get_type_hints(run)["params"]
+        if not issubclass(model, Params):
+            raise TypeError(f"{module}.run should take params: a subclass of Params")
+        run(*map(Path, paths), params=self.params(name, model))
+
+
+def branch_settings(root: Path, branch: Path) -> dict[str, object]:
+    """The settings of the pipeline in ``root/params.yaml``, changed and completed by ``branch/params.yaml``.
+
+    A section in both files is the pipeline's with the values that the branch states.
+
+    Raises:
+        ValueError: a file is no mapping of sections.
+    """
+    pipeline, own = (sections_of(folder / "params.yaml") for folder in (root, branch))
+    return changed_by(pipeline, own)
+
+
+def sections_of(file: Path) -> dict[str, object]:
+    """The sections of a settings file.
+
+    Raises:
+        ValueError: it is no mapping.
+    """
+    content = parse_yaml(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} should be a mapping of sections")  # noqa: TRY004  not a type that a caller passed
+    return content
+
+
+def changed_by(settings: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    """Settings with changes at any depth."""
+    merged = dict(settings)
+    for name, value in changes.items():
+        before = settings.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            merged[name] = changed_by(before, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def leave_folder(folder: Path) -> None:
+    """Take a folder out of the places in which Python looks for modules.
+
+    ``python -m`` puts the current folder first, where a branch's own modules would hide others of the same names.
+    """
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != folder]
