@@ -6,13 +6,12 @@ from pathlib import Path
 from mcpipe.core.report import Report
 from mcpipe.execution.fingerprint import fingerprint
 from mcpipe.execution.store import progress_of
-from mcpipe.flux.backbone import load_generator
 from mcpipe.train import single
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import read_encoded
 from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
 from mcpipe.train.loop.previews import PreviewSampler
-from mcpipe.train.loop.runtime import process_state
+from mcpipe.train.loop.runtime import load_base, place_base, process_state
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,11 @@ def run(encode: Path, generator: Path, train_single: Path, params: single.TrainS
     process_state()
     report = Report("train_single", ("torch", "diffusers", "peft", "accelerate"))
     data = read_encoded(encode)
-    pipeline = load_generator(generator)
+    pipeline = load_base(generator)
     data = with_encoder(data, pipeline)
     start = Path(params.start) if params.start else None
     spec, network = single.single_network(pipeline, data, params, start)
+    place_base(pipeline)
     training = SingleTraining(encode, generator, params, start)
     checkpoint = Checkpoint(progress_of(train_single) / fingerprint(training, report.packages))
     sampler = PreviewSampler(pipeline, network, data, params.shift, one_reference=True)

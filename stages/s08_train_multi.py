@@ -9,13 +9,12 @@ from mcpipe.core.report import Report
 from mcpipe.execution.fingerprint import fingerprint
 from mcpipe.execution.store import progress_of
 from mcpipe.flux.adapters import read_spec, start_adapter
-from mcpipe.flux.backbone import load_generator
 from mcpipe.train import multi
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import read_encoded
 from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
 from mcpipe.train.loop.previews import PreviewSampler
-from mcpipe.train.loop.runtime import process_state
+from mcpipe.train.loop.runtime import load_base, place_base, process_state
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,11 @@ def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, pa
     report = Report("train_multi", ("torch", "diffusers", "peft", "accelerate"))
     data = read_encoded(encode)
     spec = multi.multi_spec(read_spec(train_single), data, params)
-    pipeline = load_generator(generator)
+    pipeline = load_base(generator)
     data = with_encoder(data, pipeline)
     start_adapter(pipeline, train_single, spec, params.seed)
     network = multi.multi_network(pipeline, data, params)
+    place_base(pipeline)
     training = MultiTraining(encode, train_single, generator, params)
     checkpoint = Checkpoint(progress_of(train_multi) / fingerprint(training, report.packages))
     sampler = PreviewSampler(pipeline, network, data, params.shift, one_reference=False)
