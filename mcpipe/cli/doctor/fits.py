@@ -42,7 +42,7 @@ def refusal(
         for checkpointing in sorted({layout.checkpointing, True}):
             for kind in plans:
                 other = replace(layout, sharding=kind, samples=samples, checkpointing=checkpointing)
-                if plan(counted, other).total <= room:
+                if combines(other) and plan(counted, other).total <= room:
                     return f"{reason}; it fits with {advice(layout, other)}"
     for base, optimizer in FEWER_BITS:
         for samples in halved(layout.samples):
@@ -52,6 +52,12 @@ def refusal(
             if plan(counted, other).total <= room:
                 return f"{reason}; rounded, it fits with {advice(layout, other)}"
     return f"{reason}; use more GPUs with MCPIPE_SHARDING=all, larger ones, a lower train_single.rank, or fewer experts"
+
+
+def combines(layout: MemoryLayout) -> bool:
+    """Whether weights and moments of bitsandbytes go with the sharding, as `mcpipe.train.loop.runtime` checks."""
+    whole = layout.sharding == "none" or layout.optimizer == "adamw"
+    return whole and (layout.sharding != "all" or layout.quantization == "none")
 
 
 def halved(samples: int) -> Iterator[int]:

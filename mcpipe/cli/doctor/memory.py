@@ -130,7 +130,7 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
         rows_table(
             f"stage 2 in fewer bits, no sharding, GB each; {layout.samples} samples in a pass, inputs of blocks kept",
             fewer_bits(counted, layout),
-            "MCPIPE_QUANTIZE, MCPIPE_OPTIMIZER",
+            "base, optimiser",
         ),
         memory_table(f"stage 3 on {layout.gpus} x {device}, GB each; {reinforced.title}", reinforced.plans(kinds)),
         rows_table(
@@ -205,7 +205,10 @@ def memory_table(title: str, plans: Mapping[K, MemoryPlan]) -> Table:
 def rows_table(title: str, plans: Mapping[str, MemoryPlan], choice: str) -> Table:
     """Memory of a GPU, in GB, with a row for every value of a ``choice``; purposes that take nothing are left out."""
     parts = [part for part in next(iter(plans.values())).parts if any(each.parts[part] for each in plans.values())]
-    table = Table(choice, *parts, "total", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    table.add_column(choice, overflow="fold", no_wrap=False, min_width=max(map(len, plans)))
+    for part in (*parts, "total"):
+        table.add_column(part, overflow="fold")
     for name, each in plans.items():
         table.add_row(name, *(f"{each.parts[part] / GB:.2f}" for part in parts), f"{each.total / GB:.2f}")
     return table
