@@ -101,7 +101,7 @@ def _feed_forward(t5: nn.Module) -> Iterator[nn.Module]:
 
 def _in_nf4(layer: nn.Linear, precision: torch.dtype, device: torch.device) -> nn.Linear:
     """The layer with its weight in NF4 on ``device``."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
+    from bitsandbytes.nn import Linear4bit, Params4bit  # pyright: ignore[reportMissingImports]
 
     with torch.device("meta"):
         rounded = Linear4bit(

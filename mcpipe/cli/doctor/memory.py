@@ -89,10 +89,7 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
     Raises:
         ValueError: the generator's transformer is not FLUX's, or an option or environment variable is invalid.
     """
-    if hardware.gpus < 1:
-        raise ValueError(f"--gpus should be 1 or more, not {hardware.gpus}")
-    if hardware.gpu_gb is not None and not 0 < hardware.gpu_gb < inf:
-        raise ValueError(f"--gpu-gb should be a positive number, not {hardware.gpu_gb:g}")
+    _check_hardware(hardware)
     generator = read_generator(models["generator"])
     multi = params_of(content, "train_multi", TrainMultiParams)
     spec = adapter_spec(content, multi)
@@ -104,11 +101,7 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
     )  # fmt: skip
     runtime = runtime_from()
     memory, weight_bytes, device = available(hardware)
-    samples = -(-multi.batch_size // (hardware.gpus * runtime.accumulation_steps))
-    layout = MemoryLayout(
-        hardware.gpus, "none", samples, runtime.gradient_checkpointing, multi.ema_decay > 0, weight_bytes,
-        cast(Quantization, runtime.quantization), cast(Optimizer, runtime.optimizer),
-    )  # fmt: skip
+    layout = layout_of_stage_two(multi, hardware.gpus, weight_bytes)
     kinds = SHARDINGS if hardware.gpus > 1 else SHARDINGS[:1]
     plans: dict[Sharding, MemoryPlan] = {kind: plan(counted, replace(layout, sharding=kind)) for kind in kinds}
     problems = []
@@ -139,6 +132,16 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
         parts_table(f"disk, GB; {free / GB:,.1f} left", written.parts, 3),
     ]
     return Capacity(tables, problems)
+
+
+def layout_of_stage_two(multi: TrainMultiParams, gpus: int, weight_bytes: int) -> MemoryLayout:
+    """Distribution of stage 2 over GPUs as the environment sets it, without sharding."""
+    runtime = runtime_from()
+    samples = -(-multi.batch_size // (gpus * runtime.accumulation_steps))
+    return MemoryLayout(
+        gpus, "none", samples, runtime.gradient_checkpointing, multi.ema_decay > 0, weight_bytes,
+        cast(Quantization, runtime.quantization), cast(Optimizer, runtime.optimizer),
+    )  # fmt: skip
 
 
 def adapter_spec(content: Content, multi: TrainMultiParams) -> AdapterSpec:
@@ -220,6 +223,13 @@ def parts_table(title: str, parts: Mapping[str, float], digits: int) -> Table:
     for part, size in parts.items():
         table.add_row(part, f"{size / GB:.{digits}f}")
     return table
+
+
+def _check_hardware(hardware: Hardware) -> None:
+    if hardware.gpus < 1:
+        raise ValueError(f"--gpus should be 1 or more, not {hardware.gpus}")
+    if hardware.gpu_gb is not None and not 0 < hardware.gpu_gb < inf:
+        raise ValueError(f"--gpu-gb should be a positive number, not {hardware.gpu_gb:g}")
 
 
 def _json(file: Path) -> dict[str, JSON]:

@@ -15,7 +15,7 @@ def adamw(
     weights = list(weights)
     if runtime.optimizer == "adamw":
         return torch.optim.AdamW(weights, lr=learning_rate, weight_decay=weight_decay)
-    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
+    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit  # pyright: ignore[reportMissingImports]
 
     kind = PagedAdamW8bit if runtime.optimizer == "paged_adamw8bit" else AdamW8bit
     return kind(weights, lr=learning_rate, weight_decay=weight_decay)
