@@ -187,6 +187,8 @@ def test_four_bits_hold_the_transformer_and_t5_in_a_quarter(paper):
     t5 = 2 * embedding + per_weight * (FLUX_DEV_OTHERS["text_encoder_2"] - embedding)
     assert plans["high nf4"].parts["text encoders"] == pytest.approx(2 * FLUX_DEV_OTHERS["text_encoder"] + t5)
     assert plans["high nf4"].total < plans["medium"].total < plans["high fp8"].total < plans["medium none"].total
+    half = replace(paper, plain=paper.plain // 2, experts=paper.experts // 2)
+    assert inference_plans(half)["medium nf4"].total / GB < 0.92 * 12 < plans["medium nf4"].total / GB
 
 
 def test_training_in_fewer_bits_is_planned(paper):

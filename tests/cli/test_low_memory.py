@@ -7,6 +7,7 @@ import pytest
 import torch
 from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, TEXTS
 from PIL import Image
+from training_fixtures import NEEDS_BITSANDBYTES
 from transformers import T5Config, T5EncoderModel
 
 from mcpipe.cli.__main__ import main
@@ -17,9 +18,6 @@ from mcpipe.flux.quantization import KEPT_T5, num_quantized, quantizable, quanti
 from mcpipe.pipelines import MultiCrafterPipeline
 
 PROMPT = TEXTS[0]
-NEEDS_BITSANDBYTES = pytest.mark.skipif(
-    find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed: pip install -e '.[lowmem]'"
-)
 SPEC = AdapterSpec(
     rank=4,
     experts=ExpertParams(num_experts=4, top_k=1, router="st", placement="ffn_out"),
