@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mcpipe.flux.adapters import AdapterSpec, add_adapter, trainable
+from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, trainable
 from mcpipe.flux.attention import AttentionCapture
 from mcpipe.flux.backbone import FluxTransformer2DModel
 from mcpipe.flux.tokens import Layout, appended, position_ids
@@ -30,9 +30,11 @@ def at_least(name: str, value: float, limit: float) -> Row:
 
 
 class Step:
-    """One training step of FLUX with plain LoRA and two references, without its optimiser."""
+    """One training step of FLUX with an adapter, by default plain LoRA, and two references; without its optimiser."""
 
-    def __init__(self, blocks: Sequence[int], size: dict, device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, blocks: Sequence[int], size: dict, device: str, dtype: torch.dtype, experts: ExpertParams | None = None
+    ) -> None:
         self.layout, heads = size["layout"], size["heads"]
         with torch.device(device):
             self.flux = FluxTransformer2DModel(
@@ -43,7 +45,7 @@ class Step:
                 guidance_embeds=True,
             )
             self.flux.to(dtype).requires_grad_(False)
-            spec = AdapterSpec(rank=size["rank"], experts=None, image_size=512, reference_size=320)
+            spec = AdapterSpec(rank=size["rank"], experts=experts, image_size=512, reference_size=320)
             add_adapter(self.flux, spec, seed=0)
             for weight in trainable(self.flux).values():
                 weight.data = weight.data.to(dtype)
@@ -57,10 +59,15 @@ class Step:
         """Forward and backward; the gradients stay."""
         if regularised:
             with AttentionCapture(self.flux, self.layout) as capture:
-                out = self._velocity()
-                (out.square().mean() + capture.mean()[..., :40].sum()).backward()
+                self.captured(capture)
         else:
             self._velocity().square().mean().backward()
+
+    def captured(self, capture: AttentionCapture) -> Tensor:
+        """A regularised step within a capture that is open; returns its loss."""
+        loss = self._velocity().square().mean() + capture.mean()[..., :40].sum()
+        loss.backward()
+        return loss.detach()
 
     def _velocity(self) -> Tensor:
         device = self.noisy.device

@@ -1,6 +1,10 @@
 """What attention regularisation and experts cost: arithmetic, memory and time, beside slower ways to the same result.
 
     python benchmarks/training.py [--json FILE] [--device cuda] [--blocks 19 38] [--tokens 4096] [--rounds 9]
+    python benchmarks/training.py --compile [--device cuda] [--rounds 9]
+
+The second form compares a step whose blocks inductor compiled with the same step as it is written, and nothing else. A
+C++ compiler has to be there; its first call takes minutes, later ones find its results in inductor's cache.
 
 Arithmetic and bytes are counted, the same on every machine: on the device ``meta``, with the kernels that a GPU runs,
 at the width of FLUX.1-dev, with 512 text tokens, 32 x 32 of the image and two references of 20 x 20. Times are those
@@ -34,6 +38,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mcpipe.flux import attention
+from mcpipe.flux.adapters import ExpertParams, trainable
+from mcpipe.flux.attention import AttentionCapture
 from mcpipe.flux.moe_lora import MoELoraConfig, MoELoraLinear
 from mcpipe.objectives import column_mean as idar
 
@@ -49,6 +55,9 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, nargs=2, default=(2, 4), help="double and single ones of counted steps")
     parser.add_argument("--tokens", type=int, default=2048, help="of the experts at full width")
     parser.add_argument("--rounds", type=int, default=5, help="in which times are taken")
+    parser.add_argument(
+        "--compile", action="store_true", help="compare a step that inductor compiled, and nothing else"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -60,6 +69,8 @@ def main() -> None:
         lambda: step_share(device, rounds),
         lambda: counted_steps(*options.blocks),
     )
+    if options.compile:
+        sections = (lambda: compiled_step(device, rounds),)
     rows: list[Row] = []
     for section in sections:
         for name, value, limit, met in (checks := section()):
@@ -163,6 +174,41 @@ def step_share(device: str, rounds: int) -> list[Row]:
             step(True)
             shares.append(100 * inside[0] / (now(device) - start - inside[0]))
     return [at_most("IDAR ours: % of a proportioned step", statistics.median(shares), 1.5)]
+
+
+def compiled_step(device: str, rounds: int) -> list[Row]:
+    """Loss, gradients and time of a step with experts and maps, its blocks compiled, against the same step eagerly."""
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    step = Step((1, 1), PROPORTIONED, device, dtype, ExpertParams(num_experts=4, top_k=1, router="st"))
+    weights = trainable(step.flux)
+    with torch.no_grad():
+        for weight in weights.values():
+            weight.normal_(std=0.02)  # fresh ones add nothing: B = 0
+    outcomes, taken = [], []
+    for compiled in (False, True):
+        with AttentionCapture(step.flux, step.layout) as capture:
+            if compiled:
+                step.flux.compile_repeated_blocks(fullgraph=True, backend="inductor")
+            start = time.perf_counter()
+            loss = step.captured(capture)
+            first = time.perf_counter() - start
+            outcomes.append((float(loss), torch.cat([weight.grad.flatten() for weight in weights.values()])))
+            form = {"step": lambda capture=capture: step.captured(capture)}
+            taken.append(timed(form, list(weights.values()), device, rounds)["step"])
+    (loss, gradient), (other, compiled_gradient) = outcomes
+    most = 1e-4 if device == "cpu" else 2e-2
+    return [
+        at_most("inductor: relative difference of the loss", abs(other - loss) / abs(loss), most),
+        at_most(
+            "inductor: relative distance of the gradient",
+            float((compiled_gradient - gradient).norm() / gradient.norm()),
+            most,
+        ),
+        ("inductor: seconds of the first step", first, None, None),
+        ("eager: ms of a step", 1000 * taken[0], None, None),
+        ("inductor: ms of a step", 1000 * taken[1], None, None),
+        ("inductor: times faster than eager", taken[0] / taken[1], None, None),
+    ]
 
 
 def expert_figures(label: str, size: tuple[int, int, int, int], most: float, device: str, rounds: int) -> list[Row]:

@@ -25,8 +25,9 @@ from mcpipe.flux.attention import recorded_attention
 from mcpipe.flux.backbone import FluxPipeline, execution_device, load_generator
 from mcpipe.flux.bare import bare_transformer, check_separable
 from mcpipe.flux.encoders import decode_latents
-from mcpipe.flux.low_memory import Memory, check_memory, is_offloaded_in_parts, reduce_memory
+from mcpipe.flux.low_memory import Memory, check_memory, is_offloaded_in_parts, is_plain, reduce_memory
 from mcpipe.flux.network import ReferenceFlux
+from mcpipe.flux.quantization import Quantization
 from mcpipe.flux.sampler import SampleParams, encode_conditions, latents
 from mcpipe.flux.tokens import layout
 from mcpipe.models.image_arrays import ACCEPTED, ImageInput
@@ -61,25 +62,32 @@ class MultiCrafterPipeline(FluxPipeline):
 
     @classmethod
     def from_pretrained(
-        cls, generator: str | Path, *, adapter: str | Path | None = None, memory: Memory = "high"
+        cls,
+        generator: str | Path,
+        *,
+        adapter: str | Path | None = None,
+        memory: Memory = "high",
+        quantize: Quantization | None = None,
     ) -> "MultiCrafterPipeline":
         """The FLUX pipeline of a folder with the adapter of another one, frozen, on the best device there is.
 
         Without ``adapter``, the one that `save_pretrained` wrote into the folder. ``memory`` says how much of the
-        device's memory it may take (see `mcpipe.flux.low_memory`).
+        device's memory it may take (see `mcpipe.flux.low_memory`), ``quantize`` how the frozen weights of transformer
+        and T5 are stored (see `mcpipe.flux.quantization`); by default as the mode says.
 
         Raises:
             FileNotFoundError: a folder, or a file of the adapter, is missing.
-            ValueError: a file is damaged, the adapter belongs to another generator, or ``memory`` is unknown.
+            ValueError: a file is damaged, the adapter belongs to another generator, ``memory`` or ``quantize`` is
+                unknown, they exclude each other, or bitsandbytes is needed and not installed.
         """
-        check_memory(memory)
+        mode, form = check_memory(memory, quantize)
         if adapter is None and Path(generator).is_dir() and not (Path(generator) / ADAPTER).is_dir():
             raise FileNotFoundError(f"{generator} holds no folder {ADAPTER}; give adapter=, the folder of an adapter")
-        pipeline = cls(**load_generator(Path(generator), on_device=memory == "high").components)
+        pipeline = cls(**load_generator(Path(generator), on_device=is_plain(mode, form)).components)
         pipeline.set_progress_bar_config(disable=True)
         pipeline.spec = load_adapter(pipeline, Path(generator) / ADAPTER if adapter is None else Path(adapter))
         pipeline.transformer.requires_grad_(False)
-        reduce_memory(pipeline, memory)
+        reduce_memory(pipeline, mode, form)
         return pipeline
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # noqa: ANN401  as diffusers does

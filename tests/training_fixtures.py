@@ -1,5 +1,8 @@
 """Short trainings on a random tiny generator."""
 
+from importlib.util import find_spec
+
+import pytest
 import torch
 from safetensors.numpy import load_file
 
@@ -19,6 +22,10 @@ MULTI = TrainMultiParams(
     balance=BalanceParams(weight=0.01, over="batch"),
 )  # fmt: skip
 ENCODE = EncodeParams(min_mask_fraction=0.5, cache_texts=True, records_per_shard=4)
+
+NEEDS_BITSANDBYTES = pytest.mark.skipif(
+    find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed: pip install -e '.[lowmem]'"
+)
 
 
 def files_of(folder):

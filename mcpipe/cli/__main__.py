@@ -205,6 +205,7 @@ def generation_arguments(verb: argparse.ArgumentParser) -> None:
         "--memory", choices=("low", "medium", "high"), default="high",
         help="memory of the GPU to use: less is slower, and medium rounds frozen weights to 8 bits (default: high)",
     )  # fmt: skip
+    verb.add_argument("--quantize", choices=("none", "fp8", "nf4"), help="form of frozen weights (by --memory)")
     _changes(verb)
 
 

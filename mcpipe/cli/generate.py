@@ -18,6 +18,7 @@ from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
 from mcpipe.core.params import Params, check_params, section_content
 from mcpipe.flux.adapters import read_spec
+from mcpipe.flux.low_memory import check_memory
 from mcpipe.flux.sampler import SampleParams
 from mcpipe.models.faces import InsightFaces
 from mcpipe.pipelines import MultiCrafterOutput, MultiCrafterPipeline
@@ -54,7 +55,8 @@ def command(options: argparse.Namespace) -> str:
     Raises:
         FileNotFoundError: a reference, the generator, the adapter or the face pack is missing.
         ValueError: there are too many references, a reference has no face, several, or not its object, the adapter is
-            damaged or belongs to another generator, the seed or a setting is invalid, or maps are wanted at low memory.
+            damaged or belongs to another generator, the seed or a setting is invalid, maps are wanted at low memory, or
+            frozen weights cannot be stored as ``--quantize`` says.
         OSError: the images cannot be written.
     """
     file = settings_file()
@@ -65,6 +67,7 @@ def command(options: argparse.Namespace) -> str:
     settings = check_params(sections, GenerationSettings)
     models = located(content, file.parent)
     given = check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
+    check_memory(options.memory, options.quantize)
     if options.memory == "low" and options.attention is not None:
         raise ValueError("--attention needs the weights of a whole block; say --memory medium")
     outputs = picture_files(options.out, options.attention, len(options.references))
@@ -74,7 +77,9 @@ def command(options: argparse.Namespace) -> str:
     check_outputs(outputs, read)
     size = read_spec(options.adapter).reference_size
     references = cut_references(given, models, settings, size)
-    pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter, memory=options.memory)
+    pipeline = MultiCrafterPipeline.from_pretrained(
+        models["generator"], adapter=options.adapter, memory=options.memory, quantize=options.quantize
+    )
     with_attention = options.attention is not None
     drawn = draw(
         pipeline, options.prompt, references, options.seed, settings.generate.sample, with_attention=with_attention

@@ -7,6 +7,7 @@ from peft.tuners.lora.layer import LoraLayer
 
 from mcpipe.flux.adapters import NAME
 from mcpipe.flux.backbone import FluxPipeline, FluxTransformer2DModel
+from mcpipe.flux.quantization import is_quantized
 
 
 def check_separable(pipeline: FluxPipeline) -> None:
@@ -21,8 +22,8 @@ def check_separable(pipeline: FluxPipeline) -> None:
         raise ValueError(f"another LoRA is loaded, {others[0]}; call delete_adapters({others[0]!r}) before saving")
     if any(module.merged for module in pipeline.transformer.modules() if isinstance(module, LoraLayer)):
         raise ValueError("the adapter is merged into the generator; call unfuse_lora() before saving")
-    if any(parameter.dtype == torch.float8_e4m3fn for parameter in pipeline.transformer.parameters()):
-        raise ValueError('weights are rounded to 8 bits; load the pipeline with memory="high" to save it')
+    if is_quantized(pipeline.transformer):
+        raise ValueError('weights are rounded; load the pipeline with memory="high" and without quantize to save it')
     if any(parameter.is_meta for parameter in pipeline.transformer.parameters()):
         raise ValueError("weights are offloaded one by one; load the pipeline without sequential offloading to save it")
 

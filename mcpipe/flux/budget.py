@@ -13,8 +13,9 @@ import torch
 from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec, add_adapter, trainable
 from mcpipe.flux.backbone import FluxTransformer2DModel
-from mcpipe.flux.low_memory import Memory, largest_layer, num_rounded
+from mcpipe.flux.low_memory import MODES, QUANTIZED, Memory, largest_layer
 from mcpipe.flux.moe_lora import expert_layers
+from mcpipe.flux.quantization import BYTES, QUANTIZATIONS, Quantization, num_quantized
 
 GB = 1e9
 """Bytes of a GB, the unit in which GPUs are sold."""
@@ -22,12 +23,19 @@ FLUX_DEV: dict[str, JSON] = {"guidance_embeds": True}
 """FLUX.1-dev's configuration; all other values are diffusers' defaults."""
 FLUX_DEV_OTHERS: dict[str, int] = {"text_encoder": 123_060_480, "text_encoder_2": 4_762_310_656, "vae": 83_819_683}
 """Weights of CLIP-L, T5-XXL (encoder) and the VAE; 0.25, 9.5 and 0.34 GB as they are loaded."""
+FLUX_DEV_T5_EMBEDDING = 32_128 * 4_096
+"""Those of T5-XXL's embedding of tokens, which are never rounded."""
 
 Sharding = Literal["none", "adapter", "all"]
 """Parts sharded over the GPUs: none; the adapter, its gradients and optimiser state; or also the frozen base."""
 
+Optimizer = Literal["adamw", "adamw8bit", "paged_adamw8bit"]
+"""AdamW of torch, or of bitsandbytes with moments of 8 bits, which may be paged."""
+
 MASTER, GRADIENT, ADAM = 4, 4, 8
 """Bytes per trained weight: float32 weight, float32 gradient, two float32 moments."""
+ADAM_BYTES: dict[Optimizer, float] = {"adamw": ADAM, "adamw8bit": 2 + 2 * 4 / 256, "paged_adamw8bit": 0}
+"""Bytes of the moments on the GPU: of 8 bits with a float32 scale per 256; paged ones can be in main memory."""
 ON_GPU = 2
 """Bytes of a frozen weight on a GPU, in bfloat16."""
 GATHERED, ENCODERS, ACTIVATIONS = "blocks gathered", "text encoders and VAE", "activations (estimate)"
@@ -51,8 +59,10 @@ class Sizes:
     width: int
     tokens: int
     """Tokens of one sample: text, image and references."""
-    rounded: int = 0
-    """Frozen weights that generation with medium memory stores in 8 bits (see `mcpipe.flux.low_memory`)."""
+    rounded: Mapping[Quantization, int] = field(default_factory=dict)
+    """Frozen weights of the transformer that are stored in fewer bits (see `mcpipe.flux.quantization`), by form."""
+    t5_kept: int = 0
+    """Weights of T5 that are never rounded."""
     largest: int = 0
     """Weights of the largest layer, experts included."""
 
@@ -76,6 +86,9 @@ class MemoryLayout:
     """Whether a moving average of the adapter is kept."""
     weight_bytes: int = 2
     """Bytes of a frozen weight: 2 in bfloat16 on a GPU, 4 in float32 on a CPU."""
+    quantization: Quantization = "none"
+    """Form of the frozen weights of transformer and T5."""
+    optimizer: Optimizer = "adamw"
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,7 @@ def sizes(
     text_tokens: int,
     token_px: int,
     others: Mapping[str, int],
+    t5_kept: int = FLUX_DEV_T5_EMBEDDING,
 ) -> Sizes:
     """Count a network; ``token_px`` is the side of the square that one token covers, in pixels."""
     transformer = network_on_meta(config, spec)
@@ -130,7 +144,8 @@ def sizes(
         blocks=len(transformer.transformer_blocks) + len(transformer.single_transformer_blocks),
         width=transformer.inner_dim,
         tokens=text_tokens + image**2 + references * reference**2,
-        rounded=num_rounded(transformer),
+        rounded={form: num_quantized(transformer, form) for form in QUANTIZATIONS},
+        t5_kept=t5_kept,
         largest=largest_layer(transformer),
     )
 
@@ -139,8 +154,8 @@ def plan(counted: Sizes, layout: MemoryLayout) -> MemoryPlan:
     """Memory of each GPU in stage 2."""
     of_base = layout.gpus if layout.sharding == "all" else 1
     of_adapter = layout.gpus if layout.sharding != "none" else 1
-    others = {name: (4 if name == "vae" else layout.weight_bytes) for name in counted.others}
-    optimiser = ADAM + (MASTER if layout.averaged else 0)
+    form, size = layout.quantization, layout.weight_bytes
+    optimiser = ADAM_BYTES[layout.optimizer] + (MASTER if layout.averaged else 0)
     gathered = 0.0
     if layout.gpus > 1 and layout.sharding != "none":  # the current block and the next one
         sharded = counted.trained + (counted.base if layout.sharding == "all" else 0)
@@ -149,11 +164,11 @@ def plan(counted: Sizes, layout: MemoryLayout) -> MemoryPlan:
     kept = counted.blocks + BLOCK_WIDTHS if layout.checkpointing else counted.blocks * BLOCK_WIDTHS
     return MemoryPlan(
         {
-            "frozen transformer": counted.base * layout.weight_bytes / of_base,
-            ENCODERS: float(sum(counted.others[name] * size for name, size in others.items())),
+            "frozen transformer": base_bytes(counted, form, size) / of_base,
+            ENCODERS: sum(other_bytes(counted, name, form, size) for name in counted.others),
             "adapter (float32)": counted.trained * MASTER / of_adapter,
             "gradients (float32)": counted.trained * GRADIENT / of_adapter,
-            "optimiser (float32)": counted.trained * optimiser / of_adapter,
+            "optimiser": counted.trained * optimiser / of_adapter,
             GATHERED: gathered,
             ACTIVATIONS: float(layout.samples * kept * block),
         }
@@ -191,21 +206,47 @@ def reinforcement_plan(counted: Sizes, layout: ReinforcementLayout) -> MemoryPla
     return MemoryPlan(parts | {"reward models": max(layout.scorers - spared, 0.0)})
 
 
-def inference_plans(counted: Sizes) -> dict[Memory, MemoryPlan]:
-    """Memory of a GPU that draws one image, by mode of `mcpipe.flux.low_memory`: the fullest phase of each."""
-    encoders = {name: 2.0 * num for name, num in counted.others.items() if name != "vae"}
+def base_bytes(counted: Sizes, form: Quantization, weight_bytes: int = ON_GPU) -> float:
+    """Memory of the frozen transformer, ``weight_bytes`` for every weight that is not rounded."""
+    rounded = counted.rounded.get(form, 0) if form != "none" else 0
+    return rounded * BYTES[form] + float(weight_bytes) * (counted.base - rounded)
+
+
+def other_bytes(counted: Sizes, name: str, form: Quantization, weight_bytes: int = ON_GPU) -> float:
+    """Memory of a text encoder or the VAE (float32), by name; T5 is rounded but for its embedding."""
+    if name == "vae":
+        return 4.0 * counted.others[name]
+    rounded = counted.others[name] - counted.t5_kept if name == "text_encoder_2" and form != "none" else 0
+    return rounded * BYTES[form] + float(weight_bytes) * (counted.others[name] - rounded)
+
+
+def inference_plans(counted: Sizes) -> dict[str, MemoryPlan]:
+    """Memory of a GPU that draws one image, by mode of `mcpipe.flux.low_memory` and form of the frozen weights.
+
+    The fullest phase of each; the modes' own forms are named by the mode alone.
+    """
+    plans = {}
+    for mode in MODES:
+        for form in QUANTIZATIONS if mode != "low" else QUANTIZATIONS[:1]:
+            plans[mode if form == QUANTIZED[mode] else f"{mode} {form}"] = inference_plan(counted, mode, form)
+    return plans
+
+
+def inference_plan(counted: Sizes, mode: Memory, form: Quantization) -> MemoryPlan:
+    """Memory of a GPU that draws one image, in its fullest phase."""
+    encoders = {name: other_bytes(counted, name, form) for name in counted.others if name != "vae"}
     block = float(BLOCK_WIDTHS * counted.tokens * counted.width * ON_GPU)
     parts = ("frozen transformer", "adapter", "text encoders", "VAE (float32)", ACTIVATIONS)
-    vae = 4.0 * counted.others.get("vae", 0)
-    base = counted.rounded + 2.0 * (counted.base - counted.rounded)
+    vae, base = 4.0 * counted.others.get("vae", 0), base_bytes(counted, form)
     drawing = (base, 2.0 * counted.trained, 0.0, vae, block)
     reading = (0.0, 0.0, max(encoders.values(), default=0.0), vae, 0.0)
+    adapter = float(counted.trained * (MASTER if form == "none" else ON_GPU))
     rows: dict[Memory, tuple[float, ...]] = {
         "low": (2.0 * counted.largest, 0.0, 0.0, 0.0, block),
         "medium": max(drawing, reading, key=sum),
-        "high": (2.0 * counted.base, float(MASTER * counted.trained), sum(encoders.values()), vae, block),
+        "high": (base, adapter, sum(encoders.values()), vae, block),
     }
-    return {mode: MemoryPlan(dict(zip(parts, row, strict=True))) for mode, row in rows.items()}
+    return MemoryPlan(dict(zip(parts, rows[mode], strict=True)))
 
 
 def disk(counted: Sizes) -> MemoryPlan:

@@ -1,47 +1,56 @@
-"""Generation on devices with little memory: frozen weights in 8 bits, and parts on the device only when they run.
+"""Generation on devices with little memory: parts on the device only when they run, and weights in fewer bits.
 
-    high     everything on the device, as it was trained
-    medium   the transformer's frozen weights stored in FP8 (e4m3) and computed with in the precision of the device, the
-             adapter in that precision, and one of text encoders, transformer and VAE on the device at a time
-    low      every layer on the device only while it runs; nothing is rounded but the adapter, to the device's precision
+    high     everything on the device
+    medium   one of text encoders, transformer and VAE on the device at a time
+    low      every layer on the device only while it runs
 
-Experts and routers stay live in every mode: logits are computed in float32, and what the chosen experts add stands
-beside the output of the frozen layer, whatever its weights are stored in.
+How frozen weights are stored (`mcpipe.flux.quantization`) is chosen apart: in FP8 with ``medium``, as they are with
+the others, unless another form is asked for; ``low`` moves single layers and rounds nothing. Only with ``high`` and
+weights as they are, the adapter keeps float32; otherwise it has the precision of the device. Experts and routers stay
+live in every mode: logits are computed in float32, and what the chosen experts add stands beside the output of the
+frozen layer, whatever its weights are stored in.
 """
 
-import re
 from typing import Literal, get_args
 
 import torch
 from accelerate import cpu_offload
 from accelerate.hooks import AlignDevicesHook
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from mcpipe.flux.adapters import NAME
-from mcpipe.flux.backbone import FluxPipeline, FluxTransformer2DModel, apply_layerwise_casting
+from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.moe_lora import MoELoraLinear
+from mcpipe.flux.quantization import Quantization, check_quantization, quantize
 
 Memory = Literal["low", "medium", "high"]
 MODES: tuple[Memory, ...] = get_args(Memory)
-STORED = torch.float8_e4m3fn
-KEPT = (r"embed", r"^norm_out", r"^proj_out$", r"lora_")
-"""Modules, by patterns of their names, that are not rounded: the ends of the network, which are small; the adapter."""
+QUANTIZED: dict[Memory, Quantization] = {"low": "none", "medium": "fp8", "high": "none"}
+"""Form of the frozen weights in a mode, unless another one is asked for."""
 
 
-def check_memory(memory: str) -> None:
-    """Make sure that a mode exists.
+def check_memory(memory: str, quantization: str | None = None) -> tuple[Memory, Quantization]:
+    """A mode and the form of its frozen weights; without ``quantization``, the mode's own.
 
     Raises:
-        ValueError: it does not.
+        ValueError: there is no such mode or form, they exclude each other, or a package is missing.
     """
     if memory not in MODES:
         raise ValueError(f"memory is one of {', '.join(MODES)}, not {memory!r}")
+    form = QUANTIZED[memory] if quantization is None else quantization
+    check_quantization(form)
+    if memory == "low" and form != "none":
+        raise ValueError(f"low memory moves layer by layer and rounds nothing; use medium or high with {form}")
+    return memory, form
 
 
-def reduce_memory(pipeline: FluxPipeline, memory: Memory) -> None:
-    """Bring a pipeline with its adapter into a mode; but for ``high`` it comes in main memory."""
-    if memory == "high":
+def reduce_memory(pipeline: FluxPipeline, memory: Memory, quantization: Quantization) -> None:
+    """Bring a pipeline with its adapter into a mode; it comes in main memory, unless it is to be left as it is.
+
+    Raises:
+        ValueError: see `mcpipe.flux.quantization.check_quantization`.
+    """
+    if is_plain(memory, quantization):
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = pipeline.transformer.x_embedder.weight.dtype
@@ -52,25 +61,16 @@ def reduce_memory(pipeline: FluxPipeline, memory: Memory) -> None:
         for part in (pipeline.text_encoder, pipeline.text_encoder_2, pipeline.transformer, pipeline.vae):
             offload_in_parts(part, device)
         return
-    round_frozen(pipeline.transformer, precision)
-    if device.type == "cuda":  # on a CPU all parts are where they run
+    quantize(pipeline, quantization, precision, device)
+    if memory == "high":
+        pipeline.to(device)
+    elif device.type == "cuda":  # on a CPU all parts are where they run
         pipeline.enable_model_cpu_offload(device=device)
 
 
-def round_frozen(transformer: FluxTransformer2DModel, precision: torch.dtype) -> None:
-    """Store the frozen weights of a transformer's layers in FP8; each is cast to ``precision`` when it runs."""
-    apply_layerwise_casting(transformer, STORED, precision, KEPT)
-
-
-def num_rounded(transformer: nn.Module) -> int:
-    """Frozen weights of a transformer that `round_frozen` would store in FP8."""
-    layers = {name: layer for name, layer in transformer.named_modules() if isinstance(layer, nn.Linear)}
-    rounded = [
-        layer
-        for name, layer in layers.items()
-        if not isinstance(layer, BaseTunerLayer) and not any(re.search(kept, name) for kept in KEPT)
-    ]
-    return sum(weight.numel() for layer in rounded for weight in layer.parameters())
+def is_plain(memory: Memory, quantization: Quantization) -> bool:
+    """Whether a pipeline is used as it is loaded: all of it on the device, and nothing rounded."""
+    return memory == "high" and quantization == "none"
 
 
 def largest_layer(transformer: nn.Module) -> int:

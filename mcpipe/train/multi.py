@@ -25,7 +25,7 @@ from mcpipe.execution.fingerprint import fingerprint
 from mcpipe.execution.store import progress_of
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, read_spec, start_adapter
 from mcpipe.flux.attention import AttentionCapture, attention_maps
-from mcpipe.flux.backbone import FluxPipeline, load_generator
+from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.moe_lora import busiest_share, mean_balance, usage_by_kind
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
@@ -37,7 +37,7 @@ from mcpipe.train.loop.data import Batch, Draws, EncodedSet, collate, draw, read
 from mcpipe.train.loop.fit import Losses, OnStep
 from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
 from mcpipe.train.loop.previews import PreviewSampler
-from mcpipe.train.loop.runtime import mean_over_processes, process_state
+from mcpipe.train.loop.runtime import load_base, mean_over_processes, place_base, process_state
 from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, predicted, train
 
 NUM_MAPS = 4
@@ -221,10 +221,11 @@ def write_multi(encode: Path, train_single: Path, generator: Path, out: Path, pa
     report = Report("train_multi", ("torch", "diffusers", "peft", "accelerate"))
     data = read_encoded(encode)
     spec = multi_spec(read_spec(train_single), data, params)
-    pipeline = load_generator(generator)
+    pipeline = load_base(generator)
     data = with_encoder(data, pipeline)
     start_adapter(pipeline, train_single, spec, params.seed)
     network = multi_network(pipeline, data, params)
+    place_base(pipeline)
     training = MultiTraining(encode, train_single, generator, params)
     checkpoint = Checkpoint(progress_of(out) / fingerprint(training, report.packages))
     sampler = PreviewSampler(pipeline, network, data, params.shift, one_reference=False)

@@ -16,7 +16,7 @@ from mcpipe.core.report import Report
 from mcpipe.execution.fingerprint import fingerprint
 from mcpipe.execution.store import progress_of
 from mcpipe.flux.adapters import AdapterSpec, add_adapter
-from mcpipe.flux.backbone import FluxPipeline, load_generator
+from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.starts import start_lora
 from mcpipe.flux.tokens import Positions, layout
@@ -26,7 +26,7 @@ from mcpipe.train.loop.data import Batch, EncodedSet, read_encoded
 from mcpipe.train.loop.fit import Losses, OnStep
 from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
 from mcpipe.train.loop.previews import PreviewSampler
-from mcpipe.train.loop.runtime import process_state
+from mcpipe.train.loop.runtime import load_base, place_base, process_state
 from mcpipe.train.supervised import SupervisedParams, predicted, train
 
 
@@ -93,10 +93,11 @@ def write_single(encode: Path, generator: Path, out: Path, params: TrainSinglePa
     process_state()
     report = Report("train_single", ("torch", "diffusers", "peft", "accelerate"))
     data = read_encoded(encode)
-    pipeline = load_generator(generator)
+    pipeline = load_base(generator)
     data = with_encoder(data, pipeline)
     start = Path(params.start) if params.start else None
     spec, network = single_network(pipeline, data, params, start)
+    place_base(pipeline)
     training = SingleTraining(encode, generator, params, start)
     checkpoint = Checkpoint(progress_of(out) / fingerprint(training, report.packages))
     sampler = PreviewSampler(pipeline, network, data, params.shift, one_reference=True)

@@ -18,6 +18,7 @@ from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import CurveEnds
 from mcpipe.train.loop.data import Batch, Draws, EncodedSet, Share, batch_at, collate, draw
 from mcpipe.train.loop.fit import Losses, OnStep, engine_for, fit
+from mcpipe.train.loop.optimizers import adamw
 from mcpipe.train.loop.runtime import is_main, runtime_from, uncompile
 
 NUM_SCORED = 16
@@ -110,7 +111,7 @@ def train(
     runtime = runtime_from()
 
     def make_optimizer(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
-        adam = torch.optim.AdamW(weights, lr=params.learning_rate, weight_decay=params.weight_decay)
+        adam = adamw(runtime, weights, params.learning_rate, params.weight_decay)
         if params.ema_decay:
             keep_average(adam, params.ema_decay)
         return adam

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from mcpipe.cli.__main__ import main
 from mcpipe.cli.doctor.checkpoints import ULTRALYTICS, digest, num_weights, pickled
 from mcpipe.cli.doctor.checks import model_rows, package_rows, source_rows
+from mcpipe.cli.doctor.fits import fewer_bits
 from mcpipe.cli.doctor.memory import GeneratorSize, Hardware, capacity, read_generator
 from mcpipe.cli.doctor.reinforcement import scorer_bytes
 from mcpipe.cli.doctor.texts import text_rows
@@ -73,7 +75,7 @@ def test_where_experts_stand_decides_how_many_weights_are_trained():
 
 def test_memory_is_what_the_weights_take_and_sharding_divides_it(paper):
     alone = plan(paper, MemoryLayout(1, "none", 0, checkpointing=True, averaged=False)).parts
-    kept = ("frozen transformer", "adapter (float32)", "gradients (float32)", "optimiser (float32)")
+    kept = ("frozen transformer", "adapter (float32)", "gradients (float32)", "optimiser")
     assert sum(alone[part] for part in kept) / GB == pytest.approx(23.80 + 16 * paper.trained / GB, abs=0.01)
     for sharding, frozen in (("adapter", 1), ("all", 8)):
         spread = plan(paper, MemoryLayout(8, sharding, 0, checkpointing=True, averaged=False)).parts
@@ -145,7 +147,13 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
     (smaller,) = [line for line in problems(16, 24) if line.startswith("train_rl")]
     assert "MCPIPE_SHARDING=all" in smaller
     alone, rl_alone = problems(1, 80)
-    assert "use more GPUs" in alone
+    rounded = "MCPIPE_GRADIENT_CHECKPOINTING=1 MCPIPE_QUANTIZE=nf4 MCPIPE_ACCUMULATION_STEPS=8"
+    assert alone.endswith(f"has room for 73.6 GB; rounded, it fits with {rounded}")
+    assert problems(1, 48)[0].endswith(
+        "rounded, it fits with MCPIPE_GRADIENT_CHECKPOINTING=1 MCPIPE_QUANTIZE=nf4 MCPIPE_OPTIMIZER=paged_adamw8bit "
+        "MCPIPE_ACCUMULATION_STEPS=8"
+    )
+    assert "use more GPUs" in problems(1, 24)[0]
     assert "use more GPUs" in rl_alone
     free["bytes"] = 1e9
     assert "has 1.0 GB left" in problems(8, 141)[0]
@@ -154,17 +162,45 @@ def test_the_paper_configuration_is_refused_where_it_does_not_fit_and_told_what_
 def test_less_memory_for_drawing_rounds_then_offloads(paper):
     """FLUX.1-dev with two references at 512 px: 24 GB hold ``medium``, 12 GB ``low``."""
     totals = {mode: each.total / GB for mode, each in inference_plans(paper).items()}
-    assert list(totals) == ["low", "medium", "high"]
+    assert list(totals) == ["low", "medium none", "medium", "medium nf4", "high", "high fp8", "high nf4"]
     assert totals["low"] < 0.92 * 12
     assert totals["medium"] < 0.92 * 24 < totals["high"]
     medium = inference_plans(paper)["medium"].parts
-    kept = paper.base - paper.rounded
+    kept = paper.base - paper.rounded["fp8"]
     assert 0 < kept < 0.01 * paper.base, "only the ends of the network are not rounded"
-    assert medium["frozen transformer"] == paper.rounded + 2 * kept
+    assert medium["frozen transformer"] == paper.rounded["fp8"] + 2 * kept
     assert medium["adapter"] == 2 * paper.trained
     width = 3072
     experts = 4 * 512 * (5 * width + width) + 4 * 5 * width
     assert paper.largest == 5 * width * width + width + experts, "output of a single block, experts included"
+
+
+def test_four_bits_hold_the_transformer_and_t5_in_a_quarter(paper):
+    """By hand: blocks of 64 with a scale of one byte, 256 of which share one of four bytes; biases are not rounded."""
+    plans = inference_plans(paper)
+    per_weight = 0.5 + 1 / 64 + 4 / (64 * 256)
+    rounded = paper.rounded["nf4"]
+    assert 0 < paper.rounded["fp8"] - rounded < 1e-3 * paper.base, "biases"
+    expected = per_weight * rounded + 2 * (paper.base - rounded)
+    assert plans["medium nf4"].parts["frozen transformer"] == pytest.approx(expected)
+    embedding = 32_128 * 4_096
+    t5 = 2 * embedding + per_weight * (FLUX_DEV_OTHERS["text_encoder_2"] - embedding)
+    assert plans["high nf4"].parts["text encoders"] == pytest.approx(2 * FLUX_DEV_OTHERS["text_encoder"] + t5)
+    assert plans["high nf4"].total < plans["medium"].total < plans["high fp8"].total < plans["medium none"].total
+    half = replace(paper, plain=paper.plain // 2, experts=paper.experts // 2)
+    assert inference_plans(half)["medium nf4"].total / GB < 0.92 * 12 < plans["medium nf4"].total / GB
+
+
+def test_training_in_fewer_bits_is_planned(paper):
+    layout = MemoryLayout(1, "none", 1, checkpointing=True, averaged=False)
+    plans = fewer_bits(paper, layout)
+    assert list(plans) == ["none, adamw", "nf4, adamw", "nf4, adamw8bit", "nf4, paged_adamw8bit"]
+    totals = [each.total for each in plans.values()]
+    assert totals == sorted(totals, reverse=True)
+    moments = [each.parts["optimiser"] / paper.trained for each in plans.values()]
+    assert moments == pytest.approx([8, 8, 2 + 2 * 4 / 256, 0])
+    averaged = fewer_bits(paper, replace(layout, averaged=True))["nf4, paged_adamw8bit"].parts["optimiser"]
+    assert averaged == 4 * paper.trained, "the average stays in float32 on the GPU"
 
 
 def test_a_generator_that_is_there_is_measured_by_its_files():

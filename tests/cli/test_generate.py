@@ -17,7 +17,6 @@ from mcpipe.cli.outputs import write_pictures
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, save_adapter, trainable
 from mcpipe.flux.attention import attention_maps
 from mcpipe.flux.backbone import load_generator
-from mcpipe.flux.low_memory import num_rounded
 from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.sampler import Requests, SampleParams, encode_conditions, generate, initial_noise
 from mcpipe.flux.tokens import layout
@@ -321,68 +320,6 @@ def test_generate_without_references_is_a_wrong_command_line(capsys):
         main(["generate", "--prompt", PROMPT, "--out", "x.png"])
     assert stop.value.code == 2
     assert "--reference" in capsys.readouterr().err
-
-
-def drawn(pipeline, people, **options):
-    """Output of one call, with latents as its image."""
-    return pipeline(
-        PROMPT, list(people[0]), num_inference_steps=2, generator=seeded(3), output_type="latent", **options
-    )
-
-
-def test_low_memory_draws_the_same_image_with_every_layer_in_main_memory(
-    pipeline, generator_folder, adapter_folder, people
-):
-    low = MultiCrafterPipeline.from_pretrained(generator_folder, adapter=adapter_folder, memory="low")
-    assert torch.equal(drawn(low, people).images, drawn(pipeline, people).images)
-    weights = [*low.transformer.parameters(), *low.text_encoder_2.parameters(), *low.vae.parameters()]
-    assert all(weight.is_meta for weight in weights), "again, after the call"
-    with pytest.raises(ValueError, match='attention maps need the weights of a whole block; .*memory="medium"'):
-        drawn(low, people, output_attention=True)
-    with pytest.raises(ValueError, match="weights are offloaded one by one"):
-        low.save_pretrained(adapter_folder / "copy")
-
-
-def test_medium_memory_draws_what_weights_rounded_to_8_bits_draw(generator_folder, adapter_folder, people):
-    medium, rounded = (
-        MultiCrafterPipeline.from_pretrained(generator_folder, adapter=adapter_folder, memory=memory)
-        for memory in ("medium", "high")
-    )
-    in_8_bits = {name: w for name, w in medium.transformer.named_parameters() if w.dtype == torch.float8_e4m3fn}
-    changed = 0
-    for name, weight in rounded.transformer.named_parameters():
-        if name in in_8_bits:
-            weight.data = weight.data.to(torch.float8_e4m3fn).float()
-            changed += weight.numel()
-    assert (
-        changed
-        == num_rounded(rounded.transformer)
-        > 0.9
-        * sum(
-            weight.numel()
-            for name, weight in rounded.transformer.named_parameters()
-            if "_blocks" in name and "lora" not in name
-        )
-    )
-    assert not any("lora_" in name for name in in_8_bits), "experts and routers stay as they were trained"
-    assert torch.equal(drawn(medium, people).images, drawn(rounded, people).images)
-    maps = [drawn(each, people, output_attention=True).attention for each in (medium, rounded)]
-    assert torch.equal(*maps)
-    with pytest.raises(ValueError, match='rounded to 8 bits; load the pipeline with memory="high"'):
-        medium.save_pretrained(adapter_folder / "copy")
-
-
-def test_an_unknown_memory_and_maps_at_low_memory_are_refused_in_one_line(
-    generator_folder, adapter_folder, tmp_path, capsys
-):
-    with pytest.raises(ValueError, match="memory is one of low, medium, high, not 'none'"):
-        MultiCrafterPipeline.from_pretrained(generator_folder, adapter=adapter_folder, memory="none")
-    Image.new("RGB", (8, 8)).save(tmp_path / "face.png")
-    words = ["generate", "--reference", tmp_path / "face.png", "--prompt", PROMPT, "--out", tmp_path / "out.png"]
-    assert main([str(word) for word in [*words, "--memory", "low", "--attention", tmp_path / "maps"]]) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "error: --attention needs the weights of a whole block; say --memory medium"
-    ]
 
 
 class TrueFinder:

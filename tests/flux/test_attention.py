@@ -5,7 +5,7 @@ from dataclasses import replace
 import jaxtyping
 import pytest
 import torch
-from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE
+from flux_fixtures import IMAGE_SIZE, INDUCTOR, REFERENCE_SIZE
 
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, trainable
 from mcpipe.flux.attention import AttentionCapture, attention_maps
@@ -58,8 +58,9 @@ def step(network, capture):
     return out.detach(), maps.detach(), usage(network.transformer), gradients
 
 
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=INDUCTOR)])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_compiled_blocks_train_alike(short_generator_folder, checkpointing, monkeypatch):
+def test_compiled_blocks_train_alike(short_generator_folder, checkpointing, backend, monkeypatch):
     """With maps, experts and their gradients in one graph per block; maps can also be taken afterwards."""
     network = network_on(load_generator(short_generator_folder))
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shape checks cannot be compiled
@@ -70,7 +71,7 @@ def test_compiled_blocks_train_alike(short_generator_folder, checkpointing, monk
         network.transformer.train()
         network.transformer.enable_gradient_checkpointing()
     with AttentionCapture(network.transformer, network.layout) as capture:
-        network.transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
+        network.transformer.compile_repeated_blocks(fullgraph=True, backend=backend)
         for _ in range(2):
             actual = step(network, capture)
             for ours, theirs in zip(actual, expected, strict=True):

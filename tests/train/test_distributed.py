@@ -17,7 +17,7 @@ from imports import ROOT
 from processes import exit_code, output
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-from training_fixtures import MULTI, SINGLE, Killed, files_of, outcome
+from training_fixtures import MULTI, NEEDS_BITSANDBYTES, SINGLE, Killed, files_of, outcome
 
 from stages import s07_train_single, s08_train_multi
 from stages.__main__ import main
@@ -161,3 +161,19 @@ def test_shards_learn_what_one_process_learns_and_go_on_exactly(
     assert on_two_processes(lambda: run("killed"), MCPIPE_SHARDING="adapter") == [0, 0]
     sharded, killed = files_of(tmp_path / "sharded" / "train_multi"), files_of(tmp_path / "killed" / "train_multi")
     assert killed == sharded, "a base that is spread, a checkpoint and another layout change no bit"
+
+
+@NEEDS_BITSANDBYTES
+@pytest.mark.parametrize("sharding", ["none", "adapter"])
+def test_processes_with_a_base_in_4_bits_each_learn_what_one_process_learns(
+    alone, encoded, short_generator_folder, tmp_path, monkeypatch, sharding
+):
+    monkeypatch.setenv("MCPIPE_QUANTIZE", "nf4")
+
+    def run(name):
+        params = MULTI.model_copy(update=STEPS)
+        s08_train_multi.run(encoded, alone, short_generator_folder, tmp_path / name / "train_multi", params)
+
+    run("alone")
+    assert on_two_processes(lambda: run("two"), MCPIPE_SHARDING=sharding) == [0, 0]
+    assert_same(tmp_path / "alone" / "train_multi", tmp_path / "two" / "train_multi")

@@ -13,7 +13,7 @@ import torch
 from rich.table import Table
 
 from mcpipe.cli.doctor.checkpoints import num_weights
-from mcpipe.cli.doctor.fits import refusal
+from mcpipe.cli.doctor.fits import fewer_bits, refusal
 from mcpipe.cli.doctor.reinforcement import Reinforcement, refused_reinforcement, scorer_bytes
 from mcpipe.cli.outputs import existing
 from mcpipe.cli.settings import Content, section
@@ -23,9 +23,11 @@ from mcpipe.flux.adapters import AdapterSpec
 from mcpipe.flux.budget import (
     FLUX_DEV,
     FLUX_DEV_OTHERS,
+    FLUX_DEV_T5_EMBEDDING,
     GB,
     MemoryLayout,
     MemoryPlan,
+    Optimizer,
     Sharding,
     Sizes,
     disk,
@@ -33,6 +35,7 @@ from mcpipe.flux.budget import (
     plan,
     sizes,
 )
+from mcpipe.flux.quantization import Quantization
 from mcpipe.train.loop.runtime import runtime_from
 from mcpipe.train.multi import TrainMultiParams
 from mcpipe.train.rl.params import TrainRLParams
@@ -66,6 +69,8 @@ class GeneratorSize:
     text_tokens: int = 512
     token_px: int = 16
     """Side in pixels of the square that a token covers."""
+    t5_kept: int = FLUX_DEV_T5_EMBEDDING
+    """Weights of T5's embedding, which are never rounded."""
     source: str = "FLUX.1-dev as published; the folder is not there"
 
 
@@ -84,10 +89,7 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
     Raises:
         ValueError: the generator's transformer is not FLUX's, or an option or environment variable is invalid.
     """
-    if hardware.gpus < 1:
-        raise ValueError(f"--gpus should be 1 or more, not {hardware.gpus}")
-    if hardware.gpu_gb is not None and not 0 < hardware.gpu_gb < inf:
-        raise ValueError(f"--gpu-gb should be a positive number, not {hardware.gpu_gb:g}")
+    _check_hardware(hardware)
     generator = read_generator(models["generator"])
     multi = params_of(content, "train_multi", TrainMultiParams)
     spec = adapter_spec(content, multi)
@@ -95,14 +97,11 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
     assert isinstance(references, int), "checked with the settings"
     counted = sizes(
         generator.config, spec, references=references, text_tokens=generator.text_tokens,
-        token_px=generator.token_px, others=generator.others,
+        token_px=generator.token_px, others=generator.others, t5_kept=generator.t5_kept,
     )  # fmt: skip
     runtime = runtime_from()
     memory, weight_bytes, device = available(hardware)
-    samples = -(-multi.batch_size // (hardware.gpus * runtime.accumulation_steps))
-    layout = MemoryLayout(
-        hardware.gpus, "none", samples, runtime.gradient_checkpointing, multi.ema_decay > 0, weight_bytes
-    )
+    layout = layout_of_stage_two(multi, hardware.gpus, weight_bytes)
     kinds = SHARDINGS if hardware.gpus > 1 else SHARDINGS[:1]
     plans: dict[Sharding, MemoryPlan] = {kind: plan(counted, replace(layout, sharding=kind)) for kind in kinds}
     problems = []
@@ -110,8 +109,9 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
     if plans[chosen].total > memory * ROOM:
         problems.append(refusal(counted, layout, plans, chosen, memory * ROOM, device))
     reinforced = Reinforcement(
-        counted, params_of(content, "train_rl", TrainRLParams), layout, scorer_bytes(models), runtime.offload_scorers
-    )
+        counted, params_of(content, "train_rl", TrainRLParams), replace(layout, quantization="none"),
+        scorer_bytes(models), runtime.offload_scorers,
+    )  # fmt: skip
     problems += refused_reinforcement(reinforced, kinds, chosen, memory * ROOM, device)
     written = disk(counted)
     free = shutil.disk_usage(existing(hardware.data)).free
@@ -120,11 +120,28 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
     tables = [
         network_table(counted, generator),
         memory_table(f"stage 2 on {pass_title(layout, device)}", plans),
+        rows_table(
+            f"stage 2 in fewer bits, no sharding, GB each; {layout.samples} samples in a pass, inputs of blocks kept",
+            fewer_bits(counted, layout),
+            "base, optimiser",
+        ),
         memory_table(f"stage 3 on {layout.gpus} x {device}, GB each; {reinforced.title}", reinforced.plans(kinds)),
-        memory_table(f"mcpipe generate on a GPU, GB; {references} references", inference_plans(counted), "--memory"),
+        rows_table(
+            f"mcpipe generate on a GPU, GB; {references} references", inference_plans(counted), "--memory --quantize"
+        ),
         parts_table(f"disk, GB; {free / GB:,.1f} left", written.parts, 3),
     ]
     return Capacity(tables, problems)
+
+
+def layout_of_stage_two(multi: TrainMultiParams, gpus: int, weight_bytes: int) -> MemoryLayout:
+    """Distribution of stage 2 over GPUs as the environment sets it, without sharding."""
+    runtime = runtime_from()
+    samples = -(-multi.batch_size // (gpus * runtime.accumulation_steps))
+    return MemoryLayout(
+        gpus, "none", samples, runtime.gradient_checkpointing, multi.ema_decay > 0, weight_bytes,
+        cast(Quantization, runtime.quantization), cast(Optimizer, runtime.optimizer),
+    )  # fmt: skip
 
 
 def adapter_spec(content: Content, multi: TrainMultiParams) -> AdapterSpec:
@@ -138,6 +155,7 @@ def read_generator(folder: Path) -> GeneratorSize:
     """Size of a FluxPipeline from its files; that of FLUX.1-dev as published if the folder does not exist."""
     if not folder.is_dir():
         return GeneratorSize()
+    t5 = _json(folder / "text_encoder_2" / "config.json")
     stages = _json(folder / "vae" / "config.json")["block_out_channels"]
     assert isinstance(stages, list), "as diffusers writes it"
     return GeneratorSize(
@@ -145,6 +163,7 @@ def read_generator(folder: Path) -> GeneratorSize:
         others={part: num_weights(folder / part) for part in OTHERS},
         text_tokens=int(str(_json(folder / "tokenizer_2" / "tokenizer_config.json")["model_max_length"])),
         token_px=2 ** len(stages),
+        t5_kept=int(str(t5["vocab_size"])) * int(str(t5["d_model"])),
         source=str(folder),
     )
 
@@ -177,12 +196,24 @@ def pass_title(layout: MemoryLayout, device: str) -> str:
     return f"{layout.gpus} x {device}, GB each; {layout.samples} samples in a pass, {kept}"
 
 
-def memory_table(title: str, plans: Mapping[K, MemoryPlan], choice: str = "MCPIPE_SHARDING") -> Table:
-    """Memory of each GPU, in GB, for every sharding, or every value of another ``choice``."""
-    table = Table(choice, *plans, title=title, title_justify="left")
+def memory_table(title: str, plans: Mapping[K, MemoryPlan]) -> Table:
+    """Memory of each GPU, in GB, for every sharding."""
+    table = Table("MCPIPE_SHARDING", *plans, title=title, title_justify="left")
     for part in next(iter(plans.values())).parts:
         table.add_row(part, *(f"{each.parts[part] / GB:.2f}" for each in plans.values()))
     table.add_row("total", *(f"{each.total / GB:.2f}" for each in plans.values()))
+    return table
+
+
+def rows_table(title: str, plans: Mapping[str, MemoryPlan], choice: str) -> Table:
+    """Memory of a GPU, in GB, with a row for every value of a ``choice``; purposes that take nothing are left out."""
+    parts = [part for part in next(iter(plans.values())).parts if any(each.parts[part] for each in plans.values())]
+    table = Table(title=title, title_justify="left")
+    table.add_column(choice, overflow="fold", no_wrap=False, min_width=max(map(len, plans)))
+    for part in (*parts, "total"):
+        table.add_column(part, overflow="fold")
+    for name, each in plans.items():
+        table.add_row(name, *(f"{each.parts[part] / GB:.2f}" for part in parts), f"{each.total / GB:.2f}")
     return table
 
 
@@ -192,6 +223,13 @@ def parts_table(title: str, parts: Mapping[str, float], digits: int) -> Table:
     for part, size in parts.items():
         table.add_row(part, f"{size / GB:.{digits}f}")
     return table
+
+
+def _check_hardware(hardware: Hardware) -> None:
+    if hardware.gpus < 1:
+        raise ValueError(f"--gpus should be 1 or more, not {hardware.gpus}")
+    if hardware.gpu_gb is not None and not 0 < hardware.gpu_gb < inf:
+        raise ValueError(f"--gpu-gb should be a positive number, not {hardware.gpu_gb:g}")
 
 
 def _json(file: Path) -> dict[str, JSON]:

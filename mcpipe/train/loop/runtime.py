@@ -1,4 +1,4 @@
-"""Runtime of a training: processes, precision, memory layout, compiler. No setting, because it must not change results.
+"""Runtime of a training: processes, precision, memory, compiler. No setting: it changes results by rounding only.
 
 Accelerate sets processes and precision (``accelerate launch --num_processes 8 --mixed_precision bf16``), the
 environment sets the rest:
@@ -9,11 +9,16 @@ environment sets the rest:
     MCPIPE_SHARDING                parts sharded over the processes: ``none``; ``adapter`` (its weights, gradients
                                    and optimiser state, with a whole frozen base everywhere); ``all`` (the base, too)
     MCPIPE_OFFLOAD_SCORERS         1: reward models rest in main memory while they score nothing; 0
+    MCPIPE_QUANTIZE                ``none``; ``nf4``: frozen weights of transformer and T5 in 4 bits (stages 1 and 2)
+    MCPIPE_OPTIMIZER               ``adamw``; ``adamw8bit``: its moments in 8 bits; ``paged_adamw8bit``: and in main
+                                   memory when the GPU is full
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -24,9 +29,14 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.network import ReferenceFlux
+from mcpipe.flux.quantization import is_quantized, quantize
 
 SHARDINGS = ("none", "adapter", "all")
+BASES = ("none", "nf4")
+"""Forms of frozen weights under a training. FP8 is none: what a layer keeps for its backward pass would be rounded."""
+OPTIMIZERS = ("adamw", "adamw8bit", "paged_adamw8bit")
 PRECISIONS = ("no", "bf16")
 FULL_IN_MAIN = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 """State of the trained weights alone, whole in the main process's main memory and empty in all others."""
@@ -45,27 +55,85 @@ class TrainingRuntime:
     """Backend of torch.compile; empty runs the network eagerly."""
     sharding: str = "none"
     offload_scorers: bool = False
+    quantization: str = "none"
+    """Form of the frozen weights of transformer and T5."""
+    optimizer: str = "adamw"
 
 
 def runtime_from(environment: Mapping[str, str] = os.environ) -> TrainingRuntime:
     """The runtime that environment variables describe.
 
     Raises:
-        ValueError: a variable has an invalid value.
+        ValueError: a variable has an invalid value, two exclude each other, or a package is missing.
     """
     steps = environment.get("MCPIPE_ACCUMULATION_STEPS", "1")
     if not steps.isdecimal() or int(steps) < 1:
         raise ValueError(f"MCPIPE_ACCUMULATION_STEPS should be a number from 1, found {steps!r}")
-    switches = {}
-    for name in ("MCPIPE_GRADIENT_CHECKPOINTING", "MCPIPE_OFFLOAD_SCORERS"):
-        switches[name] = environment.get(name, "0")
-        if switches[name] not in ("0", "1"):
-            raise ValueError(f"{name} should be 0 or 1, found {switches[name]!r}")
-    sharding = environment.get("MCPIPE_SHARDING", "none")
-    if sharding not in SHARDINGS:
-        raise ValueError(f"MCPIPE_SHARDING should be one of {', '.join(SHARDINGS)}, found {sharding!r}")
-    checkpointing, offload = (switch == "1" for switch in switches.values())
-    return TrainingRuntime(int(steps), checkpointing, environment.get("MCPIPE_COMPILE", ""), sharding, offload)
+    runtime = TrainingRuntime(
+        accumulation_steps=int(steps),
+        gradient_checkpointing=_switch(environment, "MCPIPE_GRADIENT_CHECKPOINTING"),
+        compiler=environment.get("MCPIPE_COMPILE", ""),
+        sharding=_choice(environment, "MCPIPE_SHARDING", SHARDINGS),
+        offload_scorers=_switch(environment, "MCPIPE_OFFLOAD_SCORERS"),
+        quantization=_choice(environment, "MCPIPE_QUANTIZE", BASES),
+        optimizer=_choice(environment, "MCPIPE_OPTIMIZER", OPTIMIZERS),
+    )
+    _check_fewer_bits(runtime)
+    return runtime
+
+
+def _choice(environment: Mapping[str, str], name: str, values: Sequence[str]) -> str:
+    """The value of a variable, by default the first one."""
+    value = environment.get(name, values[0])
+    if value not in values:
+        raise ValueError(f"{name} should be one of {', '.join(values)}, found {value!r}")
+    return value
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name, "0")
+    if value not in ("0", "1"):
+        raise ValueError(f"{name} should be 0 or 1, found {value!r}")
+    return value == "1"
+
+
+def _check_fewer_bits(runtime: TrainingRuntime) -> None:
+    """Make sure that bitsandbytes is there for what needs it, and that nothing of it is to be sharded."""
+    wanted = {"MCPIPE_QUANTIZE": runtime.quantization, "MCPIPE_OPTIMIZER": runtime.optimizer}
+    given = [f"{name}={value}" for name, value in wanted.items() if value not in ("none", "adamw")]
+    if not given:
+        return
+    if find_spec("bitsandbytes") is None:
+        raise ValueError(f"{given[0]} needs bitsandbytes, which is not installed; run: pip install -e '.[lowmem]'")
+    if runtime.sharding == "all" and runtime.quantization != "none":
+        raise ValueError(
+            "MCPIPE_QUANTIZE=nf4 and MCPIPE_SHARDING=all exclude each other: the packed weights of bitsandbytes cannot "
+            "be divided over processes; use MCPIPE_SHARDING=adapter, which keeps them whole on every GPU"
+        )
+    if runtime.sharding != "none" and runtime.optimizer != "adamw":
+        raise ValueError(
+            f"MCPIPE_OPTIMIZER={runtime.optimizer} and MCPIPE_SHARDING={runtime.sharding} exclude each other: the "
+            "optimisers of bitsandbytes know no sharded weights; use MCPIPE_OPTIMIZER=adamw, whose state is sharded"
+        )
+
+
+def load_base(generator: Path) -> FluxPipeline:
+    """The generator for a training; in main memory if `place_base` is to round its frozen weights.
+
+    Raises:
+        FileNotFoundError: see `mcpipe.flux.backbone.load_generator`.
+        ValueError: likewise, or an environment variable has an invalid value.
+    """
+    return load_generator(generator, on_device=runtime_from().quantization == "none")
+
+
+def place_base(pipeline: FluxPipeline) -> None:
+    """Round the frozen weights of a pipeline with its adapter, if the runtime says so, and bring it to the device."""
+    if runtime_from().quantization == "none":
+        return
+    device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    quantize(pipeline, "nf4", pipeline.transformer.x_embedder.weight.dtype, device)
+    pipeline.to(device)
 
 
 def process_state() -> PartialState:
@@ -114,7 +182,13 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
 
 
 def prepare(network: ReferenceFlux, runtime: TrainingRuntime, device: torch.device, *, bfloat16: bool) -> None:
-    """Prepare a network with its adapter in place, before it gets an optimiser."""
+    """Prepare a network with its adapter in place, before it gets an optimiser.
+
+    Raises:
+        ValueError: the frozen weights should be rounded, but this training does not provide for it.
+    """
+    if runtime.quantization != "none" and not is_quantized(network):
+        raise ValueError("MCPIPE_QUANTIZE=nf4 is for train_single and train_multi alone; leave it out here")
     network.to(device)
     if runtime.gradient_checkpointing:
         network.transformer.enable_gradient_checkpointing()
@@ -147,4 +221,9 @@ def trained_weights(module: nn.Module) -> dict[str, Tensor]:
     All processes call it together. Without sharding on a CPU, the tensors share the weights' memory.
     """
     state = get_model_state_dict(module, options=FULL_IN_MAIN)
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    scales = tuple(f"{name}." for name, weight in module.named_parameters() if hasattr(weight, "quant_state"))
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and not (scales and name.startswith(scales))
+    }

@@ -17,6 +17,7 @@ from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import CurveEnds
 from mcpipe.train.loop.data import Share
 from mcpipe.train.loop.fit import Losses, OnStep, engine_for, fit
+from mcpipe.train.loop.optimizers import adamw
 from mcpipe.train.loop.runtime import is_main, runtime_from, uncompile
 from mcpipe.train.preference.data import PairBatch, PairDraws, StoredPairs, pair_batch
 from mcpipe.train.preference.losses import preference_losses
@@ -109,7 +110,7 @@ def train_preference(  # noqa: PLR0913  one argument per fact
     runtime = runtime_from()
 
     def make_optimizer(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(weights, lr=params.learning_rate, weight_decay=params.weight_decay)
+        return adamw(runtime, weights, params.learning_rate, params.weight_decay)
 
     engine = engine_for(network, runtime, make_optimizer, params.max_grad_norm)
     accelerator = engine.accelerator

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from mcpipe.core.progress import Note, track
 from mcpipe.core.records import JSON
@@ -23,6 +22,7 @@ from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import CurveEnds
 from mcpipe.train.loop.data import sample_index
 from mcpipe.train.loop.fit import Engine, OnStep, fit
+from mcpipe.train.loop.optimizers import adamw
 from mcpipe.train.loop.runtime import is_main, make_accelerator, prepare, runtime_from
 from mcpipe.train.rl.distributed import own_places
 from mcpipe.train.rl.learner import Learner, Update
@@ -177,7 +177,7 @@ def engine_of(learner: Learner) -> Engine:
         learner.keep_reference()
     if runtime.offload_scorers:
         learner.scorers = learner.scorers.offloaded()
-    optimizer = torch.optim.AdamW(learner.weights, lr=update.learning_rate, weight_decay=update.weight_decay)
+    optimizer = adamw(runtime, learner.weights, update.learning_rate, update.weight_decay)
     if update.ema_decay:
         keep_average(optimizer, update.ema_decay)
     model = accelerator.prepare_model(learner.network, evaluation_mode=True)
