@@ -30,9 +30,12 @@ repository:
 # The tiny zoo fits into memory twice; what comes out is the same (docs/cluster.md).
 repro: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
 repro: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
-repro: repository setup ## run every stage that is not up to date, then print the benchmark table
+repro: export MCPIPE_PROFILE := $(abspath .dvc/tmp/profile.tsv)
+repro: repository setup ## run every stage that is not up to date, then print the benchmark table and what each stage took
+	@mkdir -p .dvc/tmp && printf 'began\t%s\n' "$$(date +%s)" > $(MCPIPE_PROFILE)
 	dvc repro
 	@python -m mcpipe.cli table data/results
+	@echo && python -m benchmarks.stage_times $(MCPIPE_PROFILE)
 
 # A file that ends its process would be given to a new one again and again, hence no restart.
 test: repository setup ## run the tests
