@@ -49,7 +49,7 @@ def run(encode: Path, train_single: Path, generator: Path, train_multi: Path, pa
         places = {key: place for place, key in enumerate(data.val.keys)}
         (folder / "attention").mkdir()
         for key in before:
-            masks = data.val[places[key]].masks.unflatten(-1, network.layout.image)
+            masks = data.val[places[key]].masks.unflatten(-1, before[key].shape[1:])
             arrays = {"before": before[key].numpy(), "after": after[key].numpy(), "masks": masks.numpy()}
             save_file(arrays, folder / "attention" / f"{key}.safetensors")
         save_gathered_adapter(pipeline, spec, folder)

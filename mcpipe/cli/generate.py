@@ -17,6 +17,7 @@ from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
 from mcpipe.core.params import Params, check_params, section_content
 from mcpipe.core.records import RejectionError
+from mcpipe.core.sizes import Size, size_of
 from mcpipe.flux.adapters import read_spec
 from mcpipe.flux.sampler import SampleParams
 from mcpipe.models.faces import InsightFaces
@@ -51,7 +52,7 @@ def command(options: argparse.Namespace) -> str:
     Raises:
         FileNotFoundError: a reference, the generator, the adapter or the face pack is missing.
         ValueError: there are too many references, a reference has no face or several, the adapter is damaged or
-            belongs to another generator, the seed or a setting is invalid, or maps are wanted at low memory.
+            belongs to another generator, the seed, the size or a setting is invalid, or maps are wanted at low memory.
         OSError: the images cannot be written.
     """
     file = settings_file()
@@ -60,6 +61,7 @@ def command(options: argparse.Namespace) -> str:
     sections = {name: section_content(content, name, SECTIONS[name]) for name in ("generate", "pairs")}
     settings = check_params({**sections, "subjects": {"num_people": people}}, GenerationSettings)
     models = located(content, file.parent)
+    image_size = None if options.size is None else size_of(options.size)
     check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
     if options.memory == "low" and options.attention is not None:
         raise ValueError("--attention needs the weights of a whole block; say --memory medium")
@@ -73,8 +75,9 @@ def command(options: argparse.Namespace) -> str:
     references = [reference(picture, finder, settings.pairs, size) for picture in options.references]
     pipeline = MultiCrafterPipeline.from_pretrained(models["generator"], adapter=options.adapter, memory=options.memory)
     with_attention = options.attention is not None
+    sample = settings.generate.sample
     drawn = draw(
-        pipeline, options.prompt, references, options.seed, settings.generate.sample, with_attention=with_attention
+        pipeline, options.prompt, references, options.seed, sample, with_attention=with_attention, size=image_size
     )
     return "\n".join(write(drawn, [output.path for output in outputs]))
 
@@ -124,14 +127,21 @@ def draw(
     params: SampleParams,
     *,
     with_attention: bool,
+    size: Size | None = None,
 ) -> MultiCrafterOutput:
-    """One image, reproducible from the seed; with attention maps if ``with_attention``."""
+    """One image, reproducible from the seed; with attention maps if ``with_attention``.
+
+    ``size`` is its width and height in pixels; ``None`` for the square that the adapter was trained at.
+    """
+    width, height = (None, None) if size is None else size
     return pipeline(
         prompt,
         references,
         num_inference_steps=params.num_steps,
         guidance_scale=params.guidance,
         shift=params.shift,
+        height=height,
+        width=width,
         generator=torch.Generator().manual_seed(seed),
         output_attention=with_attention,
     )

@@ -35,8 +35,10 @@ def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams)
     Raises:
         ValueError: its images do not fit the generator.
     """
-    image_size, reference_size = sample.target.shape[0], sample.faces.shape[1]
-    grid = layout(pipeline, image_size, reference_size).image
+    image_size, reference_size = sample.closeups.shape[1], sample.faces.shape[1]
+    height, width = sample.target.shape[:2]
+    closeup_grid = layout(pipeline, image_size, reference_size).image
+    grid = closeup_grid if height == width else layout(pipeline, (width, height), reference_size).image
     prompt_embeds, pooled, closeup_embeds, closeup_pooled = None, None, None, None
     if params.cache_texts:
         prompt_embeds, pooled = _embeddings(pipeline, sample.caption)
@@ -53,7 +55,7 @@ def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams)
         face_masks=token_masks(sample.face_masks, grid, params.min_mask_fraction),
         body_masks=token_masks(sample.body_masks, grid, params.min_mask_fraction),
         closeup_latents=_array(encode_pictures(pipeline, sample.closeups)),
-        closeup_masks=token_masks(sample.closeup_masks, grid, params.min_mask_fraction),
+        closeup_masks=token_masks(sample.closeup_masks, closeup_grid, params.min_mask_fraction),
         closeup_captions=sample.closeup_captions,
         prompt_embeds=prompt_embeds,
         pooled=pooled,

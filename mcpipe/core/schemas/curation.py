@@ -111,7 +111,8 @@ class CutSample(TypedRecord):
 
     caption: str
     provenance: dict[str, JsonValue]
-    """Descriptions of the clip by all earlier stages, the target's window and the versions of packages."""
+    """Descriptions of the clip by all earlier stages, the target's window (x, y, side; or x, y, width, height of one
+    that is to be no square) and the versions of packages."""
     target: UInt8[np.ndarray, "height width 3"]
     body_masks: Bool[np.ndarray, "people height width"]
     face_masks: Bool[np.ndarray, "people height width"]
@@ -119,9 +120,9 @@ class CutSample(TypedRecord):
     """References."""
     portraits: UInt8[np.ndarray, "people portrait portrait 3"]
     """Whole people on white."""
-    closeups: UInt8[np.ndarray, "people height width 3"]
+    closeups: UInt8[np.ndarray, "people closeup_height closeup_width 3"]
     """The target around each person's face, with everybody else painted white: targets of stage 1."""
-    closeup_masks: Bool[np.ndarray, "people height width"]
+    closeup_masks: Bool[np.ndarray, "people closeup_height closeup_width"]
     """Face masks in the close-ups."""
     closeup_captions: tuple[str, ...]
     """A sentence about each close-up; empty where the captioner gave no usable one."""
