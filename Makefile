@@ -30,17 +30,24 @@ repository:
 # The tiny zoo fits into memory twice; what comes out is the same (docs/cluster.md).
 repro: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
 repro: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
-repro: repository setup ## run every stage that is not up to date, then print the benchmark table
+repro: export MCPIPE_PROFILE := $(abspath .dvc/tmp/profile.tsv)
+repro: repository setup ## run every stage that is not up to date, then print the benchmark table and what each stage took
+	@mkdir -p .dvc/tmp && printf 'began\t%s\n' "$$(date +%s)" > $(MCPIPE_PROFILE)
 	dvc repro
 	@python -m mcpipe.cli table data/results
+	@echo && python -m benchmarks.stage_times $(MCPIPE_PROFILE)
 
 # A file that ends its process would be given to a new one again and again, hence no restart.
 test: repository setup ## run the tests
 	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-test-remotes: repository setup ## install DVC's remotes and test them against an S3 and a WebDAV server on this machine
+test-remotes: repository setup ## install DVC's remotes and test them against S3, WebDAV and SFTP servers on this machine
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[remotes-test]'
 	python -m pytest tests/dvc/test_remotes.py
+
+test-cluster: repository setup ## install Ray and test curation on two nodes of it on this machine, one of which is killed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[ray]'
+	python -m pytest tests/execution/test_ray_nodes.py tests/execution/test_engine.py
 
 test-demo: repository setup ## install Gradio and Selenium and test the page of mcpipe demo in Debian's chromium and chromium-driver
 	@command -v chromedriver >/dev/null || { echo "error: chromedriver is not installed; on Debian: apt-get install chromium chromium-driver" >&2; exit 1; }
@@ -92,5 +99,5 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help evidence-gates focusdpo objects setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes test-demo \
-  walkthrough
+.PHONY: help evidence-gates focusdpo objects setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
+  test-cluster test-demo walkthrough

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from mcpipe.core.shards import whole_folder
+from mcpipe.core.sizes import Size
 from mcpipe.flux.adapters import AdapterSpec, load_adapter, save_adapter
 from mcpipe.flux.attention import recorded_attention
 from mcpipe.flux.backbone import FluxPipeline, execution_device, load_generator
@@ -48,7 +49,7 @@ References = Sequence[ImageInput] | np.ndarray | Tensor
 class MultiCrafterOutput:
     """Output of one call."""
 
-    images: list[Image.Image] | Float[np.ndarray, "batch S S 3"] | Float[Tensor, "batch channels h w"]
+    images: list[Image.Image] | Float[np.ndarray, "batch H W 3"] | Float[Tensor, "batch channels h w"]
     """Images (`pil`), values in [0, 1] (`np`) or latents ready for the VAE (`latent`)."""
     attention: Float[Tensor, "batch subjects rows columns"] | None
     """Attention map of each reference over the image, averaged over all steps, with sum 1; only on request."""
@@ -128,6 +129,8 @@ class MultiCrafterPipeline(FluxPipeline):
         num_inference_steps: int = 20,
         guidance_scale: float = 4.0,
         shift: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: OutputType = "pil",
         output_attention: bool = False,
@@ -137,11 +140,13 @@ class MultiCrafterPipeline(FluxPipeline):
         One prompt takes a sequence of images, several prompts take one such sequence each; these may differ in
         length. A reference is a square around a face, as training saw it; other sizes are resized. It is a path, a PIL
         image, a numpy array or a tensor, as `mcpipe.models.images.read_image` reads them. ``shift`` is that of the
-        noise schedule; without it, the one that the adapter was trained at.
+        noise schedule; without it, the one that the adapter was trained at. Without ``height`` and ``width``, in
+        pixels, images are squares of the adapter's training size.
 
         Raises:
             FileNotFoundError: the path of a reference leads to no file.
-            ValueError: the shift is unknown; prompts, references and generators differ in number; a prompt has no
+            ValueError: the shift is unknown; only one of height and width is given, or one is no multiple of the pixels
+                of a token; prompts, references and generators differ in number; a prompt has no
                 reference; a reference cannot be read or is not square; or maps are requested for prompts with
                 different numbers of references, or of weights that are offloaded one by one.
         """
@@ -156,7 +161,7 @@ class MultiCrafterPipeline(FluxPipeline):
             raise ValueError('attention maps need the weights of a whole block; load the pipeline with memory="medium"')
         if output_attention and len({len(each) for each in pictures}) > 1:
             raise ValueError("attention maps need as many references for every prompt; draw the pictures one by one")
-        grids = layout(self, self.spec.image_size, self.spec.reference_size)
+        grids = layout(self, _image_size(height, width, self.spec), self.spec.reference_size)
         network = ReferenceFlux(self.transformer, grids, guidance_scale)
         conditions = encode_conditions(self, prompts, pictures)
         noise = _noise(network, len(prompts), generator)
@@ -172,6 +177,19 @@ class MultiCrafterPipeline(FluxPipeline):
         """References at the adapter's training size; ``name`` is the caller's name of them."""
         size = self.spec.reference_size
         return np.stack([_square(image, f"{name}[{number}]", size) for number, image in enumerate(references)])
+
+
+def _image_size(height: int | None, width: int | None, spec: AdapterSpec) -> int | Size:
+    """Width and height of the images, or the side of the adapter's squares.
+
+    Raises:
+        ValueError: only one of them is given.
+    """
+    if height is None and width is None:
+        return spec.image_size
+    if height is None or width is None:
+        raise ValueError(f"give height and width, or neither: height is {height}, width is {width}")
+    return width, height
 
 
 def _per_prompt(prompts: list[str], sets: list[object]) -> list[list[ImageInput]]:

@@ -12,5 +12,6 @@ SETTINGS = Path("params.yaml")
 DOOR = Door("stages", STAGES, partial(read_params, SETTINGS))
 main, run_stage = DOOR.main, DOOR.run_stage
 
+
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

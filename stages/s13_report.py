@@ -10,6 +10,7 @@ from mcpipe.bench.tables import LABELS, PEOPLE, changes
 from mcpipe.core.report import Report
 from mcpipe.core.shards import whole_folder
 from mcpipe.report.ablation import Ablation
+from mcpipe.report.content import Account, Page, StudySection
 from mcpipe.report.figures import Plot, funnel_plot, interval_plot, similarity_plot, similarity_shares
 from mcpipe.report.gallery import ReportParams, map_sheet, maps, sheet
 from mcpipe.report.inputs import (
@@ -22,12 +23,13 @@ from mcpipe.report.inputs import (
     read_answers,
     read_clips,
     read_curves,
+    read_extremes,
     read_maps,
     read_others,
     read_rows,
     read_samples,
 )
-from mcpipe.report.page import Account, Page, StudySection, render, title_of
+from mcpipe.report.page import render, title_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +69,9 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     """
     check_arms((models, images, results), params.arms)
     curation = [account(folder) for folder in (frames, subjects, identity, captions, samples, encode)]
-    suite = [account(pairs / "faces"), account(pairs)]
+    suite = [account(folder) for folder in (pairs / "faces", pairs)]
     arms = [read_scores(results / arm) for arm in params.arms]
-    suites = read_others(results, arms)
-    others = suites.pop(PEOPLE, [])
+    others = (suites := read_others(results, arms)).pop(PEOPLE, [])
     scores = {arm.name: read_rows(results / arm.name) for arm in (*arms, *others)}
     drawn = {arm: read_maps(models / arm, samples, params.num_maps) for arm in params.arms}
     page = Page(
@@ -81,6 +82,7 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         curves=[curves for arm in params.arms if (curves := read_curves(models / arm)).plots],
         maps=[maps(*sample_maps, params.picture_px) for some in drawn.values() for sample_maps in some],
         arms=arms,
+        extremes=read_extremes(pairs, images, scores, params),
         others=others,
         suites=suites,
         face_sim=interval_plot(FACE_SIM, {title_of(arm.name): arm.means for arm in (*arms, *others)}),

@@ -59,6 +59,19 @@ class Cheap:
         return partial(product, work=self)
 
 
+@dataclass(frozen=True)
+class Placed(Cheap):
+    """Notes in a second log which node of Ray did it, by the process of its raylet."""
+
+    def load(self):
+        return partial(placed, decide=super().load(), log=f"{self.log}.nodes")
+
+
+def placed(item, decide, log):
+    append_line(log, os.environ.get("RAY_RAYLET_PID", "none"))
+    return decide(item)
+
+
 def append_line(log, line):
     with Path(log).open("a", encoding="utf-8") as lines:
         lines.write(line + "\n")

@@ -19,6 +19,7 @@ LONGEST_FIRST = (
     "curate/test_curation_on_world.py", "flux/test_attention.py", "flux/test_lora_files.py", "train/test_training.py",
     "train/test_loop.py", "models/test_fuzz.py", "world/test_world_clips.py", "zoo/test_zoo_scorers.py",
     "execution/test_curation_interrupted.py", "world/test_world_close.py", "report/test_report_page.py",
+    "train/rl/test_rl_ranks.py", "steps/test_steps_generate.py", "train/test_shapes.py", "zoo/test_zoo_build.py",
 )  # fmt: skip
 """Files that take many seconds, the longest at the top: whoever runs two at a time ends with short ones."""
 

@@ -193,6 +193,7 @@ def generation_arguments(verb: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     verb.add_argument("--prompt", required=True, metavar="TEXT", help="what the picture shows, everybody included")
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another picture (default: 0)")
+    verb.add_argument("--size", metavar="WxH", help="width and height in pixels (default: the adapter's square)")
     verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write, such as a PNG")
     verb.add_argument(
         "--attention", type=Path, metavar="DIR", help="folder for pictures of where each reference looked"

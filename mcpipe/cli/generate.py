@@ -17,6 +17,7 @@ from mcpipe.cli.given import GivenReference, given_references, object_reference,
 from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
 from mcpipe.core.params import Params, check_params, section_content
+from mcpipe.core.sizes import Size, size_of
 from mcpipe.flux.adapters import read_spec
 from mcpipe.flux.low_memory import check_memory
 from mcpipe.flux.sampler import SampleParams
@@ -55,8 +56,8 @@ def command(options: argparse.Namespace) -> str:
     Raises:
         FileNotFoundError: a reference, the generator, the adapter or the face pack is missing.
         ValueError: there are too many references, a reference has no face, several, or not its object, the adapter is
-            damaged or belongs to another generator, the seed or a setting is invalid, maps are wanted at low memory, or
-            frozen weights cannot be stored as ``--quantize`` says.
+            damaged or belongs to another generator, the seed, the size or a setting is invalid, maps are wanted at low
+            memory, or frozen weights cannot be stored as ``--quantize`` says.
         OSError: the images cannot be written.
     """
     file = settings_file()
@@ -66,6 +67,7 @@ def command(options: argparse.Namespace) -> str:
     sections |= {"subjects": {"num_people": people}, "grounding": section(content, "grounding")}
     settings = check_params(sections, GenerationSettings)
     models = located(content, file.parent)
+    image_size = None if options.size is None else size_of(options.size)
     given = check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
     check_memory(options.memory, options.quantize)
     if options.memory == "low" and options.attention is not None:
@@ -81,8 +83,9 @@ def command(options: argparse.Namespace) -> str:
         models["generator"], adapter=options.adapter, memory=options.memory, quantize=options.quantize
     )
     with_attention = options.attention is not None
+    sample = settings.generate.sample
     drawn = draw(
-        pipeline, options.prompt, references, options.seed, settings.generate.sample, with_attention=with_attention
+        pipeline, options.prompt, references, options.seed, sample, with_attention=with_attention, size=image_size
     )
     return "\n".join(write(drawn, [output.path for output in outputs]))
 
@@ -141,14 +144,21 @@ def draw(
     params: SampleParams,
     *,
     with_attention: bool,
+    size: Size | None = None,
 ) -> MultiCrafterOutput:
-    """One image, reproducible from the seed; with attention maps if ``with_attention``."""
+    """One image, reproducible from the seed; with attention maps if ``with_attention``.
+
+    ``size`` is its width and height in pixels; ``None`` for the square that the adapter was trained at.
+    """
+    width, height = (None, None) if size is None else size
     return pipeline(
         prompt,
         references,
         num_inference_steps=params.num_steps,
         guidance_scale=params.guidance,
         shift=params.shift,
+        height=height,
+        width=width,
         generator=torch.Generator().manual_seed(seed),
         output_attention=with_attention,
     )

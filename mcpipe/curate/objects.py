@@ -123,7 +123,7 @@ def object_window(masks: Bool[np.ndarray, "N H W"], boxes: Float[np.ndarray, "N 
     Raises:
         RejectionError: ``no_square_holds_all``.
     """
-    window = faces_window(masks, boxes) or square_window(boxes, *masks.shape[1:])
+    window = faces_window(masks, boxes, (min(masks.shape[1:]),) * 2) or square_window(boxes, *masks.shape[1:])
     if window is None:
         raise RejectionError("no_square_holds_all", "the objects stand wider than the picture is high")
     return window

@@ -14,6 +14,8 @@ from scipy.sparse.csgraph import connected_components
 from mcpipe.core.params import Params, RecordsPerShard
 from mcpipe.core.rounding import cosines
 from mcpipe.core.schemas.curation import SplitName
+from mcpipe.core.sizes import Size
+from mcpipe.curate.buckets import Aspect, Bucket
 from mcpipe.curate.recognisers import PerRecogniser
 from mcpipe.curate.windows import Crop, Window
 
@@ -32,6 +34,10 @@ class SamplesParams(Params):
     """What the target square has to hold (`mcpipe.curate.windows`)."""
     min_body: float = Field(ge=0, le=1)
     """Minimum share of every person's mask in a square that does not hold everyone."""
+    aspect: Aspect
+    """Whether targets are squares, or have one of several shapes (`mcpipe.curate.buckets`)."""
+    buckets: list[Bucket] = Field(max_length=16)
+    """Shapes of targets beside the square, such as ``640x480``, with about its area; only of use with that aspect."""
     image_size: int = Field(ge=16)
     """Side of the target in pixels (paper: 512)."""
     reference_size: int = Field(ge=16)
@@ -49,27 +55,25 @@ class SamplesParams(Params):
     records_per_shard: RecordsPerShard
 
 
-def cut_square(picture: UInt8[np.ndarray, "H W 3"], window: Window) -> UInt8[np.ndarray, "s s 3"]:
+def cut_window(picture: UInt8[np.ndarray, "H W 3"], window: Window) -> UInt8[np.ndarray, "h w 3"]:
     """The window of an image at its own resolution, white outside the image."""
-    x, y, side = window
-    return _cut(picture, (x, y), side, np.uint8(255))
+    return _cut(picture, window, np.uint8(255))
 
 
-def crop_square(picture: UInt8[np.ndarray, "H W 3"], window: Window, size: int) -> UInt8[np.ndarray, "S S 3"]:
+def crop_window(picture: UInt8[np.ndarray, "H W 3"], window: Window, size: Size) -> UInt8[np.ndarray, "h w 3"]:
     """The window of an image, resized."""
-    return resize(cut_square(picture, window), size)
+    return resize(cut_window(picture, window), size)
 
 
-def crop_masks(masks: Bool[np.ndarray, "N H W"], window: Window, size: int) -> Bool[np.ndarray, "N S S"]:
+def crop_masks(masks: Bool[np.ndarray, "N H W"], window: Window, size: Size) -> Bool[np.ndarray, "N h w"]:
     """The window of masks, resized so that disjoint masks stay disjoint; masks are empty outside the image.
 
     When it grows, every pixel takes the value of its nearest one, which is reversible; when it shrinks, a pixel belongs
     to the person who covers more than half of it.
     """
-    x, y, side = window
-    method = cv2.INTER_AREA if side >= size else cv2.INTER_NEAREST_EXACT
-    parts = [_cut(mask.astype(np.float32), (x, y), side, np.float32(0)) for mask in masks]
-    return np.stack([cv2.resize(part, (size, size), interpolation=method) for part in parts]) > 0.5
+    method = cv2.INTER_AREA if window.height >= size[1] else cv2.INTER_NEAREST_EXACT
+    parts = [_cut(mask.astype(np.float32), window, np.float32(0)) for mask in masks]
+    return np.stack([cv2.resize(part, size, interpolation=method) for part in parts]) > 0.5
 
 
 def face_crop(
@@ -80,13 +84,13 @@ def face_crop(
 
 
 def closeup_window(box: Float[np.ndarray, " 4"], height: int, width: int, margin: float = CLOSEUP_MARGIN) -> Window:
-    """The square ``(x, y, side)`` of a close-up around a face, moved into the frame as far as it goes.
+    """The square of a close-up around a face, moved into the frame as far as it goes.
 
     ``margin`` is its side in units of the box's longer side.
     """
     side = min(round(float(max(box[2] - box[0], box[3] - box[1])) * margin), height, width)
     corner = np.round((box[:2] + box[2:] - side) / 2).clip(0, np.array((width, height)) - side)
-    return int(corner[0]), int(corner[1]), side
+    return Window.square(int(corner[0]), int(corner[1]), side)
 
 
 def closeup(
@@ -104,7 +108,7 @@ def closeup(
     others = np.zeros(picture.shape[:2], bool)
     for number, mask in enumerate(masks):
         others |= mask & (number != person)
-    return cut_square(on_white(picture, ~others), closeup_window(box, *picture.shape[:2], margin))
+    return cut_window(on_white(picture, ~others), closeup_window(box, *picture.shape[:2], margin))
 
 
 def portrait(
@@ -134,24 +138,25 @@ def padded_square(
     """The square of a given side around the centre of a box, on white where the image ends, resized."""
     pixels = max(1, round(side))
     x, y = np.round((box[:2] + box[2:] - pixels) / 2).astype(int)
-    return resize(_cut(picture, (int(x), int(y)), pixels, np.uint8(255)), size)
+    return resize(_cut(picture, Window.square(int(x), int(y), pixels), np.uint8(255)), (size, size))
 
 
-def _cut(picture: np.ndarray, corner: tuple[int, int], side: int, outside: np.generic) -> np.ndarray:
-    """A square of an image or a mask, with a constant value outside it."""
-    canvas = np.full((side, side, *picture.shape[2:]), outside, picture.dtype)
+def _cut(picture: np.ndarray, window: Window, outside: np.generic) -> np.ndarray:
+    """A window of an image or a mask, with a constant value outside it."""
+    canvas = np.full((window.height, window.width, *picture.shape[2:]), outside, picture.dtype)
+    corner = window[:2]
     low = np.maximum(corner, 0)
-    high = np.minimum(np.add(corner, side), (picture.shape[1], picture.shape[0]))
+    high = np.minimum(np.add(corner, window[2:]), (picture.shape[1], picture.shape[0]))
     if (high > low).all():
         (x0, y0), (x1, y1) = low - corner, high - corner
         canvas[y0:y1, x0:x1] = picture[low[1] : high[1], low[0] : high[0]]
     return canvas
 
 
-def resize(picture: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """A square image at another size: by area when it shrinks, bicubic when it grows."""
-    method = cv2.INTER_AREA if picture.shape[0] >= size else cv2.INTER_CUBIC
-    return cv2.resize(picture, (size, size), interpolation=method)
+def resize(picture: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
+    """An image at another size: by area when it shrinks, bicubic when it grows."""
+    method = cv2.INTER_AREA if picture.shape[0] >= size[1] else cv2.INTER_CUBIC
+    return cv2.resize(picture, size, interpolation=method)
 
 
 def face_masks(masks: Bool[np.ndarray, "N H W"], boxes: Float[np.ndarray, "N 4"]) -> Bool[np.ndarray, "N H W"]:

@@ -8,7 +8,7 @@ Three squares are tried in this order, and the first that fits is taken:
 3. one that holds everybody and reaches over two edges of the frame.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from mcpipe.core.params import TakenFrom
 from mcpipe.core.records import RejectionError
+from mcpipe.core.sizes import Size
 
 TARGET_MARGIN = 1.04
 """Side of the target square in units of the longer side of the subjects' common box, where the frame allows it."""
@@ -32,8 +33,19 @@ Crop = Literal["everyone", "faces"]
 CropMode = Annotated[Crop, TakenFrom("samples.crop")]
 MinBody = Annotated[float, Field(ge=0, le=1), TakenFrom("samples.min_body")]
 
-Window = tuple[int, int, int]
-"""A square ``(x, y, side)`` in pixels of the frame; it may reach over the frame's edges."""
+
+class Window(NamedTuple):
+    """A rectangle in pixels of the frame, most often a square; it may reach over the frame's edges."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def square(cls, x: int, y: int, side: int) -> "Window":
+        """A square window."""
+        return cls(x, y, side, side)
 
 
 def target_window(
@@ -52,11 +64,11 @@ def target_window(
     """
     height, width = masks.shape[1:]
     everyone = square_window(bodies, height, width)
-    if everyone is not None and _inside(everyone, height, width):
+    if everyone is not None and inside(everyone, height, width):
         return everyone
     fault = "the people stand wider than the frame is high"
     if crop == "faces":
-        window = faces_window(masks, heads(bodies, faces))
+        window = faces_window(masks, heads(bodies, faces), (min(height, width),) * 2)
         share = 0.0 if window is None else body_shares(masks, window).min()
         if window is not None and share >= min_body:
             return window
@@ -81,7 +93,7 @@ def square_window(boxes: Float[np.ndarray, "N 4"], height: int, width: int) -> W
         return None
     room = np.array((width, height)) - side
     corner = np.where(room >= 0, np.clip(np.round((low + high - side) / 2), 0, np.maximum(room, 0)), room // 2)
-    return int(corner[0]), int(corner[1]), side
+    return Window.square(int(corner[0]), int(corner[1]), side)
 
 
 def heads(bodies: Float[np.ndarray, "N 4"], faces: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
@@ -94,15 +106,17 @@ def heads(bodies: Float[np.ndarray, "N 4"], faces: Float[np.ndarray, "N 4"]) -> 
     return np.concatenate([np.minimum(low, faces[:, :2]), np.maximum(high, faces[:, 2:])], axis=1)
 
 
-def faces_window(masks: Bool[np.ndarray, "N H W"], held: Float[np.ndarray, "N 4"]) -> Window | None:
-    """The largest square inside the frame that holds all boxes and most of the bodies; ``None`` if none holds all.
+def faces_window(masks: Bool[np.ndarray, "N H W"], held: Float[np.ndarray, "N 4"], size: Size) -> Window | None:
+    """The window inside the frame that holds all boxes and most of the bodies; ``None`` if none holds all.
+
+    ``size`` is its width and height; one of them is the frame's, so that it can be moved in one direction only.
 
     Of the possible places it takes the one with the largest of the least shares of the masks, of equal ones the one
     nearest to the middle of the boxes.
     """
     height, width = masks.shape[1:]
-    side, axis = min(height, width), int(height > width)
-    room = max(height, width) - side
+    axis = int(size[1] < height)
+    side, room = size[axis], (width, height)[axis] - size[axis]
     low = int(np.floor(held[:, axis].min().clip(0, side + room)))
     high = int(np.ceil(held[:, 2 + axis].max().clip(0, side + room)))
     places = np.arange(max(high - side, 0), min(low, room) + 1)
@@ -114,16 +128,16 @@ def faces_window(masks: Bool[np.ndarray, "N H W"], held: Float[np.ndarray, "N 4"
     least = shares.min(axis=0)
     best = places[least == least.max()]
     place = int(best[np.abs(best + side / 2 - (low + high) / 2).argmin()])
-    return (0, place, side) if axis else (place, 0, side)
+    return Window(0, place, *size) if axis else Window(place, 0, *size)
 
 
 def body_shares(masks: Bool[np.ndarray, "N H W"], window: Window) -> Float[np.ndarray, " N"]:
     """The share of each mask inside a window, in [0, 1]; 0 of an empty mask."""
-    x, y, side = window
-    inside = masks[:, max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)].sum(axis=(1, 2))
-    return inside / np.maximum(masks.sum(axis=(1, 2)), 1)
+    x, y, width, height = window
+    held = masks[:, max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)].sum(axis=(1, 2))
+    return held / np.maximum(masks.sum(axis=(1, 2)), 1)
 
 
-def _inside(window: Window, height: int, width: int) -> bool:
-    x, y, side = window
-    return min(x, y) >= 0 and x + side <= width and y + side <= height
+def inside(window: Window, height: int, width: int) -> bool:
+    """Whether a window lies in a frame."""
+    return min(window[:2]) >= 0 and window.x + window.width <= width and window.y + window.height <= height

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mcpipe.core.params import Params
+from mcpipe.core.sizes import Size
 from mcpipe.flux.backbone import FluxPipeline, FluxTransformer2DModel
 from mcpipe.flux.lora_files import layout_of, plain_lora
 from mcpipe.flux.lora_scale import peft_config
@@ -92,6 +93,12 @@ class AdapterSpec(Params):
     """Positions of references; the default for files that do not name any."""
     shift: float | None = Field(default=None, gt=0)
     """Shift s of the noise levels of its last training on flow matching, if the file says; right for drawing."""
+    sizes: tuple[Size, ...] = ()
+    """Widths and heights of the images in pixels, where they are not all squares; drawn in turn."""
+
+    def size_at(self, place: int) -> int | Size:
+        """The size of the image at a place in an order of prompts: width and height, or the side of a square."""
+        return self.sizes[place % len(self.sizes)] if self.sizes else self.image_size
 
 
 def add_adapter(transformer: FluxTransformer2DModel, spec: AdapterSpec, seed: int) -> None:
@@ -128,7 +135,8 @@ def save_adapter(
     save_file({f"transformer.{key}": weight for key, weight in plain.items()}, folder / PLAIN_FILE, mark)
     if experts:
         save_file({_on_disk(key): weight for key, weight in experts.items()}, folder / EXPERTS_FILE, mark)
-    (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    unused = None if spec.sizes else {"sizes"}
+    (folder / SPEC_FILE).write_text(spec.model_dump_json(indent=1, exclude=unused) + "\n", encoding="utf-8")
 
 
 def read_spec(folder: Path) -> AdapterSpec:

@@ -42,12 +42,14 @@ class AttentionCapture:
         self._rotary: dict[int, Rotary] = {}
         self._queries: dict[int, Normed] = {}
         self._maps: dict[int, Tensor] = {}
+        self._num_image_tokens = layout.num_image_tokens
+        """Number in the latest pass, whose images may have another grid than the layout's."""
         self._is_open = True
         """Not while blocks run again in the backward pass: their maps would keep all that they are made of."""
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> "AttentionCapture":
-        self._handles.append(self._transformer.register_forward_pre_hook(self._opened))
+        self._handles.append(self._transformer.register_forward_pre_hook(self._opened, with_kwargs=True))
         for index, block in enumerate(self._transformer.transformer_blocks):
             self._handles += [
                 block.attn.register_forward_pre_hook(self._capture_rotary(index), with_kwargs=True),
@@ -70,7 +72,9 @@ class AttentionCapture:
         self._is_open = False
         return torch.stack([self._maps[index] for index in sorted(self._maps)]).mean(0)
 
-    def _opened(self, _module: nn.Module, _args: tuple) -> None:
+    def _opened(self, _module: nn.Module, _args: tuple, call: dict) -> None:
+        # Ahead of the hook that appends the references, so that these are the image's tokens alone.
+        self._num_image_tokens = call["hidden_states"].shape[1]
         self._maps.clear()
         self._is_open = True
 
@@ -90,7 +94,7 @@ class AttentionCapture:
         def store(module: nn.Module, args: tuple, output: Tensor) -> None:
             queries, keys = self._queries.pop(index), Normed(module, args[0], output)
             rotary = self._rotary.pop(index)
-            picture, size = self._layout.num_image_tokens, self._layout.num_reference_tokens
+            picture, size = self._num_image_tokens, self._layout.num_reference_tokens
             num_references = (output.shape[1] - picture) // size
             map_means = turned_column_mean(
                 queries.part(slice(picture, None), rotary),
@@ -217,7 +221,7 @@ def attention_maps(
     """Each reference's map over the image's token grid at noise level ``t``; sums to 1."""
     with _not_compiled(network.transformer), AttentionCapture(network.transformer, network.layout) as capture:
         network(noisy, t, conditions)
-        return capture.mean().unflatten(-1, network.layout.image)
+        return capture.mean().unflatten(-1, network.layout_of(conditions).image)
 
 
 @contextmanager

@@ -35,8 +35,10 @@ def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams)
     Raises:
         ValueError: its images do not fit the generator.
     """
-    image_size, reference_size = sample.target.shape[0], sample.references.shape[1]
-    grid = layout(pipeline, image_size, reference_size).image
+    image_size, reference_size = sample.closeups.shape[1], sample.references.shape[1]
+    height, width = sample.target.shape[:2]
+    closeup_grid = layout(pipeline, image_size, reference_size).image
+    grid = closeup_grid if height == width else layout(pipeline, (width, height), reference_size).image
     bodies = None
     if sample.body_masks is not None:
         bodies = token_masks(sample.body_masks, grid, params.min_mask_fraction)
@@ -56,7 +58,7 @@ def encoded_sample(pipeline: FluxPipeline, sample: Sample, params: EncodeParams)
         masks=token_masks(sample.masks, grid, params.min_mask_fraction),
         body_masks=bodies,
         closeup_latents=_array(encode_pictures(pipeline, sample.closeups)),
-        closeup_masks=token_masks(sample.closeup_masks, grid, params.min_mask_fraction),
+        closeup_masks=token_masks(sample.closeup_masks, closeup_grid, params.min_mask_fraction),
         closeup_captions=sample.closeup_captions,
         prompt_embeds=prompt_embeds,
         pooled=pooled,

@@ -1,14 +1,14 @@
 """FLUX that sees references: the velocity of a noisy image, given a text and any number of people."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mcpipe.flux.backbone import FluxTransformer2DModel
-from mcpipe.flux.tokens import Layout, appended, position_ids
+from mcpipe.flux.tokens import Grid, Layout, appended, position_ids
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Conditions:
     owners: Int[Tensor, "batch tokens"] | None = None
     """Slot whose reference alone an image token may attend to, -1 where it may attend to all; ``None`` without such a
     rule. An oracle that is given the layout of the image (`studies.gates`); nothing else sets it."""
+    grid: Grid | None = None
+    """Token grid of the images; ``None`` for the network's own."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -31,7 +33,7 @@ class Conditions:
         """The same on a device."""
         owners = None if self.owners is None else self.owners.to(device)
         given = (each.to(device) for each in (self.text, self.pooled, self.references, self.present))
-        return Conditions(*given, owners)
+        return Conditions(*given, owners, self.grid)
 
     def repeated(self, num: int) -> "Conditions":
         """The conditions of one image for ``num`` images."""
@@ -42,15 +44,16 @@ class Conditions:
             self.references.expand(num, -1, -1, -1),
             self.present.expand(num, -1),
             None if self.owners is None else self.owners.expand(num, -1),
+            self.grid,
         )
 
     def hidden(self) -> "Conditions":
         """The same texts, with references that no token of the image can attend to."""
-        return Conditions(self.text, self.pooled, self.references, torch.zeros_like(self.present))
+        return replace(self, present=torch.zeros_like(self.present), owners=None)
 
     def reordered(self, order: Int[Tensor, " slots"]) -> "Conditions":
         """The same with the reference of slot ``order[i]`` in slot i."""
-        return Conditions(self.text, self.pooled, self.references[:, order], self.present[:, order])
+        return replace(self, references=self.references[:, order], present=self.present[:, order], owners=None)
 
 
 def padded_references(
@@ -75,8 +78,16 @@ class ReferenceFlux(nn.Module):
 
     @property
     def state_shape(self) -> tuple[int, int]:
-        """Tokens of an image and their width."""
+        """Tokens of an image of the network's own grid and their width."""
         return self.layout.num_image_tokens, self.transformer.x_embedder.in_features
+
+    def shape_of(self, conditions: Conditions) -> tuple[int, int]:
+        """Tokens of an image under some conditions and their width."""
+        return self.layout_of(conditions).num_image_tokens, self.transformer.x_embedder.in_features
+
+    def layout_of(self, conditions: Conditions) -> Layout:
+        """Token grids under some conditions, which may name another grid of the image than the network's own."""
+        return self.layout if conditions.grid is None else replace(self.layout, image=conditions.grid)
 
     def forward(
         self, noisy: Float[Tensor, "batch tokens packed"], t: Float[Tensor, " batch"], conditions: Conditions
@@ -107,12 +118,12 @@ class ReferenceFlux(nn.Module):
                 f"{conditions.present.shape[1]} references wanted, {slots} of {num_tokens} tokens found; there should "
                 f"be one or more, of {self.layout.num_reference_tokens} tokens each"
             )
-        visible = None
+        layout, visible = self.layout_of(conditions), None
         if conditions.owners is not None:
             visible = self._owned(conditions, conditions.owners)
         elif not bool(conditions.present.all()):
             visible = conditions.present.repeat_interleave(self.layout.num_reference_tokens, dim=1)[:, None]
-        ids = self.layout.reference_ids(slots)
+        ids = layout.reference_ids(slots)
         with appended(self.transformer, conditions.references.flatten(1, 2), ids, visible):
             return self.transformer(
                 hidden_states=noisy.to(dtype),
@@ -120,7 +131,7 @@ class ReferenceFlux(nn.Module):
                 guidance=guidance if self.transformer.config.guidance_embeds else None,
                 encoder_hidden_states=conditions.text.to(dtype),
                 pooled_projections=conditions.pooled.to(dtype),
-                img_ids=position_ids(self.layout.image).to(noisy.device),
+                img_ids=position_ids(layout.image).to(noisy.device),
                 txt_ids=torch.zeros(conditions.text.shape[1], 3, device=noisy.device),
                 return_dict=False,
             )[0].float()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mcpipe.core.params import Params
+from mcpipe.core.sizes import Size
 from mcpipe.flux.attention import recorded_attention
 from mcpipe.flux.backbone import FluxPipeline, execution_device
 from mcpipe.flux.encoders import decode_latents, encode_pictures, encode_texts
@@ -31,7 +33,7 @@ class SampleParams(Params):
 
 @dataclass(frozen=True)
 class Requests:
-    """Square images to draw, each from a text, references and a seed of its own.
+    """Images to draw, each from a text, references and a seed of its own.
 
     Raises:
         ValueError: the lists differ in length.
@@ -43,20 +45,32 @@ class Requests:
     seeds: Sequence[int]
     """The noise of an image depends on its seed alone, so that batches can be cut anywhere."""
     params: SampleParams
-    image_size: int
-    """Width and height in pixels."""
+    image_size: int | Sequence[int | Size]
+    """Side of all images in pixels, or of each one its side or its width and height."""
     batch_size: int
-    """Images drawn together."""
+    """Images drawn together; of several sizes, those of a size are."""
 
     def __post_init__(self) -> None:
         lengths = len(self.prompts), len(self.references), len(self.seeds)
         if len(set(lengths)) > 1:
             raise ValueError("{} prompts, {} sets of references, {} seeds: unequal".format(*lengths))
+        if not isinstance(self.image_size, int) and len(self.image_size) != len(self.prompts):
+            raise ValueError(f"{len(self.prompts)} prompts, {len(self.image_size)} sizes: unequal")
+
+    def runs(self) -> Iterator[tuple[slice, int | Size]]:
+        """Places of the images that are drawn together, and their size; neighbours of one size, in order."""
+        sizes = [self.image_size] * len(self.prompts) if isinstance(self.image_size, int) else self.image_size
+        start = 0
+        for size, same in groupby(sizes):
+            stop = start + len(list(same))
+            for first in range(start, stop, self.batch_size):
+                yield slice(first, min(first + self.batch_size, stop)), size
+            start = stop
 
 
 def generate(
     pipeline: FluxPipeline, requests: Requests, *, hide_references: bool = False
-) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The requested images, in order.
 
     With ``hide_references`` the network gets the texts alone.
@@ -71,7 +85,7 @@ def generate(
 
 def generate_with_attention(
     pipeline: FluxPipeline, requests: Requests
-) -> Iterator[tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "N rows columns"]]]:
+) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "N rows columns"]]]:
     """The images of `generate`, each with its references' attention to it, averaged over steps, heads and blocks.
 
     Raises:
@@ -94,10 +108,9 @@ def batches(
     Raises:
         ValueError: a size does not fit the generator.
     """
-    for start in range(0, len(requests.prompts), requests.batch_size):
-        part = slice(start, start + requests.batch_size)
+    for part, size in requests.runs():
         prompts, references = requests.prompts[part], requests.references[part]
-        grids = layout(pipeline, requests.image_size, references[0].shape[1])
+        grids = layout(pipeline, size, references[0].shape[1])
         network = ReferenceFlux(pipeline.transformer, grids, requests.params.guidance)
         yield network, encode_conditions(pipeline, prompts, references), initial_noise(network, requests.seeds[part])
 
@@ -122,9 +135,12 @@ def encode_conditions(
     return Conditions(texts.tokens, texts.pooled, tokens, present)
 
 
-def initial_noise(network: ReferenceFlux, seeds: Sequence[int]) -> Float[Tensor, "batch tokens packed"]:
-    """Pure noise, one seed per image, the same on every device."""
-    noise = [torch.randn(network.state_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+def initial_noise(
+    network: ReferenceFlux, seeds: Sequence[int], conditions: Conditions | None = None
+) -> Float[Tensor, "batch tokens packed"]:
+    """Pure noise, one seed per image, the same on every device; of the shape that ``conditions`` name, if any."""
+    shape = network.state_shape if conditions is None else network.shape_of(conditions)
+    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(noise).to(execution_device(network.transformer))
 
 

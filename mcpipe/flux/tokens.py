@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mcpipe.core.sizes import Size
 from mcpipe.flux.backbone import FluxPipeline
 
 PATCH = 2
@@ -26,6 +27,7 @@ PATCH = 2
 
 Grid = tuple[int, int]
 """Rows and columns of tokens."""
+SIDES = ("image width", "image height")
 Positions = Literal["unope", "frame"]
 """Positions that distinguish references."""
 
@@ -80,20 +82,22 @@ class Layout:
         return torch.cat([position_ids(self.reference, start) for start in starts])
 
 
-def layout(pipeline: FluxPipeline, image_size: int, reference_size: int) -> Layout:
-    """Grids of square images and references of given sizes in pixels, at the adapter's positions.
+def layout(pipeline: FluxPipeline, image_size: int | Size, reference_size: int) -> Layout:
+    """Grids of images and square references of given sizes in pixels, at the adapter's positions.
+
+    ``image_size`` is the side of a square, or width and height.
 
     Raises:
         ValueError: a size is no multiple of the pixels that a token covers.
     """
     pixels = pipeline.vae_scale_factor * PATCH
-    for name, size in (("image", image_size), ("reference", reference_size)):
+    sides = {"image size": image_size} if isinstance(image_size, int) else dict(zip(SIDES, image_size, strict=True))
+    for name, size in {**sides, "reference size": reference_size}.items():
         if size <= 0 or size % pixels:
-            raise ValueError(
-                f"{name} size {size} px is no multiple of {pixels} px, the side of this generator's tokens"
-            )
-    image, reference = image_size // pixels, reference_size // pixels
-    return Layout((image, image), (reference, reference), trained_positions(pipeline.transformer))
+            raise ValueError(f"{name} {size} px is no multiple of {pixels} px, the side of this generator's tokens")
+    width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
+    grids = (height // pixels, width // pixels), (reference_size // pixels,) * 2
+    return Layout(*grids, trained_positions(pipeline.transformer))
 
 
 def trained_positions(transformer: nn.Module) -> Positions:

@@ -13,8 +13,9 @@ from mcpipe.bench.intervals import IntervalParams
 from mcpipe.core.params import Params
 from mcpipe.core.schemas.benchmark import PairPrompt
 from mcpipe.core.schemas.curation import Sample
+from mcpipe.report.content import Account, ClipTile, Example, Figure, Look, Maps, PromptRow, Sheet
 from mcpipe.report.images import contact_sheet, data_uri, heat_overlay, mask_overlay
-from mcpipe.report.page import Account, ClipTile, Figure, Look, Maps, PromptRow, Sheet, in_words
+from mcpipe.report.page import in_words
 
 THUMBNAIL_PX = 200
 """Longer side of a clip's frame on the page."""
@@ -99,7 +100,7 @@ def row(  # noqa: PLR0913  one argument per source
     last = [*scores.values()][-1]
     return PromptRow(
         prompt=prompt.prompt,
-        references=[Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.names],
+        references=reference_figures(prompt, references, picture_px),
         cells={
             arm: (Figure(data_uri(picture, picture_px), f"picture by {arm}"), in_short(scores[arm]))
             for arm, picture in pictures.items()
@@ -109,6 +110,36 @@ def row(  # noqa: PLR0913  one argument per source
             for kind, picture in controls.items()
             if last.get(METRIC_OF[kind]) is not None
         },
+    )
+
+
+def reference_figures(prompt: PairPrompt, references: Mapping[str, np.ndarray], picture_px: int) -> list[Figure]:
+    """The faces that a prompt names, in its order."""
+    return [Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.faces]
+
+
+def extreme_keys(scores: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
+    """The prompts whose images have the highest and the lowest Face-Sim; of equal ones the first by name."""
+    ordered = sorted(scores)
+    return max(ordered, key=lambda key: scores[key]["face_sim"]), min(ordered, key=lambda key: scores[key]["face_sim"])
+
+
+def example(
+    prompt: PairPrompt,
+    references: Mapping[str, np.ndarray],
+    picture: np.ndarray,
+    scores: Mapping[str, Mapping[str, float]],
+    picture_px: int,
+) -> Example:
+    """An image by an arm, whose ``scores`` are by prompt, with its references and its prompt."""
+    face_sim = scores[prompt.key]["face_sim"]
+    return Example(
+        picture=Figure(data_uri(picture, picture_px), f"picture with a Face-Sim of {face_sim:.2f}"),
+        references=reference_figures(prompt, references, picture_px),
+        prompt=prompt.prompt,
+        face_sim=face_sim,
+        note=in_short(scores[prompt.key]),
+        num_equal=sum(score["face_sim"] == face_sim for score in scores.values()),
     )
 
 

@@ -22,9 +22,9 @@ from mcpipe.core.shards import read_packed, read_shards
 from mcpipe.curate.clips import ClipFile, file_names
 from mcpipe.models.first_frame import first_frame
 from mcpipe.report.ablation import Ablation
+from mcpipe.report.content import Account, ClipTile, Curves, Extremes, PromptRow
 from mcpipe.report.figures import curve_plot, usage_plot
-from mcpipe.report.gallery import Fate, ReportParams, clip_tile, examples, row
-from mcpipe.report.page import Account, ClipTile, Curves, PromptRow
+from mcpipe.report.gallery import Fate, ReportParams, clip_tile, example, examples, extreme_keys, row
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +191,24 @@ def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams
         )
         for prompt in prompts
     ]
+
+
+def read_extremes(pairs: Path, images: Path, scores: Scores, params: ReportParams) -> dict[str, Extremes]:
+    """The images with the highest and the lowest Face-Sim of each arm, out of the whole benchmark."""
+    chosen = {arm: extreme_keys(scores[arm]) for arm in params.arms}
+    prompts = {prompt.key: prompt for prompt in read_shards(pairs / "bench", PairPrompt)}
+    references = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
+    extremes = {}
+    for arm, keys in chosen.items():
+        pictures = {
+            packed.key: GeneratedImage.from_record(packed.record()).image
+            for packed in read_packed(images / arm)
+            if packed.key in keys
+        }
+        extremes[arm] = Extremes(
+            *(example(prompts[key], references, pictures[key], scores[arm], params.picture_px) for key in keys)
+        )
+    return extremes
 
 
 def read_controls(folder: Path, keys: Set[str]) -> dict[str, dict[ControlKind, np.ndarray]]:

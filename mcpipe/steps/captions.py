@@ -13,9 +13,10 @@ from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.schemas.curation import ClipCaption, ClipPeople, FramePair, VerifiedIdentity
 from mcpipe.core.shards import StoredItems
+from mcpipe.curate.buckets import AspectMode, Buckets, shapes_of, target_frame
 from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, Describe, SentenceParams, fault_detail, sentence_fault
-from mcpipe.curate.samples import closeup, cut_square, face_crop
-from mcpipe.curate.windows import CropMode, MinBody, target_window
+from mcpipe.curate.samples import closeup, cut_window, face_crop
+from mcpipe.curate.windows import CropMode, MinBody
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.captioner import Qwen2_5VL
@@ -34,6 +35,10 @@ class CaptionsParams(SentenceParams):
     """What the target square has to hold."""
     min_body: MinBody
     """Minimum share of every person's mask in a square that does not hold everyone."""
+    aspect: AspectMode
+    """Whether targets are squares, or have one of several shapes."""
+    buckets: Buckets
+    """Those shapes."""
     records_per_shard: RecordsPerShard
 
 
@@ -74,9 +79,10 @@ def captioned(  # noqa: PLR0913  one argument per input and model
         RejectionError: no square holds everybody or their faces, or no answer is a usable caption.
     """
     bodies, boxes = subjects.masks[1][identity.order], identity.face_boxes[1]
-    window = target_window(bodies, subjects.boxes[1][identity.order], boxes, params.crop, params.min_body)
+    people, shapes = subjects.boxes[1][identity.order], shapes_of(params.aspect, params.buckets)
+    window, _ = target_frame(bodies, people, boxes, params.crop, params.min_body, shapes)
     references = [face_crop(frames.initial, box, params.reference_size) for box in identity.face_boxes[0]]
-    pictures = [*references, cut_square(frames.middle, window)]
+    pictures = [*references, cut_window(frames.middle, window)]
     caption, fault, attempts = answered(pictures, writer, limit, params)
     if fault is not None:
         raise RejectionError(fault, fault_detail(caption, fault, limit.lost))

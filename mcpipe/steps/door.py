@@ -1,14 +1,18 @@
 """The door of a package of stages: ``python -m PACKAGE NAME PATH...`` runs a stage on the paths that dvc.yaml names.
 
 An error that the user can fix ends in one line on standard error and exit status 1: a missing file, a bad parameter, a
-broken checkpoint, a full disk. With ``MCPIPE_DEBUG=1`` the traceback follows.
+broken checkpoint, a full disk. With ``MCPIPE_DEBUG=1`` the traceback follows. A stage that ends
+well adds what it took as a line to the file that ``MCPIPE_PROFILE`` names, if it names one; `benchmarks.stage_times`
+prints them.
 """
 
 import importlib
 import inspect
 import logging
 import os
+import resource
 import sys
+import time
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +23,7 @@ from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import Params, parse_yaml
 from mcpipe.core.threads import one_thread
 
+STARTED = time.monotonic()
 ReadParams = Callable[[str, type[Params]], Params]
 """The settings of a stage by its name, checked against their model."""
 
@@ -47,6 +52,8 @@ class Door:
                 logging.ERROR, "error: %s", one_line(error, name), exc_info=traceback
             )  # fmt: skip
             return 1
+        if "MCPIPE_PROFILE" in os.environ and os.environ.get("RANK", "0") == "0":
+            write_costs(Path(os.environ["MCPIPE_PROFILE"]), arguments)
         return 0
 
     def run_stage(self, arguments: list[str]) -> None:
@@ -70,6 +77,16 @@ class Door:
         if not issubclass(model, Params):
             raise TypeError(f"{module}.run should take params: a subclass of Params")
         run(*map(Path, paths), params=self.params(name, model))
+
+
+def write_costs(file: Path, arguments: list[str]) -> None:
+    """Add a line: stage, last output, seconds, seconds of all processors, megabytes of the largest process."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    busy_s = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    peak_mb = max(usage.ru_maxrss for usage in usages) / 1024
+    costs = [arguments[0], arguments[-1], f"{time.monotonic() - STARTED:.2f}", f"{busy_s:.2f}", f"{peak_mb:.0f}"]
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write("\t".join(costs) + "\n")
 
 
 def branch_settings(root: Path, branch: Path) -> dict[str, object]:

@@ -26,7 +26,7 @@ from mcpipe.flux.encoders import decode_latents, encode_pictures
 from mcpipe.flux.sampler import Requests, SampleParams, generate, generate_with_attention
 
 BATCH_SIZE = 8
-"""Images drawn together; their noise does not depend on it."""
+"""Images drawn together; their noise does not depend on it. Of several sizes, so many have the first, then the next."""
 References = UInt8[np.ndarray, "N R R 3"]
 
 
@@ -93,7 +93,7 @@ class Suite:
             references=self.references(faces),
             seeds=self.seeds,
             params=self.params.sample,
-            image_size=self.spec.image_size,
+            image_size=[self.spec.size_at((self.start + i) // BATCH_SIZE) for i in range(len(self.prompts))],
             batch_size=BATCH_SIZE,
         )
 
@@ -203,6 +203,7 @@ def write_images(
     kinds = list(arm.controls(prompts, pool))
     report = Report("generate", ("diffusers", "transformers", "peft", "torch"))
     report.facts = {**params.sample.model_dump(), "seed": params.seed, "image_size": spec.image_size}
+    report.facts |= {"sizes": [f"{width}x{height}" for width, height in spec.sizes]} if spec.sizes else {}
     report.facts |= {"controls": [*kinds]}
     parts = [slice(start, start + BATCH_SIZE) for start in range(0, len(prompts), BATCH_SIZE)]
     batches = [DrawingJob(kind, part) for kind in ("arm", *kinds) for part in parts]

@@ -30,7 +30,7 @@ from mcpipe.curate.objects import (
     says_yes,
     thing_name,
 )
-from mcpipe.curate.samples import closeup, closeup_window, crop_masks, crop_square, resize
+from mcpipe.curate.samples import closeup, closeup_window, crop_masks, crop_window, resize
 from mcpipe.curate.subjects import clean_masks, mask_scores
 from mcpipe.execution.engine import decided
 from mcpipe.execution.store import progress_of
@@ -129,7 +129,7 @@ def sample_of_objects(
     if captioner is not None:
         check_answers(target, row.phrases, captioner, params.questions)
     window, (height, width) = object_window(masks, boxes), target.shape[:2]
-    size, numbered = params.image_size, list(enumerate(boxes))
+    size, numbered = (params.image_size,) * 2, list(enumerate(boxes))
     closeups = [closeup(target, masks, box, number, CLOSEUP_MARGIN) for number, box in numbered]
     closeup_masks = [
         crop_masks(masks[[number]], closeup_window(box, height, width, CLOSEUP_MARGIN), size)[0]
@@ -139,13 +139,13 @@ def sample_of_objects(
         "row": row.key,
         "phrases": [*row.phrases],
         "things": [thing_name(*thing) for thing in zip(row.references, row.phrases, strict=True)],
-        "window_px": list(window),
+        "window_px": list(window[:3]),
     }
     return CutSample(
         key=row.key,
         caption=row.prompt,
         provenance=provenance,
-        target=crop_square(target, window, size),
+        target=crop_window(target, window, size),
         masks=crop_masks(masks, window, size),
         references=np.stack(references),
         closeups=np.stack([resize(picture, size) for picture in closeups]),

@@ -21,6 +21,7 @@ from mcpipe.core.schemas.curation import (
     with_split,
 )
 from mcpipe.core.shards import StoredItems
+from mcpipe.curate.buckets import shapes_of, target_frame
 from mcpipe.curate.recognisers import threshold_for
 from mcpipe.curate.samples import (
     SamplesParams,
@@ -28,7 +29,7 @@ from mcpipe.curate.samples import (
     closeup,
     closeup_window,
     crop_masks,
-    crop_square,
+    crop_window,
     face_crop,
     face_masks,
     identity_groups,
@@ -37,7 +38,6 @@ from mcpipe.curate.samples import (
     resize,
     split_by_identity,
 )
-from mcpipe.curate.windows import target_window
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 
@@ -134,28 +134,30 @@ def sample_of(
     """
     order, boxes = identity.order, identity.face_boxes
     bodies = subjects.masks[1][order]
-    window = target_window(bodies, subjects.boxes[1][order], boxes[1], params.crop, params.min_body)
+    shapes, square = shapes_of(params.aspect, params.buckets), (params.image_size,) * 2
+    window, shape = target_frame(bodies, subjects.boxes[1][order], boxes[1], params.crop, params.min_body, shapes)
+    size, window_px = (square, [*window[:3]]) if shape is None else (shape, [*window])
     faces_in_frame = face_masks(bodies, boxes[1])
-    masks = crop_masks(faces_in_frame, window, params.image_size)
+    masks = crop_masks(faces_in_frame, window, size)
     if not masks.any(axis=(1, 2)).all():
         raise RejectionError("face_mask_empty", "a face covers no pixel of the target")
     closeups = [closeup(frames.middle, bodies, box, person) for person, box in enumerate(boxes[1])]
-    provenance: dict[str, JSON] = {"window_px": list(window)}
+    provenance: dict[str, JSON] = {"window_px": window_px}
     for stage in (frames, subjects, identity, captions):
         provenance |= stage.description
     return CutSample(
         key=frames.key,
         caption=captions.caption,
         provenance=provenance,
-        target=crop_square(frames.middle, window, params.image_size),
-        body_masks=crop_masks(bodies, window, params.image_size),
+        target=crop_window(frames.middle, window, size),
+        body_masks=crop_masks(bodies, window, size),
         masks=masks,
         references=references(frames.initial, subjects.masks[0], boxes[0], params),
         portraits=np.stack([portrait(frames.initial, mask, params.portrait_size) for mask in subjects.masks[0]]),
-        closeups=np.stack([resize(picture, params.image_size) for picture in closeups]),
+        closeups=np.stack([resize(picture, square) for picture in closeups]),
         closeup_masks=np.concatenate(
             [
-                crop_masks(mask[None], closeup_window(box, *frames.middle.shape[:2]), params.image_size)
+                crop_masks(mask[None], closeup_window(box, *frames.middle.shape[:2]), square)
                 for mask, box in zip(faces_in_frame, boxes[1], strict=True)
             ]
         ),

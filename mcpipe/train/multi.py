@@ -88,7 +88,7 @@ def multi_spec(start: AdapterSpec, data: EncodedSet, params: TrainMultiParams) -
             f"the adapter of stage 1 was trained for images of {start.image_size} px and references of "
             f"{start.reference_size} px, but the samples have {data.image_size} and {data.reference_size}"
         )
-    return start.model_copy(update={"experts": params.experts, "shift": params.shift})
+    return start.model_copy(update={"experts": params.experts, "shift": params.shift, "sizes": data.sizes})
 
 
 def multi_network(pipeline: FluxPipeline, data: EncodedSet, params: TrainMultiParams) -> ReferenceFlux:
@@ -161,7 +161,7 @@ def held_out_maps(
 ) -> dict[str, Float[Tensor, "subjects rows columns"]]:
     """Attention maps of a few held-out samples by key, at noise level `MAP_NOISE`, from the same noise every time."""
     samples = _held_out(network, data, seed, MAP_NOISE, NUM_MAPS)
-    return {key: maps[0].unflatten(-1, network.layout.image).cpu() for key, maps, _ in samples}
+    return {key: maps[0].unflatten(-1, network.layout_of(batch.conditions).image).cpu() for key, maps, batch in samples}
 
 
 def held_out_scores(network: ReferenceFlux, data: EncodedSet, seed: int) -> dict[str, JSON]:
@@ -175,7 +175,8 @@ def held_out_scores(network: ReferenceFlux, data: EncodedSet, seed: int) -> dict
         scores = []
         for _, maps, batch in _held_out(network, data, seed, t, NUM_SCORED):
             num_text = batch.conditions.text.shape[1]
-            usages.append(usage_by_kind(network.transformer, num_text, network.layout.num_image_tokens))
+            num_image = network.layout_of(batch.conditions).num_image_tokens
+            usages.append(usage_by_kind(network.transformer, num_text, num_image))
             if bool(batch.masks.any()):
                 scores.append(attention_scores(maps, batch.masks))
         if scores:
@@ -237,7 +238,7 @@ def write_multi(encode: Path, train_single: Path, generator: Path, out: Path, pa
         places = {key: place for place, key in enumerate(data.val.keys)}
         (folder / "attention").mkdir()
         for key in before:
-            masks = data.val[places[key]].masks.unflatten(-1, network.layout.image)
+            masks = data.val[places[key]].masks.unflatten(-1, before[key].shape[1:])
             arrays = {"before": before[key].numpy(), "after": after[key].numpy(), "masks": masks.numpy()}
             save_file(arrays, folder / "attention" / f"{key}.safetensors")
         save_gathered_adapter(pipeline, spec, folder)

@@ -174,7 +174,8 @@ def reference_gain(network: ReferenceFlux, data: EncodedSet, draws: Draws, num: 
     for position in range(num):
         by_kind: dict[str, dict[str, float]] = {}
         for name, t in NOISE_BINS.items():
-            for kind, loss in _face_losses(network, data, replace(draws, text_dropout=0.0), position, t).items():
+            alone = replace(draws, text_dropout=0.0, batch_size=1)
+            for kind, loss in _face_losses(network, data, alone, position, t).items():
                 by_kind.setdefault(kind, {})[name] = loss
         right = by_kind.get("right", {})
         for kind, by_level in by_kind.items():

@@ -267,6 +267,8 @@ def side_by_side(project):
         (None, {"more": ["-S", "generate.sample.steps=3"]}, "there is no setting generate.sample.steps"),
         (None, {"more": ["-S", "generate.sample.num_steps=0"]}, "generate.sample.num_steps"),
         (None, {"more": ["--prompt", " "]}, "the prompt is empty"),
+        (None, {"more": ["--size", "640*480"]}, "WIDTHxHEIGHT in pixels, such as 640x480, not '640*480'"),
+        (None, {"more": ["--size", "48x30"]}, "image height 30 px is no multiple of 8 px"),
         (None, {"more": ["--seed", "99999999999999999999"]}, "from -9223372036854775808 to 18446744073709551615"),
         (None, {"out": "picture"}, "should end as a picture does"),
         (None, {"out": "picture.psd"}, "should end as a picture does"),

@@ -11,14 +11,14 @@ from mcpipe.curate.samples import (
     closeup,
     closeup_window,
     crop_masks,
-    crop_square,
+    crop_window,
     face_crop,
     face_masks,
     identity_groups,
     portrait,
     split_by_identity,
 )
-from mcpipe.curate.windows import body_shares, faces_window, heads, square_window, target_window
+from mcpipe.curate.windows import Window, body_shares, faces_window, heads, square_window, target_window
 from mcpipe.steps.samples import largest_group, references
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import render, sample_scene
@@ -72,14 +72,14 @@ def test_captions_are_refused_by_name(caption, reason):
 
 
 def test_square_holds_everyone_or_is_refused():
-    x, _, side = square_window(np.array([[40, 20, 70, 100], [90, 10, 130, 100]], np.float32), 100, 200)
+    x, _, side, _ = square_window(np.array([[40, 20, 70, 100], [90, 10, 130, 100]], np.float32), 100, 200)
     assert side == 94  # four per cent more than the 90 pixels they span
     assert x <= 40
     assert x + side >= 130
     assert square_window(np.array([[0, 0, 30, 100], [170, 0, 200, 100]], np.float32), 100, 200) is None
-    x, y, side = square_window(np.array([[10, 20, 50, 100], [110, 10, 160, 100]], np.float32), 100, 200)
+    x, y, side, _ = square_window(np.array([[10, 20, 50, 100], [110, 10, 160, 100]], np.float32), 100, 200)
     assert (x, y, side) == (7, -28, 156), "wider than the frame is high: it reaches over its upper and lower edge"
-    x, y, side = square_window(np.array([[50, 30, 90, 80]], np.float32), 100, 200)
+    x, y, side, _ = square_window(np.array([[50, 30, 90, 80]], np.float32), 100, 200)
     assert x <= 50
     assert y <= 30
     assert x + side >= 90
@@ -99,10 +99,10 @@ def test_the_crop_faces_cuts_bodies_where_everyone_reaches_over_the_edges_or_is_
     too_wide = bodies_of((10, 120), (80, 190))
     with pytest.raises(RejectionError, match="wider than the frame"):
         target_window(*too_wide, "everyone", 0.5)
-    x, y, side = target_window(*too_wide, "faces", 0.5)
+    x, y, side, _ = target_window(*too_wide, "faces", 0.5)
     assert (y, side) == (0, 100)
-    shares = body_shares(too_wide[0], (x, y, side))
-    others = [body_shares(too_wide[0], (place, 0, 100)).min() for place in (49, 50, 51)]
+    shares = body_shares(too_wide[0], Window.square(x, y, side))
+    others = [body_shares(too_wide[0], Window.square(place, 0, 100)).min() for place in (49, 50, 51)]
     assert shares.min() == max(others) >= 0.5
     held = heads(*too_wide[1:])
     assert x <= held[:, 0].min()
@@ -118,7 +118,7 @@ def test_a_square_inside_the_frame_for_everybody_is_the_same_for_both_crops():
     apart = bodies_of((50, 100), (110, 160))
     assert target_window(*apart, "everyone", 0.5)[1] < 0
     assert target_window(*apart, "faces", 0.95) == target_window(*apart, "everyone", 0.95)
-    assert target_window(*apart, "faces", 0.5) == (55, 0, 100)
+    assert target_window(*apart, "faces", 0.5) == Window.square(55, 0, 100)
 
 
 def test_faces_that_no_square_holds_are_refused_and_upright_frames_are_cut_alike():
@@ -127,38 +127,38 @@ def test_faces_that_no_square_holds_are_refused_and_upright_frames_are_cut_alike
         target_window(masks, bodies, faces, "faces", 0.0)
     turned = [boxes[:, [1, 0, 3, 2]] for boxes in bodies_of((10, 120), (80, 190))[1:]]
     masks = bodies_of((10, 120), (80, 190))[0].transpose(0, 2, 1)
-    x, y, side = faces_window(masks, turned[1])
+    x, y, side, _ = faces_window(masks, turned[1], (100, 100))
     assert (x, side) == (0, 100)
     assert y <= turned[1][:, 1].min()
     assert y + side >= turned[1][:, 3].max()
 
 
 def test_a_person_at_the_edge_of_the_frame_is_held_with_what_the_frame_shows():
-    x, y, side = target_window(*bodies_of((-25, 45), (40, 120), height=100, width=178), "faces", 0.5)
+    x, y, side, _ = target_window(*bodies_of((-25, 45), (40, 120), height=100, width=178), "faces", 0.5)
     assert (x, y, side) == (0, 0, 100)
-    assert len(body_shares(np.zeros((1, 9, 9), bool), (0, 0, 9))) == 1
-    assert body_shares(np.zeros((1, 9, 9), bool), (0, 0, 9)) == 0
+    assert len(body_shares(np.zeros((1, 9, 9), bool), Window.square(0, 0, 9))) == 1
+    assert body_shares(np.zeros((1, 9, 9), bool), Window.square(0, 0, 9)) == 0
 
 
 def test_what_lies_outside_the_frame_is_white_and_nobody():
     window = square_window(np.array([[10, 20, 50, 100], [110, 10, 160, 100]], np.float32), 100, 200)
-    target = crop_square(np.full((100, 200, 3), 7, np.uint8), window, 156)
-    masks = crop_masks(np.ones((1, 100, 200), bool), window, 156)
+    target = crop_window(np.full((100, 200, 3), 7, np.uint8), window, (156, 156))
+    masks = crop_masks(np.ones((1, 100, 200), bool), window, (156, 156))
     assert (masks[0] == (target[..., 0] == 7)).all()
     assert masks[0].sum() == 100 * 156
 
 
 def test_masks_come_back_unchanged():
     mask = noise(5, 40, 40)[..., 0][None] > 128
-    window = (4, 6, 30)
+    window = Window.square(4, 6, 30)
     cut = mask[:, 6:36, 4:34]
-    assert (crop_masks(mask, window, 30) == cut).all()
-    assert (crop_masks(mask, window, 90)[:, 1::3, 1::3] == cut).all()
+    assert (crop_masks(mask, window, (30, 30)) == cut).all()
+    assert (crop_masks(mask, window, (90, 90))[:, 1::3, 1::3] == cut).all()
 
 
 def test_cropped_masks_stay_disjoint_and_keep_their_share():
     masks = np.stack([rectangle(0, 0, 51, 100), rectangle(51, 0, 100, 100)])
-    cropped = crop_masks(masks, (0, 0, 100), 24)
+    cropped = crop_masks(masks, Window.square(0, 0, 100), (24, 24))
     assert not cropped.all(axis=0).any()
     np.testing.assert_allclose(cropped.mean(axis=(1, 2)), [0.51, 0.49], atol=0.03)
 
@@ -273,7 +273,7 @@ def test_a_closeup_shows_one_person_alone_and_stays_in_the_frame():
         frame = render(sample_scene(rng, [sample_identity(rng) for _ in range(2)], framing=CLOSE), 0.5, 240, 240)
         masks = np.stack([frame.labels == place + 1 for place in range(2)])
         for place, person in enumerate(frame.people):
-            x, y, side = closeup_window(person.face_box, 240, 240)
+            x, y, side, _ = closeup_window(person.face_box, 240, 240)
             assert min(x, y) >= 0
             assert max(x, y) + side <= 240
             assert side <= round(CLOSEUP_MARGIN * max(person.face_box[2:] - person.face_box[:2]))

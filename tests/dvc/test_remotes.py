@@ -1,11 +1,17 @@
 """What is pushed comes back in another clone, computes nothing there, and damage on the way is noticed.
 
-Against servers on loopback: a real S3 API (moto) and WebDAV (wsgidav), which the extra ``remotes-test`` brings.
+Against servers on loopback: a real S3 API (moto) and WebDAV (wsgidav), which the extra ``remotes-test`` brings, and
+SFTP: from OpenSSH's own ``sshd`` where it is installed, and from asyncssh, which DVC's SSH client brings, everywhere.
 """
 
+import asyncio
 import configparser
 import os
+import shutil
+import socket
+import subprocess
 import sys
+import time
 from hashlib import md5
 from pathlib import Path
 from threading import Thread
@@ -30,6 +36,8 @@ SETTINGS = "[core]\n    analytics = false\n    remote = team\n['remote \"team\"'
 
 class S3:
     """A bucket behind a real S3 API."""
+
+    secret = SECRET
 
     def __init__(self, folder):
         pytest.importorskip("dvc_s3", reason="`make test-remotes` installs it")
@@ -62,6 +70,8 @@ class S3:
 
 class WebDav:
     """A folder behind WebDAV, open to whoever shows the token."""
+
+    secret = SECRET
 
     def __init__(self, folder):
         pytest.importorskip("dvc_webdav", reason="`make test-remotes` installs it")
@@ -103,7 +113,91 @@ class WebDav:
         self.thread.join(PATIENCE_S)
 
 
-@pytest.fixture(params=[S3, WebDav])
+class Ssh:
+    """A folder behind SFTP, open to whoever holds the private key; each kind starts its own server."""
+
+    def __init__(self, folder):
+        pytest.importorskip("dvc_ssh", reason="`make test-remotes` installs it")
+        self.asyncssh = pytest.importorskip("asyncssh", reason="`make test-remotes` installs it")
+        self.folder = folder / "store"
+        self.folder.mkdir()
+        own, host = (self.asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+        keys = folder / "home" / ".ssh"
+        keys.mkdir(mode=0o700, parents=True)
+        own.write_private_key(keys / "id_ed25519")
+        own.write_public_key(keys / "authorized_keys")
+        host.write_private_key(folder / "host_key")
+        (folder / "host_key").chmod(0o600)
+        self.secret = (keys / "id_ed25519").read_text(encoding="utf-8").splitlines()[2]
+        port = self.start(folder / "host_key", keys / "authorized_keys")
+        self.environment = {"HOME": str(keys.parent)}
+        self.settings = f"    url = ssh://127.0.0.1:{port}{self.folder}\n"
+
+    objects, damage = WebDav.objects, WebDav.damage
+
+
+class OpenSsh(Ssh):
+    """OpenSSH's server, in the foreground and with nobody's configuration."""
+
+    def start(self, host_key, authorized):
+        program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            pytest.skip("openssh-server is not installed; the server of asyncssh stands for it")
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # without it sshd refuses to start as root
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        options = {
+            "ListenAddress": "127.0.0.1", "HostKey": host_key, "AuthorizedKeysFile": authorized, "StrictModes": "no",
+            "PasswordAuthentication": "no", "KbdInteractiveAuthentication": "no", "UsePAM": "no", "PidFile": "none",
+            "Subsystem": "sftp internal-sftp",
+        }  # fmt: skip
+        command = [program, "-D", "-e", "-f", os.devnull, "-p", str(port)]
+        command += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        self.errors = host_key.with_name("sshd.log")
+        with self.errors.open("w", encoding="utf-8") as errors:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            assert self.process.poll() is None, self.errors.read_text(encoding="utf-8")
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            else:
+                return port
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(PATIENCE_S)
+
+
+class AsyncSsh(Ssh):
+    """The server of asyncssh, in a thread."""
+
+    def start(self, host_key, authorized):
+        self.loop = asyncio.new_event_loop()
+        self.thread = Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.server = self.result_of(self.listen(str(host_key), str(authorized)))
+        return self.server.get_port()
+
+    async def listen(self, host_key, authorized):
+        options = {"server_host_keys": [host_key], "authorized_client_keys": authorized, "sftp_factory": True}
+        return await self.asyncssh.listen("127.0.0.1", 0, **options)
+
+    def result_of(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE_S)
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.server.close)
+        self.result_of(self.server.wait_closed())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(PATIENCE_S)
+
+
+@pytest.fixture(params=[S3, WebDav, OpenSsh, AsyncSsh])
 def remote(request, tmp_path):
     server = request.param(tmp_path)
     yield server
@@ -111,7 +205,7 @@ def remote(request, tmp_path):
 
 
 def run(folder, command, remote, *, check=True, credentials=True):
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "SSH_"))}
     environment |= {"DVC_NO_ANALYTICS": "true", "HOME": str(folder.parent)} | (
         remote.environment if credentials else {}
     )
@@ -156,7 +250,7 @@ def test_second_clone_pulls_computes_nothing_and_notices_damage(project, remote,
     assert not (clone / "ran.log").exists()
 
     tracked = run(clone, "git ls-files", remote).stdout.split()
-    assert not any(SECRET in (clone / file).read_text(encoding="utf-8") for file in [*tracked, ".dvc/config"])
+    assert not any(remote.secret in (clone / file).read_text(encoding="utf-8") for file in [*tracked, ".dvc/config"])
 
     damaged = md5((project / "data" / "work" / "second.tar").read_bytes()).hexdigest()
     remote.damage(next(name for name in remote.objects() if name.endswith(f"{damaged[:2]}/{damaged[2:]}")))

@@ -28,10 +28,11 @@ from mcpipe.bench.tables import ArmScores, as_metrics
 from mcpipe.core.report import read_report
 from mcpipe.core.schemas.benchmark import PairPrompt
 from mcpipe.core.shards import read_shards, write_shards
+from mcpipe.report.content import Account
 from mcpipe.report.figures import curve_plot, interval_plot, similarity_plot, similarity_shares, smoothed
-from mcpipe.report.gallery import examples
+from mcpipe.report.gallery import example, examples, extreme_keys
 from mcpipe.report.images import data_uri, heat_overlay, mask_overlay
-from mcpipe.report.page import PAPER, Account
+from mcpipe.report.page import PAPER
 from mcpipe.steps.evaluate import answers
 from stages.s13_report import run
 
@@ -117,6 +118,28 @@ def test_the_last_arm_stands_beside_its_controls(html):
     assert means[1][0] == means[0][PAPER.index("face_sim")], "the first arm's Face-Sim stands in both tables"
     for kind in ("no references", "other people", "swapped"):
         assert html.count(f"Preferences, {kind}</strong><br>Face-Sim 0.") == REPORT.num_prompts
+
+
+def test_the_first_screen_has_the_table_and_the_best_and_worst_picture_of_each_arm(html):
+    first = html[: html.index("<nav")]
+    table, extremes = first[first.index("<table>") :].split("</table>")
+    values = [re.findall(r"<td>([0-9.]+|&ndash;)", row) for row in table.split("<tr>")[2:]]
+    assert [row[:3] for row in values] == [
+        ["0.050", "&ndash;", "&ndash;"], ["0.150", "&ndash;", "&ndash;"], ["0.250", "0.032", "&ndash;"]
+    ]  # fmt: skip
+    assert re.search("best: 0.10.*worst: 0.00.*best: 0.20.*worst: 0.10.*best: 0.30.*worst: 0.20", extremes, re.DOTALL)
+    faces = ["face-2", "face-3", "face-0", "face-1"]
+    assert re.findall("reference face ([a-z0-9-]+)", extremes) == faces * len(ARMS)
+    assert extremes.count("<img") == 6 * 3
+
+
+def test_the_first_of_equal_pictures_stands_for_them_and_their_number_is_told():
+    scores = {key: {"face_sim": value} for key, value in {"c": 0.5, "b": 0.5, "a": 0.25, "e": 0.0, "d": 0.0}.items()}
+    assert extreme_keys(scores) == ("b", "d")
+    assert extreme_keys({"only": {"face_sim": 0.0}}) == ("only", "only")
+    prompt, picture = pair_prompt("two people", "one", "two"), scene(0, 40, 40)[0]
+    of_arm = {key: some_score(0, 0).__dict__ for key in ("x", prompt.key)} | {"y": some_score(1, 0).__dict__}
+    assert example(prompt, {"one": picture, "two": picture}, picture, of_arm, 64).num_equal == 2
 
 
 def test_attention_is_shown_before_and_after_training(html):

@@ -9,6 +9,7 @@ import yaml
 from imports import ROOT
 from processes import completed
 
+from benchmarks.stage_times import table
 from stages.__main__ import main
 
 SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -51,6 +52,26 @@ def test_a_process_says_nothing_else(tmp_path):
 
 def changed(section, **values):
     return SETTINGS | {section: SETTINGS[section] | values}
+
+
+def test_a_stage_that_ends_well_leaves_what_it_took_and_the_profile_adds_up(tmp_path, monkeypatch, door):
+    file = tmp_path / "profile.tsv"
+    file.write_text("began\t1000.0\n", encoding="utf-8")
+    monkeypatch.setenv("MCPIPE_PROFILE", str(file))
+    door("frame")
+    assert file.read_text(encoding="utf-8") == "began\t1000.0\n", "this one failed"
+    assert table(file.read_text(encoding="utf-8"), 1003.0).startswith("no stage ran")
+    monkeypatch.setattr("stages.__main__.run_stage", lambda arguments: None)
+    assert main(["frames", "clips", "data/frames"]) == 0
+    name, out, wall, busy, peak = file.read_text(encoding="utf-8").splitlines()[1].split("\t")
+    assert (name, out) == ("frames", "data/frames")
+    assert min(float(wall), float(busy), float(peak)) > 0
+    text = "began\t1000.0\nframes\tdata/frames\t4.0\t6.0\t300\ntrain_rl\tdata/models/train_rl\t10.0\t9.0\t900\n"
+    lines = [line.split() for line in table(text, 1020.0).splitlines()]
+    assert lines[1] == ["frames", "data/frames", "4.0", "20%", "1.50", "300"]
+    assert lines[-2:] == [["DVC", "itself", "6.0", "30%"], ["together", "20.0"]]
+    with pytest.raises(ValueError, match="five columns"):
+        table("began\t1\nframes\t3\n", 2.0)
 
 
 def test_unknown_stage(door):

@@ -16,8 +16,9 @@ from mcpipe.core.report import read_report
 from mcpipe.core.shards import read_shards, write_shards
 from mcpipe.flux.adapters import read_spec
 from mcpipe.train.loop.checkpoint import Checkpoint
-from mcpipe.train.loop.data import Draws, draw, read_encoded, sample_index
+from mcpipe.train.loop.data import Draws, draw, read_encoded
 from mcpipe.train.loop.fit import Engine, Losses, fit
+from mcpipe.train.loop.order import sample_index
 from mcpipe.train.multi import IdarParams, multi_spec
 from stages import s06_encode, s07_train_single, s08_train_multi
 

@@ -34,7 +34,7 @@ def face_tokens(scene, width, height):
     bodies = np.stack([frame.labels == place + 1 for place in range(2)])
     faces = face_masks(bodies, np.stack([person.face_box for person in frame.people]))
     window = square_window(np.stack([person.box for person in frame.people]), height, width)
-    cut = crop_masks(faces, window, SIZE).reshape(2, GRID, SIZE // GRID, GRID, SIZE // GRID)
+    cut = crop_masks(faces, window, (SIZE, SIZE)).reshape(2, GRID, SIZE // GRID, GRID, SIZE // GRID)
     return cut.mean(axis=(2, 4)).reshape(2, -1) >= 0.5
 
 

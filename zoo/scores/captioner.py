@@ -7,7 +7,7 @@ import numpy as np
 
 from mcpipe.core.progress import track
 from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, SUBJECT, Describe, describes_people
-from mcpipe.curate.samples import cut_square, face_crop
+from mcpipe.curate.samples import cut_window, face_crop
 from mcpipe.curate.windows import square_window
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.world.captions import describe_scene
@@ -65,7 +65,7 @@ def two_shots(seed: int, framing: Framing = FAR) -> Iterator[tuple[str, list[np.
         if window is None:
             continue  # the pipeline drops such clips
         faces = [face_crop(initial.rgb, person.face_box, REFERENCE_PX) for person in initial.people]
-        yield describe_scene(scene), [*faces, cut_square(middle.rgb, window)]
+        yield describe_scene(scene), [*faces, cut_window(middle.rgb, window)]
 
 
 def caption_of(captioner: Qwen2_5VL, pictures: list[np.ndarray], describe: Describe = "people") -> str:

@@ -111,7 +111,8 @@ class CutSample(TypedRecord):
 
     caption: str
     provenance: dict[str, JsonValue]
-    """Descriptions of the source by all earlier stages, the target's window and the versions of packages."""
+    """Descriptions of the source by all earlier stages, the target's window (x, y, side; or x, y, width, height of one
+    that is to be no square) and the versions of packages."""
     target: UInt8[np.ndarray, "height width 3"]
     masks: Bool[np.ndarray, "subjects height width"]
     """Where each reference belongs in the target: the face of a person, the whole of an object."""
@@ -121,9 +122,9 @@ class CutSample(TypedRecord):
     """Whole people; absent for objects, whose masks are whole."""
     portraits: UInt8[np.ndarray, "subjects portrait portrait 3"] | None = None
     """Whole people on white; absent for objects."""
-    closeups: UInt8[np.ndarray, "subjects height width 3"]
+    closeups: UInt8[np.ndarray, "subjects closeup_height closeup_width 3"]
     """The target around each subject, with all others painted white: targets of stage 1."""
-    closeup_masks: Bool[np.ndarray, "subjects height width"]
+    closeup_masks: Bool[np.ndarray, "subjects closeup_height closeup_width"]
     """Masks in the close-ups."""
     closeup_captions: tuple[str, ...]
     """A sentence about each close-up; empty where the captioner gave no usable one."""

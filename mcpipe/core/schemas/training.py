@@ -20,7 +20,7 @@ class EncodedSample(TypedRecord):
     caption: str
     split: SplitName
     image_size: int
-    """Side of the target in pixels."""
+    """Side of a square target in pixels; one of another shape has about the area."""
     reference_size: int
     """Side of a reference in pixels."""
     latents: Float[np.ndarray, "channels latent_rows latent_columns"]
@@ -30,9 +30,9 @@ class EncodedSample(TypedRecord):
     """On the token grid of the target."""
     body_masks: Bool[np.ndarray, "references token_rows token_columns"] | None = None
     """Whole people; absent for objects."""
-    closeup_latents: Float[np.ndarray, "references channels latent_rows latent_columns"]
-    """Latents of a close-up of each subject, the targets of stage 1."""
-    closeup_masks: Bool[np.ndarray, "references token_rows token_columns"]
+    closeup_latents: Float[np.ndarray, "references channels closeup_latent_rows closeup_latent_columns"]
+    """Latents of a square close-up of each subject, the targets of stage 1."""
+    closeup_masks: Bool[np.ndarray, "references closeup_rows closeup_columns"]
     """Masks in the close-ups."""
     closeup_captions: tuple[str, ...]
     """A sentence about each close-up; may be empty."""

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mcpipe.core.order import reference_order
 from mcpipe.core.schemas.training import EmptyText, EncodedSample
 from mcpipe.core.shards import StoredItem, StoredItems, read_shards
+from mcpipe.core.sizes import Size
 from mcpipe.flux.network import Conditions, padded_references
-from mcpipe.flux.tokens import pack
+from mcpipe.flux.tokens import Grid, pack
 from mcpipe.objectives.flow import shifted
+from mcpipe.train.loop.order import Groups, grouped_index
 
 NUM_IN_MEMORY = 512
 """Samples that each process caches; at full size a sample takes 0.5 MB, or 9 MB with its text embeddings."""
@@ -42,13 +44,21 @@ class TrainingSample:
     """Embeddings of the caption; ``None`` if they were not stored."""
     closeups: "tuple[TrainingSample, ...]" = ()
     """A sample for each person: the target around the face, the person's reference, mask and caption."""
+    grid: Grid | None = None
+    """Token grid of the image; ``None`` for the network's own."""
 
 
 class StoredSamples(Sequence[TrainingSample]):
     """Encoded samples, read from their shards on access; the latest ones are cached."""
 
-    def __init__(self, items: Sequence[StoredItem]) -> None:
+    def __init__(self, items: Sequence[StoredItem], grids: Sequence[Grid]) -> None:
+        """``grids`` are those of the samples' targets."""
         self._items = items
+        places: dict[Grid, list[int]] = {}
+        for place, grid in enumerate(grids):
+            places.setdefault(grid, []).append(place)
+        self.groups: Groups = tuple(tuple(places[grid]) for grid in sorted(places))
+        """Indices of the samples of every shape."""
         self._read = lru_cache(maxsize=NUM_IN_MEMORY)(self._sample)
 
     @property
@@ -82,9 +92,11 @@ class EncodedSet:
     """Embeddings of the empty text."""
     image_size: int
     reference_size: int
-    """Sides in pixels; the same for all samples."""
+    """Sides in pixels, of square targets and of references; the same for all samples."""
     encoder: Callable[[str], Text] | None = None
     """Embeds a caption whose embeddings were not stored."""
+    sizes: tuple[Size, ...] = ()
+    """Widths and heights of the training targets in pixels, where they are not all squares of ``image_size``."""
 
     def text(self, sample: TrainingSample) -> Text:
         """The embeddings of a sample's caption."""
@@ -130,11 +142,15 @@ def read_encoded(folder: Path) -> EncodedSet:
         ValueError: it holds no training sample, or samples of several sizes.
     """
     items: dict[str, list[StoredItem]] = {"train": [], "val": []}
+    grids: dict[str, list[Grid]] = {"train": [], "val": []}
     sizes: set[tuple[int, int]] = set()
+    targets: set[Size] = set()
     for item in StoredItems((folder, EncodedSample)):
         sample = item.read(EncodedSample)
         items[sample.split].append(item)
+        grids[sample.split].append(_grid(sample.face_masks))
         sizes.add((sample.image_size, sample.reference_size))
+        targets.add(_size(sample))
     empty = next(read_shards(folder / "empty", EmptyText))
     if not items["train"]:
         raise ValueError(f"no training samples in {folder}; see the report of the stage samples for what was dropped")
@@ -142,19 +158,21 @@ def read_encoded(folder: Path) -> EncodedSet:
         raise ValueError(f"the samples in {folder} have several sizes (image, reference): {sorted(sizes)}")
     image_size, reference_size = sizes.pop()
     embeddings = (torch.from_numpy(empty.prompt_embeds), torch.from_numpy(empty.pooled))
-    train, val = StoredSamples(items["train"]), StoredSamples(items["val"])
-    return EncodedSet(train, val, embeddings, image_size, reference_size)
+    train, val = (StoredSamples(items[split], grids[split]) for split in ("train", "val"))
+    shapes = tuple(sorted(targets)) if targets != {(image_size, image_size)} else ()
+    return EncodedSet(train, val, embeddings, image_size, reference_size, sizes=shapes)
 
 
-def sample_index(num_samples: int, seed: int, position: int) -> int:
-    """Index of the sample at a position of the endless order, which has a new permutation in every epoch."""
-    epoch, place = divmod(position, num_samples)
-    return int(_order(num_samples, seed, epoch)[place])
+def _grid(masks: Bool[np.ndarray, "subjects rows columns"]) -> Grid:
+    rows, columns = masks.shape[1:]
+    return rows, columns
 
 
-@lru_cache(maxsize=2)
-def _order(num_samples: int, seed: int, epoch: int) -> Int[np.ndarray, " samples"]:
-    return np.random.default_rng((seed, epoch)).permutation(num_samples)
+def _size(sample: EncodedSample) -> Size:
+    """Width and height of a sample's target in pixels: a token has the same number of them there and in a close-up."""
+    token_px = sample.image_size // sample.closeup_masks.shape[1]
+    rows, columns = _grid(sample.face_masks)
+    return columns * token_px, rows * token_px
 
 
 def generator_at(seed: int, position: int) -> torch.Generator:
@@ -200,9 +218,11 @@ def draw(
     data: EncodedSet, samples: Sequence[TrainingSample], draws: Draws, position: int
 ) -> tuple[TrainingSample, Tensor, Tensor]:
     """The sample at a position with its references and text as drawn there, its noise and its noise level t."""
-    sample = samples[sample_index(len(samples), draws.seed, position)]
+    groups = samples.groups if isinstance(samples, StoredSamples) else (tuple(range(len(samples))),)
+    sample = samples[grouped_index(groups, draws.seed, draws.batch_size, position)]
     generator = generator_at(draws.seed, position)
-    noise = torch.randn(sample.clean.shape, generator=generator)
+    target = sample.closeups[0] if draws.one_reference else sample  # close-ups have one shape
+    noise = torch.randn(target.clean.shape, generator=generator)
     chances = torch.rand(3, generator=generator)
     if draws.one_reference:
         sample = sample.closeups[int(chances[0] * len(sample.closeups))]
@@ -216,8 +236,9 @@ def draw(
 
 
 def collate(drawn: Sequence[tuple[TrainingSample, Tensor, Tensor]], device: torch.device) -> Batch:
-    """Several draws as one batch; references are padded to the largest number."""
+    """Several draws of one shape as one batch; references are padded to the largest number."""
     samples = [sample for sample, _, _ in drawn]
+    assert len({sample.grid for sample in samples}) == 1, "a batch has one shape"
     references, present = padded_references([sample.references for sample in samples])
     masks, _ = padded_references([sample.masks[..., None] for sample in samples])
     texts = [sample.text for sample in samples if sample.text is not None]
@@ -227,6 +248,7 @@ def collate(drawn: Sequence[tuple[TrainingSample, Tensor, Tensor]], device: torc
         torch.stack([pooled for _, pooled in texts]).to(device),
         references.to(device),
         present.to(device),
+        grid=samples[0].grid,
     )
     return Batch(
         torch.stack([sample.clean for sample in samples]).to(device),
@@ -247,7 +269,7 @@ def as_tokens(sample: EncodedSample) -> TrainingSample:
     alone = [
         TrainingSample(
             f"{sample.key}/{person}", closeups[person], references[[person]], closeup_masks[[person]],
-            captions[person + 1], texts[person + 1],
+            captions[person + 1], texts[person + 1], grid=_grid(sample.closeup_masks),
         )
         for person in range(num)
     ]  # fmt: skip
@@ -259,6 +281,7 @@ def as_tokens(sample: EncodedSample) -> TrainingSample:
         captions[0],
         texts[0],
         tuple(alone),
+        _grid(sample.face_masks),
     )
 
 

@@ -1,19 +1,20 @@
 """Images of a few held-out samples, generated while the network is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import Tensor
 
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import decode_latents
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.sampler import initial_noise, integrate
-from mcpipe.flux.tokens import unpack
+from mcpipe.flux.tokens import Grid, unpack
 from mcpipe.objectives.flow import schedule
-from mcpipe.train.loop.data import Draws, EncodedSet, collate, draw
+from mcpipe.train.loop.data import Draws, EncodedSet, TrainingSample, collate, draw
 from mcpipe.train.loop.fit import OnStep
 
 NUM_IMAGES = 4
@@ -21,7 +22,7 @@ NUM_STEPS = 20
 GUIDANCE = 4.0
 """Guidance scale given to a guidance-distilled transformer for previews (UNO)."""
 
-Save = Callable[[int, str, UInt8[np.ndarray, "S S 3"]], None]
+Save = Callable[[int, str, UInt8[np.ndarray, "H W 3"]], None]
 """Takes the number of optimiser steps, the sample's key and its image."""
 
 
@@ -38,24 +39,33 @@ class PreviewSampler:
     """Whether only one of the people is given, as in stage 1."""
 
     @torch.no_grad()
-    def images(self) -> dict[str, UInt8[np.ndarray, "S S 3"]]:
+    def images(self) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
         """One image per sample, by the sample's key; none without held-out samples."""
         draws = Draws(0, 1, self.shift, 0.0, self.one_reference)
         positions = range(min(NUM_IMAGES, len(self.data.val)))
         drawn = [draw(self.data, self.data.val, draws, position) for position in positions]
         if not drawn:
             return {}
-        device = next(self.network.parameters()).device
         guidance, self.network.guidance = self.network.guidance, GUIDANCE
+        by_grid: dict[Grid | None, list[int]] = {}
+        for position, (sample, _, _) in zip(positions, drawn, strict=True):
+            by_grid.setdefault(sample.grid, []).append(position)
+        images: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
         try:
-            noise = initial_noise(self.network, positions)
-            conditions = collate(drawn, device).conditions
-            sigmas = schedule(NUM_STEPS, self.shift)
-            tokens = integrate(self.network, noise, sigmas, range(NUM_STEPS), conditions)
+            for alike in by_grid.values():
+                images.update(zip(alike, self._alike([drawn[position] for position in alike], alike), strict=True))
         finally:
             self.network.guidance = guidance
-        images = decode_latents(self.pipeline, unpack(tokens, self.network.layout.image))
-        return {sample.key: image for (sample, _, _), image in zip(drawn, images, strict=True)}
+        return {sample.key: images[position] for position, (sample, _, _) in zip(positions, drawn, strict=True)}
+
+    def _alike(
+        self, drawn: Sequence[tuple[TrainingSample, Tensor, Tensor]], seeds: Sequence[int]
+    ) -> UInt8[np.ndarray, "batch H W 3"]:
+        """Images of samples of one shape, each from the noise of a seed."""
+        conditions = collate(drawn, next(self.network.parameters()).device).conditions
+        noise, sigmas = initial_noise(self.network, seeds, conditions), schedule(NUM_STEPS, self.shift)
+        tokens = integrate(self.network, noise, sigmas, range(NUM_STEPS), conditions)
+        return decode_latents(self.pipeline, unpack(tokens, self.network.layout_of(conditions).image))
 
 
 def with_previews(sampler: PreviewSampler, every: int, first: Callable[[], int], save: Save, on_step: OnStep) -> OnStep:

@@ -14,7 +14,8 @@ from mcpipe.core.shards import StoredItem, StoredItems
 from mcpipe.flux.network import Conditions, padded_references
 from mcpipe.flux.tokens import pack
 from mcpipe.objectives.flow import shifted
-from mcpipe.train.loop.data import NUM_IN_MEMORY, generator_at, sample_index
+from mcpipe.train.loop.data import NUM_IN_MEMORY, generator_at
+from mcpipe.train.loop.order import sample_index
 from mcpipe.train.preference.records import EncodedPair
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -16,8 +16,8 @@ from mcpipe.core.report import Report
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.encoders import decode_latents
 from mcpipe.flux.network import Conditions, ReferenceFlux
-from mcpipe.flux.sampler import integrate
-from mcpipe.flux.tokens import unpack
+from mcpipe.flux.sampler import encode_conditions, integrate
+from mcpipe.flux.tokens import Grid, layout, unpack
 from mcpipe.objectives.advantage import combined_advantage
 from mcpipe.objectives.flow import schedule
 from mcpipe.train.loop.fit import Losses
@@ -178,16 +178,32 @@ class Learner:
         return Losses({name: loss}, metrics)
 
     @torch.no_grad()
-    def previews(self, prompts: Sequence[Conditions]) -> UInt8[np.ndarray, "prompts S S 3"]:
+    def previews(self, prompts: Sequence[Conditions]) -> list[UInt8[np.ndarray, "H W 3"]]:
         """One image per prompt by the ODE sampler, from the same noise at every call."""
         sampling = self.params.sampling
         sigmas, steps = schedule(sampling.num_steps, self.params.shift), range(sampling.num_steps)
-        tokens = []
+        by_grid: dict[Grid, dict[int, Tensor]] = {}
         for position, conditions in enumerate(prompts):
-            noise = Noise(self.params.seed, position).initial(self.network.state_shape).to(self.device)
-            tokens.append(integrate(self.network, noise, sigmas, steps, conditions.to(self.device)))
+            noise = Noise(self.params.seed, position).initial(self.network.shape_of(conditions)).to(self.device)
+            tokens = integrate(self.network, noise, sigmas, steps, conditions.to(self.device))
+            by_grid.setdefault(self.network.layout_of(conditions).image, {})[position] = tokens
         self.forwards["watch"] += len(prompts) * sampling.num_steps
-        return decode_latents(self.pipeline, unpack(torch.cat(tokens), self.network.layout.image))
+        images: dict[int, np.ndarray] = {}
+        for grid, alike in by_grid.items():
+            drawn = decode_latents(self.pipeline, unpack(torch.cat([*alike.values()]), grid))
+            images.update(zip(alike, drawn, strict=True))
+        return [images[position] for position in range(len(prompts))]
+
+    def conditions_of(self, prompt: Prompt) -> Conditions:
+        """A prompt's text and references as the network reads them, and the grid of its images, in main memory.
+
+        Raises:
+            ValueError: the size of its images does not fit the generator.
+        """
+        encoded = encode_conditions(self.pipeline, [prompt.text], [np.stack(prompt.references)]).to("cpu")
+        if prompt.size is None:
+            return encoded
+        return replace(encoded, grid=layout(self.pipeline, prompt.size, prompt.references[0].shape[0]).image)
 
     @property
     def _parts(self) -> list[range]:
@@ -229,7 +245,7 @@ class Learner:
                 f"iteration {iteration}, prompt {prompt.key}: the network draws values that are not finite; are its "
                 "weights? Start again from another adapter or with a smaller rl_update.learning_rate"
             )
-        images = list(decode_latents(self.pipeline, unpack(trajectory.final, self.network.layout.image)))
+        images = list(decode_latents(self.pipeline, unpack(trajectory.final, self.network.layout_of(conditions).image)))
         columns, fault = self._scored(images, prompt)
         advantages = columns.get("advantage", torch.zeros(len(images)))
         group = Group(conditions, policy, trajectory, advantages.float().to(conditions.text.device))
@@ -243,7 +259,7 @@ class Learner:
         return group, GroupResult(key, logged, summary)
 
     def _scored(
-        self, images: Sequence[UInt8[np.ndarray, "S S 3"]], prompt: Prompt
+        self, images: Sequence[UInt8[np.ndarray, "H W 3"]], prompt: Prompt
     ) -> tuple[dict[str, Tensor], ScorerError | None]:
         """Scores and advantages of a group's images by name; none, but the error, if a scorer failed."""
         update, rewarded = self.params.update, self.params.rewards

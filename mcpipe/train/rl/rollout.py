@@ -110,7 +110,7 @@ def rollout(
     kept: range = range(0),
 ) -> Trajectory:
     """Sample a group; ``forwards`` counts states that pass through the network, ``kept`` samples keep their graph."""
-    num_steps, shape, device = len(policy.sigmas) - 1, network.state_shape, conditions.text.device
+    num_steps, shape, device = len(policy.sigmas) - 1, network.shape_of(conditions), conditions.text.device
     start = noise.initial(shape).to(device)
     states = [integrate(network, start, policy.sigmas, range(policy.window.start), conditions)]
     forwards["rollout"] += policy.window.start

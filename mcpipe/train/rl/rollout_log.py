@@ -56,11 +56,15 @@ class RolloutLog:
             lines = "".join(json.dumps(score.to_record()) + "\n" for score in scores)
             (self.folder / f"{iteration:06d}.jsonl").write_text(lines, encoding="utf-8")
 
-    def previews(self, iteration: int, images: UInt8[np.ndarray, "prompts S S 3"]) -> None:
-        """Write the previews before an iteration, side by side."""
+    def previews(self, iteration: int, images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> None:
+        """Write the previews before an iteration, side by side; lower ones end in white."""
         if is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.concatenate(list(images), axis=1)).save(self.folder / f"{iteration:06d}.png")
+            height = max(image.shape[0] for image in images)
+            level = [
+                np.pad(image, ((0, height - image.shape[0]), (0, 0), (0, 0)), constant_values=255) for image in images
+            ]
+            Image.fromarray(np.concatenate(level, axis=1)).save(self.folder / f"{iteration:06d}.png")
 
     def export(self, out: Path) -> None:
         """Write all scores as one file; previews one file per iteration and as a grid with one row per iteration."""

@@ -10,19 +10,16 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mcpipe.core.progress import Note, track
 from mcpipe.core.records import JSON
 from mcpipe.flux.encoders import release_text_encoders
 from mcpipe.flux.network import Conditions
-from mcpipe.flux.sampler import encode_conditions
 from mcpipe.train.loop.averaging import keep_average, take_average
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import CurveEnds
-from mcpipe.train.loop.data import sample_index
 from mcpipe.train.loop.fit import Engine, OnStep, fit
 from mcpipe.train.loop.optimizers import adamw
+from mcpipe.train.loop.order import sample_index
 from mcpipe.train.loop.runtime import is_main, make_accelerator, prepare, runtime_from
 from mcpipe.train.rl.distributed import own_places
 from mcpipe.train.rl.learner import Learner, Update
@@ -122,12 +119,8 @@ class Iterations:
         """Encoded conditions in main memory, by key, of all prompts that this process has yet to use."""
         own = [prompts[place] for prompts in order[self._num_done :] for place in self._places]
         used = {prompt.key: prompt for prompt in [*own, *self._preview_prompts]}
-        pipeline = self._learner.pipeline
-        encoded = {
-            key: encode_conditions(pipeline, [prompt.text], [np.stack(prompt.references)]).to("cpu")
-            for key, prompt in used.items()
-        }
-        release_text_encoders(pipeline)
+        encoded = {key: self._learner.conditions_of(prompt) for key, prompt in used.items()}
+        release_text_encoders(self._learner.pipeline)
         return encoded
 
     def _is_collapsed(self, iteration: int) -> bool:
