@@ -115,7 +115,7 @@ def row(  # noqa: PLR0913  one argument per source
 
 def reference_figures(prompt: PairPrompt, references: Mapping[str, np.ndarray], picture_px: int) -> list[Figure]:
     """The faces that a prompt names, in its order."""
-    return [Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.faces]
+    return [Figure(data_uri(references[face], picture_px), f"reference face {face}") for face in prompt.names]
 
 
 def extreme_keys(scores: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:

@@ -99,7 +99,7 @@ def test_a_sample_is_cut_to_its_shape_with_its_masks_and_square_close_ups(params
     assert len(square.provenance["window_px"]) == 3
     cut = sample_of(frames, subjects, identity, caption, params.model_copy(update={"aspect": "buckets"}))
     assert cut.target.shape == (72, 128, 3)
-    assert cut.body_masks.shape == cut.face_masks.shape == (2, 72, 128)
+    assert cut.body_masks.shape == cut.masks.shape == (2, 72, 128)
     assert cut.closeups.shape == (2, 96, 96, 3)
     assert len(cut.provenance["window_px"]) == 4
     assert Window(*cut.provenance["window_px"]) == (6, 6, 167, 94), "160 x 90 px of people with a margin of 4 %"

@@ -148,7 +148,7 @@ def read_encoded(folder: Path) -> EncodedSet:
     for item in StoredItems((folder, EncodedSample)):
         sample = item.read(EncodedSample)
         items[sample.split].append(item)
-        grids[sample.split].append(_grid(sample.face_masks))
+        grids[sample.split].append(_grid(sample.masks))
         sizes.add((sample.image_size, sample.reference_size))
         targets.add(_size(sample))
     empty = next(read_shards(folder / "empty", EmptyText))
@@ -171,7 +171,7 @@ def _grid(masks: Bool[np.ndarray, "subjects rows columns"]) -> Grid:
 def _size(sample: EncodedSample) -> Size:
     """Width and height of a sample's target in pixels: a token has the same number of them there and in a close-up."""
     token_px = sample.image_size // sample.closeup_masks.shape[1]
-    rows, columns = _grid(sample.face_masks)
+    rows, columns = _grid(sample.masks)
     return columns * token_px, rows * token_px
 
 
@@ -281,7 +281,7 @@ def as_tokens(sample: EncodedSample) -> TrainingSample:
         captions[0],
         texts[0],
         tuple(alone),
-        _grid(sample.face_masks),
+        _grid(sample.masks),
     )
 
 
