@@ -189,6 +189,7 @@ def compiled_step(device: str, rounds: int) -> list[Row]:
         with AttentionCapture(step.flux, step.layout) as capture:
             if compiled:
                 step.flux.compile_repeated_blocks(fullgraph=True, backend="inductor")
+            step.flux.zero_grad(set_to_none=True)
             start = time.perf_counter()
             loss = step.captured(capture)
             first = time.perf_counter() - start
@@ -196,14 +197,11 @@ def compiled_step(device: str, rounds: int) -> list[Row]:
             form = {"step": lambda capture=capture: step.captured(capture)}
             taken.append(timed(form, list(weights.values()), device, rounds)["step"])
     (loss, gradient), (other, compiled_gradient) = outcomes
-    most = 1e-4 if device == "cpu" else 2e-2
+    most = 100.0 if device == "cpu" else 20_000.0  # float32 and bfloat16
+    apart = float((compiled_gradient - gradient).norm() / gradient.norm())
     return [
-        at_most("inductor: relative difference of the loss", abs(other - loss) / abs(loss), most),
-        at_most(
-            "inductor: relative distance of the gradient",
-            float((compiled_gradient - gradient).norm() / gradient.norm()),
-            most,
-        ),
+        at_most("inductor: loss apart from eager, millionths", 1e6 * abs(other - loss) / abs(loss), most),
+        at_most("inductor: gradient apart from eager, millionths", 1e6 * apart, most),
         ("inductor: seconds of the first step", first, None, None),
         ("eager: ms of a step", 1000 * taken[0], None, None),
         ("inductor: ms of a step", 1000 * taken[1], None, None),
