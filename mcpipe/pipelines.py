@@ -145,10 +145,9 @@ class MultiCrafterPipeline(FluxPipeline):
 
         Raises:
             FileNotFoundError: the path of a reference leads to no file.
-            ValueError: the shift is unknown; only one of height and width is given, or one is no multiple of the pixels
-                of a token; prompts, references and generators differ in number; a prompt has no
-                reference; a reference cannot be read or is not square; or maps are requested for prompts with
-                different numbers of references, or of weights that are offloaded one by one.
+            ValueError: the shift is unknown; height and width are incomplete or no multiples of a token; prompts,
+                references and generators differ in number; a prompt has no reference; a reference cannot be read or is
+                not square; or maps are requested for unequal numbers of references or weights offloaded one by one.
         """
         if (shift := self.spec.shift if shift is None else shift) is None:
             raise ValueError("the adapter does not record the shift of its training (adapter.json); give shift=...")

@@ -102,7 +102,7 @@ def everyone_window(boxes: Float[np.ndarray, "N 4"], height: int, width: int, sh
 def largest(shape: Size | None, height: int, width: int) -> Size:
     """Width and height of the largest window of a shape, or square, in a frame."""
     if shape is None:
-        return (min(height, width),) * 2
+        return min(height, width), min(height, width)
     return _scaled(shape, min(width / shape[0], height / shape[1]), height, width)
 
 

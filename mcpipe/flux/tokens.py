@@ -91,11 +91,11 @@ def layout(pipeline: FluxPipeline, image_size: int | Size, reference_size: int) 
         ValueError: a size is no multiple of the pixels that a token covers.
     """
     pixels = pipeline.vae_scale_factor * PATCH
-    sides = {"image size": image_size} if isinstance(image_size, int) else dict(zip(SIDES, image_size, strict=True))
-    for name, size in {**sides, "reference size": reference_size}.items():
+    width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
+    images = ("image size", "image size") if isinstance(image_size, int) else SIDES
+    for name, size in zip((*images, "reference size"), (width, height, reference_size), strict=True):
         if size <= 0 or size % pixels:
             raise ValueError(f"{name} {size} px is no multiple of {pixels} px, the side of this generator's tokens")
-    width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
     grids = (height // pixels, width // pixels), (reference_size // pixels,) * 2
     return Layout(*grids, trained_positions(pipeline.transformer))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 PERSON_COLOURS = ((58, 124, 190), (222, 128, 52), (76, 153, 98), (160, 94, 168))
 """Colours of subjects, which people without red-green vision can distinguish."""
@@ -31,7 +31,7 @@ def data_uri(picture: UInt8[np.ndarray, "H W 3"], longest_px: int) -> str:
 
 
 def contact_sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "H W 3"]]], tile_px: int, gap_px: int) -> Image.Image:
-    """Rows of images, each image in a square tile, on white.
+    """Rows of images, each image whole in a square tile, on white.
 
     Raises:
         ValueError: there is no image.
@@ -42,7 +42,7 @@ def contact_sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "H W 3"]]], tile_px:
     sheet = Image.new("RGB", (max(map(len, rows)) * pitch + gap_px, len(rows) * pitch + gap_px), "white")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
-            tile = Image.fromarray(picture).resize((tile_px, tile_px), Image.Resampling.LANCZOS)
+            tile = ImageOps.pad(Image.fromarray(picture), (tile_px, tile_px), Image.Resampling.LANCZOS, color="white")
             sheet.paste(tile, (x * pitch + gap_px, y * pitch + gap_px))
     return sheet
 

@@ -134,15 +134,15 @@ def sample_of(
     """
     order, boxes = identity.order, identity.face_boxes
     bodies = subjects.masks[1][order]
-    shapes, square = shapes_of(params.aspect, params.buckets), (params.image_size,) * 2
+    shapes, square = shapes_of(params.aspect, params.buckets), (params.image_size, params.image_size)
     window, shape = target_frame(bodies, subjects.boxes[1][order], boxes[1], params.crop, params.min_body, shapes)
-    size, window_px = (square, [*window[:3]]) if shape is None else (shape, [*window])
+    size, window_px = (square, window[:3]) if shape is None else (shape, window)
     faces_in_frame = face_masks(bodies, boxes[1])
     masks = crop_masks(faces_in_frame, window, size)
     if not masks.any(axis=(1, 2)).all():
         raise RejectionError("face_mask_empty", "a face covers no pixel of the target")
     closeups = [closeup(frames.middle, bodies, box, person) for person, box in enumerate(boxes[1])]
-    provenance: dict[str, JSON] = {"window_px": window_px}
+    provenance: dict[str, JSON] = {"window_px": [*window_px]}
     for stage in (frames, subjects, identity, captions):
         provenance |= stage.description
     return CutSample(

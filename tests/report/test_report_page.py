@@ -31,7 +31,7 @@ from mcpipe.core.shards import read_shards, write_shards
 from mcpipe.report.content import Account
 from mcpipe.report.figures import curve_plot, interval_plot, similarity_plot, similarity_shares, smoothed
 from mcpipe.report.gallery import example, examples, extreme_keys
-from mcpipe.report.images import data_uri, heat_overlay, mask_overlay
+from mcpipe.report.images import contact_sheet, data_uri, heat_overlay, mask_overlay
 from mcpipe.report.page import PAPER
 from mcpipe.steps.evaluate import answers
 from stages.s13_report import run
@@ -299,6 +299,13 @@ def test_overlays_colour_people_apart_and_leave_the_rest_grey():
     heat[1, 4] = 1e-3
     lit = heat_overlay(picture, heat, 1).astype(int)
     assert np.ptp(lit, axis=2).argmax() % 60 > 30
+
+
+def test_contact_sheets_show_images_of_any_shape_whole():
+    tile = np.asarray(contact_sheet([[np.zeros((10, 20, 3), np.uint8)]], 40, 4))[4:44, 4:44]
+    assert (tile[10:30] == 0).all()
+    assert (tile[:9] == 255).all()
+    assert (tile[31:] == 255).all()
 
 
 def test_smoothing_keeps_constants_lines_and_ends():
