@@ -1,6 +1,6 @@
 """Rewards of objects in stage 3 (paper, section 4.4): each is located by its phrase, compared in DINOv2's space."""
 
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +11,17 @@ from mcpipe.core.schemas.benchmark import PairPrompt, PoolThing
 from mcpipe.core.shards import read_shards
 from mcpipe.curate.objects import POOLS
 from mcpipe.flux.adapters import AdapterSpec
-from mcpipe.models.protocols import ImageEncoder
+from mcpipe.models.protocols import ImageEncoder, Picture
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
-from mcpipe.steps.object_finder import MinScore, ObjectModels
+from mcpipe.steps.object_finder import MinScore, ObjectFinder, ObjectModels
 from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.rl.rewards import ObjectScorer, Prompt, Scorers
 from mcpipe.train.rl.stage import ReadPrompts, RLTraining
+
+NUM_REMEMBERED = 256
+"""Searches whose results are kept: those of a group's images."""
 
 
 class ObjectRLParams(TrainRLParams):
@@ -26,6 +29,21 @@ class ObjectRLParams(TrainRLParams):
 
     min_score: Annotated[MinScore, TakenFrom("grounding.min_score")]
     """Certainty from which a box counts; that of samples and scores."""
+
+
+class RememberingDetector:
+    """Objects of recent images, which the rewarding and the watching scorer look for one after the other."""
+
+    def __init__(self, finder: ObjectFinder) -> None:
+        self._finder = finder
+        self._found = lru_cache(maxsize=NUM_REMEMBERED)(self._look)
+
+    def crops(self, picture: Picture, phrase: str) -> tuple[Picture, ...]:
+        """A square crop of every object that a phrase describes, white outside its mask."""
+        return self._found(picture.tobytes(), picture.shape, phrase)
+
+    def _look(self, content: bytes, shape: tuple[int, ...], phrase: str) -> tuple[Picture, ...]:
+        return tuple(self._finder.crops(np.frombuffer(content, np.uint8).reshape(shape), phrase))
 
 
 def scorers_of_objects(training: RLTraining) -> tuple[Scorers, ReadPrompts]:
@@ -41,11 +59,11 @@ def scorers_of_objects(training: RLTraining) -> tuple[Scorers, ReadPrompts]:
     if not pool:
         raise ValueError(f"no prompts in {training.pairs}; see the report of the stage prompts")
     size = next(iter(pool.values())).reference.shape[0]
-    finder = ObjectModels(models["grounder"], models["segmenter"]).finder(params.min_score, size)
+    detector = RememberingDetector(ObjectModels(models["grounder"], models["segmenter"]).finder(params.min_score, size))
     rewarding, watching = Dino(models["dinov2"]), Dino(models["dino"])
     scorers = Scorers(
-        ObjectScorer(finder, rewarding), Clip(models["reward_clip"]), HpsV2_1(models["reward_hps"]),
-        ObjectScorer(finder, watching),
+        ObjectScorer(detector, rewarding), Clip(models["reward_clip"]), HpsV2_1(models["reward_hps"]),
+        ObjectScorer(detector, watching),
     )  # fmt: skip
     return scorers, partial(read_object_prompts, training.pairs, encoders=(rewarding, watching))
 

@@ -49,6 +49,27 @@ def test_table_lists_arms_in_the_order_of_training(run, capsys):
     assert [line.split()[0] for line in lines[1:4]] == ["train_single", "train_rl", "another"]
 
 
+def test_results_of_objects_stand_beside_those_of_people_and_published_rows_below(run, capsys):
+    values = dict.fromkeys(("clip_t", "dino_i", "clip_i", "hps", "overall", "detection_rate"), 0.5)
+    flat = {f"{metric}{end}": value for metric, value in values.items() for end in ("", "_low", "_high")}
+    scores = flat | {"num_images": 2, "num_missing": 0, "footing": {"prompts": "o"}, "suite": "objects"}
+    for arm in ("train_single", "train_rl"):
+        (run / "objects" / arm).mkdir(parents=True)
+        (run / "objects" / arm / "metrics.json").write_text(json.dumps(scores), encoding="utf-8")
+    assert main(["table", str(run / "objects"), "--people", str(run / "results")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ours, published = (
+        lines.index("both tracks; Overall is the plain mean of nine columns:"),
+        lines.index("published, not comparable (MultiCrafter, table 1):"),
+    )
+    assert [line.split()[0] for line in lines[ours + 3 : ours + 5]] == ["train_single", "train_rl"]
+    assert lines[-1].split() == ["MultiCrafter", *["0.2753", "0.5284", "0.8294", "0.8524", "0.2915"],
+                                 *["0.3380", "0.7824", "0.8608", "0.2748", "0.5592"]]  # fmt: skip
+    assert published > ours
+    assert main(["table", str(run / "objects"), "--people", str(run / "nowhere")]) == 0
+    assert "both tracks" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("footing", "reason"),
     [

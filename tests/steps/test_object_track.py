@@ -1,9 +1,11 @@
 """The whole track of objects, a few steps on a random tiny generator: from rows to a table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fake_scorers import Encoder, Scorer
-from object_fixtures import finder, objects_params, row, stand_in_models, write_rows
+from object_fixtures import finder, objects_params, row, scene, stand_in_models, write_rows
 from rl_fixtures import settings as rl_settings
 from training_fixtures import ENCODE, MULTI, SINGLE
 
@@ -18,7 +20,7 @@ from mcpipe.flux.sampler import SampleParams
 from mcpipe.steps.evaluate import ObjectScoreParams
 from mcpipe.steps.generate import ControlParams, GenerateParams, write_images
 from mcpipe.steps.object_prompts import ObjectPromptsParams, write_object_prompts
-from mcpipe.steps.object_rewards import read_object_prompts
+from mcpipe.steps.object_rewards import RememberingDetector, read_object_prompts
 from mcpipe.steps.object_scores import write_object_scores
 from mcpipe.steps.objects import ObjectsWork, write_objects
 from mcpipe.train.multi import write_multi
@@ -39,7 +41,7 @@ class Texts(Encoder):
 
 def colour_scorers(training):
     """In place of the zoo's models."""
-    scorer = ObjectScorer(finder(), Encoder())
+    scorer = ObjectScorer(RememberingDetector(finder()), Encoder())
     encoders = (Encoder(), Encoder())
 
     def prompts(spec):
@@ -109,3 +111,26 @@ def test_the_arm_is_scored_into_a_table(track, root):
     assert scores.means["detection_rate"].value < 1
     assert "Object lift" in text_table([scores])
     assert {"models.grounder", "models.segmenter", "models.dino"} <= scores.protocol.keys()
+
+
+def test_an_image_is_searched_once_for_each_phrase():
+    counted = finder()
+    asked = []
+    counting = replace(counted, grounder=Counting(counted.grounder, asked))
+    detector, picture = RememberingDetector(counting), scene(("red", 4, 4, 20, 20))
+    for _ in range(2):
+        assert len(detector.crops(picture, "red box")) == 1
+        assert detector.crops(picture, "blue box") == ()
+    assert asked == ["red box", "blue box"]
+    np.testing.assert_array_equal(detector.crops(picture, "red box")[0], counted.crops(picture, "red box")[0])
+
+
+class Counting:
+    """Keeps the phrases that it was asked for."""
+
+    def __init__(self, grounder, asked):
+        self.grounder, self.asked = grounder, asked
+
+    def boxes(self, picture, phrase):
+        self.asked.append(phrase)
+        return self.grounder.boxes(picture, phrase)
