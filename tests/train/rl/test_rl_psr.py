@@ -271,8 +271,8 @@ def test_stage_three_by_the_recipe_trains_a_fresh_lora_and_counts_what_the_judge
 
 
 def test_prompts_get_phrases_and_references_that_are_not_located_are_named(tmp_path):
-    shown = {"a": (RED, "a red mug"), "b": (RED, "a green bag")}
-    faces = [pool_face(key, spots(RED), attributes={"description": phrase}) for key, (_, phrase) in shown.items()]
+    phrases, shown = {"a": "a red mug", "b": "a green bag"}, spots(RED)[:, :2]
+    faces = [pool_face(key, shown, attributes={"description": phrase}) for key, phrase in phrases.items()]
     write_shards(faces, tmp_path / "faces", 8)
     write_shards([pair_prompt("a mug and a bag", "a", "b")], tmp_path / "rl", 8)
     zeros = np.zeros((2, 3))
@@ -281,7 +281,7 @@ def test_prompts_get_phrases_and_references_that_are_not_located_are_named(tmp_p
     named = named_prompts(tmp_path, [bare], scorer, "description")
     (prompt,) = named.prompts
     assert prompt.names == ("a red mug", "a green bag")
-    assert prompt.embeddings[0].tolist() == scorer.features(spots(RED), ["a red mug"])[0].tolist()
+    assert prompt.embeddings[0].tolist() == scorer.features(shown, ["a red mug"])[0].tolist()
     assert (named.not_located, prompt.embeddings[1].tolist()) == (["b"], [0, 0, 0])
     with pytest.raises(ValueError, match=r"a\.png has no 'name' in the table of the pool"):
         named_prompts(tmp_path, [bare], scorer, "name")
