@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
 
 from mcpipe.bench.portraits import Portrait
 from mcpipe.cli.outputs import Output, check_outputs, write_pictures
-from mcpipe.cli.settings import located, read_content, section, settings_file
-from mcpipe.core.params import Params, check_params, section_content
+from mcpipe.cli.settings import located, read_content, settings_file
+from mcpipe.core.params import Params, check_params, people_numbers, section_content
 from mcpipe.core.records import RejectionError
 from mcpipe.flux.adapters import read_spec
 from mcpipe.flux.sampler import SampleParams
@@ -31,18 +30,11 @@ SEEDS = range(-(2**63), 2**64)
 """Range of seeds that torch accepts."""
 
 
-class NumPeople(Params):
-    """The number of people in a training image, from the section ``subjects``."""
-
-    num_people: int = Field(ge=1)
-
-
 class GenerationSettings(Params):
     """The sections of params.yaml that generation reads."""
 
     generate: GenerateParams
     pairs: PairsParams
-    subjects: NumPeople
 
 
 def command(options: argparse.Namespace) -> str:
@@ -56,11 +48,10 @@ def command(options: argparse.Namespace) -> str:
     """
     file = settings_file()
     content = read_content(file, None, options.changes)
-    people = section(content, "subjects")["num_people"]
     sections = {name: section_content(content, name, SECTIONS[name]) for name in ("generate", "pairs")}
-    settings = check_params({**sections, "subjects": {"num_people": people}}, GenerationSettings)
+    settings = check_params(sections, GenerationSettings)
     models = located(content, file.parent)
-    check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
+    check_request(options.prompt, options.references, options.seed, people_numbers(settings.pairs.num_people)[-1])
     if options.memory == "low" and options.attention is not None:
         raise ValueError("--attention needs the weights of a whole block; say --memory medium")
     outputs = picture_files(options.out, options.attention, len(options.references))
