@@ -74,11 +74,11 @@ def rendered(clips: int) -> dict[str, object]:
     """Render the first clips of the default run with the code on the path; CPU seconds and a digest of the files."""
     import cv2
 
+    from mcpipe.core.params import read_params
     from mcpipe.world.clips import WorldParams, clip_specs, write_clip
 
     cv2.setNumThreads(1)
-    settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["world"]
-    params = WorldParams(**settings)
+    params = read_params(Path("params.yaml"), "world", WorldParams)
     first, *specs = clip_specs(params)[: clips + 1]
     with tempfile.TemporaryDirectory() as folder:
         write_clip(Path(folder), first, params)  # imports, tables and encoders are ready

@@ -14,6 +14,7 @@ from mcpipe.train.rl.rewards import Prompt, Scorers
 RL = {
     "seed": 0,
     "num_iterations": 2,
+    "rank": None,
     "prompts_per_iteration": 1,
     "shuffle_references": False,
     "shift": 3.0,
@@ -28,7 +29,11 @@ RL = {
         "aggregate": "advantage", "max_advantage": 5.0, "learning_rate": 1e-3, "weight_decay": 0.0,
         "max_grad_norm": 1.0, "ema_decay": 0.0,
     },
-    "rewards": {"text": 1.4, "aesthetic": 0.7, "identity": 0.5, "matching": "hungarian"},
+    "rewards": {"text": 1.4, "aesthetic": 0.7, "identity": 0.5, "semantic": 0.0, "matching": "hungarian"},
+    "psr": {
+        "grounder": None, "box_threshold": 0.35, "encoder": None, "phrase": "description", "judge": None,
+        "temperature": 0.2, "max_tokens": 64, "attempts": 2, "seed": 0,
+    },
     "min_face_score": 0.5,
     "detection_size": 256,
     "watch": {

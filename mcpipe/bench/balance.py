@@ -49,7 +49,7 @@ def balanced_faces(faces: list[str], labels: Labels, number: int, rng: np.random
     return chosen
 
 
-def even_pairs(pairs: Sequence[tuple[str, str]], number: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+def even_pairs(pairs: Sequence[tuple[str, ...]], number: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
     """A draw of ``number`` pairs in which all faces appear equally often, as far as the pairs allow.
 
     The least frequent face is repeatedly paired with the least frequent of its partners; ties are broken at random.
@@ -69,4 +69,19 @@ def even_pairs(pairs: Sequence[tuple[str, str]], number: int, rng: np.random.Gen
         free[first, second] = free[second, first] = False
         appearances[[first, second]] += 1
         chosen.append((names[min(first, second)], names[max(first, second)]))
+    return chosen
+
+
+def even_groups(groups: Sequence[tuple[str, ...]], number: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
+    """The same of groups of any size: each next one has the least frequent faces; ties are broken at random."""
+    names = sorted({face for group in groups for face in group})
+    members = np.array([[names.index(face) for face in group] for group in groups])
+    appearances, free = np.zeros(len(names)), np.ones(len(groups), bool)
+    chosen = []
+    for _ in range(number):
+        order = appearances[members].sum(axis=1) + rng.uniform(0, 0.5, len(groups))
+        best = int(np.where(free, order, np.inf).argmin())
+        free[best] = False
+        appearances[members[best]] += 1
+        chosen.append(groups[best])
     return chosen

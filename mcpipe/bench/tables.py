@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from mcpipe.bench import object_columns as objects
+from mcpipe.bench.by_number import ByNumber, number_lines
 from mcpipe.bench.intervals import Interval, IntervalParams, mean_change
 from mcpipe.bench.psr import columns as psr
 from mcpipe.core.records import JSON
@@ -126,6 +127,8 @@ class ArmScores:
     """Number of images that are missing or unreadable, and count 0."""
     protocol: Mapping[str, JSON] = field(default_factory=dict)
     """Digests of prompts, references and scorers, and settings; empty in results of older versions."""
+    by_number: ByNumber = field(default_factory=dict)
+    """Means by the number of people in a prompt; empty if all prompts have one number."""
 
 
 def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
@@ -147,7 +150,9 @@ def from_metrics(name: str, metrics: Mapping[str, JSON]) -> ArmScores:
             for metric in present
         }
         num_pictures, num_missing = (int(_number(metrics, name)) for name in ("num_images", "num_missing"))
-        return ArmScores(name, means, num_pictures, suite, num_missing, protocol)
+        by_number = metrics.get("by_number", {})
+        assert isinstance(by_number, dict), "written by as_metrics"
+        return ArmScores(name, means, num_pictures, suite, num_missing, protocol, cast(ByNumber, by_number))
     except KeyError as error:
         raise ValueError(f"metrics of {name} lack {error}; evaluate or score it again") from error
 
@@ -169,6 +174,8 @@ def as_metrics(scores: ArmScores) -> dict[str, JSON]:
             f"{metric}_high": round(interval.high, 6),
         }
     flat |= {"num_images": scores.num_pictures, "num_missing": scores.num_missing, "footing": dict(scores.protocol)}
+    if scores.by_number:
+        flat["by_number"] = {number: dict(row) for number, row in scores.by_number.items()}
     return flat if scores.suite == PEOPLE else flat | {"suite": scores.suite}
 
 
@@ -230,6 +237,7 @@ def text_table(arms: Sequence[ArmScores]) -> str:
             lines += ["", f"{'controls':<{width}}" + _header(beside := [CONTROLLED[suite][0], *controls])]
             lines += [f"{arm.name:<{width}}" + _cells(beside, arm) for arm in answered]
             lines.append(CONTROLLED[suite][2])
+        lines += number_lines({arm.name: arm.by_number for arm in answered}, LABELS, METRICS)
     return "\n".join(lines)
 
 

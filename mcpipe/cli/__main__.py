@@ -228,13 +228,13 @@ def scoring_arguments(verb: argparse.ArgumentParser) -> None:
         "--prompts", type=Path, metavar="FILE", help="prompt file of a public suite, or folder of PSRBench"
     )
     verb.add_argument("--references", type=Path, metavar="DIR", help="the reference pictures of a public suite")
-    verb.add_argument("--conf", metavar="NAME", help="settings of conf/scale/NAME.yaml over params.yaml")
+    verb.add_argument("--conf", metavar="NAME", help="configuration over params.yaml, such as paper or paper+psr")
     _changes(verb)
 
 
 def doctor_arguments(verb: argparse.ArgumentParser) -> None:
     """Add the arguments of ``doctor``: a configuration and the machine that it should fit."""
-    verb.add_argument("--conf", metavar="NAME", help="configuration of conf/scale over params.yaml, such as paper")
+    verb.add_argument("--conf", metavar="NAME", help="configuration over params.yaml, such as paper or paper+psr")
     verb.add_argument("--gpu-gb", type=float, metavar="GB", help="memory of a GPU (default: that of this machine)")
     verb.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs that share the work (default: 1)")
     verb.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where outputs go (default: data)")

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
 
 from mcpipe.cli.given import GivenReference, given_references, object_reference, person_reference
 from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.settings import located, read_content, section, settings_file
-from mcpipe.core.params import Params, check_params, section_content
+from mcpipe.core.params import Params, check_params, people_numbers, section_content
 from mcpipe.core.sizes import Size, size_of
 from mcpipe.flux.adapters import read_spec
 from mcpipe.flux.low_memory import check_memory
@@ -35,18 +34,11 @@ SEEDS = range(-(2**63), 2**64)
 """Range of seeds that torch accepts."""
 
 
-class NumPeople(Params):
-    """The number of people in a training image, from the section ``subjects``."""
-
-    num_people: int = Field(ge=1)
-
-
 class GenerationSettings(Params):
     """The sections of params.yaml that generation reads."""
 
     generate: GenerateParams
     pairs: PairsParams
-    subjects: NumPeople
     grounding: GroundingParams
 
 
@@ -62,13 +54,13 @@ def command(options: argparse.Namespace) -> str:
     """
     file = settings_file()
     content = read_content(file, None, options.changes)
-    people = section(content, "subjects")["num_people"]
     sections = {name: section_content(content, name, SECTIONS[name]) for name in ("generate", "pairs")}
-    sections |= {"subjects": {"num_people": people}, "grounding": section(content, "grounding")}
+    sections |= {"grounding": section(content, "grounding")}
     settings = check_params(sections, GenerationSettings)
     models = located(content, file.parent)
     image_size = None if options.size is None else size_of(options.size)
-    given = check_request(options.prompt, options.references, options.seed, settings.subjects.num_people)
+    most = people_numbers(settings.pairs.num_people)[-1]
+    given = check_request(options.prompt, options.references, options.seed, most)
     check_memory(options.memory, options.quantize)
     if options.memory == "low" and options.attention is not None:
         raise ValueError("--attention needs the weights of a whole block; say --memory medium")

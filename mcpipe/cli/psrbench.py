@@ -21,7 +21,6 @@ from pydantic import Field
 
 from mcpipe.bench.intervals import IntervalParams
 from mcpipe.bench.psr.columns import METRICS, POLICY, SUITE
-from mcpipe.bench.psr.judge import Judge
 from mcpipe.bench.psr.metrics import PsrReference, PsrScorers, embed_reference, missing_image, score_image
 from mcpipe.bench.psr.suite import SUBSETS, PsrTask, key_of, read_suite, reference_file, subset_of
 from mcpipe.bench.psr.summary import SCORED, PsrScored, counts, means_with_intervals, subset_lines, subset_means
@@ -42,6 +41,7 @@ from mcpipe.models.grounding import GroundingDino
 from mcpipe.models.images import is_image, read_image
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
+from mcpipe.models.scorers.judge import Judge
 
 MODELS = ("captioner", "dino", "hps")
 """Scorers in the section ``models`` of the settings; the grounder has its path in the suite's own section."""

@@ -11,12 +11,21 @@ from mcpipe.core.params import parse_yaml
 from mcpipe.core.records import JSON
 
 SETTINGS = "params.yaml"
-CONFIGURATIONS = Path("conf") / "scale"
-"""Folder of configurations relative to params.yaml, with one file of changes each. Hydra composes them for DVC."""
+CONFIGURATIONS = (Path("conf") / "scale", Path("conf") / "recipe")
+"""Folders of configurations relative to params.yaml, with one file of changes each. Hydra composes them for DVC."""
 DEFAULTS = "defaults"
 """Folder of an installed package with copies of params.yaml and conf/; see setup.py."""
 
-PATHS = ("models", "source", "train_single.start", "psrbench.grounder", "evaluate.pick_score")
+PATHS = (
+    "models",
+    "source",
+    "train_single.start",
+    "psrbench.grounder",
+    "evaluate.pick_score",
+    "rl_psr.grounder",
+    "rl_psr.encoder",
+    "rl_psr.judge",
+)
 """Settings that are paths: whole sections and single keys."""
 
 Content = dict[str, JSON]
@@ -32,6 +41,7 @@ def settings_file() -> Path:
 def read_content(file: Path, configuration: str | None, changes: Sequence[str]) -> Content:
     """The content of a settings file, overlaid by a configuration and by changes ``section.key=value``.
 
+    Several configurations are joined by ``+``, such as ``paper+psr``, and overlay each other in this order.
     A relative path in a file stays relative to the folder of the settings file (see `located`). A relative path in a
     change is relative to the current folder and becomes absolute.
 
@@ -42,16 +52,22 @@ def read_content(file: Path, configuration: str | None, changes: Sequence[str]) 
     if not file.is_file():
         raise FileNotFoundError(f"no settings file {file}; run from the root of the project")
     content = _mapping(file)
-    if configuration is not None:
-        folder = file.parent / CONFIGURATIONS
-        overlay = folder / f"{configuration}.yaml"
-        if not overlay.is_file():
-            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none"
-            raise FileNotFoundError(f"no configuration {overlay}; there are: {known}")
+    for name in configuration.split("+") if configuration is not None else ():
+        overlay = _configuration(file.parent, name)
         content = overlaid(content, _mapping(overlay), str(overlay))
     for change in changes:
         content = overlaid(content, _nested(change), f"-S {change}")
     return content
+
+
+def _configuration(root: Path, name: str) -> Path:
+    """The file of a configuration in the first folder that has it."""
+    places = [root / folder / f"{name}.yaml" for folder in CONFIGURATIONS]
+    for place in places:
+        if place.is_file():
+            return place
+    known = ", ".join(sorted(path.stem for place in places for path in place.parent.glob("*.yaml"))) or "none"
+    raise FileNotFoundError(f"no configuration {places[0]}; there are: {known}")
 
 
 def overlaid(content: Content, changes: Content, source: str, place: str = "") -> Content:

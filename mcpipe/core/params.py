@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mcpipe.core.errors import one_line
 
@@ -33,8 +33,32 @@ class TakenFrom:
 
 RecordsPerShard = Annotated[int, Field(ge=1), TakenFrom("storage.records_per_shard")]
 """Records in one tar file, the same for every stage."""
+
+
+class PeopleRange(Params):
+    """Numbers of people from a smallest to a largest one."""
+
+    min: int = Field(ge=1)
+    max: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "PeopleRange":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+PeopleCount = Annotated[int, Field(ge=1)] | PeopleRange
+"""An exact number of people in an image, or a range of numbers."""
+PipelinePeople = Annotated[PeopleCount, TakenFrom("subjects.num_people")]
+"""The number of people in an image, the same in clips, samples and prompts."""
 ShuffleReferences = Annotated[bool, TakenFrom("references.shuffle")]
 """Whether references change places from draw to draw, the same in training and benchmark."""
+
+
+def people_numbers(count: PeopleCount) -> range:
+    """The numbers of people that a setting allows."""
+    return range(count, count + 1) if isinstance(count, int) else range(count.min, count.max + 1)
 
 
 class _Loader(yaml.SafeLoader):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from scipy import ndimage
 
-from mcpipe.core.params import Params, RecordsPerShard
+from mcpipe.core.params import Params, PeopleCount, RecordsPerShard, people_numbers
 from mcpipe.core.records import RejectionError
 
 OKS_SIGMAS = np.array(
@@ -30,8 +30,8 @@ ENOUGH_OF_A_FACE = 3
 class SubjectsParams(Params):
     """Criteria of a subject."""
 
-    num_people: int = Field(ge=1)
-    """Exact number of people in both frames (paper: 2)."""
+    num_people: PeopleCount
+    """Exact number of people in both frames (paper: 2), or a range; both frames have the same number."""
     min_score: float = Field(ge=0, le=1)
     """Minimum score of a detection."""
     min_keypoint_score: float = Field(ge=0, le=1)
@@ -116,12 +116,24 @@ def check_people(boxes: Float[np.ndarray, "N 4"], height_px: int, params: Subjec
         RejectionError: ``too_few_people``, ``too_many_people`` or ``person_too_small``.
 
     """
-    if len(boxes) != params.num_people:
-        reason = "too_few_people" if len(boxes) < params.num_people else "too_many_people"
+    allowed = people_numbers(params.num_people)
+    if len(boxes) not in allowed:
+        reason = "too_few_people" if len(boxes) < allowed.start else "too_many_people"
         raise RejectionError(reason, f"{len(boxes)} people")
     tallness = float((boxes[:, 3] - boxes[:, 1]).min()) / height_px
     if tallness < params.min_height:
         raise RejectionError("person_too_small", f"{tallness:.2f} of the frame height")
+
+
+def check_same_number(initial: int, middle: int) -> None:
+    """Check that both frames show the same number of people.
+
+    Raises:
+        RejectionError: ``number_changes``.
+
+    """
+    if initial != middle:
+        raise RejectionError("number_changes", f"{initial} people in the initial frame, {middle} in the middle one")
 
 
 def clean_masks(masks: Bool[np.ndarray, "N H W"]) -> Bool[np.ndarray, "N H W"]:

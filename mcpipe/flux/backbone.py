@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 INDEX = "model_index.json"
+CLASSES = ("FluxPipeline", "FluxKontextPipeline")
+"""Pipelines whose parts are those of a FluxPipeline; FLUX.1 Kontext, PSR's base, is saved as the second."""
 
 
 def load_generator(folder: Path, *, on_device: bool = True) -> FluxPipeline:
@@ -70,7 +72,7 @@ def _check_index(folder: Path) -> None:
         kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise ValueError(f"{index} is damaged: {error}") from error
-    if kind != "FluxPipeline":
+    if kind not in CLASSES:
         raise ValueError(f"{folder} holds a {kind}, not a FluxPipeline")
 
 

@@ -30,6 +30,14 @@ class Qwen2_5VL:  # noqa: N801  the model's published name
             lambda: AutoProcessor.from_pretrained(folder, local_files_only=True), folder, "captioner processor"
         )
 
+    def to_main_memory(self) -> None:
+        """Move the weights to main memory."""
+        self._model.to("cpu")
+
+    def to_device(self) -> None:
+        """Move the weights to the device on which the model runs."""
+        self._model.to(self._device)
+
     def answer(
         self, pictures: Sequence[Picture], instruction: str, *, temperature: float, seed: int, max_tokens: int
     ) -> str:

@@ -134,3 +134,23 @@ class PreferenceScorer(Protocol):
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
         """One score per image and its prompt: of HPS a cosine in [-1, 1], of PickScore one times its logit scale."""
         ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a multimodal model says of how well an image matches a prompt."""
+
+    score: float | None
+    """In [0, 1]; ``None`` if no attempt gave a valid score."""
+    in_scripts: float | None
+    """Score of the first answer by PSRBench's published scripts, in [0, 1] for valid answers; ``None`` if they drop
+    it."""
+    num_attempts: int
+
+
+class SemanticJudge(Protocol):
+    """A multimodal model that scores how well an image matches a prompt."""
+
+    def verdict(self, picture: Picture, subset: str, prompt: str) -> Verdict:
+        """The score for the aspect of a subset of PSRBench; for everything that the prompt says if it is no subset."""
+        ...

@@ -4,6 +4,10 @@
     reward mode      A = (R - mean R) / std R  with  R = sum_k w_k R_k     (the paper's text)
 
 In reward mode the identity term, whose values spread ten times wider than the others', decides nearly alone.
+
+A reward may be missing for a sample (NaN), such as a score that a judge did not give. It then takes no side: mean and
+standard deviation are those of the samples that have it, it adds 0 to the advantage of the sample that lacks it (in
+reward mode the sample gets the mean of the others, or 0 if nobody has it), and the other rewards count as ever.
 """
 
 from collections.abc import Mapping
@@ -26,12 +30,20 @@ ROUNDING = 1e-6
 def group_advantage(rewards: Float[Tensor, " group"]) -> Float[Tensor, " group"]:
     """Rewards in units of their sample standard deviation (ddof 1) from their mean; zeros where all are equal.
 
-    Rewards are cosines or the like; closer together than rounding moves them, they count as equal.
+    Rewards are cosines or the like; closer together than rounding moves them, they count as equal. A missing reward
+    (NaN) has advantage 0 and enters neither mean nor standard deviation.
     """
-    spread = rewards - rewards.mean()
-    if float(rewards.max() - rewards.min()) <= ROUNDING:
-        return torch.zeros_like(rewards)
-    return spread / (rewards.std(correction=1) + EPSILON)
+    given = ~rewards.isnan()
+    known, advantage = rewards[given], torch.zeros_like(rewards)
+    if len(known) < 2 or float(known.max() - known.min()) <= ROUNDING:
+        return advantage
+    advantage[given] = (known - known.mean()) / (known.std(correction=1) + EPSILON)
+    return advantage
+
+
+def completed(rewards: Float[Tensor, " group"]) -> Float[Tensor, " group"]:
+    """Rewards with the mean of the others in place of missing ones (NaN), 0 if all are missing."""
+    return rewards.nan_to_num(nan=float(rewards.nanmean().nan_to_num(nan=0.0)))
 
 
 def combined_advantage(
@@ -48,7 +60,9 @@ def combined_advantage(
             f"rewards {sorted(rewards)} need weights with these names and a positive sum, not {dict(weights)}"
         )
     if aggregate == "reward":
-        combined = group_advantage(torch.stack([weights[name] * rewards[name] for name in sorted(rewards)]).sum(0))
+        combined = group_advantage(
+            torch.stack([weights[name] * completed(rewards[name]) for name in sorted(rewards)]).sum(0)
+        )
     else:
         parts = [weights[name] / total * group_advantage(rewards[name]) for name in sorted(rewards)]
         combined = torch.stack(parts).sum(0)

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from mcpipe.bench.by_number import means_by_number
 from mcpipe.bench.control_scores import ceiling_of, control_scores, with_controls
 from mcpipe.bench.controls import CONTROLS, TARGETS
 from mcpipe.bench.intervals import Interval, IntervalParams
 from mcpipe.bench.metrics import MetricScorers, Reference, Score, as_row, references, score, summary
-from mcpipe.bench.tables import PEOPLE, POLICY, ArmScores, as_headline, as_metrics
+from mcpipe.bench.tables import METRICS, PEOPLE, POLICY, ArmScores, as_headline, as_metrics
 from mcpipe.core.params import Params, TakenFrom
 from mcpipe.core.progress import track
 from mcpipe.core.records import JSON
@@ -233,7 +234,10 @@ def write_results(
     units = {item.key: item.references for item in scored}
     means = summary([item.key for item in scored], units, [item.score for item in scored], params) | dict(ceiling or {})
     num_missing = sum(item.status != SCORED for item in scored)
-    scores = ArmScores(results.name, means, len(scored), str(report.facts["suite"]), num_missing, protocol)
+    suite = str(report.facts["suite"])
+    people = [len(item.references) for item in scored] if suite == PEOPLE else []
+    by_number = means_by_number(people, [as_row(item.score) for item in scored] if people else [], METRICS)
+    scores = ArmScores(results.name, means, len(scored), suite, num_missing, protocol, by_number)
     with whole_folder(results) as folder:
         for name, content in (("metrics", as_metrics(scores)), ("headline", as_headline(scores))):
             (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

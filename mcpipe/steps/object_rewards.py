@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 
 from mcpipe.core.params import TakenFrom
+from mcpipe.core.records import JSON
 from mcpipe.core.schemas.benchmark import PairPrompt, PoolThing
 from mcpipe.core.shards import read_shards
 from mcpipe.curate.objects import POOLS
@@ -68,8 +69,10 @@ def scorers_of_objects(training: RLTraining) -> tuple[Scorers, ReadPrompts]:
     return scorers, partial(read_object_prompts, training.pairs, encoders=(rewarding, watching))
 
 
-def read_object_prompts(prompts: Path, spec: AdapterSpec, encoders: tuple[ImageEncoder, ImageEncoder]) -> list[Prompt]:
-    """The prompts of stage 3 with the references of their objects, embedded by the rewarding and the watching encoder.
+def read_object_prompts(
+    prompts: Path, spec: AdapterSpec, encoders: tuple[ImageEncoder, ImageEncoder]
+) -> tuple[list[Prompt], dict[str, JSON]]:
+    """The prompts of stage 3 with the references of their objects, embedded by both encoders; no facts.
 
     Raises:
         ValueError: the references have another size than the adapter was trained for.
@@ -82,7 +85,7 @@ def read_object_prompts(prompts: Path, spec: AdapterSpec, encoders: tuple[ImageE
                 f"{spec.reference_size} px; train it again, or set samples.reference_size to that"
             )
     embedded = [{key: encoder.pictures([thing.reference])[0] for key, thing in things.items()} for encoder in encoders]
-    return [
+    read = [
         Prompt(
             stored.key,
             stored.prompt,
@@ -92,3 +95,4 @@ def read_object_prompts(prompts: Path, spec: AdapterSpec, encoders: tuple[ImageE
         )
         for stored in read_shards(prompts / "rl", PairPrompt)
     ]
+    return read, {}

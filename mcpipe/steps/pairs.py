@@ -20,9 +20,9 @@ from pydantic import Field
 
 from mcpipe.bench.balance import Labels, counts, evenness, largest_gap
 from mcpipe.bench.landmarks import face_landmarks
-from mcpipe.bench.pairs import Pair, Split, SplitParams, all_pairs, pair_key, split_pairs
+from mcpipe.bench.pairs import PAIRS, Pair, Split, SplitParams, all_pairs, pair_key, split_groups
 from mcpipe.bench.portraits import Portrait, portraits
-from mcpipe.core.params import Params, RecordsPerShard, TakenFrom
+from mcpipe.core.params import Params, PipelinePeople, RecordsPerShard, TakenFrom, people_numbers
 from mcpipe.core.records import JSON, RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.schemas.benchmark import PairPrompt, PoolFace
@@ -51,6 +51,8 @@ class PairsParams(Params):
     """Which pairs are the benchmark."""
     prompt: SentenceParams
     """Requirements for a prompt; every attempt is sampled with a seed that depends on its pair."""
+    num_people: PipelinePeople
+    """People of a prompt (paper: 2), or a range of numbers, of which each gets an equal part of the prompts."""
     describe: DescribeForm
     """Whether prompts describe clothes and actions only, or people's faces and hair as well."""
     records_per_shard: RecordsPerShard
@@ -73,7 +75,8 @@ def write_pairs(faces: Path, finder: FaceAnalyser, writer: PromptWriter, pairs: 
     """
     with whole_folder(pairs) as folder:
         pool, labels = write_faces(faces, finder, folder / "faces", params)
-        split = split_pairs(list(pool), params.split, labels)
+        numbers = people_numbers(params.num_people)
+        split = split_groups(list(pool), params.split, labels, numbers)
         report = Report("pairs", ("transformers", "qwen-vl-utils"))
         chosen = write_prompts(split, pool, writer, folder, report, params)
         for name, written in chosen.items():
@@ -88,6 +91,11 @@ def write_pairs(faces: Path, finder: FaceAnalyser, writer: PromptWriter, pairs: 
             **{name: len(written) for name, written in chosen.items()},
             "attributes": composition(params.attributes, labels, pool, chosen),
         }
+        if numbers != PAIRS:
+            report.facts["by_number"] = {
+                str(number): {name: sum(len(group) == number for group in written) for name, written in chosen.items()}
+                for number in numbers
+            }
         report.write(folder)
 
 
@@ -196,13 +204,7 @@ def write_prompts(  # noqa: PLR0913  one argument per thing that a prompt depend
     chosen = {"bench": bench, "rl": prompts(left, len(left))}
     for name, accepted in chosen.items():
         write_shards(accepted, folder / name, params.records_per_shard)
-    return {name: [pair_of(prompt) for prompt in accepted] for name, accepted in chosen.items()}
-
-
-def pair_of(prompt: PairPrompt) -> Pair:
-    """The people whom a prompt is about."""
-    first, second = prompt.names
-    return first, second
+    return {name: [prompt.names for prompt in accepted] for name, accepted in chosen.items()}
 
 
 def prompt_of(pair: Pair, references: list[np.ndarray], writer: PromptWriter, params: PairsParams) -> PairPrompt:

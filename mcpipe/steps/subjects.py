@@ -11,7 +11,15 @@ from mcpipe.core.report import Report
 from mcpipe.core.schemas.curation import FRAMES, ClipPeople, FramePair
 from mcpipe.core.shards import StoredItems
 from mcpipe.curate.scores import Scores
-from mcpipe.curate.subjects import SubjectsParams, check_masks, check_people, clean_masks, mask_scores, people_in
+from mcpipe.curate.subjects import (
+    SubjectsParams,
+    check_masks,
+    check_people,
+    check_same_number,
+    clean_masks,
+    mask_scores,
+    people_in,
+)
 from mcpipe.execution.engine import write_decided
 from mcpipe.execution.workers import Decide
 from mcpipe.models.pose import ClipPoseDetector, UltralyticsPose
@@ -48,7 +56,8 @@ def people_of(
     A batch holds the two frames of one clip and nothing else, so that no clip's result depends on its neighbours.
 
     Raises:
-        RejectionError: a frame shows another number of people, or they cannot be segmented.
+        RejectionError: a frame shows another number of people, the frames show unequal numbers, or the people cannot
+            be segmented.
     """
     scores, detected = Scores(), []
     for name, picture, people in zip(FRAMES, frames.images, detector.people_of(frames.images), strict=True):
@@ -57,6 +66,8 @@ def people_of(
         scores.add({"people": len(chosen), "people_found": len(people.boxes)})
         with scores.kept(f"{name} frame: "):
             check_people(people.boxes[chosen], len(picture), params)
+    with scores.kept():
+        check_same_number(*(len(boxes) for boxes, _ in detected))
     masks = []
     raw_masks = cutter.masks_of(frames.images, [boxes for boxes, _ in detected])
     for name, raw, (boxes, _) in zip(FRAMES, raw_masks, detected, strict=True):

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from pydantic import Field, model_validator
 
-from mcpipe.core.params import Params
+from mcpipe.core.params import Params, PipelinePeople, people_numbers
 from mcpipe.world.attributes.skin import skin_tone
 from mcpipe.world.backgrounds import PLACES
 from mcpipe.world.identities import Identity, sample_identity, world_rng
@@ -30,7 +30,11 @@ RECURRING_PEOPLE_PER_CLIP = 0.25
 """How many different ones there are, against the number of good clips."""
 
 PAIR = 2
-"""People of a good clip."""
+"""People of whom one may be the look-alike of the other."""
+CROWD = 3
+"""People of a clip that has too many, unless so many are allowed: then it has one more than that."""
+ALONE = "one_person"
+"""Kind of the clips with too few people, which there are not if one person is enough."""
 
 CHANGE_SPAN = (0.2, 0.8)
 """When an identity changes, as parts of the time to the middle frame."""
@@ -77,8 +81,10 @@ class WorldParams(Params):
     """Frames per second."""
     seconds: float = Field(ge=0.5)
     """Length of a clip."""
+    num_people: PipelinePeople
+    """People of a good clip (paper: 2), or a range from which each clip draws its number; at most 4."""
     good_clips: int = Field(ge=0)
-    """Two people who can be verified."""
+    """Clips of people who can be verified."""
     bad_clips_per_kind: int = Field(ge=0)
     """Number of clips of each kind that must be refused."""
     faces: int = Field(ge=0)
@@ -90,6 +96,12 @@ class WorldParams(Params):
     alike: float = Field(ge=0, le=1)
     """Share of pairs who differ in one or two lasting traits alone: the people of good clips, and of the face pool
     the first and the second, the third and the fourth, and so on."""
+
+    @model_validator(mode="after")
+    def _fit_into_a_scene(self) -> "WorldParams":
+        if people_numbers(self.num_people)[-1] not in (1, 2, 3, 4):
+            raise ValueError(f"a clip of the world shows at most 4 people, subjects.num_people is {self.num_people}")
+        return self
 
     @model_validator(mode="after")
     def _wide_enough(self) -> "WorldParams":
@@ -127,7 +139,7 @@ Script = Callable[[float], list[tuple[float, Scene]]]
 def clip_specs(params: WorldParams) -> list[ClipSpec]:
     """All clips, good and bad mixed in an order drawn from the seed."""
     jobs = [("good", number) for number in range(params.good_clips)]
-    bad = [kind for kind in KINDS if kind != "good"]
+    bad = [kind for kind in KINDS if kind != "good" and (kind != ALONE or 1 not in people_numbers(params.num_people))]
     jobs += [(kind, number) for kind in bad for number in range(params.bad_clips_per_kind)]
     order = world_rng(NAMESPACE, params.seed, 0).permutation(len(jobs))
     return [ClipSpec(f"clip_{place:03d}", *jobs[index]) for place, index in enumerate(order)]
@@ -224,6 +236,18 @@ def _people(count: int) -> Callable[[np.random.Generator, int, WorldParams], Scr
     return kind
 
 
+def _good(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
+    """As many people as are allowed; of several numbers each is as likely as any other."""
+    numbers = people_numbers(params.num_people)
+    place = int(world_rng(NAMESPACE, params.seed, 4, number).integers(len(numbers))) if len(numbers) > 1 else 0
+    return _people(numbers[place])(rng, number, params)
+
+
+def _crowd(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
+    """More people than are allowed."""
+    return _people(max(CROWD, people_numbers(params.num_people)[-1] + 1))(rng, number, params)
+
+
 def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
     """Another scene with other people from some time before the middle."""
     cast = _cast(rng, 4, params)
@@ -269,13 +293,13 @@ def _face_away(rng: np.random.Generator, number: int, params: WorldParams) -> Sc
 
 
 KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Script]] = {
-    "good": _people(2),
-    "one_person": _people(1),
-    "three_people": _people(3),
+    "good": _good,
+    ALONE: _people(1),
+    "three_people": _crowd,
     "cut": _cut,
     "identity_change": _identity_change,
     "face_away": _face_away,
-    "truncated": _people(2),
+    "truncated": _good,
 }
 """Every kind of clip; all but the first must be refused by curation."""
 

@@ -54,6 +54,7 @@ def pairs_params(**changes):
         "records_per_shard": 2,
         "attributes": ["hair", "age"],
         "describe": "people",
+        "num_people": 2,
     }
     return PairsParams(**(rest | {"split": split, "prompt": SENTENCE} | changes))
 

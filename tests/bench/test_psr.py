@@ -8,11 +8,11 @@ from fake_scorers import Encoder, Scorer
 from psr_fixtures import StandInJudge, TrueGrounder, write_psrbench
 
 from mcpipe.bench.intervals import IntervalParams
-from mcpipe.bench.psr.judge import Judge, parsed, parsed_by_scripts
 from mcpipe.bench.psr.metrics import PsrReference, PsrScorers, embed_reference, missing_image, score_image
 from mcpipe.bench.psr.suite import SAMPLES_PER_SUBSET, SUBSETS, PsrTask, read_suite, reference_file, subset_of
 from mcpipe.bench.psr.summary import SCORED, PsrScored, counts, means_with_intervals, subset_means
 from mcpipe.bench.published import PUBLISHED
+from mcpipe.models.scorers.judge import Judge, parsed, parsed_by_scripts
 
 GOOD = "[Thought]: fine\n[Score]: 8"
 ENTRY = {"instruction": "a cat above a dog", "input_path": ["a.png", "b.png"], "category1": "cat", "category2": "dog"}

@@ -42,8 +42,24 @@ def test_dvc_and_the_verbs_see_the_same_paper_configuration(composed):
     assert composed("scale=paper", *changes) == read_content(ROOT / "params.yaml", "paper", changes)
 
 
-def test_every_stage_accepts_the_paper_configuration():
-    content = read_content(ROOT / "params.yaml", "paper", [])
+def test_dvc_and_the_verbs_see_the_same_recipe(composed):
+    assert composed("scale=paper", "recipe=psr") == read_content(ROOT / "params.yaml", "paper+psr", [])
+
+
+def test_the_recipe_of_psr_holds_its_numbers():
+    content = read_content(ROOT / "params.yaml", "paper+psr", [])
+    params = params_of(content, "train_rl", TrainRLParams)
+    assert params.rewards.weights == {"text": 0.0, "aesthetic": 0.2, "identity": 0.4, "semantic": 0.4}
+    assert (params.rewards.matching, params.rank, params.update.ratio) == ("by_name", 64, "step")
+    assert (params.sampling.variant, params.sampling.group_size, params.sampling.num_steps) == ("flow_grpo", 6, 28)
+    assert {params.window(iteration) for iteration in range(params.num_iterations)} == {range(27)}, "all but the last"
+    assert (content["train_multi"]["learning_rate"], params.update.learning_rate) == (1e-4, 1e-5)
+    assert (content["train_single"]["positions"], content["train_multi"]["experts"]) == ("frame", None)
+
+
+@pytest.mark.parametrize("configuration", ["paper", "paper+psr"])
+def test_every_stage_accepts_the_configurations(configuration):
+    content = read_content(ROOT / "params.yaml", configuration, [])
     for name, module in STAGES.items():
         run = import_module(f"stages.{module}").run
         params_of(content, name, inspect.get_annotations(run, eval_str=True)["params"])
@@ -81,7 +97,7 @@ def test_stage_three_and_the_benchmark_draw_with_one_shift_and_one_guidance(conf
 
 
 def test_every_number_of_a_configuration_says_where_it_comes_from():
-    for file in sorted((ROOT / "conf" / "scale").glob("*.yaml")):
+    for file in sorted((ROOT / "conf").glob("*/*.yaml")):
         lines = file.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines):
             if line.startswith("  ") and ":" in line and not line.strip().startswith("#") and not line.endswith(":"):
@@ -91,7 +107,7 @@ def test_every_number_of_a_configuration_says_where_it_comes_from():
 @pytest.mark.parametrize(
     ("configuration", "change", "error", "reason"),
     [
-        ("huge", None, FileNotFoundError, "there are: paper, tiny"),
+        ("huge", None, FileNotFoundError, "there are: paper, psr, tiny"),
         (None, "train_multi.idar.wieght=1", ValueError, "there is no setting train_multi.idar.wieght"),
         (None, "train_multi", ValueError, "should be SECTION.KEY=VALUE"),
         (None, "models.pose=[", ValueError, "-S models.pose="),

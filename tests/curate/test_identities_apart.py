@@ -5,9 +5,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-import yaml
 from imports import ROOT, module_file, project_modules
 
+from mcpipe.core.params import read_params
 from mcpipe.world.attributes.facial_hair import FACIAL_HAIR
 from mcpipe.world.attributes.hair import HAIR_CUTS
 from mcpipe.world.clips import KINDS, NAMESPACE, WorldParams, clip_specs
@@ -25,7 +25,7 @@ NAMESPACES = {
 """Which parts of the project may draw from which parts of the world."""
 
 MODULES = project_modules("mcpipe", "stages", "zoo")
-SETTINGS = WorldParams(**yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["world"])
+SETTINGS = read_params(ROOT / "params.yaml", "world", WorldParams)
 
 
 @cache

@@ -18,7 +18,7 @@ from stages.s00_world import run, side_by_side
 
 PARAMS = WorldParams(
     seed=5, width=320, height=240, fps=12, seconds=1.0, good_clips=2, bad_clips_per_kind=1, faces=3, portrait_size=96,
-    shots="far", alike=0.0,
+    shots="far", alike=0.0, num_people=2,
 )  # fmt: skip
 
 

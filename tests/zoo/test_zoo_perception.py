@@ -122,7 +122,7 @@ def test_a_head_turned_away_has_no_face(faces):
 
     params = WorldParams(
         seed=77, width=320, height=240, fps=12, seconds=1.0, good_clips=8, bad_clips_per_kind=1, faces=1,
-        portrait_size=96, shots="far", alike=0.0,
+        portrait_size=96, shots="far", alike=0.0, num_people=2,
     )  # fmt: skip
     for number in range(6):
         script = KINDS["face_away"](world_rng("tests of the zoo", number), number, params)

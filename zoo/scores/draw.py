@@ -27,7 +27,7 @@ GENERATED = 96
 LATEST_S = 2.0
 CLIP = WorldParams(
     seed=0, width=FRAME[0], height=FRAME[1], fps=12, seconds=2.0, good_clips=0, bad_clips_per_kind=0, faces=0,
-    portrait_size=160, shots="far", alike=0.0,
+    portrait_size=160, shots="far", alike=0.0, num_people=2,
 )  # fmt: skip
 """Clips as the default run renders them."""
 

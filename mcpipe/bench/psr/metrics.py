@@ -20,10 +20,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from mcpipe.bench.psr.judge import Judge
 from mcpipe.bench.psr.position import Box, Relation, listed_relation_in, position_score, relation_in
 from mcpipe.bench.psr.suite import PsrTask
-from mcpipe.models.protocols import Grounder, ImageEncoder, Picture, PreferenceScorer
+from mcpipe.models.protocols import Grounder, ImageEncoder, Picture, PreferenceScorer, SemanticJudge
+from mcpipe.objectives.pairwise import boxes_by_name, crop
 
 Boxes = Float[np.ndarray, "N 4"]
 Feature = Float[np.ndarray, " D"]
@@ -38,7 +38,7 @@ class PsrScorers:
     grounder: Grounder
     dino: ImageEncoder
     preference: PreferenceScorer
-    judge: Judge
+    judge: SemanticJudge
 
 
 @dataclass(frozen=True)
@@ -120,26 +120,13 @@ def missing_image(task: PsrTask, references: Mapping[tuple[str, str], PsrReferen
     return PsrScore(0.0 if has_references else None, 0.0, 0.0, 0.0)
 
 
-def crop(picture: Picture, box: Box | None) -> Picture | None:
-    """The part of an image inside a box, cut to whole pixels inside the image; ``None`` if nothing is left."""
-    if box is None:
-        return None
-    height, width = picture.shape[:2]
-    x0, y0, x1, y1 = np.clip(box, 0, [width, height, width, height]).astype(int)
-    return picture[y0:y1, x0:x1] if x1 > x0 and y1 > y0 else None
-
-
 def _located(picture: Picture, categories: Sequence[str], grounder: Grounder) -> _Located:
     detections = {category: grounder.boxes(picture, category) for category in dict.fromkeys(categories)}
-    ours: list[Box | None] = []
     in_scripts: list[Box | None] = []
     for place, category in enumerate(categories):
-        boxes, certainties = detections[category]
-        rank = categories[:place].count(category)
-        best_first = boxes[np.argsort(-certainties, kind="stable")]
-        ours.append(_at(best_first, rank))
-        in_scripts.append(_at(boxes, rank if len(categories) == PAIR else 0))
-    return _Located(ours, in_scripts)
+        rank = categories[:place].count(category) if len(categories) == PAIR else 0
+        in_scripts.append(_at(detections[category][0], rank))
+    return _Located(boxes_by_name(categories, detections), in_scripts)
 
 
 def _at(boxes: Boxes, place: int) -> Box | None:
@@ -157,7 +144,7 @@ def _cosines(
 
 
 def _alignment(
-    picture: Picture, task: PsrTask, boxes: _Located, judge: Judge
+    picture: Picture, task: PsrTask, boxes: _Located, judge: SemanticJudge
 ) -> tuple[float | None, float | None, Literal["rules", "judge"], int]:
     """Semantic alignment, the published scripts' figure, what it comes from and the number of the judge's answers."""
     if task.subset != "position":

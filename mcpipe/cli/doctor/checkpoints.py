@@ -77,15 +77,19 @@ def faces(folder: Path) -> str:
     return f"InsightFace pack {folder.name}: {', '.join(file.name for file in files)}"
 
 
+PIPELINES = ("FluxPipeline", "FluxKontextPipeline")
+"""As `mcpipe.flux.backbone.CLASSES`, which would import torch's models here."""
+
+
 def flux(folder: Path) -> str:
     """A FluxPipeline saved by diffusers."""
     kind = _json(folder / "model_index.json").get("_class_name")
-    if kind != "FluxPipeline":
+    if kind not in PIPELINES:
         raise ValueError(f"{folder} holds a {kind}, not a FluxPipeline")
     counted = {part: num_weights(checkpoint_folder(folder / part, part, "config.json")) for part in FLUX_PARTS}
     for part in ("tokenizer", "tokenizer_2", "scheduler"):
         checkpoint_folder(folder / part, part, "*.json")
-    return f"FluxPipeline, transformer {counted['transformer'] / 1e6:,.1f} M weights"
+    return f"{kind}, transformer {counted['transformer'] / 1e6:,.1f} M weights"
 
 
 def transformers_model(*classes: str) -> Callable[[Path], str]:
@@ -116,8 +120,10 @@ INSPECTIONS: dict[str, Callable[[Path], str]] = {
     "hps": hps,
     "reward_hps": hps,
     "pick_score": transformers_model("CLIPModel"),
+    "encoder": transformers_model("ViTModel", "Dinov2Model"),
+    "judge": transformers_model("Qwen2_5_VLForConditionalGeneration"),
 }
-"""By the model's name under ``models`` in params.yaml, or as ``evaluate.pick_score``."""
+"""By the model's name under ``models`` in params.yaml, or in ``evaluate``, ``psrbench`` and ``rl_psr``."""
 
 
 def num_weights(folder: Path) -> int:

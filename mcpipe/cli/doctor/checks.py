@@ -23,6 +23,8 @@ from mcpipe.core.params import params_of
 from mcpipe.steps.settings import SECTIONS
 
 COLOURS: dict[Verdict, str] = {"ok": "green", "note": "yellow", "problem": "red"}
+OPTIONAL = ("evaluate.pick_score", "psrbench.grounder", "rl_psr.grounder", "rl_psr.encoder", "rl_psr.judge")
+"""Settings that name a checkpoint outside of ``models``, if they are not null."""
 EMBEDDED = "data/world/"
 """Prefix of folders that the stage `world` renders, which do not exist before the first run."""
 PACKAGES = (
@@ -62,7 +64,7 @@ def command(options: argparse.Namespace) -> str:
 def fitting(content: Content, root: Path, hardware: Hardware) -> tuple[list[Table], list[Finding]]:
     """Tables of memory and disk space, and the problems; no tables if they cannot be computed."""
     try:
-        needs = capacity(content, located(content, root), hardware)
+        needs = capacity(content, located(content, root) | optional_places(content, root), hardware)
     except (ValueError, OSError) as error:
         return [], [Finding("capacity", "problem", " ".join(str(error).split()))]
     problems = [Finding("capacity", "problem", fault) for fault in needs.problems]
@@ -101,9 +103,7 @@ def model_rows(content: Content, root: Path) -> Iterator[Finding]:
     """Check that every checkpoint exists, is complete, has the right kind, and equals the one of the last run."""
     recorded = recorded_digests(root / "dvc.lock")
     places = {f"models.{name}": path for name, path in located(content, root).items()}
-    pick_score = section(content, "evaluate").get("pick_score") if "evaluate" in content else None
-    if pick_score:
-        places["evaluate.pick_score"] = root / str(pick_score)
+    places |= optional_places(content, root)
     for about, path in places.items():
         try:
             summary = inspect_model(about.partition(".")[2], path)
@@ -117,6 +117,17 @@ def model_rows(content: Content, root: Path) -> Iterator[Finding]:
             yield Finding(about, "ok", f"{summary}; hash as in dvc.lock")
         else:
             yield Finding(about, "note", f"{summary}; not the one of dvc.lock, so what needs it runs again")
+
+
+def optional_places(content: Content, root: Path) -> dict[str, Path]:
+    """Checkpoints of `OPTIONAL` that the settings name, by setting."""
+    places = {}
+    for about in OPTIONAL:
+        stage, _, name = about.partition(".")
+        path = section(content, stage).get(name) if stage in content else None
+        if path:
+            places[about] = root / str(path)
+    return places
 
 
 def recorded_digests(lock: Path) -> dict[str, str]:

@@ -17,8 +17,9 @@ from mcpipe.cli.doctor.fits import fewer_bits, refusal
 from mcpipe.cli.doctor.reinforcement import Reinforcement, refused_reinforcement, scorer_bytes
 from mcpipe.cli.outputs import existing
 from mcpipe.cli.settings import Content, section
-from mcpipe.core.params import check_params, params_of
+from mcpipe.core.params import check_params, params_of, people_numbers
 from mcpipe.core.records import JSON
+from mcpipe.curate.subjects import SubjectsParams
 from mcpipe.flux.adapters import AdapterSpec
 from mcpipe.flux.budget import (
     FLUX_DEV,
@@ -93,8 +94,7 @@ def capacity(content: Content, models: Mapping[str, Path], hardware: Hardware) -
     generator = read_generator(models["generator"])
     multi = params_of(content, "train_multi", TrainMultiParams)
     spec = adapter_spec(content, multi)
-    references = section(content, "subjects")["num_people"]
-    assert isinstance(references, int), "checked with the settings"
+    references = people_numbers(params_of(content, "subjects", SubjectsParams).num_people)[-1]
     counted = sizes(
         generator.config, spec, references=references, text_tokens=generator.text_tokens,
         token_px=generator.token_px, others=generator.others, t5_kept=generator.t5_kept,

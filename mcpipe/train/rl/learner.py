@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import isnan, prod
 
 import numpy as np
 import torch
@@ -88,6 +88,8 @@ class Learner:
         self.scorers = scorers
         self.params = params
         self.report = report
+        self.num_unjudged = 0
+        """Images of which the judge gave no valid score."""
         self.forwards: Counter[str] = Counter()
         """States that passed through the network: in rollouts, in updates, with a gradient, and for monitoring."""
         self.keep_reference()
@@ -135,6 +137,7 @@ class Learner:
         self.forwards.update(sum_counts(counts))
         kept = self._reported(gather(results))
         scores = [score for result in kept for score in result.scores]
+        self.num_unjudged += sum(score.semantic is not None and isnan(score.semantic) for score in scores)
         summary = _summary(scores, [result.summary for result in kept])
         updates = [
             Update(groups, dropped, len(kept), part, None if index else joint, index == 0, summary)
@@ -201,9 +204,8 @@ class Learner:
             ValueError: the size of its images does not fit the generator.
         """
         encoded = encode_conditions(self.pipeline, [prompt.text], [np.stack(prompt.references)]).to("cpu")
-        if prompt.size is None:
-            return encoded
-        return replace(encoded, grid=layout(self.pipeline, prompt.size, prompt.references[0].shape[0]).image)
+        grid = layout(self.pipeline, prompt.size, prompt.references[0].shape[0]).image if prompt.size else None
+        return replace(encoded, grid=grid)
 
     @property
     def _parts(self) -> list[range]:
@@ -287,6 +289,8 @@ def _summary(scores: Sequence[ImageScores], groups: Sequence[Summary]) -> Summar
     if not scores:
         return {}
     means = {f"reward_{name}": _column(scores, name).mean() for name in ("text", "aesthetic", "identity")}
+    if judged := [score.semantic for score in scores if score.semantic is not None and not isnan(score.semantic)]:
+        means["reward_semantic"] = np.mean(judged)
     means |= {name: np.mean([group[name] for group in groups]) for name in groups[0]}
     means |= {"heldout": _column(scores, "heldout").mean(), "advantage_spread": _column(scores, "advantage").std()}
     return {name: float(value) for name, value in means.items()}

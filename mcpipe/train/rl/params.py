@@ -73,19 +73,44 @@ class RewardParams(Params):
     text: float = Field(ge=0)
     aesthetic: float = Field(ge=0)
     identity: float = Field(ge=0)
+    semantic: float = Field(ge=0)
+    """Score of a multimodal model; 0 asks none."""
     matching: Matching
-    """Assignment of detected faces to people."""
+    """Assignment of detected subjects to references."""
 
     @model_validator(mode="after")
     def _something_counts(self) -> "RewardParams":
         if not sum(self.weights.values()):
-            raise ValueError("text, aesthetic and identity are all 0, so that nothing is rewarded")
+            raise ValueError("text, aesthetic, identity and semantic are all 0, so that nothing is rewarded")
         return self
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weights by reward."""
-        return self.model_dump(exclude={"matching"})
+        """Weights by reward; without the semantic one if it is not computed."""
+        return self.model_dump(exclude={"matching"} if self.semantic else {"matching", "semantic"})
+
+
+class PsrParams(Params):
+    """Models and settings of the rewards of PSR (arXiv:2512.01236)."""
+
+    grounder: str | None
+    """Folder of a Grounding DINO model, which locates every subject by its phrase; null: faces are detected."""
+    box_threshold: float = Field(ge=0, le=1)
+    """Certainty above which a box counts."""
+    encoder: str | None
+    """Folder of a DINO or DINOv2 model, which compares located subjects."""
+    phrase: str
+    """Attribute of a face of the pool, a column of its table, that holds the phrase."""
+    judge: str | None
+    """Folder of a Qwen2.5-VL model, which gives the semantic score."""
+    temperature: float = Field(ge=0)
+    """Temperature of the judge's answers; 0 decodes greedily."""
+    max_tokens: int = Field(ge=1)
+    """Longest answer of the judge."""
+    attempts: int = Field(ge=1)
+    """Maximum number of answers about one image until one has a valid score."""
+    seed: int = Field(ge=0)
+    """Seed of the first answer."""
 
 
 class WatchParams(Params):
@@ -108,6 +133,8 @@ class TrainRLParams(Params):
 
     seed: int = Field(ge=0)
     num_iterations: int = Field(ge=1)
+    rank: int | None = Field(ge=1)
+    """Rank of a fresh LoRA on top of the frozen adapter of stage 2; null goes on with the adapter itself."""
     prompts_per_iteration: int = Field(ge=1)
     shuffle_references: ShuffleReferences
     """Whether references change places from group to group."""
@@ -118,6 +145,7 @@ class TrainRLParams(Params):
     sampling: Annotated[SdeParams, TakenFrom("rl_sampling")]
     update: Annotated[UpdateParams, TakenFrom("rl_update")]
     rewards: RewardParams
+    psr: Annotated[PsrParams, TakenFrom("rl_psr")]
     min_face_score: Annotated[float, Field(ge=0, le=1), TakenFrom("evaluate.min_face_score")]
     """Least confidence of a face detection; that of the evaluation, so that one image has one score."""
     detection_size: Annotated[int, Field(ge=32), TakenFrom("evaluate.detection_size")]
@@ -141,6 +169,19 @@ class TrainRLParams(Params):
                 f"samples_per_pass {sampling.samples_per_pass} does not divide the {sampling.group_size // updates} "
                 f"samples of an update"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_have_models(self) -> "TrainRLParams":
+        by_name, psr = self.rewards.matching == "by_name", self.psr
+        if by_name and None in (psr.grounder, psr.encoder):
+            raise ValueError(
+                "rewards.matching by_name locates subjects by phrases; set rl_psr.grounder and rl_psr.encoder"
+            )
+        if not by_name and psr.grounder is not None:
+            raise ValueError(f"rewards.matching {self.rewards.matching} is for faces; with rl_psr.grounder set by_name")
+        if self.rewards.semantic and psr.judge is None:
+            raise ValueError("rewards.semantic is the score of a judge; set rl_psr.judge, or the weight to 0")
         return self
 
     def window(self, iteration: int) -> range:

@@ -1,9 +1,9 @@
-"""Rewards of a group of images (paper, eq. 9): text alignment, human preference and identity."""
+"""Rewards of a group of images (paper, eq. 9): text alignment, human preference and identity; a judge's score (PSR)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,16 +15,22 @@ from mcpipe.core.rounding import cosines
 from mcpipe.core.sizes import Size
 from mcpipe.models.protocols import (
     FaceAnalyser,
+    Grounder,
     ImageEncoder,
     ImageTextEncoder,
     Offloadable,
     Picture,
     PreferenceScorer,
+    SemanticJudge,
 )
+from mcpipe.objectives.pairwise import boxes_by_name, crop
 from mcpipe.objectives.reward import Matching, identity_reward
 
 DETAIL_LENGTH = 300
 """Largest length of an error's detail, in characters."""
+EVERYTHING = ""
+"""No subset of PSRBench: a judge scores everything that the prompt says."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -99,14 +105,39 @@ class ObjectScorer:
         Raises:
             ValueError: the prompt does not name every subject.
         """
-        if len(prompt.names) != len(references):
-            raise ValueError(f"prompt {prompt.key} has {len(references)} subjects and {len(prompt.names)} names")
+        _check_names(prompt, references)
         crops = [(name, crop) for name in dict.fromkeys(prompt.names) for crop in self.detector.crops(picture, name)]
         if not crops:
             return np.zeros((len(references), 0), np.float32)
         cosines = references @ self.encoder.pictures([crop for _, crop in crops]).T
         is_own = np.array([[name == found_by for found_by, _ in crops] for name in prompt.names])
         return np.where(is_own, cosines, 0)
+
+
+@dataclass(frozen=True)
+class PairwiseScorer:
+    """Compares every subject with its own reference, both located by the subject's name (PSR, arXiv:2512.01236)."""
+
+    grounder: Grounder
+    encoder: ImageEncoder
+
+    def features(self, picture: Picture, names: Sequence[str]) -> Float[np.ndarray, "N D"]:
+        """Embedding of the box of every named subject of an image, unit length; zeros for one that is not located."""
+        found = {name: self.grounder.boxes(picture, name) for name in dict.fromkeys(names)}
+        crops = [crop(picture, box) for box in boxes_by_name(names, found)]
+        features = self.encoder.pictures([picture if cut is None else cut for cut in crops])
+        return np.where(np.array([cut is not None for cut in crops])[:, None], features, 0)
+
+    def similarity(
+        self, picture: Picture, prompt: Prompt, references: Float[np.ndarray, "N D"]
+    ) -> Float[np.ndarray, "N N"]:
+        """Cosine of every reference and the subject of its name on the diagonal, 0 elsewhere and for a missing one.
+
+        Raises:
+            ValueError: the prompt does not name every subject.
+        """
+        _check_names(prompt, references)
+        return np.diag((references * self.features(picture, prompt.names)).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -118,6 +149,8 @@ class Scorers:
     preference: PreferenceScorer
     heldout: IdentityScorer
     """Scorer outside the reward: if the reward rises while its score falls, the reward is hacked."""
+    judge: SemanticJudge | None = None
+    """Model that scores everything a prompt says; ``None`` without such a reward."""
     are_offloaded: bool = False
     """Whether models that can be moved rest in main memory while no image is scored."""
 
@@ -141,7 +174,7 @@ class Scorers:
 
     @property
     def _movable(self) -> list[Offloadable]:
-        models = (self.identity, self.clip, self.preference, self.heldout) if self.are_offloaded else ()
+        models = (self.identity, self.clip, self.preference, self.heldout, self.judge) if self.are_offloaded else ()
         return [model for model in models if isinstance(model, Offloadable)]
 
 
@@ -154,17 +187,28 @@ def rewards(
 ) -> dict[str, Float[Tensor, " group"]]:
     """Unweighted rewards of images of one prompt.
 
-    ``text`` is the cosine of image and text, ``aesthetic`` the preference score, ``identity`` the Multi-ID alignment.
+    ``text`` is the cosine of image and text, ``aesthetic`` the preference score, ``identity`` the Multi-ID alignment or
+    PSR's pairwise consistency (`mcpipe.objectives.reward`). With a judge there is ``semantic``, its score in [0, 1],
+    NaN for an image of which it gave no valid one.
 
     Raises:
         ScorerError: a scorer failed, or a score is not finite.
     """
     texts, references = [prompt.text] * len(images), prompt.embeddings
-    return {
+    scores = {
         "text": _scores("text", lambda: scorers.clip.pictures(images) @ scorers.clip.texts([prompt.text])[0]),
         "aesthetic": _scores("aesthetic", lambda: scorers.preference.scores(images, texts)),
         "identity": _scores("identity", lambda: _identity(scorers.identity, images, prompt, references, matching)),
     }
+    judge = scorers.judge
+    if judge is not None:
+        verdicts = _called(
+            "semantic", lambda: [judge.verdict(image, EVERYTHING, prompt.text).score for image in images]
+        )
+        scores["semantic"] = torch.tensor(
+            [np.nan if score is None else score for score in verdicts], dtype=torch.float64
+        )
+    return scores
 
 
 def heldout_identity(scorers: Scorers, images: Sequence[Picture], prompt: Prompt) -> Float[Tensor, " group"]:
@@ -188,12 +232,22 @@ def _identity(
     return np.array([identity_reward(similarity, matching) for similarity in similarities])
 
 
-def _scores(name: str, score: Callable[[], np.ndarray]) -> Float[Tensor, " group"]:
+def _check_names(prompt: Prompt, references: Float[np.ndarray, "N D"]) -> None:
+    if len(prompt.names) != len(references):
+        raise ValueError(f"prompt {prompt.key} has {len(references)} subjects and {len(prompt.names)} names")
+
+
+def _called(name: str, score: Callable[[], T]) -> T:
+    """The answer of a scorer; any error of it becomes a `ScorerError`."""
     try:
-        scores = torch.from_numpy(np.asarray(score(), np.float64))
+        return score()
     except Exception as error:  # any error of a library drops only this group
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:DETAIL_LENGTH]
         raise ScorerError(f"{name}_failed", detail) from error
+
+
+def _scores(name: str, score: Callable[[], np.ndarray]) -> Float[Tensor, " group"]:
+    scores = torch.from_numpy(_called(name, lambda: np.asarray(score(), np.float64)))
     if not bool(torch.isfinite(scores).all()):
         raise ScorerError(f"{name}_not_finite", str(scores.tolist())[:DETAIL_LENGTH])
     return scores

@@ -1,6 +1,7 @@
 """Log of all rollouts: scores of every image, and previews of the same prompts over the training."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,10 +35,17 @@ class ImageScores:
     heldout: float
     """Multi-ID alignment by the held-out scorer."""
     advantage: float
+    semantic: float | None = None
+    """Score of the judge, NaN if it gave no valid one; ``None`` without a judge."""
 
     def to_record(self) -> dict[str, JSON]:
-        """The scores as a line of ``rewards.jsonl``."""
-        return dict(vars(self))
+        """The scores as a line of ``rewards.jsonl``; a missing semantic score is null."""
+        record: dict[str, JSON] = dict(vars(self))
+        if self.semantic is None:
+            del record["semantic"]
+        elif math.isnan(self.semantic):
+            record["semantic"] = None
+        return record
 
 
 @dataclass(frozen=True)

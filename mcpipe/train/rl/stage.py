@@ -4,17 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcpipe.core.records import JSON
 from mcpipe.core.report import Report
 from mcpipe.execution.fingerprint import fingerprint
 from mcpipe.execution.store import progress_of
-from mcpipe.flux.adapters import AdapterSpec, load_adapter
+from mcpipe.flux.adapters import AdapterSpec
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import curves
-from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter
+from mcpipe.train.loop.outputs import output_folder
 from mcpipe.train.loop.runtime import is_main, process_state
+from mcpipe.train.rl.adapter import save_policy, start_policy
 from mcpipe.train.rl.learner import Learner
 from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.rl.rewards import Prompt, Scorers
@@ -23,8 +25,8 @@ from mcpipe.train.rl.trainer import train_rl
 
 PACKAGES = ("torch", "diffusers", "peft", "accelerate", "insightface", "open_clip_torch")
 """Those whose version a result depends on."""
-ReadPrompts = Callable[[AdapterSpec], list[Prompt]]
-"""The prompts for an adapter, with their references embedded."""
+ReadPrompts = Callable[[AdapterSpec], tuple[list[Prompt], dict[str, JSON]]]
+"""The prompts for an adapter, with their references embedded, and facts about them."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,17 @@ def write_rl(training: RLTraining, out: Path) -> None:
     report = Report("train_rl", PACKAGES)
     scorers, read_prompts = training.load(training)
     pipeline = load_generator(training.generator)
-    spec = load_adapter(pipeline, training.train_multi)
+    spec = start_policy(pipeline, training.train_multi, params)
     grids = layout(pipeline, spec.image_size, spec.reference_size)
     network = ReferenceFlux(pipeline.transformer, grids, params.guidance)
-    prompts = read_prompts(spec)
+    prompts, facts = read_prompts(spec)
     learner = Learner(pipeline, network, scorers, params, report)
     checkpoint = Checkpoint(progress_of(out) / fingerprint(training, report.packages))
     log = RolloutLog(checkpoint.folder / "rollouts")
     with output_folder(out) as folder:
         with curves(folder / "live") as on_step:
-            report.facts = train_rl(learner, prompts, on_step, checkpoint, log)
-        save_gathered_adapter(pipeline, spec, folder)
+            report.facts = train_rl(learner, prompts, on_step, checkpoint, log) | facts
+        save_policy(pipeline, spec, params, folder)
         if is_main():
             log.export(folder)
         report.write(folder)

@@ -83,6 +83,7 @@ class Iterations:
             "kept": list(report.kept),
             "rejections": [dict(rejection) for rejection in report.rejections],
             "forwards": dict(self._learner.forwards),
+            "unjudged": self._learner.num_unjudged,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -97,6 +98,7 @@ class Iterations:
             raise ValueError(f"the window stood at step {state_dict['window']}, but is to be at {start}")
         self._history = [dict(summary) for summary in state_dict["history"]]
         self._learner.forwards.update(state_dict["forwards"])
+        self._learner.num_unjudged = state_dict["unjudged"]
         self._learner.report.kept.extend(state_dict["kept"])
         self._learner.report.rejections.extend(state_dict["rejections"])
 
@@ -153,6 +155,7 @@ def train_rl(
         "trained_parameters": sum(weight.numel() for weight in learner.weights),
         "forwards": dict(sorted(learner.forwards.items())),
         "stopped": iterations.stopped,
+        **({"semantic_missing": learner.num_unjudged} if learner.params.rewards.semantic else {}),
         "curves": {name: dict(values) for name, values in curve_ends.means().items()},
     }
 

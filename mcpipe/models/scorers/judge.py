@@ -1,5 +1,7 @@
 """Semantic alignment by a multimodal model: a score of 0 to 10 for the aspect of a prompt that a subset is about.
 
+It is a metric of PSRBench and, about everything that the prompt says, the semantic reward of PSR (arXiv:2512.01236).
+
 The model is asked again, with another seed, while its answer has no valid score; after the last attempt the score is
 missing, which is counted. The published scripts ask once and take 5 for an answer that they cannot parse.
 """
@@ -7,7 +9,7 @@ missing, which is counted. The published scripts ask once and take 5 for an answ
 import re
 from dataclasses import dataclass
 
-from mcpipe.models.protocols import Captioner, Picture
+from mcpipe.models.protocols import Captioner, Offloadable, Picture, Verdict
 
 LARGEST = 10.0
 """Best score that the model can give."""
@@ -34,17 +36,6 @@ SCORE_IN_SCRIPTS = re.compile(r"\[Score\]:\s*([\d.]+)")
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the model says of one image."""
-
-    score: float | None
-    """In [0, 1]; ``None`` if no attempt gave a valid score."""
-    in_scripts: float | None
-    """Score of the first answer by the published scripts, in [0, 1] for valid answers; ``None`` if they drop it."""
-    num_attempts: int
-
-
-@dataclass(frozen=True)
 class Judge:
     """A multimodal model with the settings of its answers."""
 
@@ -55,6 +46,16 @@ class Judge:
     """Maximum number of answers to one question."""
     seed: int
     """Seed of the first attempt; each further one has the next."""
+
+    def to_main_memory(self) -> None:
+        """Move the weights to main memory, if the model can."""
+        if isinstance(self.model, Offloadable):
+            self.model.to_main_memory()
+
+    def to_device(self) -> None:
+        """Move the weights to the device on which the model runs, if it can."""
+        if isinstance(self.model, Offloadable):
+            self.model.to_device()
 
     def verdict(self, picture: Picture, subset: str, prompt: str) -> Verdict:
         """The model's score of an image for the aspect of a subset."""
