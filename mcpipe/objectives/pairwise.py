@@ -18,13 +18,13 @@ Detections = tuple[Float[np.ndarray, "found 4"], Float[np.ndarray, " found"]]
 
 def boxes_by_name(names: Sequence[str], detections: Mapping[str, Detections]) -> list[Box | None]:
     """The box of each subject among the detections of its own name; ``None`` for a subject without one."""
-    found: list[Box | None] = []
+    own: list[Box | None] = []
     for place, name in enumerate(names):
         boxes, certainties = detections[name]
         rank = list(names[:place]).count(name)
         best_first = np.argsort(-certainties, kind="stable")
-        found.append(boxes[best_first[rank]] if rank < len(boxes) else None)
-    return found
+        own.append(boxes[best_first[rank]] if rank < len(boxes) else None)
+    return own
 
 
 def crop(picture: UInt8[np.ndarray, "H W 3"], box: Box | None) -> UInt8[np.ndarray, "h w 3"] | None:

@@ -34,6 +34,9 @@ SAMPLES = read_params(ROOT / "params.yaml", "samples", SamplesParams).model_copy
     update={"image_size": 32, "reference_size": 16}
 )
 
+SLACK_PX = 8
+"""How far a head at the side may reach over the edge of the frame."""
+
 
 def script_of(spec, params=WORLD):
     return KINDS[spec.kind](world_rng("mixed", spec.number), spec.number, params)
@@ -44,16 +47,16 @@ def good_clips():
 
 
 def test_clips_of_the_world_show_every_number_of_people_with_every_face_in_view():
-    shown = Counter()
+    numbers = Counter()
     for script in good_clips().values():
         ((_, scene),) = script(0.0)
-        shown[len(scene.people)] += 1
+        numbers[len(scene.people)] += 1
         frame = film_with_truth(script, 0.0, WORLD)
         for person in frame.people:
             assert person.face_visible > 0.8, "nobody hides another one's face"
-            assert person.face_box[0] >= 0
-            assert person.face_box[2] <= WORLD.width
-    assert set(shown) == {2, 3, 4}
+            assert person.face_box[0] >= -SLACK_PX
+            assert person.face_box[2] <= WORLD.width + SLACK_PX
+    assert set(numbers) == {2, 3, 4}
     crowd = next(spec for spec in clip_specs(WORLD) if spec.kind == "three_people")
     assert len(script_of(crowd)(0.0)[0][1].people) == 5, "one more than is allowed"
     usual = WORLD.model_copy(update={"num_people": 2})

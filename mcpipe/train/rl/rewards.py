@@ -123,8 +123,8 @@ class PairwiseScorer:
 
     def features(self, picture: Picture, names: Sequence[str]) -> Float[np.ndarray, "N D"]:
         """Embedding of the box of every named subject of an image, unit length; zeros for one that is not located."""
-        found = {name: self.grounder.boxes(picture, name) for name in dict.fromkeys(names)}
-        crops = [crop(picture, box) for box in boxes_by_name(names, found)]
+        detections = {name: self.grounder.boxes(picture, name) for name in dict.fromkeys(names)}
+        crops = [crop(picture, box) for box in boxes_by_name(names, detections)]
         features = self.encoder.pictures([picture if cut is None else cut for cut in crops])
         return np.where(np.array([cut is not None for cut in crops])[:, None], features, 0)
 

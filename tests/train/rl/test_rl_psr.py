@@ -37,8 +37,8 @@ class SpotGrounder:
     """Finds pixels of a named colour; each further one is more certain than those before it."""
 
     def boxes(self, picture, phrase):
-        found = [place for place in np.ndindex(picture.shape[:2]) if tuple(picture[place]) == COLOURS[phrase]]
-        boxes = [(x, y, x + 1, y + 1) for y, x in found]
+        places = [place for place in np.ndindex(picture.shape[:2]) if tuple(picture[place]) == COLOURS[phrase]]
+        boxes = [(x, y, x + 1, y + 1) for y, x in places]
         return np.reshape(boxes, (-1, 4)).astype(float), np.linspace(0.5, 0.9, len(boxes))
 
 
@@ -69,9 +69,9 @@ def scorers_of(judge=None):
 
 def prompt_about(*names, references=None):
     scorer = PairwiseScorer(SpotGrounder(), Encoder())
-    shown = [spots(COLOURS[name]) for name in names] if references is None else references
-    embeddings = np.concatenate([scorer.features(image, [name]) for image, name in zip(shown, names, strict=True)])
-    return Prompt("p", "things on a table", shown, embeddings, embeddings, names)
+    pictures = [spots(COLOURS[name]) for name in names] if references is None else references
+    embeddings = np.concatenate([scorer.features(image, [name]) for image, name in zip(pictures, names, strict=True)])
+    return Prompt("p", "things on a table", pictures, embeddings, embeddings, names)
 
 
 def test_the_worked_example_of_the_paper():
@@ -104,8 +104,8 @@ def test_subjects_are_located_on_both_sides_and_missing_ones_count_zero():
 
 
 def test_two_subjects_of_one_name_take_its_most_certain_boxes_in_turn():
-    found = SpotGrounder().boxes(spots(RED, RED, RED), "a red mug")
-    boxes = boxes_by_name(["a red mug"] * 4, {"a red mug": found})
+    detections = SpotGrounder().boxes(spots(RED, RED, RED), "a red mug")
+    boxes = boxes_by_name(["a red mug"] * 4, {"a red mug": detections})
     assert [box if box is None else box[0] for box in boxes] == [2, 1, 0, None]
     about = prompt_about("a red mug", "a red mug")
     assert rewards(scorers_of(), [spots(RED)], about, "by_name")["identity"].item() == pytest.approx(0.5)
@@ -271,8 +271,8 @@ def test_stage_three_by_the_recipe_trains_a_fresh_lora_and_counts_what_the_judge
 
 
 def test_prompts_get_phrases_and_references_that_are_not_located_are_named(tmp_path):
-    phrases, shown = {"a": "a red mug", "b": "a green bag"}, spots(RED)[:, :2]
-    faces = [pool_face(key, shown, attributes={"description": phrase}) for key, phrase in phrases.items()]
+    phrases, picture = {"a": "a red mug", "b": "a green bag"}, spots(RED)[:, :2]
+    faces = [pool_face(key, picture, attributes={"description": phrase}) for key, phrase in phrases.items()]
     write_shards(faces, tmp_path / "faces", 8)
     write_shards([pair_prompt("a mug and a bag", "a", "b")], tmp_path / "rl", 8)
     zeros = np.zeros((2, 3))
@@ -281,7 +281,7 @@ def test_prompts_get_phrases_and_references_that_are_not_located_are_named(tmp_p
     named = named_prompts(tmp_path, [bare], scorer, "description")
     (prompt,) = named.prompts
     assert prompt.names == ("a red mug", "a green bag")
-    assert prompt.embeddings[0].tolist() == scorer.features(shown, ["a red mug"])[0].tolist()
+    assert prompt.embeddings[0].tolist() == scorer.features(picture, ["a red mug"])[0].tolist()
     assert (named.not_located, prompt.embeddings[1].tolist()) == (["b"], [0, 0, 0])
     with pytest.raises(ValueError, match=r"a\.png has no 'name' in the table of the pool"):
         named_prompts(tmp_path, [bare], scorer, "name")
