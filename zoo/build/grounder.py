@@ -44,8 +44,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPREAD = 12.0
 """Standard deviation, in bins, of the locations that count as right in training: 1.2 per cent of a side."""
 
-SEEN_WEIGHT, FOUND_WEIGHT = 0.5, 1.0
-"""Of the two heads' losses against the answer's."""
+SEEN_WEIGHT, FOUND_WEIGHT = 1.0, 1.0
+"""Weights of the two heads' losses against the answer's."""
 
 PROMPT = "Locate the phrases in the caption: "
 LONGEST = 256
@@ -59,14 +59,16 @@ class GrounderParams(Params):
     """Size and training."""
 
     fit: FitParams
+    start: str | None = Field(default=None, min_length=1)
+    """Folder of a grounder of this size to go on from; ``None`` begins with random weights."""
     size: int = Field(gt=0)
     """Pixels of an image's side."""
     stride: int = Field(gt=0)
     """Pixels per visual token and direction; a multiple of two."""
     width: int = Field(gt=0)
-    """Of tokens; a multiple of the number of heads."""
+    """Width of tokens; a multiple of three and of the number of heads."""
     layers: int = Field(ge=1)
-    """Of the language model's encoder, and of its decoder."""
+    """Layers of the language model's encoder, and of its decoder."""
     vocabulary: int = Field(ge=256)
     """Byte pairs of the tokenizer, beside its special tokens."""
 
@@ -103,6 +105,8 @@ def build(things: Path, out: Path, params: GrounderParams) -> None:
     texts = [sample_phrase(scene["attributes"], rng).text for scene in train.scenes]
     processor = new_processor(texts, params)
     model = new_model(processor, params)
+    if params.start is not None:
+        model = Florence2ForConditionalGeneration.from_pretrained(params.start, torch_dtype=torch.float32)
     heads = new_heads(params)
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
@@ -203,12 +207,12 @@ def grounding_loss(
     met = encoded[places.expand_as(encoded)].view_as(tokens)[:, 1:]
     belongs = torch.from_numpy(np.stack([example.belongs for example in drawn])).flatten(1)
     seen = torch.from_numpy(np.stack([example.seen for example in drawn])).flatten(1, 2)
-    found = functional.binary_cross_entropy_with_logits(heads["found"](met)[..., 0].float(), belongs)
+    belonging = functional.binary_cross_entropy_with_logits(heads["found"](met)[..., 0].float(), belongs)
     words, where = soft_cross_entropy(logits, labels, tokenizer.convert_tokens_to_ids("<loc_0>"))
     return Loss(
         words=words,
         where=where,
-        found=FOUND_WEIGHT * found,
+        found=FOUND_WEIGHT * belonging,
         seen=SEEN_WEIGHT * _seen_loss(heads["seen"](tokens[:, 1:]).float(), seen),
     )
 
