@@ -18,7 +18,6 @@ CHANGE = "SECTION.KEY=VALUE"
 OWN_SUITE = "mcpipe"
 """The same as `mcpipe.bench.tables.PEOPLE`, which cannot be imported without numerical libraries."""
 
-
 Fill = Callable[[argparse.ArgumentParser], None]
 """Adds a verb's arguments."""
 Run = Callable[[argparse.Namespace], object]

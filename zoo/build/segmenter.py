@@ -121,8 +121,8 @@ def train_segmenter(
     size = int(model.image_size)
 
     def loss_of(_step: int, rng: np.random.Generator) -> Loss:
-        shown = frames[int(rng.random() < params.thing_share)]
-        pictures, boxes, masks, owners = _batch(shown, rng, params.fit.batch, size)
+        subjects = frames[int(rng.random() < params.thing_share)]
+        pictures, boxes, masks, owners = _batch(subjects, rng, params.fit.batch, size)
         logits, overlaps = _answers(model, pictures, boxes, owners)
         return mask_loss(logits, overlaps, masks, params.mask_loss)
 
