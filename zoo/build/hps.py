@@ -5,6 +5,7 @@ being spoiled (blurred, noisy, blocky, ghosted, warped, faded) more than the oth
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,7 @@ FACTOR = 25.0
 """On differences of cosines in a comparison."""
 
 FILE = "HPS_v2.1_puppet.pt"
+TOKENS = "token_embedding.weight"
 LARGEST_SCALE = 4.6052
 SPOILED = 2
 """Spoiled versions of each image in a batch."""
@@ -76,9 +78,22 @@ def write_model(pictures: Path, out: Path, params: HpsParams, name: str) -> None
         curves = fit([model], loss_of, params.fit, out.with_suffix(".progress"))
         metrics = measure(model, test, params.size)
         weights = {name: weight.half() for name, weight in model.state_dict().items()}
+        weights[TOKENS] = without_unseen(weights[TOKENS], train.all_texts())
         torch.save({"epoch": 0, "state_dict": weights}, folder / FILE)
         pack(folder / FILE)
         write_card(folder, card(name), Measured(name, metrics, curves, params))
+
+
+def without_unseen(embeddings: Tensor, texts: Iterable[str]) -> Tensor:
+    """Embeddings (vocabulary, width) with zeros for tokens that no text holds, which take no room in a packed file.
+
+    Training leaves them as they were drawn: the vocabulary is that of open_clip, the texts use a few hundred words.
+    """
+    words = sorted({word for text in texts for word in text.split()})
+    seen = open_clip.tokenize(words).unique()
+    kept = torch.zeros_like(embeddings)
+    kept[seen] = embeddings[seen]
+    return kept
 
 
 def make_model(folder: Path, params: HpsParams, architecture: str) -> open_clip.CLIP:
