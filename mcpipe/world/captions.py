@@ -24,15 +24,10 @@ from mcpipe.world.scene import PLACES, Scene
 from mcpipe.world.traits import Identity, Outfit
 
 COUNTS = {1: "one person", 2: "two people", 3: "three people"}
-"""Numbers of people in the images that the zoo learns from."""
-LARGER_COUNTS = {4: "four people", 5: "five people"}
-"""Further numbers of people that a scene can hold."""
 SIDES = {
     1: ("in the middle",),
     2: ("on the left", "on the right"),
     3: ("on the left", "in the middle", "on the right"),
-    4: ("on the far left", "on the left", "on the right", "on the far right"),
-    5: ("on the far left", "on the left", "in the middle", "on the right", "on the far right"),
 }
 CUE_SHARE = 0.5
 """Share of people of whom a caption of the scene says one of their lasting traits."""
@@ -94,7 +89,7 @@ def describe_scene(scene: Scene) -> str:
     if not people:
         return f"nobody {PLACES[scene.background.place]}"
     described = "; ".join(f"{side} {person}" for side, person in zip(SIDES[len(people)], people, strict=True))
-    return f"{(COUNTS | LARGER_COUNTS)[len(people)]} {PLACES[scene.background.place]}: {described}"
+    return f"{COUNTS[len(people)]} {PLACES[scene.background.place]}: {described}"
 
 
 def describe_setting(scene: Scene, rng: np.random.Generator, cue_share: float = CUE_SHARE) -> str:
@@ -114,7 +109,7 @@ def describe_setting(scene: Scene, rng: np.random.Generator, cue_share: float = 
         cue = f" with {cues[int(rng.integers(len(cues)))]}," if rng.random() < cue_share else ""
         side = f"{SIDES[count][int(place)]} " if sided else ""
         described.append(f"{side}a person{cue} {describe_outfit(person.outfit)}")
-    return f"{(COUNTS | LARGER_COUNTS)[count]} {PLACES[scene.background.place]}: {'; '.join(described)}"
+    return f"{COUNTS[count]} {PLACES[scene.background.place]}: {'; '.join(described)}"
 
 
 def _said(part: Part, owner: Identity | Outfit) -> list[str]:

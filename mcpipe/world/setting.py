@@ -15,17 +15,10 @@ from mcpipe.world.body import SIDES
 from mcpipe.world.outfits import sample_outfit
 from mcpipe.world.traits import SEEDS, Identity, Outfit
 
-HEAD_HEIGHT_RANGES = {
-    0: (0.30, 0.36),
-    1: (0.30, 0.36),
-    2: (0.285, 0.32),
-    3: (0.28, 0.30),
-    4: (0.20, 0.22),
-    5: (0.17, 0.18),
-}
+HEAD_HEIGHT_RANGES = {0: (0.30, 0.36), 1: (0.30, 0.36), 2: (0.285, 0.32), 3: (0.28, 0.30)}
 """Chin to crown, by the number of people."""
 
-SPACING_RANGES = {0: (0.0, 0.0), 1: (0.0, 0.0), 2: (2.50, 2.75), 3: (2.45, 2.7), 4: (2.2, 2.45), 5: (2.1, 2.3)}
+SPACING_RANGES = {0: (0.0, 0.0), 1: (0.0, 0.0), 2: (2.50, 2.75), 3: (2.45, 2.7)}
 """Distance between neighbours' heads in head radii; neighbours overlap a little at the shoulders."""
 
 HEAD_SHARE_RANGE = (0.98, 1.02)
@@ -38,7 +31,7 @@ MIDDLE_RANGE = (-0.05, 0.05)
 """Offset of the group from the middle line of the frame."""
 
 CLOSE_HEAD_HEIGHT_RANGES = HEAD_HEIGHT_RANGES | {0: (0.36, 0.50), 1: (0.36, 0.50), 2: (0.36, 0.50)}
-"""The same of close shots, drawn for each person: sizes differ by up to 1.4 times. From three people on as ever."""
+"""The same of close shots, drawn for each person: sizes differ by up to 1.4 times. Three people are as far as ever."""
 
 CLOSE_SPACING_RANGES = SPACING_RANGES | {2: (1.95, 2.90)}
 """The same of close shots, in the mean radius; no wider than both faces fit into the middle square of the frame."""
@@ -199,14 +192,14 @@ def sample_scene(
     outfits: Sequence[Outfit] | None = None,
     framing: Framing = FAR,
 ) -> Scene:
-    """A scene of up to five people from left to right, in fresh clothes unless ``outfits`` are given.
+    """A scene of up to three people from left to right, in fresh clothes unless ``outfits`` are given.
 
     Raises:
-        ValueError: there are more than five people, or not one outfit for each.
+        ValueError: there are more than three people, or not one outfit for each.
     """
     count = len(identities)
     if count not in framing.spacings:
-        raise ValueError(f"a scene holds up to five people, not {count}")
+        raise ValueError(f"a scene holds up to three people, not {count}")
     worn = [sample_outfit(rng) for _ in identities] if outfits is None else list(outfits)
     if len(worn) != count:
         raise ValueError(f"{count} people need {count} outfits, not {len(worn)}")

@@ -28,5 +28,23 @@ WIDE = replace(
     crowns=WIDE_CROWN_RANGE,
     middles=WIDE_MIDDLE_RANGE,
 )
+CROWD_HEAD_HEIGHT_RANGES = {4: (0.20, 0.22), 5: (0.17, 0.18)}
+"""Chin to crown of four and five people, in shots of every size."""
+
+CROWD_SPACING_RANGES = {4: (2.2, 2.45), 5: (2.1, 2.3)}
+"""Distance of their heads in head radii."""
+
+
+def _with_crowds(framing: Framing) -> Framing:
+    """The same for up to five people; the zoo learns from scenes of up to three."""
+    return replace(
+        framing,
+        head_heights={**framing.head_heights, **CROWD_HEAD_HEIGHT_RANGES},
+        spacings={**framing.spacings, **CROWD_SPACING_RANGES},
+    )
+
+
 ShotSize = Literal["far", "close", "wide"]
-FRAMINGS: dict[ShotSize, Framing] = {"far": FAR, "close": CLOSE, "wide": WIDE}
+FRAMINGS: dict[ShotSize, Framing] = {
+    "far": _with_crowds(FAR), "close": _with_crowds(CLOSE), "wide": _with_crowds(WIDE),
+}  # fmt: skip
