@@ -4,12 +4,10 @@ A clip's images, container and bytes depend on the seed, its kind and its number
 first frame and of the one in the middle.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from pydantic import Field, model_validator
 
@@ -21,6 +19,7 @@ from mcpipe.world.lookalikes import look_alike
 from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, Sway, render, render_rgb, sample_scene
 from mcpipe.world.shots import FRAMINGS, LEAST_WIDE_ASPECT, ShotSize
 from mcpipe.world.traits import SEEDS
+from mcpipe.world.video import FORMATS, encode
 
 NAMESPACE = "clips"
 RECURRING_SHARE = 0.3
@@ -47,22 +46,6 @@ AWAY_YAW_RANGE = (2.4, 3.9)
 
 TRUNCATED_RANGE = (0.30, 0.45)
 """Part of the bytes that a truncated file keeps."""
-
-H264 = {"crf": "17", "preset": "veryfast", "x264-params": "mbtree=0"}
-"""x264's macroblock tree reads memory that it has not written: with it, equal images may give unequal bytes."""
-
-VP8 = {"crf": "6", "b": "2500000", "deadline": "realtime", "cpu-used": "-4"}
-"""A negative ``cpu-used`` fixes libvpx's speed; with a positive one it follows the clock, and the bytes with it."""
-
-FORMATS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
-    ("mp4", "libx264", "yuv420p", H264),
-    ("mkv", "libx264", "yuv420p", H264),
-    ("mp4", "libx264", "yuv444p", H264),
-    ("webm", "libvpx", "yuv420p", VP8),
-    ("avi", "mpeg4", "yuv420p", {"b": "3000000"}),
-    ("mov", "libx264", "yuv420p", H264 | {"bf": "2"}),
-)
-"""Container, codec, pixel format and encoder settings; clips take them in turn."""
 
 TRUNCATED_FORMATS = (0, 1)
 """Places in `FORMATS` whose files are cut: an mp4 loses its index, an mkv its second half."""
@@ -156,7 +139,7 @@ def write_clip(folder: Path, spec: ClipSpec, params: WorldParams) -> ClipTruth:
     pictures = (
         truths[index].rgb if index in truths else film(script, index / params.fps, params) for index in range(total)
     )
-    encode(file, pictures, place, params)
+    encode(file, pictures, place, (params.width, params.height), params.fps)
     if spec.kind == "truncated":
         data = file.read_bytes()
         file.write_bytes(data[: int(len(data) * rng.uniform(*TRUNCATED_RANGE))])
@@ -177,23 +160,6 @@ def film_with_truth(script: Script, time_s: float, params: WorldParams) -> Rende
     _, scene = max(reversed(shots), key=lambda shot: shot[0])
     frame = render(scene, time_s, params.width, params.height)
     return frame if len(shots) == 1 else replace(frame, rgb=film(script, time_s, params))
-
-
-def encode(file: Path, pictures: Iterator[np.ndarray], place: int, params: WorldParams) -> None:
-    """Write a video file in one of `FORMATS`; the same images give the same bytes."""
-    _, codec, pixels, settings = FORMATS[place]
-    with av.open(str(file), "w", container_options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(codec, rate=params.fps, options=settings | {"flags": "+bitexact"})
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = params.width, params.height, pixels
-        # More threads make some encoders split the image differently.
-        stream.thread_count = 1
-        stream.codec_context.time_base = Fraction(1, params.fps)
-        for index, rgb in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, params.fps)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def clip_identity(params: WorldParams, *numbers: int) -> Identity:

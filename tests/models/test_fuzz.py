@@ -12,7 +12,7 @@ from imports import ROOT
 
 from mcpipe.cli.curate import Adapters, curate, read_settings
 from mcpipe.models.protocols import Faces, People
-from mcpipe.world.clips import FORMATS
+from mcpipe.world.video import FORMATS
 
 SOUND = 64
 """Clips of this size pass the first stage; no person is seen in them."""

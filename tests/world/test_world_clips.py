@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcpipe.world.clips import FORMATS, KINDS, ClipSpec, WorldParams, clip_specs, film_with_truth, write_clip
+from mcpipe.world.clips import KINDS, ClipSpec, WorldParams, clip_specs, film_with_truth, write_clip
 from mcpipe.world.identities import world_rng
+from mcpipe.world.video import FORMATS
 from stages import s00_world
 from stages.s00_world import run, side_by_side
 

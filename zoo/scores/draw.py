@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 
 from mcpipe.world.captions import describe_scene
-from mcpipe.world.clips import FORMATS, WorldParams, encode
+from mcpipe.world.clips import WorldParams
 from mcpipe.world.identities import Identity, sample_identity, world_rng
 from mcpipe.world.scene import PersonTruth, RenderedFrame, Scene, render, sample_scene
+from mcpipe.world.video import FORMATS, encode
 from zoo.build.crops import FRAME, SQUARE, square_left
 from zoo.build.pictures import COUNT_SHARES
 
@@ -109,7 +110,7 @@ def write_video(folder: Path, number: int, scene: Scene) -> tuple[Path, tuple[Re
     frames = [render(scene, index / CLIP.fps, CLIP.width, CLIP.height) for index in range(total)]
     place = number % len(FORMATS)
     file = folder / f"clip_{number:04d}.{FORMATS[place][0]}"
-    encode(file, (frame.rgb for frame in frames), place, CLIP)
+    encode(file, (frame.rgb for frame in frames), place, (CLIP.width, CLIP.height), CLIP.fps)
     return file, (frames[0], frames[total // 2])
 
 
