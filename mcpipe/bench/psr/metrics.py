@@ -15,7 +15,7 @@ Policies, beside which the published scripts' own count stands in the fields ``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -23,20 +23,12 @@ from jaxtyping import Float
 from mcpipe.bench.psr.judge import Judge
 from mcpipe.bench.psr.position import Box, Relation, listed_relation_in, position_score, relation_in
 from mcpipe.bench.psr.suite import PsrTask
-from mcpipe.models.protocols import ImageEncoder, Picture, PreferenceScorer
+from mcpipe.models.protocols import Grounder, ImageEncoder, Picture, PreferenceScorer
 
 Boxes = Float[np.ndarray, "N 4"]
 Feature = Float[np.ndarray, " D"]
 PAIR = 2
 """Number of subjects for which the published scripts tell two of one category apart."""
-
-
-class Grounder(Protocol):
-    """A detector of the objects that a phrase describes."""
-
-    def boxes(self, picture: Picture, phrase: str) -> tuple[Boxes, Float[np.ndarray, " N"]]:
-        """Boxes ``x0 y0 x1 y1`` in pixels, in the model's own order, and their certainties in [0, 1]."""
-        ...
 
 
 @dataclass(frozen=True)
