@@ -26,8 +26,7 @@ PITCH_RANGE = (0.15, 0.26)
 TILT_RANGE = (-0.5, 0.5)
 """Turn of a pattern, in radians."""
 
-WHITE: Colour = (255, 255, 255)
-METAL: Colour = (150, 152, 160)
+WHITE, METAL = (255, 255, 255), (150, 152, 160)
 PAPER: Colour = (240, 234, 214)
 CORK: Colour = (170, 126, 84)
 
@@ -119,7 +118,6 @@ def _pieces(outline: Points, design: Design) -> list[Points]:
     pitch, tilt = between(PITCH_RANGE, design.pitch), between(TILT_RANGE, design.tilt)
     count = int(reach / pitch) + 1
     if design.pattern == "striped":
-        # Split into short pieces, which are lit one by one.
         ends = np.linspace(-reach, reach, 13)
         return [
             middle + rotated(rectangle((left, (row - 0.25) * pitch), (right, (row + 0.25) * pitch)), tilt)
