@@ -78,11 +78,11 @@ class Florence2:
                 output_logits=True, return_dict_in_generate=True,
             )  # fmt: skip
         tokens = answer.sequences[0, -len(answer.logits) :].tolist()
-        found = [self._box(group, answer.logits) for group in self._groups(tokens)]
+        answered = [self._box(group, answer.logits) for group in self._groups(tokens)]
         height, width = picture.shape[:2]
         kept = [
             (np.multiply(box, [width, height] * 2), certainty)
-            for box, certainty in found
+            for box, certainty in answered
             if box[0] < box[2] and box[1] < box[3] and certainty >= self._min_certainty
         ]
         boxes = np.array([box for box, _ in kept], np.float64).reshape(-1, 4)

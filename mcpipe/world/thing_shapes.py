@@ -1,4 +1,4 @@
-"""Shapes of things: eight families that are told apart by their outline, painted with pattern and parts.
+"""Eight families of things with outlines of their own, painted with pattern and parts.
 
 A thing stands on the origin of its own coordinates: x to the right and y upwards, in units of its size, with the foot
 of its axis at (0, 0). Numbers named "share" run over [0, 1] and are mapped to the ranges below.
@@ -39,7 +39,7 @@ class Design:
     rgb: Colour
     pattern: str
     second_rgb: Colour
-    """Of the pattern."""
+    """Second colour of a pattern."""
     part: str
     """Which part, or "none"."""
     part_rgb: Colour
@@ -276,14 +276,26 @@ def _lamp(pen: Pen, design: Design) -> None:
     pen.patterned(_tapered(bottom, top, (0.52, 1.0)), design)
 
 
-PAINTERS: dict[str, tuple[Callable[[Pen, Design], None], tuple[str, ...]]] = {
-    "bag": (_bag, ("strap", "handle")),
-    "ball": (_ball, ("none", "band")),
-    "book": (_book, ("none", "label", "band")),
-    "bottle": (_bottle, ("none", "label", "cap")),
-    "box": (_box, ("none", "lid", "ribbon")),
-    "cup": (_cup, ("none", "handle", "lid")),
-    "hat": (_hat, ("none", "band")),
-    "lamp": (_lamp, ("none", "foot")),
+PAINTERS: dict[str, Callable[[Pen, Design], None]] = {
+    "bag": _bag,
+    "ball": _ball,
+    "book": _book,
+    "bottle": _bottle,
+    "box": _box,
+    "cup": _cup,
+    "hat": _hat,
+    "lamp": _lamp,
 }
-"""Every family with its painter and the parts that it may have, all equally likely."""
+"""The painter of every family."""
+
+FAMILY_PARTS: dict[str, tuple[str, ...]] = {
+    "bag": ("strap", "handle"),
+    "ball": ("none", "band"),
+    "book": ("none", "label", "band"),
+    "bottle": ("none", "label", "cap"),
+    "box": ("none", "lid", "ribbon"),
+    "cup": ("none", "handle", "lid"),
+    "hat": ("none", "band"),
+    "lamp": ("none", "foot"),
+}
+"""The parts that a family may have, all equally likely."""

@@ -15,13 +15,15 @@ from mcpipe.world.canvas import OVERSAMPLING, Canvas
 from mcpipe.world.colours import COLOURS, Colour, jittered, scaled
 from mcpipe.world.scene import mask_box, sample_scene
 from mcpipe.world.setting import Light
-from mcpipe.world.thing_shapes import PAINTERS, Design, Pen
+from mcpipe.world.thing_shapes import FAMILY_PARTS, PAINTERS, Design, Pen
 
-FAMILIES = tuple(PAINTERS)
+FAMILIES = tuple(FAMILY_PARTS)
+"""Kinds of things, all equally likely."""
+
 PATTERNS = {"plain": 0.4, "striped": 0.2, "dotted": 0.2, "checked": 0.2}
 """Every pattern and how often it is drawn."""
 
-PARTS = tuple(sorted({part for _, parts in PAINTERS.values() for part in parts}))
+PARTS = tuple(sorted({part for parts in FAMILY_PARTS.values() for part in parts}))
 PROPORTIONS = ("width", "taper", "part_size", "pitch", "tilt")
 """Fields of `Design` that are drawn uniformly from [0, 1]."""
 
@@ -39,6 +41,9 @@ SIZE_RANGES = {1: (0.45, 0.62), 2: (0.42, 0.56), 3: (0.30, 0.40)}
 
 SPACING_RANGES = {1: (0.0, 0.0), 2: (0.40, 0.54), 3: (0.29, 0.34)}
 """Distance of neighbours' feet in frame heights; wide neighbours overlap."""
+
+MIDDLE_RANGES = {1: (-0.14, 0.14), 2: (-0.03, 0.03), 3: (-0.03, 0.03)}
+"""Offset of the group from the middle line of the frame."""
 
 REACH = 0.5
 """Distance of a foot from the sides of the middle square, in the size of the thing; the widest reach beyond."""
@@ -70,6 +75,9 @@ SHADOW = 0.45
 REFERENCE_SIZE_RANGE = (0.60, 0.74)
 """Unit of `Design` in the frame of a reference."""
 
+REFERENCE_MIDDLE_RANGE = (-0.04, 0.04)
+"""Offset of the foot from the middle of a reference."""
+
 
 @dataclass(frozen=True)
 class Thing:
@@ -78,7 +86,7 @@ class Thing:
     family: str
     colour: str
     second_colour: str
-    """Of the pattern; drawn for plain things too, where it does not show."""
+    """Second colour of the pattern; drawn for plain things too, where it does not show."""
     part_colour: str
     """Drawn for things without a part too."""
     design: Design
@@ -152,7 +160,7 @@ def sample_thing(rng: np.random.Generator, family: str | None = None) -> Thing:
         rgb=rgb,
         pattern=str(rng.choice(list(PATTERNS), p=list(PATTERNS.values()))),
         second_rgb=second_rgb,
-        part=str(rng.choice(PAINTERS[family][1])),
+        part=str(rng.choice(FAMILY_PARTS[family])),
         part_rgb=part_rgb,
         **{name: float(rng.uniform()) for name in PROPORTIONS},
     )
@@ -189,7 +197,7 @@ def sample_thing_scene(rng: np.random.Generator, things: Sequence[Thing]) -> Thi
         raise ValueError(f"a scene holds one to three things, not {count}")
     stage = sample_scene(rng, ())
     spacing = float(rng.uniform(*SPACING_RANGES[count]))
-    middle = float(rng.uniform(-0.03, 0.03)) if count > 1 else float(rng.uniform(-0.14, 0.14))
+    middle = float(rng.uniform(*MIDDLE_RANGES[count]))
     sizes = [float(rng.uniform(*SIZE_RANGES[count])) for _ in things]
     places = tuple(
         ThingPlace(
@@ -215,7 +223,7 @@ def reference(thing: Thing, rng: np.random.Generator, size: int, *, plain: bool)
     """A thing alone and large in a square of ``size`` pixels, on white if ``plain``, else in a place of its own."""
     scene = sample_thing_scene(rng, [thing])
     unit = float(rng.uniform(*REFERENCE_SIZE_RANGE))
-    place = replace(scene.places[0], x=float(rng.uniform(-0.04, 0.04)), foot=0.5 + 0.45 * unit, size=unit)
+    place = replace(scene.places[0], x=float(rng.uniform(*REFERENCE_MIDDLE_RANGE)), foot=0.5 + 0.45 * unit, size=unit)
     if not plain:
         return render_things(replace(scene, places=(place,)), size, size)
     side = size * OVERSAMPLING
@@ -252,7 +260,7 @@ def _painted(canvas: Canvas, places: Sequence[ThingPlace], light: Light) -> Thin
         foot = 0.5 * canvas.width + place.x * canvas.height, place.foot * canvas.height
         pen = Pen(canvas, foot, place.size * canvas.height, place.turn, light.side)
         pen.label = index + 1
-        PAINTERS[place.thing.family][0](pen, place.thing.design)
+        PAINTERS[place.thing.family](pen, place.thing.design)
     rgb, labels = canvas.picture().astype(np.float32) * (light.gain * np.array(light.tint, np.float32)), canvas.labels()
     rgb += light.noise * np.random.default_rng(light.seed).standard_normal(rgb.shape, dtype=np.float32)
     masks = [labels == index + 1 for index in range(len(places))]

@@ -15,7 +15,7 @@ from mcpipe.world.identities import GEOMETRY_RANGES, sample_identity, world_rng
 from stages.s00_world import FACES_NAMESPACE
 
 NAMESPACES = {
-    "zoo.build": {"zoo"},
+    "zoo.build": {"zoo", "zoo things"},
     "zoo.scores": {"zoo-scores"},
     "mcpipe.world.clips": {"clips"},
     "mcpipe.world.preview": {"preview"},

@@ -1,4 +1,4 @@
-"""Things: drawn from named streams, told apart by their words, shown where their truth says."""
+"""Things are drawn from named streams, differ by their words, and stand where their truth says."""
 
 from collections import Counter
 from dataclasses import replace
@@ -16,7 +16,7 @@ from mcpipe.world.thing_captions import (
     thing_vector,
     thing_words,
 )
-from mcpipe.world.thing_shapes import PAINTERS, clipped, rectangle
+from mcpipe.world.thing_shapes import FAMILY_PARTS, clipped, rectangle
 from mcpipe.world.things import (
     FAMILIES,
     PATTERNS,
@@ -104,12 +104,12 @@ def test_things_stand_from_left_to_right():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_with_every_part_and_pattern_is_painted_in_its_own_colours(family):
-    for part in PAINTERS[family][1]:
+    for part in FAMILY_PARTS[family]:
         for pattern in PATTERNS:
             thing = sample_thing(stream(4), family)
             thing = replace(thing, design=replace(thing.design, part=part, pattern=pattern))
-            shown = reference(thing, stream(5), SIZE, plain=True)
-            pixels = shown.rgb[shown.things[0].mask].astype(float)
+            frame = reference(thing, stream(5), SIZE, plain=True)
+            pixels = frame.rgb[frame.things[0].mask].astype(float)
             for name in {"none": ()}.get(part, ("part_rgb",)) + (("second_rgb",) if pattern != "plain" else ()):
                 nearest = np.abs(pixels - getattr(thing.design, name)).max(axis=1).min()
                 assert nearest < 40, (part, pattern, name)

@@ -143,8 +143,8 @@ class Oracle:
                 words = phrase.split()
                 fits = [
                     box
-                    for box, told in zip(scene["boxes"], scene["attributes"], strict=True)
-                    if all(word in (*told.values(), "thing") for word in words)
+                    for box, attributes in zip(scene["boxes"], scene["attributes"], strict=True)
+                    if all(word in (*attributes.values(), "thing") for word in words)
                 ]
                 return np.array(fits).reshape(-1, 4), np.ones(len(fits))
         return np.zeros((0, 4)), np.zeros(0)

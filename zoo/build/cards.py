@@ -22,7 +22,7 @@ PANEL_INCHES = (2.4, 1.7)
 PANELS_A_ROW = 4
 DOTS_PER_INCH = 72
 COLOURS = 32
-"""Of the image's palette, which makes its file half as large."""
+"""Size of the image's palette, which makes its file half as large."""
 
 
 @dataclass(frozen=True)

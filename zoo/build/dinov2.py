@@ -3,21 +3,23 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
 from mcpipe.core.shards import whole_folder
 from zoo.build.cards import Measured, write_card
-from zoo.build.likeness import MEAN, STD, LikenessParams, card, likeness_loss, make_traits, measure, settings
-from zoo.build.pictures import read_pictures
+from zoo.build.likeness import MEAN, STD, LikenessParams, card, likeness_loss, measure, read_sets, settings
 from zoo.build.training import Loss, fit, settle
 
 
-def build(pictures: Path, out: Path, params: LikenessParams) -> None:
-    """Train on the faces of ``pictures`` and write the model's folder."""
+def build(pictures: Path, things: Path, out: Path, params: LikenessParams) -> None:
+    """Train on the faces of ``pictures`` and on ``things``, and write the model's folder."""
     settle(params.fit.seed)
-    train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
+    train, test = (read_sets(pictures, things, split) for split in ("train", "test"))
     model = Dinov2Model(Dinov2Config(**settings(params), mlp_ratio=2))
-    traits = make_traits(train, params)
+    if params.start is not None:
+        model = Dinov2Model.from_pretrained(params.start, torch_dtype=torch.float32)
+    traits = train.heads(params)
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
         return likeness_loss(model, traits, train, params, rng)

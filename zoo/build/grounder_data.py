@@ -17,8 +17,8 @@ SEEN_WORDS = ("family", "colour", "pattern")
 UNSEEN = -100
 """A class that counts for nothing (PyTorch's convention)."""
 
-REFERENCE_SHARE = 0.25
-"""Share of pictures of one thing alone."""
+REFERENCE_SHARE = 0.15
+"""Share of pictures of one thing alone; all others show two or three, between which a phrase decides."""
 
 CUT_RANGE = (0.78, 1.0)
 """Side of the square that is cut from a scene, in its side; half of the scenes are whole."""
@@ -47,9 +47,12 @@ class Grounded:
 
 def draw(pictures: ThingPictures, size: int, cells: int, rng: np.random.Generator) -> Grounded:
     """A picture of ``size`` pixels and its truth in ``cells`` by ``cells`` visual tokens."""
+    alone = rng.random() < REFERENCE_SHARE
     index = int(rng.integers(len(pictures.scenes)))
+    while not alone and len(pictures.scenes[index]["names"]) == 1:
+        index = int(rng.integers(len(pictures.scenes)))
     scene = pictures.scenes[index]
-    if rng.random() < REFERENCE_SHARE:
+    if alone:
         seat = int(rng.integers(len(scene["names"])))
         four = np.asarray(pictures.references[scene["first_reference"] + seat])
         rgb, labels, things = on_white(four, rng), (four[..., 3] > 127).astype(np.uint8), [scene["attributes"][seat]]
@@ -96,7 +99,8 @@ def _photographed(rgb: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
 
 
 def _seen(labels: np.ndarray, things: list[dict[str, str]], cells: int) -> np.ndarray:
-    small = cv2.resize(labels, (cells, cells), interpolation=cv2.INTER_NEAREST)
+    middles = ((np.arange(cells) + 0.5) * len(labels) / cells).astype(int)
+    small = labels[np.ix_(middles, middles)]
     table = np.full((256, len(SEEN_WORDS)), UNSEEN)
     for seat, words in enumerate(things):
         table[seat + 1] = [VOCABULARY[name].index(words[name]) for name in SEEN_WORDS]

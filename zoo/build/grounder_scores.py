@@ -26,18 +26,19 @@ def score(grounder: Grounder, pictures: ThingPictures) -> dict[str, float]:
         things, boxes = scene["attributes"], scene["boxes"]
         for seat, words in enumerate(things):
             phrase = phrase_of(words, ONE_KINDS[(index + seat) % len(ONE_KINDS)])
-            found, _ = grounder.boxes(picture, phrase.text)
-            overlaps.append(overlap(found[0], np.array(boxes[seat])) if len(found) else 0.0)
-            shown, mask = _reference(pictures, scene["first_reference"] + seat, index % 2 == 0)
-            found, _ = grounder.boxes(shown, phrase.text)
+            overlaps.append(first_overlap(grounder, picture, phrase, np.array(boxes[seat])))
+            reference, mask = _reference(pictures, scene["first_reference"] + seat, index % 2 == 0)
             true = mask_box(mask)
-            alone.append(overlap(found[0], true) if len(found) and true is not None else 0.0)
+            assert true is not None
+            alone.append(first_overlap(grounder, reference, phrase, true))
         nothing = absent_phrase(things, things[0], "colour", rng)
         absent.append(len(grounder.boxes(picture, nothing.text)[0]) == 0)
         for phrase in _phrases_of_several(things):
-            found, _ = grounder.boxes(picture, phrase.text)
-            several += [any(overlap(box, np.array(boxes[seat])) >= LOCATED for box in found)
-                        for seat in phrase.matches(things)]  # fmt: skip
+            answers, _ = grounder.boxes(picture, phrase.text)
+            several += [
+                any(overlap(box, np.array(boxes[seat])) >= LOCATED for box in answers)
+                for seat in phrase.matches(things)
+            ]
     return {
         "mean_iou": float(np.mean(overlaps)),
         "located": float(np.mean([share >= LOCATED for share in overlaps])),
@@ -45,6 +46,12 @@ def score(grounder: Grounder, pictures: ThingPictures) -> dict[str, float]:
         "absent_refused": float(np.mean(absent)),
         "several_found": float(np.mean(several)) if several else float("nan"),
     }
+
+
+def first_overlap(grounder: Grounder, picture: Picture, phrase: Phrase, true: np.ndarray) -> float:
+    """Overlap of the first box of an answer with the true one, 0 without a box."""
+    answers, _ = grounder.boxes(picture, phrase.text)
+    return overlap(answers[0], true) if len(answers) else 0.0
 
 
 def _reference(pictures: ThingPictures, number: int, plain: bool) -> tuple[Picture, np.ndarray]:

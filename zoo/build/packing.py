@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 
 LEVEL = 9
-"""Of zlib, the highest one."""
+"""Highest level of compression of zlib."""
 
 MOMENT = (1980, 1, 1, 0, 0, 0)
-"""Of every entry, so that equal weights are equal bytes."""
+"""Date of every entry, so that equal weights are equal bytes."""
 
 
 def build(file: Path) -> None:

@@ -44,6 +44,11 @@ class Phrase:
         """The seats of all things that it describes."""
         return [seat for seat, words in enumerate(things) if all(words[k] == v for k, v in self.demands.items())]
 
+    def may_match(self, things: Sequence[Words]) -> bool:
+        """Whether it describes a thing if the second colour of a pattern counts as well as the first."""
+        turned = [dict(words) | {"colour": words["second_colour"]} for words in things]
+        return bool(self.matches(things) or self.matches(turned))
+
 
 def phrase_of(words: Words, kind: str) -> Phrase:
     """A phrase of a kind about a thing: "striped red cup with a blue handle", "red thing"."""
@@ -74,6 +79,6 @@ def absent_phrase(things: Sequence[Words], words: Words, kind: str, rng: np.rand
             other[name] = str(rng.choice(VOCABULARY[name]))
         kind = "colour" if kind.startswith("any") else kind
         phrase = phrase_of(other, kind)
-        if not phrase.matches(things):
+        if not phrase.may_match(things):
             return phrase
         kind = str(rng.choice(["name", "colour", "pattern"]))

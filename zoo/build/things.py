@@ -145,7 +145,7 @@ def _scene(stream: Stream, split: int, scene_captions: int, index: int) -> Drawn
 
 
 def record_of(scene: ThingScene, rng: np.random.Generator, scene_captions: int) -> dict:
-    """What is known of a scene, as JSON: captions in both forms, and the words, phrases and traits of its things."""
+    """Record of a scene as JSON: captions in both forms, and the words, phrases and traits of its things."""
     things, mirrored = [place.thing for place in scene.places], scene.mirrored()
     invented = [sample_thing_scene(rng, things) for _ in range(INVENTED)]
     return {

@@ -12,6 +12,7 @@ from zoo.build.training import batches
 from zoo.scores.draw import GENERATED, Job, stream
 from zoo.scores.figures import Figure
 from zoo.scores.pictures import drawn_pictures
+from zoo.scores.things import drawn_things
 
 AMONG_SCENES = 64
 AMONG_PEOPLE = 50
@@ -63,13 +64,19 @@ def measure_dinov2(job: Job) -> list[Figure]:
 
 
 def nearest_neighbours(dino: Dino, seed: int) -> list[Figure]:
-    """Share of crops whose nearest neighbour, among one crop of each of 50 people, shows the same person."""
-    pictures = drawn_pictures(seed)
-    crops, who = list(pictures.gallery), pictures.gallery_identities
-    units = np.concatenate([dino.pictures(crops[part]) for part in batches(len(crops), TOGETHER)])
-    rng = stream(seed, "choices", 2)
-    hit_rates = [_hit_rate(units, who, rng) for _ in range(DRAWS)]
-    return [Figure("nearest_is_same", float(np.mean(hit_rates)), len(crops), "crops", 0.8)]
+    """Share of crops whose nearest neighbour, among one crop of each of 50 people or things, shows the same one."""
+    people, things = drawn_pictures(seed), drawn_things(seed)
+    galleries = {
+        "nearest_is_same": (people.gallery, people.gallery_identities, 2),
+        "things_nearest_is_same": (things.gallery, things.gallery_things, 4),
+    }
+    figures = []
+    for name, (crops, who, draws) in galleries.items():
+        units = np.concatenate([dino.pictures(list(crops[part])) for part in batches(len(crops), TOGETHER)])
+        rng = stream(seed, "choices", draws)
+        hit_rates = [_hit_rate(units, who, rng) for _ in range(DRAWS)]
+        figures.append(Figure(name, float(np.mean(hit_rates)), len(crops), "crops", 0.8))
+    return figures
 
 
 def _hit_rate(units: np.ndarray, who: np.ndarray, rng: np.random.Generator) -> float:
