@@ -36,11 +36,11 @@ class RememberingDetector:
 
     def __init__(self, finder: ObjectFinder) -> None:
         self._finder = finder
-        self._found = lru_cache(maxsize=NUM_REMEMBERED)(self._look)
+        self._kept = lru_cache(maxsize=NUM_REMEMBERED)(self._look)
 
     def crops(self, picture: Picture, phrase: str) -> tuple[Picture, ...]:
         """A square crop of every object that a phrase describes, white outside its mask."""
-        return self._found(picture.tobytes(), picture.shape, phrase)
+        return self._kept(picture.tobytes(), picture.shape, phrase)
 
     def _look(self, content: bytes, shape: tuple[int, ...], phrase: str) -> tuple[Picture, ...]:
         return tuple(self._finder.crops(np.frombuffer(content, np.uint8).reshape(shape), phrase))
