@@ -81,7 +81,10 @@ def write_objects(work: ObjectsWork, source: Path, out: Path) -> None:
         names = {sample.key: names_in(sample) for sample in read_shards(cut, CutSample)}
         if not names:
             raise ValueError(f"no row in {source} is usable: {report.summary()['dropped']}")
-        held_out = held_out_rows(names, params.num_held_out, params.split, params.seed)
+        try:
+            held_out = held_out_rows(names, params.num_held_out, params.split, params.seed)
+        except ValueError as error:
+            raise ValueError(f"{error}; rows were refused: {report.summary()['dropped']}") from error
         completed = (completed_sample(sample, names[sample.key], held_out) for sample in read_shards(cut, CutSample))
         write_shards(completed, folder, params.records_per_shard)
         for shard in cut.iterdir():

@@ -134,6 +134,12 @@ def test_no_usable_row_is_one_line(tmp_path):
     assert not (tmp_path / "samples").exists()
 
 
+def test_too_few_usable_rows_are_one_line_with_the_reasons(rows, tmp_path):
+    with pytest.raises(ValueError, match=r"6 rows are to be held out, but 6 are usable; .*'no_phrase': 1") as caught:
+        write_objects(work_in(tmp_path, num_held_out=6), rows, tmp_path / "samples")
+    assert "\n" not in str(caught.value)
+
+
 def test_held_out_rows_are_the_benchmark_and_others_the_prompts_of_stage_three(rows, tmp_path):
     write_objects(work_in(tmp_path), rows, tmp_path / "samples")
     params = ObjectPromptsParams(num_rl=3, seed=0, min_objects=2, records_per_shard=4)
