@@ -119,7 +119,6 @@ def _pieces(outline: Points, design: Design) -> list[Points]:
     pitch, tilt = between(PITCH_RANGE, design.pitch), between(TILT_RANGE, design.tilt)
     count = int(reach / pitch) + 1
     if design.pattern == "striped":
-        # Split into short pieces, which are lit one by one.
         ends = np.linspace(-reach, reach, 13)
         return [
             middle + rotated(rectangle((left, (row - 0.25) * pitch), (right, (row + 0.25) * pitch)), tilt)
