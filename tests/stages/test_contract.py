@@ -25,8 +25,8 @@ CODE = ("mcpipe/", "stages/")
 """Folders of code: a dependency in them is a room, all of which counts, or a file."""
 SHARED = ("references", "storage", "flow", "balance", "rl_psr", "rl_sampling", "rl_update")
 """Sections from which models take values (see `mcpipe.core.params.TakenFrom`)."""
-OF_VERBS = ("psrbench",)
-"""Sections that only a verb reads."""
+OF_VERBS = ("psrbench", "grounding")
+"""Sections that only verbs and branches read."""
 TRACKED_BY_GIT = "data/ablation"
 """What no stage writes and is there in every clone."""
 
