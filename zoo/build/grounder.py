@@ -207,6 +207,7 @@ def grounding_loss(
     labels = tokenizer([answer_of(example) for example in drawn], padding=True, return_tensors="pt")["input_ids"]
     labels = labels.masked_fill(labels == tokenizer.pad_token_id, UNSEEN)
     tokens = model.model.get_image_features(pixels).pooler_output
+    assert tokens is not None
     embedded = model.get_input_embeddings()(ids)
     places = (ids == model.config.image_token_id)[..., None]
     embedded = embedded.masked_scatter(places, tokens.to(embedded.dtype))
