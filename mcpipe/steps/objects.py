@@ -132,7 +132,7 @@ def sample_of_objects(
     if captioner is not None:
         check_answers(target, row.phrases, captioner, params.questions)
     window, (height, width) = object_window(masks, boxes), target.shape[:2]
-    size, numbered = (params.image_size,) * 2, list(enumerate(boxes))
+    size, numbered = (params.image_size, params.image_size), list(enumerate(boxes))
     closeups = [closeup(target, masks, box, number, CLOSEUP_MARGIN) for number, box in numbered]
     closeup_masks = [
         crop_masks(masks[[number]], closeup_window(box, height, width, CLOSEUP_MARGIN), size)[0]
