@@ -8,15 +8,18 @@ import numpy as np
 
 from mcpipe.cli.outputs import Output, check_outputs, write_pictures
 from mcpipe.cli.table import evaluated_arms
-from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
+from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace, PoolThing
 from mcpipe.core.shards import read_shards
+from mcpipe.curate.objects import POOLS
 from mcpipe.report.images import contact_sheet
 
 TILE_PX, GAP_PX = 144, 6
+NOTHING = np.full((1, 1, 3), 255, np.uint8)
+"""In the place of a reference that a prompt does not have."""
 
 
 def command(options: argparse.Namespace) -> str:
-    """Write one row per prompt with the reference faces, then every arm's image; returns a summary.
+    """Write one row per prompt with its references, then every arm's image; returns a summary.
 
     Raises:
         FileNotFoundError: the pipeline has not run.
@@ -24,17 +27,23 @@ def command(options: argparse.Namespace) -> str:
         OSError: the file cannot be written.
     """
     data: Path = options.data
-    read = {f"{part} of --data": data / part for part in ("pairs", "results", "images")}
-    check_outputs([Output("FILE", options.file, "picture")], read)
-    faces = {face.key: face.reference for face in read_shards(data / "pairs" / "faces", PoolFace)}
+    objects = (data / "prompts").is_dir()
+    asked = data / ("prompts" if objects else "pairs")
+    check_outputs([Output("FILE", options.file, "picture")], {f"{part.name} of --data": part for part in (
+        asked, data / "results", data / "images")})  # fmt: skip
+    pool = read_shards(asked / POOLS["bench"], PoolThing) if objects else read_shards(asked / "faces", PoolFace)
+    references = {each.key: each.reference for each in pool}
     folders = [folder for folder in evaluated_arms(data / "results") if (data / "images" / folder.name).is_dir()]
     pictures = [
         {drawn.key: drawn.image for drawn in read_shards(data / "images" / folder.name, GeneratedImage)}
         for folder in folders
     ]
-    prompts = islice(read_shards(data / "pairs" / "bench", PairPrompt), max(options.prompts, 0))
+    prompts = list(islice(read_shards(asked / "bench", PairPrompt), max(options.prompts, 0)))
+    most = max((len(prompt.names) for prompt in prompts), default=0)
     rows: list[list[np.ndarray]] = [
-        [faces[face] for face in prompt.names] + [arm[prompt.key] for arm in pictures] for prompt in prompts
-    ]
+        [references[name] for name in prompt.names] + [NOTHING] * (most - len(prompt.names))
+        + [arm[prompt.key] for arm in pictures]
+        for prompt in prompts
+    ]  # fmt: skip
     write_pictures({options.file: contact_sheet(rows, TILE_PX, GAP_PX)}, optimize=True)
-    return f"{options.file}: columns are the given faces, then {', '.join(folder.name for folder in folders)}"
+    return f"{options.file}: columns are the references, then {', '.join(folder.name for folder in folders)}"
