@@ -1,12 +1,14 @@
 """Processes that tests start: each is killed after a time and fails its test, so that no run of the tests hangs."""
 
 import contextlib
+import gc
 import os
 import pty
 import select
 import signal
 import subprocess
 import time
+from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 
 PATIENCE_S = 300
@@ -24,6 +26,19 @@ def output(command, **options):
     done = completed(command, **options)
     assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stderr}"
     return done.stdout
+
+
+def forked(target, *arguments, daemon=None):
+    """A process that is forked when it starts.
+
+    It frees no garbage that it inherits: threads that a decoder of video would wait for are not there in a fork.
+    """
+
+    def run():
+        gc.freeze()
+        target(*arguments)
+
+    return get_context("fork").Process(target=run, daemon=daemon)
 
 
 def exit_code(process: BaseProcess) -> int | None:

@@ -61,7 +61,7 @@ def test_a_stage_that_ends_well_leaves_what_it_took_and_the_profile_adds_up(tmp_
     door("frame")
     assert file.read_text(encoding="utf-8") == "began\t1000.0\n", "this one failed"
     assert table(file.read_text(encoding="utf-8"), 1003.0).startswith("no stage ran")
-    monkeypatch.setattr("stages.__main__.run_stage", lambda arguments: None)
+    monkeypatch.setattr("mcpipe.steps.door.Door.run_stage", lambda door, arguments: None)
     assert main(["frames", "clips", "data/frames"]) == 0
     name, out, wall, busy, peak = file.read_text(encoding="utf-8").splitlines()[1].split("\t")
     assert (name, out) == ("frames", "data/frames")

@@ -10,7 +10,7 @@ from mcpipe.steps.captions import CaptionsParams, captioned
 
 PARAMS = CaptionsParams(
     min_words=3, max_words=30, attempts=2, temperature=0.7, max_tokens=60, seed=0, reference_size=28,
-    describe="scene", crop="faces", min_body=0.5, records_per_shard=4,
+    describe="scene", crop="faces", min_body=0.5, aspect="square", buckets=["112x80"], records_per_shard=4,
 )  # fmt: skip
 TOGETHER = "two people in a park: a person wearing a red shirt; a person wearing a blue shirt"
 ALONE = "one person in a park: a person wearing a red shirt"

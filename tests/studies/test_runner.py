@@ -2,7 +2,6 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import re
 import signal
@@ -11,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import PATIENCE_S, exit_code, output
+from processes import PATIENCE_S, exit_code, forked, output
 
 from mcpipe.bench.tables import METRICS
 from mcpipe.execution.store import progress_of
@@ -122,7 +121,7 @@ def said(project):
 
 def started(*arguments):
     """The study in a process of its own."""
-    process = multiprocessing.get_context("fork").Process(target=lambda: os._exit(study(*arguments)), daemon=True)
+    process = forked(lambda: os._exit(study(*arguments)), daemon=True)
     process.start()
     return process
 

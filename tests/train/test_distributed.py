@@ -1,7 +1,6 @@
 """The same training on one process and on two: what a machine is made of does not change what is learned."""
 
 import logging
-import multiprocessing
 import os
 import re
 import shlex
@@ -14,7 +13,7 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from imports import ROOT
-from processes import exit_code, output
+from processes import exit_code, forked, output
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from training_fixtures import MULTI, NEEDS_BITSANDBYTES, SINGLE, Killed, files_of, outcome
@@ -49,9 +48,8 @@ def process(rank, port, work, environment):
 
 def on_two_processes(work, **environment):
     """Exit codes of two processes, forked, so that nothing is imported again."""
-    context = multiprocessing.get_context("fork")
     port = free_port()
-    running = [context.Process(target=process, args=(rank, port, work, environment), daemon=True) for rank in range(2)]
+    running = [forked(process, rank, port, work, environment, daemon=True) for rank in range(2)]
     for worker in running:
         worker.start()
     return [exit_code(worker) for worker in running]
@@ -104,7 +102,7 @@ def test_two_processes_learn_what_one_learns(alone, encoded, short_generator_fol
     own = params.model_dump(exclude=set(flow))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train_single": own, "flow": flow}), encoding="utf-8")
     words = ("train_single", encoded, short_generator_folder, tmp_path / "together")
-    launcher = multiprocessing.get_context("fork").Process(target=torchrun, args=(tmp_path, *words))
+    launcher = forked(torchrun, tmp_path, *words)
     launcher.start()
     code = exit_code(launcher)
     logs = {file.parent.name: file.read_text(encoding="utf-8") for file in (tmp_path / "logs").rglob("stderr.log")}

@@ -1,6 +1,5 @@
 """Reinforcement on two processes, with whole and with sharded weights: the result is that of one."""
 
-import multiprocessing
 import os
 import pickle
 import socket
@@ -9,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from processes import exit_code
+from processes import exit_code, forked
 from rl_fixtures import BrightnessScorer, MemoryLog, learner_of, network_of, prompts_of
 from torch.distributed.tensor import DTensor
 from training_fixtures import Killed
@@ -78,11 +77,7 @@ def on_two(folder, work, codes=(0, 0), **environment):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder.mkdir(exist_ok=True)
-    forking = multiprocessing.get_context("fork")
-    processes = [
-        forking.Process(target=one_of_two, args=(rank, port, environment, folder, work), daemon=True)
-        for rank in range(2)
-    ]
+    processes = [forked(one_of_two, rank, port, environment, folder, work, daemon=True) for rank in range(2)]
     for process in processes:
         process.start()
     assert [exit_code(process) for process in processes] == [*codes]
