@@ -108,7 +108,8 @@ def closeup(
     others = np.zeros(picture.shape[:2], bool)
     for number, mask in enumerate(masks):
         others |= mask & (number != person)
-    return cut_window(on_white(picture, ~others), closeup_window(box, *picture.shape[:2], margin))
+    height, width = picture.shape[:2]
+    return cut_window(on_white(picture, ~others), closeup_window(box, height, width, margin))
 
 
 def portrait(

@@ -37,8 +37,7 @@ def check_memory(memory: str, quantization: str | None = None) -> tuple[Memory, 
     """
     if memory not in MODES:
         raise ValueError(f"memory is one of {', '.join(MODES)}, not {memory!r}")
-    form = QUANTIZED[memory] if quantization is None else quantization
-    check_quantization(form)
+    form = check_quantization(QUANTIZED[memory] if quantization is None else quantization)
     if memory == "low" and form != "none":
         raise ValueError(f"low memory moves layer by layer and rounds nothing; use medium or high with {form}")
     return memory, form

@@ -12,7 +12,7 @@ adds is computed from its own weights, which keep their precision.
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -36,8 +36,8 @@ BYTES: dict[Quantization, float] = {"none": 2.0, "fp8": 1.0, "nf4": 0.5 + 1 / BL
 """Memory of a rounded weight on a GPU, its share of the scales included; of one that is not rounded, in bfloat16."""
 
 
-def check_quantization(quantization: str) -> None:
-    """Make sure that frozen weights can be stored so.
+def check_quantization(quantization: str) -> Quantization:
+    """The form of frozen weights that a text names, which can be used here.
 
     Raises:
         ValueError: there is no such form, or the package that it needs is not installed.
@@ -46,6 +46,7 @@ def check_quantization(quantization: str) -> None:
         raise ValueError(f"quantize is one of {', '.join(QUANTIZATIONS)}, not {quantization!r}")
     if quantization == "nf4" and find_spec("bitsandbytes") is None:
         raise ValueError("nf4 needs bitsandbytes, which is not installed; run: pip install -e '.[lowmem]'")
+    return cast(Quantization, quantization)
 
 
 def quantize(pipeline: FluxPipeline, quantization: Quantization, precision: torch.dtype, device: torch.device) -> None:

@@ -84,13 +84,16 @@ def read_object_prompts(
                 f"the references of {prompts} measure {thing.reference.shape[1]} px, but the adapter was trained with "
                 f"{spec.reference_size} px; train it again, or set samples.reference_size to that"
             )
-    embedded = [{key: encoder.pictures([thing.reference])[0] for key, thing in things.items()} for encoder in encoders]
+    rewarding, watching = (
+        {key: encoder.pictures([thing.reference])[0] for key, thing in things.items()} for encoder in encoders
+    )
     read = [
         Prompt(
             stored.key,
             stored.prompt,
             tuple(things[name].reference for name in stored.names),
-            *(np.stack([features[name] for name in stored.names]) for features in embedded),
+            embeddings=np.stack([rewarding[name] for name in stored.names]),
+            heldout_embeddings=np.stack([watching[name] for name in stored.names]),
             names=tuple(things[name].phrase for name in stored.names),
         )
         for stored in read_shards(prompts / "rl", PairPrompt)
