@@ -216,7 +216,7 @@ def test_bash_completes_verbs_options_choices_and_folders(script, tmp_path):
         (["generate", "--reference", r"a\ file.png", "--pro"], ["--prompt"]),
         (["completion", "zs"], ["zsh"]),
         (["table", "--no-such"], []),
-        (["table", "-"], ["-h", "--help"]),
+        (["table", "-"], ["-h", "--help", "--people"]),
         (["score", "--suite", "mc"], ["mcpipe"]),
         (["score", "--name", "mc"], []),
         (["score", "--images", "pictures", "--su"], ["--suite"]),

@@ -114,11 +114,11 @@ def test_samples_of_all_numbers_stand_in_one_folder_and_in_one_batch(generator, 
         chosen.setdefault(len(script(0.0)[0][1].people), (number, script))
     cut = [sample(*chosen[people]) for people in (2, 3, 4)]
     assert all(isinstance(each, CutSample) for each in cut)
-    named = [Sample(**vars(each), identities=("x",) * len(each.faces), split="train") for each in cut]
+    named = [Sample(**vars(each), names=("x",) * len(each.references), split="train") for each in cut]
     write_shards(named, tmp_path, 2)
-    stored = sorted(read_shards(tmp_path, Sample), key=lambda each: len(each.faces))
-    assert [len(each.face_masks) for each in stored] == [2, 3, 4]
-    assert all(each.face_masks.any((1, 2)).all() for each in stored)
+    stored = sorted(read_shards(tmp_path, Sample), key=lambda each: len(each.references))
+    assert [len(each.masks) for each in stored] == [2, 3, 4]
+    assert all(each.masks.any((1, 2)).all() for each in stored)
     tokens = [as_tokens(encoded_sample(generator, each, ENCODE)) for each in stored]
     batch = collate([(each, torch.zeros_like(each.clean), torch.tensor(0.5)) for each in tokens], torch.device("cpu"))
     assert batch.conditions.present.tolist() == [[True] * 2 + [False] * 2, [True] * 3 + [False], [True] * 4]

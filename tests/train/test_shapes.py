@@ -172,7 +172,7 @@ def test_the_benchmark_draws_and_scores_both_shapes(run, generator_folder, tmp_p
         [pool_face(face.key, face.reference, embedding=np.eye(3)[i % 2]) for i, face in enumerate(faces)],
         metric_scorers(finder),
     )
-    scores = [score(i.image, i.prompt, i.faces, pool, metric_scorers(finder), i.attention) for i in images]
+    scores = [score(i.image, i.prompt, i.names, pool, metric_scorers(finder), i.attention) for i in images]
     assert all(each.detection_rate == 1 and 0 <= each.binding <= 1 for each in scores)
 
 

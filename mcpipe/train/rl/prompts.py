@@ -37,7 +37,7 @@ def read_prompts(pairs: Path, spec: AdapterSpec, heldout: FaceAnalyser) -> list[
         embeddings = np.stack([faces[key].embedding for key in stored.names])
         heldout_rows = np.stack([heldout_embeddings[key] for key in stored.names])
         size = spec.size_at(len(prompts)) if spec.sizes else None
-        prompts.append(Prompt(stored.key, stored.prompt, references, embeddings, heldout_rows, size))
+        prompts.append(Prompt(stored.key, stored.prompt, references, embeddings, heldout_rows, size=size))
     if not prompts:
         raise ValueError(f"no prompts in {pairs / 'rl'}; see the report of the stage pairs")
     return prompts

@@ -45,10 +45,10 @@ class Prompt:
     """Embeddings of the references by the identity scorer; unit length."""
     heldout_embeddings: Float[np.ndarray, "N E"]
     """Embeddings by the held-out scorer; zeros for a reference in which it detects nothing."""
-    size: int | Size | None = None
-    """Side, or width and height, of its images in pixels; ``None`` for those of the network's own grid."""
     names: tuple[str, ...] = ()
     """Phrase that describes each subject, such as "a red mug", for a detector that takes phrases."""
+    size: int | Size | None = None
+    """Side, or width and height, of its images in pixels; ``None`` for those of the network's own grid."""
 
 
 class IdentityScorer(Protocol):

@@ -155,7 +155,7 @@ def test_the_square_holds_all_objects():
     boxes = np.array([[14, 2, 20, 18], [24, 4, 33, 16]], np.float32)
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.astype(int), strict=True):
         mask[y0:y1, x0:x1] = True
-    x, y, side = object_window(masks, boxes)
+    x, y, side, _ = object_window(masks, boxes)
     assert (y, side) == (0, 20)
     assert x <= 14
     assert x + side >= 33
