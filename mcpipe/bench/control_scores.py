@@ -1,14 +1,13 @@
 """Face-Sim of an arm's controls: the floor, other people's references, another order, and the ceiling."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mcpipe.bench.controls import METRIC_OF
+from mcpipe.bench.controls import METRIC_OF, ControlKind
 from mcpipe.bench.intervals import Interval, IntervalParams, unit_interval
 from mcpipe.bench.metrics import MetricScorers, Reference, Score
 from mcpipe.core.rounding import cosines
@@ -29,16 +28,33 @@ def control_scores(
     Raises:
         ValueError: a control lacks a prompt's image.
     """
-    scores: defaultdict[str, dict[str, float]] = defaultdict(dict)
-    for kind, metric in METRIC_OF.items():
+
+    def face_sim(prompt: PairPrompt, picture: np.ndarray) -> float:
+        return similarity_to(np.stack([people[face].identity for face in prompt.names]), picture, scorers.faces)
+
+    return scores_of_controls(prompts, controls, METRIC_OF, face_sim)
+
+
+def scores_of_controls(
+    prompts: Sequence[PairPrompt],
+    controls: Path,
+    metric_of: Mapping[ControlKind, str],
+    score: Callable[[PairPrompt, np.ndarray], float],
+) -> dict[str, dict[str, float]]:
+    """The score of every control's images by prompt and by the metric that ``metric_of`` names for the control.
+
+    Raises:
+        ValueError: a control lacks a prompt's image.
+    """
+    scores: dict[str, dict[str, float]] = {prompt.key: {} for prompt in prompts}
+    for kind, metric in metric_of.items():
         if not (controls / kind).is_dir():
             continue
         pictures = {drawn.key: drawn.image for drawn in read_shards(controls / kind, GeneratedImage)}
         for prompt in prompts:
             if prompt.key not in pictures:
                 raise ValueError(f"{controls / kind} has no picture for the prompt {prompt.key!r}; run generate again")
-            identities = np.stack([people[face].identity for face in prompt.names])
-            scores[prompt.key][metric] = similarity_to(identities, pictures[prompt.key], scorers.faces)
+            scores[prompt.key][metric] = score(prompt, pictures[prompt.key])
     return scores
 
 

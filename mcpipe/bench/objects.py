@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mcpipe.bench.control_scores import scores_of_controls
 from mcpipe.bench.controls import ControlKind
 from mcpipe.bench.copying import own_minus_cross, same_and_cross, swapped
 from mcpipe.bench.intervals import Interval, IntervalParams, unit_interval
 from mcpipe.bench.metrics import Score, mean_of, mean_or_zero, preference
 from mcpipe.bench.object_columns import AVERAGED
-from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolThing, RealTarget
+from mcpipe.core.schemas.benchmark import PairPrompt, PoolThing, RealTarget
 from mcpipe.core.shards import read_shards
 from mcpipe.models.protocols import ImageEncoder, ImageTextEncoder, Picture, PreferenceScorer
 
@@ -138,17 +139,11 @@ def object_controls(
     Raises:
         ValueError: a control lacks a prompt's image.
     """
-    scores: dict[str, dict[str, float]] = {prompt.key: {} for prompt in prompts}
-    for kind, metric in METRIC_OF.items():
-        if not (controls / kind).is_dir():
-            continue
-        pictures = {drawn.key: drawn.image for drawn in read_shards(controls / kind, GeneratedImage)}
-        for prompt in prompts:
-            if prompt.key not in pictures:
-                raise ValueError(f"{controls / kind} has no picture for the prompt {prompt.key!r}; run generate again")
-            wanted = [things[name] for name in prompt.names]
-            scores[prompt.key][metric] = dino_i(pictures[prompt.key], wanted, scorers)
-    return scores
+
+    def of_image(prompt: PairPrompt, image: np.ndarray) -> float:
+        return dino_i(image, [things[name] for name in prompt.names], scorers)
+
+    return scores_of_controls(prompts, controls, METRIC_OF, of_image)
 
 
 def beside_controls(score: ObjectScore, controls: Mapping[str, float]) -> ObjectScore:
