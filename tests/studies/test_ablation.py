@@ -41,12 +41,14 @@ def plan_of(study):
 def test_every_experiment_has_a_name_of_its_own_and_settings_that_are_allowed():
     names = Counter()
     for study in ("ablation", "alignment"):
-        for experiment in experiments(plan_of(study)):
+        plan = plan_of(study)
+        prompts = changed(PARAMS, plan.settings)["pairs"]
+        for experiment in experiments(plan):
             names[experiment.name] += 1
             content = changed(PARAMS, experiment.settings)
             for section, model in MODELS.items():
                 params_of(content, section, model)
-            assert content["pairs"] == PARAMS["pairs"], "arms answer the same prompts"
+            assert content["pairs"] == prompts, "arms answer the same prompts"
             pairs = [override.split("=", 1) for override in experiment.overrides]
             assert {key: parse_yaml(value) for key, value in pairs} == experiment.settings, "as DVC takes them"
             assert experiment.difference(PARAMS, content) is None
