@@ -5,7 +5,7 @@ from functools import partial
 from typing import Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mcpipe.bench.tables import METRICS, OBSERVED
 from mcpipe.core.params import Params
@@ -13,6 +13,7 @@ from mcpipe.core.records import JSON
 from mcpipe.report.ablation import Change, SeedRange
 from mcpipe.report.published import ABLATION
 from mcpipe.report.published import METRICS as PUBLISHED_METRICS
+from studies.ablation.images import PAIRS, images_path, is_shown
 from studies.plan import Experiment, StudyPlan, Training
 from studies.summary import Summary, summarise
 from studies.trials import Trial, scores_path
@@ -40,6 +41,8 @@ class AblationPlan(StudyPlan):
     diagnosis: list[Diagnosis]
     published: dict[str, str]
     """Rows of the paper's table by arm."""
+    num_shown: int = Field(ge=0)
+    """Prompts of which every arm's image with the first seed is shown."""
 
     @model_validator(mode="after")
     def _rows_exist(self) -> Self:
@@ -53,7 +56,9 @@ class AblationPlan(StudyPlan):
 def paths(plan: AblationPlan, experiment: Experiment) -> list[str]:
     """The files of an experiment that the analysis reads."""
     stages = {figure.stage for figure in plan.diagnosis} & set(experiment.arm.trainings)
-    return [scores_path(experiment.arm), *(f"data/models/{stage}/report.json" for stage in sorted(stages))]
+    reports = [f"data/models/{stage}/report.json" for stage in sorted(stages)]
+    images = [PAIRS, images_path(experiment.arm)] if plan.num_shown and is_shown(plan, experiment) else []
+    return [scores_path(experiment.arm), *reports, *images]
 
 
 def summary(plan: AblationPlan, commit: str, trials: Sequence[Trial]) -> Summary[AblationPlan]:

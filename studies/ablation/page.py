@@ -12,15 +12,17 @@ from mcpipe.bench.tables import LABELS
 from mcpipe.report.ablation import SeedRange
 from mcpipe.report.published import ABLATION
 from studies.ablation.analysis import AblationPlan, Diagnoses, diagnoses, summary, tally
+from studies.ablation.images import images
 from studies.summary import Summary, markdown_table
 from studies.trials import Trial
 
-FIGURE = "ablation.png"
+FIGURE, IMAGES = "ablation.png", "images.jpg"
 COLUMNS_OF_PANELS = 3
+SHOWN = "The first prompts of the benchmark: references, then the image of every arm with the first seed"
 
 
 def write(plan: AblationPlan, commit: str, trials: Sequence[Trial], folder: Path) -> str:
-    """Write all four files; returns the page."""
+    """Write the page, tables and figures; returns the page."""
     result, figures = summary(plan, commit, trials), diagnoses(plan, trials)
     page = markdown(result, figures)
     (folder / "ablation.md").write_text(page, encoding="utf-8")
@@ -32,6 +34,8 @@ def write(plan: AblationPlan, commit: str, trials: Sequence[Trial], folder: Path
     (folder / "ablation.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     result.write_scores(folder / "scores.csv")
     figure(result).savefig(folder / FIGURE, dpi=110)
+    if plan.num_shown:
+        images(plan, trials, plan.num_shown).save(folder / IMAGES, quality=90)
     return page
 
 
@@ -43,6 +47,7 @@ def markdown(result: Summary[AblationPlan], figures: Diagnoses) -> str:
         verdict=lambda change: change.verdict,
         why=lambda change: change.reason,
     )
+    shown = f"![{SHOWN}]({IMAGES})\n\n*{SHOWN}: {', '.join(plan.titles.values())}.*\n\n" if plan.num_shown else ""
     rows = [[title, *(_range(row.get(arm)) for arm in result.means)] for title, row in figures.items()]
     return f"""# Ablation in vitro
 
@@ -55,7 +60,7 @@ better, but of leaks and duplicates, for which lower is.
 
 ![Means of every arm with intervals]({FIGURE})
 
-## Which orderings of the paper come out
+{shown}## Which orderings of the paper come out
 
 Of {sum(verdicts.values())} published changes, {verdicts["comes out"]} come out, {verdicts["undecided"]} are undecided \
 (zero lies in the interval), {verdicts["reversed"]} are reversed. Changes are paired: same seed, same prompt, same \

@@ -9,15 +9,19 @@ import pandas as pd
 import pytest
 import yaml
 from imports import ROOT
+from record_fixtures import generated, pair_prompt, pool_face
 
 from mcpipe.bench.intervals import Interval, IntervalParams, block_interval, observed_interval
 from mcpipe.core.params import check_params, params_of, parse_yaml
+from mcpipe.core.shards import write_shards
 from mcpipe.report.ablation import Ablation, Change
 from mcpipe.steps.generate import GenerateParams
 from mcpipe.train.multi import TrainMultiParams
 from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.single import TrainSingleParams
 from studies.ablation.analysis import AblationPlan, fact, own_less_cross, published_change
+from studies.ablation.analysis import paths as analysed_paths
+from studies.ablation.images import GAP_PX, PAIRS, TILE_PX, images, images_path
 from studies.alignment.analysis import AlignmentPlan
 from studies.blocks import sampled_units
 from studies.plan import Experiment, StudyPlan, changed, experiments, read_plan
@@ -97,7 +101,7 @@ def test_plans_that_contradict_themselves_are_refused():
 
 
 def test_a_control_is_its_arm_with_changes():
-    plan = plan_of("ablation").model_dump(exclude={"diagnosis", "published"})
+    plan = plan_of("ablation").model_dump(exclude={"diagnosis", "published", "num_shown"})
     control = {"name": "others", "title": "t", "of": "moe", "settings": {"generate.seed": 7}}
     (made,) = [arm for arm in check_params(plan | {"controls": [control]}, StudyPlan).rows if arm.name == "others"]
     assert made.settings == {"train_multi.idar.weight": 0.03, "generate.seed": 7}
@@ -221,3 +225,30 @@ def test_an_experiment_names_its_stage():
     first = experiments(plan_of("alignment"))[0]
     assert isinstance(first, Experiment)
     assert (first.name, first.target) == ("alignment-ippo-s0-d0", "evaluate@train_rl")
+
+
+def test_images_of_every_arm_stand_beside_the_references(tmp_path):
+    plan = plan_of("ablation")
+    planned = experiments(plan)
+    prompts = [pair_prompt("two people", "ada", "bo"), pair_prompt("two people", "bo", "cy")]
+    greys = {"ada": 10, "bo": 20, "cy": 30} | {arm.name: 40 + 20 * place for place, arm in enumerate(plan.arms)}
+    square = {name: np.full((8, 8, 3), grey, np.uint8) for name, grey in greys.items()}
+    trials = []
+    for experiment in planned:
+        trial = Trial(experiment, tmp_path / experiment.name)
+        trials.append(trial)
+        shown = {PAIRS, images_path(trial.arm)} & set(analysed_paths(plan, experiment))
+        assert bool(shown) == (experiment.seed == plan.seeds[0]), "one seed is exported"
+        if shown:
+            drawn = [generated(prompt, square[trial.arm.name]) for prompt in prompts]
+            write_shards(drawn, trial.folder / images_path(trial.arm), 8)
+            pairs = trial.folder / PAIRS
+            write_shards([pool_face(name, square[name]) for name in ("ada", "bo", "cy")], pairs / "faces", 8)
+            write_shards(prompts, pairs / "bench", 8)
+    pitch = TILE_PX + GAP_PX
+    sheet = np.asarray(images(plan, trials, 2))
+    assert sheet.shape == (2 * pitch + GAP_PX, 7 * pitch + GAP_PX, 3)
+    centres = sheet[pitch // 2 :: pitch, pitch // 2 :: pitch, 0][:2, :7]
+    arms = [greys[arm.name] for arm in plan.arms]
+    assert centres.tolist() == [[10, 20, *arms], [20, 30, *arms]]
+    assert np.asarray(images(plan, trials, 1)).shape[0] == pitch + GAP_PX

@@ -70,6 +70,7 @@ arms:
 controls: []
 published: {baseline: UNO (baseline), idar: + IDAR}
 comparisons: [[baseline, idar]]
+num_shown: 0
 sampled_unit: prompt
 interval: {resamples: 100, seed: 0}
 """
