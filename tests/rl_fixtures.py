@@ -15,6 +15,7 @@ RL = {
     "seed": 0,
     "num_iterations": 2,
     "rank": None,
+    "processes": 1,
     "prompts_per_iteration": 1,
     "shuffle_references": False,
     "shift": 3.0,

@@ -13,7 +13,7 @@ from mcpipe.train.single import TrainSingleParams
 
 SUPERVISED = {
     "seed": 0, "num_steps": 4, "batch_size": 2, "learning_rate": 1e-3, "weight_decay": 0.01, "max_grad_norm": 1.0,
-    "shift": 1.5, "guidance": 1.0, "text_dropout": 0.1, "ema_decay": 0.0, "pictures_every": 0,
+    "shift": 1.5, "guidance": 1.0, "text_dropout": 0.1, "ema_decay": 0.0, "pictures_every": 0, "processes": 1,
 }  # fmt: skip
 SINGLE = TrainSingleParams(**SUPERVISED, rank=4, positions="unope", start=None)
 EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st")

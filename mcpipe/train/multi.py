@@ -6,7 +6,6 @@ Departures from the paper: attention maps are divided by their peak, since the p
 router is trained by a straight-through weight, since the paper's formula has no gradient at one expert per token.
 """
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,9 +34,10 @@ from mcpipe.objectives.moe import BalanceOver
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import Batch, Draws, EncodedSet, collate, draw, read_encoded
 from mcpipe.train.loop.fit import Losses, OnStep
+from mcpipe.train.loop.launch import together
 from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
 from mcpipe.train.loop.previews import PreviewSampler
-from mcpipe.train.loop.runtime import load_base, mean_over_processes, place_base, process_state
+from mcpipe.train.loop.runtime import load_base, mean_over_processes, place_base, process_state, shared_out
 from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, predicted, train
 
 NUM_MAPS = 4
@@ -160,7 +160,7 @@ def held_out_maps(
     network: ReferenceFlux, data: EncodedSet, seed: int
 ) -> dict[str, Float[Tensor, "subjects rows columns"]]:
     """Attention maps of a few held-out samples by key, at noise level `MAP_NOISE`, from the same noise every time."""
-    samples = _held_out(network, data, seed, MAP_NOISE, NUM_MAPS)
+    samples = [_held_out(network, data, seed, MAP_NOISE, position) for position in range(min(NUM_MAPS, len(data.val)))]
     return {key: maps[0].unflatten(-1, network.layout_of(batch.conditions).image).cpu() for key, maps, batch in samples}
 
 
@@ -169,16 +169,21 @@ def held_out_scores(network: ReferenceFlux, data: EncodedSet, seed: int) -> dict
 
     Means over held-out samples with the same noise at every call; empty without such samples.
     """
+    num, levels = min(NUM_SCORED, len(data.val)), list(NOISE_BINS.values())
+
+    def scored(number: int) -> tuple[dict[str, float], dict[str, dict[str, Tensor]]]:
+        _, maps, batch = _held_out(network, data, seed, levels[number // num], number % num)
+        num_text = batch.conditions.text.shape[1]
+        num_image = network.layout_of(batch.conditions).num_image_tokens
+        usage = usage_by_kind(network.transformer, num_text, num_image)
+        scores = attention_scores(maps, batch.masks) if bool(batch.masks.any()) else {}
+        return scores, {layer: {kind: share.cpu() for kind, share in kinds.items()} for layer, kinds in usage.items()}
+
+    results = shared_out(network, num * len(levels), scored)
+    usages = [usage for _, usage in results]
     attention: dict[str, JSON] = {}
-    usages: list[dict[str, dict[str, Tensor]]] = []
-    for name, t in NOISE_BINS.items():
-        scores = []
-        for _, maps, batch in _held_out(network, data, seed, t, NUM_SCORED):
-            num_text = batch.conditions.text.shape[1]
-            num_image = network.layout_of(batch.conditions).num_image_tokens
-            usages.append(usage_by_kind(network.transformer, num_text, num_image))
-            if bool(batch.masks.any()):
-                scores.append(attention_scores(maps, batch.masks))
+    for place, name in enumerate(NOISE_BINS):
+        scores = [score for score, _ in results[place * num : (place + 1) * num] if score]
         if scores:
             attention[name] = {key: sum(score[key] for score in scores) / len(scores) for key in scores[0]}
     experts: dict[str, JSON] = {
@@ -193,17 +198,15 @@ def _mean(shares: list[Tensor]) -> list[JSON]:
 
 
 def _held_out(
-    network: ReferenceFlux, data: EncodedSet, seed: int, t: float, num: int
-) -> Iterator[tuple[str, Float[Tensor, "one subjects tokens"], Batch]]:
-    """Key, attention maps and batch of ``num`` held-out samples at noise level ``t``."""
+    network: ReferenceFlux, data: EncodedSet, seed: int, t: float, position: int
+) -> tuple[str, Float[Tensor, "one subjects tokens"], Batch]:
+    """Key, attention maps and batch of a held-out sample at noise level ``t``."""
     draws = Draws(seed, 1, 1.0, 0.0, one_reference=False)
-    device = next(network.parameters()).device
-    for position in range(min(num, len(data.val))):
-        drawn = draw(data, data.val, draws, position)
-        batch = collate([drawn], device)
-        level = torch.full_like(batch.t, t)
-        maps = attention_maps(network, noised(batch.clean, batch.noise, level), level, batch.conditions)
-        yield drawn[0].key, maps.flatten(2), batch
+    drawn = draw(data, data.val, draws, position)
+    batch = collate([drawn], next(network.parameters()).device)
+    level = torch.full_like(batch.t, t)
+    maps = attention_maps(network, noised(batch.clean, batch.noise, level), level, batch.conditions)
+    return drawn[0].key, maps.flatten(2), batch
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,11 @@ class MultiTraining:
 
 def write_multi(encode: Path, train_single: Path, generator: Path, out: Path, params: TrainMultiParams) -> None:
     """Write the adapter that continues stage 1, its curves, attention maps before and after, and a report."""
+    together(params.processes, _write_multi, encode, train_single, generator, out, params)
+
+
+def _write_multi(encode: Path, train_single: Path, generator: Path, out: Path, params: TrainMultiParams) -> None:
+    """One process's part in it."""
     process_state()
     report = Report("train_multi", ("torch", "diffusers", "peft", "accelerate"))
     data = read_encoded(encode)

@@ -24,6 +24,7 @@ from mcpipe.objectives.flow import flow_loss
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import Batch, EncodedSet, read_encoded
 from mcpipe.train.loop.fit import Losses, OnStep
+from mcpipe.train.loop.launch import together
 from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
 from mcpipe.train.loop.previews import PreviewSampler
 from mcpipe.train.loop.runtime import load_base, place_base, process_state
@@ -90,6 +91,11 @@ class SingleTraining:
 
 def write_single(encode: Path, generator: Path, out: Path, params: TrainSingleParams) -> None:
     """Write the adapter, its curves and a report; a second run of an interrupted training resumes it."""
+    together(params.processes, _write_single, encode, generator, out, params)
+
+
+def _write_single(encode: Path, generator: Path, out: Path, params: TrainSingleParams) -> None:
+    """One process's part in it."""
     process_state()
     report = Report("train_single", ("torch", "diffusers", "peft", "accelerate"))
     data = read_encoded(encode)

@@ -18,8 +18,9 @@ from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import CurveEnds
 from mcpipe.train.loop.data import Batch, Draws, EncodedSet, Share, batch_at, collate, draw
 from mcpipe.train.loop.fit import Losses, OnStep, engine_for, fit
+from mcpipe.train.loop.launch import Processes
 from mcpipe.train.loop.optimizers import adamw
-from mcpipe.train.loop.runtime import is_main, runtime_from, uncompile
+from mcpipe.train.loop.runtime import is_main, runtime_from, shared_out, uncompile
 
 NUM_SCORED = 16
 """Held-out samples on which references, attention and experts are evaluated before and after training."""
@@ -47,6 +48,7 @@ class SupervisedParams(Params):
     """Decay of the moving average that replaces the weights at the end; 0 keeps the weights themselves."""
     pictures_every: int = Field(ge=0)
     """Steps between two previews of a few held-out samples; 0 for none."""
+    processes: Processes
 
     def draws(self, *, one_reference: bool) -> Draws:
         """Parameters of the random draws of a batch."""
@@ -154,10 +156,14 @@ def held_out_flow(network: ReferenceFlux, data: EncodedSet, draws: Draws) -> flo
         return None
     with_text = replace(draws, text_dropout=0.0)
     device = next(network.parameters()).device
-    losses = []
-    for start in range(0, len(data.val), draws.batch_size):
-        batch = batch_at(data, data.val, with_text, range(start, start + draws.batch_size), device)
-        losses.append(float(flow_loss(predicted(network, batch), batch.clean, batch.noise)))
+    starts = range(0, len(data.val), draws.batch_size)
+
+    def loss(number: int) -> float:
+        positions = range(starts[number], starts[number] + draws.batch_size)
+        batch = batch_at(data, data.val, with_text, positions, device)
+        return float(flow_loss(predicted(network, batch), batch.clean, batch.noise))
+
+    losses = shared_out(network, len(starts), loss)
     return sum(losses) / len(losses)
 
 
@@ -170,19 +176,24 @@ def reference_gain(network: ReferenceFlux, data: EncodedSet, draws: Draws, num: 
     over samples, the means per range of noise levels, and under ``right`` the loss itself. Kinds without an example
     are left out.
     """
-    losses: dict[str, list[dict[str, float]]] = {}
-    for position in range(num):
+    alone = replace(draws, text_dropout=0.0, batch_size=1)
+
+    def gains_of(position: int) -> dict[str, dict[str, float]]:
         by_kind: dict[str, dict[str, float]] = {}
         for name, t in NOISE_BINS.items():
-            alone = replace(draws, text_dropout=0.0, batch_size=1)
             for kind, loss in _face_losses(network, data, alone, position, t).items():
                 by_kind.setdefault(kind, {})[name] = loss
         right = by_kind.get("right", {})
-        for kind, by_level in by_kind.items():
-            baseline = {} if kind == "right" else right
-            gains = {name: loss - baseline.get(name, 0.0) for name, loss in by_level.items()}
-            losses.setdefault(kind, []).append(gains)
-    return {kind: _summary(samples) for kind, samples in losses.items()}
+        return {
+            kind: {name: loss - (0.0 if kind == "right" else right[name]) for name, loss in by_level.items()}
+            for kind, by_level in by_kind.items()
+        }
+
+    by_kind: dict[str, list[dict[str, float]]] = {}
+    for gains in shared_out(network, num, gains_of):
+        for kind, by_level in gains.items():
+            by_kind.setdefault(kind, []).append(by_level)
+    return {kind: _summary(samples) for kind, samples in by_kind.items()}
 
 
 @torch.no_grad()

@@ -4,8 +4,11 @@ import logging
 import os
 import re
 import shlex
+import signal
 import socket
 import sys
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,11 +16,14 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from imports import ROOT
-from processes import exit_code, forked, output
+from processes import PATIENCE_S, exit_code, forked, output
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.multiprocessing import ProcessRaisedException
 from training_fixtures import MULTI, NEEDS_BITSANDBYTES, SINGLE, Killed, files_of, outcome
 
+from mcpipe.train.loop.launch import starts_processes, together
+from mcpipe.train.loop.runtime import broadcast_flag, process_state
 from stages import s07_train_single, s08_train_multi
 from stages.__main__ import main
 
@@ -32,12 +38,17 @@ def free_port():
         return str(listener.getsockname()[1])
 
 
+def forget_processes():
+    """Forget what a fork inherits about the processes of its parent."""
+    GradientState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def process(rank, port, work, environment):
     """What ``accelerate launch --cpu`` tells a process of two, then the work."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", **environment}
-    GradientState._reset_state()
-    AcceleratorState._reset_state(reset_partial_state=True)
+    forget_processes()
     try:
         work()
     except Killed:
@@ -78,8 +89,7 @@ def stage(*arguments):
     """What ``python -m stages`` does in a new process."""
     logging.root.handlers.clear()
     os.environ["ACCELERATE_USE_CPU"] = "true"
-    GradientState._reset_state()
-    AcceleratorState._reset_state(reset_partial_state=True)
+    forget_processes()
     sys.exit(main(list(arguments)))
 
 
@@ -95,20 +105,124 @@ def torchrun(folder, *arguments):
     elastic_launch(config, stage)(*map(str, arguments))
 
 
-def test_two_processes_learn_what_one_learns(alone, encoded, short_generator_folder, tmp_path):
-    """Without sharding, as torchrun starts stages; accelerate starts a single process on a CPU."""
-    params = SINGLE.model_copy(update=STEPS)
+def write_settings(folder, **changes):
+    """Settings of ``train_single`` for two processes."""
+    params = SINGLE.model_copy(update=STEPS | changes)
     flow = {name: getattr(params, name) for name in ("shift", "guidance", "text_dropout")}
-    own = params.model_dump(exclude=set(flow))
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"train_single": own, "flow": flow}), encoding="utf-8")
-    words = ("train_single", encoded, short_generator_folder, tmp_path / "together")
-    launcher = forked(torchrun, tmp_path, *words)
+    content = {"train_single": params.model_dump(exclude={*flow, "processes"}), "flow": flow}
+    content["training"] = {"processes": 2}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def launched(encoded, short_generator_folder, tmp_path_factory):
+    """The output of ``train_single`` on two processes of torchrun; accelerate starts a single process on a CPU."""
+    folder = tmp_path_factory.mktemp("launched")
+    write_settings(folder)
+    launcher = forked(torchrun, folder, "train_single", encoded, short_generator_folder, folder / "together")
     launcher.start()
     code = exit_code(launcher)
-    logs = {file.parent.name: file.read_text(encoding="utf-8") for file in (tmp_path / "logs").rglob("stderr.log")}
+    logs = {file.parent.name: file.read_text(encoding="utf-8") for file in (folder / "logs").rglob("stderr.log")}
     assert code == 0, logs
     assert {rank: "training steps: 3/3" in log for rank, log in logs.items()} == {"0": True, "1": False}
-    assert_same(alone, tmp_path / "together")
+    return folder / "together"
+
+
+def test_two_processes_learn_what_one_learns(alone, launched):
+    """Without sharding."""
+    assert_same(alone, launched)
+
+
+def alone_in(folder, *arguments):
+    """The stage in a process that no launcher has started."""
+    os.chdir(folder)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    stage(*map(str, arguments))
+
+
+def test_a_stage_starts_the_processes_that_its_setting_names(launched, encoded, short_generator_folder, tmp_path):
+    """With the same result as torchrun."""
+    write_settings(tmp_path)
+    process = forked(alone_in, tmp_path, "train_single", encoded, short_generator_folder, tmp_path / "out")
+    process.start()
+    assert exit_code(process) == 0
+    assert files_of(tmp_path / "out") == files_of(launched)
+
+
+def test_an_error_of_all_processes_is_one_line(encoded, short_generator_folder, tmp_path, capfd):
+    write_settings(tmp_path, batch_size=3)
+    process = forked(alone_in, tmp_path, "train_single", encoded, short_generator_folder, tmp_path / "out")
+    process.start()
+    assert exit_code(process) == 1
+    told = [line for line in capfd.readouterr().err.splitlines() if "rror" in line or "Traceback" in line]
+    assert len(told) == 1
+    assert told[0].startswith("error: train_single: a step of 3 samples cannot be divided")
+    assert not (tmp_path / "out").exists()
+
+
+def second_fails(kind):
+    """The second process fails while the first waits for it."""
+    forget_processes()
+    if process_state().process_index == 1:
+        if kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("no such face") if kind == "wrong input" else TypeError("a bug")
+    broadcast_flag(flag=True)
+    broadcast_flag(flag=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("wrong input", ValueError, r"^no such face$"),
+        ("killed", ChildProcessError, r"^process 2 of 2 of the training was ended by SIGKILL"),
+        ("bug", ProcessRaisedException, r"a bug"),
+    ],
+)
+def test_a_process_that_fails_ends_all_with_its_own_reason(kind, error, message):
+    with pytest.raises(error, match=message):
+        together(2, second_fails, kind)
+
+
+def waits(folder):
+    forget_processes()
+    rank = process_state().process_index
+    (folder / f"{rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
+    if rank == 0:
+        time.sleep(PATIENCE_S)
+    broadcast_flag(flag=True)
+
+
+def is_running(process):
+    with suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    parent = forked(together, 2, waits, tmp_path)
+    parent.start()
+    deadline = time.monotonic() + PATIENCE_S
+    while len(files := list(tmp_path.glob("*.pid"))) < 2 or not all(file.read_text(encoding="utf-8") for file in files):
+        assert time.monotonic() < deadline, "the processes did not start"
+        time.sleep(0.05)
+    ranks = [int(file.read_text(encoding="utf-8")) for file in files]
+    parent.kill()
+    assert exit_code(parent) == -signal.SIGKILL
+    while any(map(is_running, ranks)):
+        assert time.monotonic() < deadline, "a process has outlived its parent"
+        time.sleep(0.05)
+
+
+def test_a_launcher_and_a_gpu_decide_about_processes(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert starts_processes({})
+    assert not starts_processes({"WORLD_SIZE": "1"})
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert not starts_processes({})
 
 
 WORK = """

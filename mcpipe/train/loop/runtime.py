@@ -15,23 +15,27 @@ environment sets the rest:
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env
+from accelerate.utils import GradientAccumulationPlugin, gather_object, parse_flag_from_env
 from torch import Tensor, nn
 from torch.distributed import all_reduce, broadcast
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.quantization import is_quantized, quantize
+
+Result = TypeVar("Result")
 
 SHARDINGS = ("none", "adapter", "all")
 BASES = ("none", "nf4")
@@ -179,6 +183,19 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
     total = tensor.detach().clone()
     all_reduce(total)
     return total / num_processes
+
+
+def shared_out(network: nn.Module, num: int, work: Callable[[int], Result]) -> list[Result]:
+    """Results of a function of 0 to ``num`` - 1 that runs the network, in order, for all processes.
+
+    Each process makes a part of the calls, whose results are in main memory; where weights are sharded, each makes all
+    of them, because processes then run the network together.
+    """
+    state = process_state()
+    if state.num_processes == 1 or any(isinstance(weight, DTensor) for weight in network.parameters()):
+        return [work(number) for number in range(num)]
+    own = [(number, work(number)) for number in range(state.process_index, num, state.num_processes)]
+    return [result for _, result in sorted(gather_object(own), key=lambda numbered: numbered[0])]
 
 
 def prepare(network: ReferenceFlux, runtime: TrainingRuntime, device: torch.device, *, bfloat16: bool) -> None:

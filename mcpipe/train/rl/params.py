@@ -14,6 +14,7 @@ from mcpipe.objectives.flow import schedule, shifted
 from mcpipe.objectives.gspo import ClipRange, clip_range
 from mcpipe.objectives.reward import Matching
 from mcpipe.objectives.sde import Variant, window_start
+from mcpipe.train.loop.launch import Processes
 
 
 class SdeParams(Params):
@@ -151,6 +152,7 @@ class TrainRLParams(Params):
     detection_size: Annotated[int, Field(ge=32), TakenFrom("evaluate.detection_size")]
     """Side in pixels to which an image is resized for the detector; that of the evaluation."""
     watch: WatchParams
+    processes: Processes
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "TrainRLParams":

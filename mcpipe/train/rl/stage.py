@@ -14,6 +14,7 @@ from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import curves
+from mcpipe.train.loop.launch import together
 from mcpipe.train.loop.outputs import output_folder
 from mcpipe.train.loop.runtime import is_main, process_state
 from mcpipe.train.rl.adapter import save_policy, start_policy
@@ -45,6 +46,11 @@ class RLTraining:
 
 def write_rl(training: RLTraining, out: Path) -> None:
     """Write the adapter that continues stage 2, its curves, the scores of every image, previews and a report."""
+    together(training.params.processes, _write_rl, training, out)
+
+
+def _write_rl(training: RLTraining, out: Path) -> None:
+    """One process's part in it."""
     process_state()
     params = training.params
     report = Report("train_rl", PACKAGES)
