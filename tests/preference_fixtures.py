@@ -15,7 +15,7 @@ PREFERENCE = PreferenceParams(
     weight_decay=0.0, max_grad_norm=1.0, focus=FOCUS, shift=1.5, guidance=1.0, shuffle_references=True,
 )  # fmt: skip
 DIP = DipParams(
-    winner="real", kinds=["single", "multi"], split="train", seed=0, growth=0.1,
+    winner="real", kinds=["single", "multi"], split="train", max_pairs=None, seed=0, growth=0.1,
     min_winner_similarity=0.5, min_disruption=0.2, inpaint=InpaintParams(num_steps=2, guidance=1.0),
     sample=SampleParams(num_steps=2, guidance=1.0, shift=2.0), min_face_score=0.5, detection_size=64,
     min_person_score=0.4, records_per_shard=4,

@@ -13,6 +13,7 @@ LAYERS = [
     {"execution"},
     {"curate", "models", "objectives", "world"},
     {"flux"},
+    {"sdxl"},
     {"train", "bench"},
     {"report", "pipelines"},
     {"steps"},
@@ -37,12 +38,12 @@ def test_modules_import_only_their_own_room_or_lower_layers():
                 assert LEVEL[other] < LEVEL[room], f"{module} imports {name}"
 
 
-def test_only_models_name_vendors_and_only_flux_names_diffusers():
+def test_only_models_name_vendors_and_only_backbones_name_diffusers():
     for module in project_modules("mcpipe"):
         vendors = {name.split(".")[0] for name in imported_modules(module)}
         if room_of(module) not in ("models", "world"):
             assert not vendors & VENDORS, f"{module} names {vendors & VENDORS}"
-        if room_of(module) not in ("flux", "pipelines"):
+        if room_of(module) not in ("flux", "sdxl", "pipelines"):
             assert "diffusers" not in vendors, f"{module} names diffusers"
 
 

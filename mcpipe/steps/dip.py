@@ -58,6 +58,8 @@ class DipParams(Params):
     """Close-ups of one person, images of all, or both."""
     split: Literal["train", "val"]
     """The samples that pairs are made of."""
+    max_pairs: Annotated[int, Field(ge=1)] | None
+    """The largest number of images to be made into pairs, the first by key; ``None`` for all."""
     seed: int = Field(ge=0)
     """Seed of drawing and repainting, together with a pair's key."""
     growth: float = Field(ge=0)
@@ -125,7 +127,7 @@ class TargetItems:
                 items.append(TargetItem(f"{stored.key}-{ALL}", stored, None))
             if "single" in self._params.kinds:
                 items += [TargetItem(f"{stored.key}-{i}", stored, i) for i in range(len(sample.references))]
-        yield from sorted(items, key=lambda item: item.key)
+        yield from sorted(items, key=lambda item: item.key)[: self._params.max_pairs]
 
 
 @dataclass(frozen=True)

@@ -185,3 +185,32 @@ def test_faults_of_the_door_are_one_line(branch, arguments, message, tmp_path, m
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         BRANCHES[branch].run_stage(list(arguments))
+
+
+@pytest.mark.parametrize("branch", [branch for branch in BRANCHES.values() if (branch.folder / "quick.yaml").is_file()],
+                         ids=lambda branch: branch.name)  # fmt: skip
+def test_quick_runs_have_valid_settings_and_change_known_ones(branch):
+    text = (branch.folder / "quick.yaml").read_text(encoding="utf-8")
+    changes = parse_yaml(text)
+    quick = changed_by(branch.settings, changes)
+    for name in branch.stages:
+        params_of(quick, name, branch.model_of(name))
+    assert list(unknown(branch.settings, changes)) == []
+    assert list(repeated(branch.settings, changes)) == []
+
+
+def unknown(settings, changes):
+    """Places that changes name and settings do not."""
+    for name, value in changes.items():
+        if name not in settings:
+            yield name
+        elif isinstance(value, dict) and isinstance(settings[name], dict):
+            yield from (f"{name}.{key}" for key in unknown(settings[name], value))
+
+
+def test_the_quick_run_of_focusdpo_is_small():
+    branch = BRANCHES["focusdpo"]
+    quick = changed_by(branch.settings, parse_yaml((branch.folder / "quick.yaml").read_text(encoding="utf-8")))
+    assert quick["dip"]["max_pairs"] <= 20
+    assert quick["train"]["num_steps"] <= 5
+    assert len(quick["runs"]["arms"]) <= 2

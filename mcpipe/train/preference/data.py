@@ -1,6 +1,6 @@
 """Batches of pairs; as in `mcpipe.train.loop.data` every draw belongs to a position, so that runs can be resumed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +14,15 @@ from mcpipe.core.shards import StoredItem, StoredItems
 from mcpipe.flux.network import Conditions, padded_references
 from mcpipe.flux.tokens import pack
 from mcpipe.objectives.flow import shifted
+from mcpipe.sdxl.network import RegionConditions, regions_of
 from mcpipe.train.loop.data import NUM_IN_MEMORY, generator_at
 from mcpipe.train.loop.order import sample_index
-from mcpipe.train.preference.records import EncodedPair
+from mcpipe.train.preference.records import EncodedPair, SdxlPair
+
+Form = type[EncodedPair] | type[SdxlPair]
+"""What pairs are encoded for."""
+Levels = Callable[[Float[Tensor, " batch"]], Float[Tensor, " batch"]]
+"""Noise levels t of uniform numbers in [0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class TokenPair:
 
     winner: Float[Tensor, "tokens packed"]
     loser: Float[Tensor, "tokens packed"]
-    references: Float[Tensor, "subjects reference_tokens packed"]
+    references: Float[Tensor, "subjects reference_tokens reference_width"]
+    """Latents for FLUX, features of the image encoder for SDXL."""
     prior: Bool[Tensor, "subjects tokens"]
     detail: Float[Tensor, " tokens"]
     quality: Float[Tensor, " tokens"]
@@ -41,7 +48,7 @@ class PairBatch:
     loser: Float[Tensor, "batch tokens packed"]
     noise: Float[Tensor, "batch tokens packed"]
     t: Float[Tensor, " batch"]
-    conditions: Conditions
+    conditions: Conditions | RegionConditions
     """Text and references, the same for both images."""
     prior: Bool[Tensor, "batch slots tokens"]
     """M_prior of every subject; all false in slots without a reference."""
@@ -52,10 +59,10 @@ class PairBatch:
 class StoredPairs(Sequence[TokenPair]):
     """Encoded pairs, read from their shards on access; the latest ones are cached."""
 
-    def __init__(self, items: Sequence[StoredItem]) -> None:
-        self._items = items
+    def __init__(self, items: Sequence[StoredItem], form: Form = EncodedPair) -> None:
+        self._items, self.form = items, form
         self._read = lru_cache(maxsize=NUM_IN_MEMORY)(self._pair)
-        first = items[0].read(EncodedPair)
+        first = items[0].read(form)
         self.sizes = first.image_size, first.reference_size
         """Sides in pixels of images and references; the same for all pairs."""
 
@@ -78,31 +85,33 @@ class StoredPairs(Sequence[TokenPair]):
 
     def at(self, place: int) -> "StoredPairs":
         """The pair at a place alone."""
-        return StoredPairs(self._items[place : place + 1])
+        return StoredPairs(self._items[place : place + 1], self.form)
 
     def _pair(self, index: int) -> TokenPair:
-        pair = self._items[index].read(EncodedPair)
+        pair = self._items[index].read(self.form)
         if (sizes := (pair.image_size, pair.reference_size)) != self.sizes:
             raise ValueError(f"pair {pair.key} has sizes {sizes} where the first pair has {self.sizes}; run dip again")
-        winner, loser, references = (
-            pack(torch.from_numpy(each)) for each in (pair.winner, pair.loser, pair.references)
-        )  # fmt: skip
+        winner, loser = (pack(torch.from_numpy(each)) for each in (pair.winner, pair.loser))
+        if isinstance(pair, EncodedPair):
+            references = pack(torch.from_numpy(pair.references))
+        else:
+            references = torch.from_numpy(pair.features)
         prior, detail, quality = (torch.from_numpy(each) for each in (pair.masks, pair.detail, pair.quality))
         text, pooled = torch.from_numpy(pair.prompt_embeds), torch.from_numpy(pair.pooled)
         return TokenPair(winner, loser, references, prior.flatten(1), detail.flatten(), quality.flatten(), text, pooled)
 
 
-def read_pairs(folder: Path) -> StoredPairs:
-    """Read the output of the stage ``encode`` of the branch.
+def read_pairs(folder: Path, form: Form = EncodedPair) -> StoredPairs:
+    """Read the output of the stage ``encode`` of the branch, pairs for FLUX or for SDXL.
 
     Raises:
         FileNotFoundError: the output does not exist.
         ValueError: it holds no pair.
     """
-    items = list(StoredItems((folder, EncodedPair)))
+    items = list(StoredItems((folder, form)))
     if not items:
         raise ValueError(f"no pairs in {folder}; see the report of the stage dip for why they were dropped")
-    return StoredPairs(items)
+    return StoredPairs(items, form)
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,12 @@ class PairDraws:
     shift: float
     """Shift s of the noise levels, which are uniform before it."""
     shuffle_references: bool
+    levels: Levels | None = None
+    """Other noise levels than those of ``shift``: a scheduler's."""
+
+    def level(self, uniform: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """The noise level of a uniform number."""
+        return shifted(uniform, self.shift) if self.levels is None else self.levels(uniform)
 
 
 def pair_batch(pairs: StoredPairs, draws: PairDraws, positions: range, device: torch.device) -> PairBatch:
@@ -122,7 +137,10 @@ def pair_batch(pairs: StoredPairs, draws: PairDraws, positions: range, device: t
     references, present = padded_references([pair.references for pair in chosen])
     prior, _ = padded_references([pair.prior[..., None] for pair in chosen])
     text, pooled = (torch.stack(each) for each in zip(*((pair.text, pair.pooled) for pair in chosen), strict=True))
-    conditions = Conditions(text, pooled, references, present).to(device)
+    if pairs.form is EncodedPair:
+        conditions = Conditions(text, pooled, references, present).to(device)
+    else:
+        conditions = RegionConditions(text, pooled, references, regions_of(prior[..., 0], present)).to(device)
     parts = [
         [pair.winner for pair in chosen], [pair.loser for pair in chosen], [noise for _, noise, _ in drawn],
         [t for _, _, t in drawn], [pair.detail for pair in chosen], [pair.quality for pair in chosen],
@@ -136,7 +154,7 @@ def draw_pair(pairs: StoredPairs, draws: PairDraws, position: int) -> tuple[Toke
     pair = pairs[sample_index(len(pairs), draws.seed, position)]
     generator = generator_at(draws.seed, position)
     noise = torch.randn(pair.winner.shape, generator=generator)
-    t = shifted(torch.rand(1, generator=generator), draws.shift)[0]
+    t = draws.level(torch.rand(1, generator=generator))[0]
     if draws.shuffle_references:
         order = torch.from_numpy(reference_order(len(pair.references), draws.seed, position))
         pair = TokenPair(**vars(pair) | {"references": pair.references[order], "prior": pair.prior[order]})

@@ -6,15 +6,14 @@ weighted by M^2, so that small masks count as much as large ones; the loser has 
 network's; a pair whose mask is empty is left out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcpipe.flux.added_lora import reference_policy
-from mcpipe.flux.features import recorded_matches
-from mcpipe.flux.network import Conditions, ReferenceFlux
+from mcpipe.flux.network import Conditions
 from mcpipe.objectives.dpo import (
     PairErrors,
     TokenErrors,
@@ -27,10 +26,13 @@ from mcpipe.objectives.dpo import (
 )
 from mcpipe.objectives.flow import flow_loss, noised
 from mcpipe.objectives.focus import Focus, focus, structure_mask
+from mcpipe.sdxl.network import RegionConditions
 from mcpipe.train.loop.fit import Losses
+from mcpipe.train.preference.backbones import Network, matches_of, reference_of
 from mcpipe.train.preference.data import PairBatch
 from mcpipe.train.preference.params import Arm, FocusParams, PreferenceParams
 
+C = TypeVar("C", Conditions, RegionConditions)
 NUM_BINS = 4
 """Equal ranges of noise levels, for which accuracy and A_focus have curves of their own."""
 
@@ -44,7 +46,7 @@ class Both:
 
 
 def preference_losses(
-    model: nn.Module, network: ReferenceFlux, batch: PairBatch, arm: Arm, params: PreferenceParams
+    model: nn.Module, network: Network, batch: PairBatch, arm: Arm, params: PreferenceParams
 ) -> Losses:
     """The loss of an arm; ``model`` is the network as the engine wraps it."""
     if arm == "sft":
@@ -54,13 +56,14 @@ def preference_losses(
     if arm == "patch_dpo":
         return Losses({"patch_dpo": patch_dpo_loss(policy.winner, policy.loser, batch.quality).mean()})
     if arm == "dpo":
-        with reference_policy(network.transformer):
+        with reference_of(network):
             reference = errors_of(model, batch)
         everywhere = torch.ones_like(batch.detail)
         return contrasted("dpo", policy, reference, everywhere, batch.t, params)
-    with reference_policy(network.transformer), recorded_matches(network, params.focus.norm) as matches:
+    num_winners = len(batch.winner)
+    with reference_of(network), matches_of(network, params.focus.norm, num_winners) as matches:
         reference = errors_of(model, batch)
-        scores = matches.mean()[: len(batch.winner)]
+        scores = matches.mean()[:num_winners]
     fused = focused(scores, batch, params.focus)
     losses = contrasted("focus_dpo", policy, reference, fused.mask, batch.t, params)
     metrics, counts = focus_metrics(fused, batch)
@@ -75,13 +78,11 @@ def errors_of(model: nn.Module, batch: PairBatch) -> Both:
     return Both(*token_errors(velocity, clean, noise).chunk(2))
 
 
-def twice(conditions: Conditions) -> Conditions:
+def twice(conditions: C) -> C:
     """The conditions of winners, and again of losers."""
-    return Conditions(
-        conditions.text.repeat(2, 1, 1),
-        conditions.pooled.repeat(2, 1),
-        conditions.references.repeat(2, 1, 1, 1),
-        conditions.present.repeat(2, 1),
+    return replace(
+        conditions,
+        **{name: torch.cat([each, each]) for name, each in vars(conditions).items() if isinstance(each, Tensor)},
     )
 
 

@@ -35,10 +35,9 @@ class DisruptedPair(TypedRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodedPair(TypedRecord):
-    """A pair as latents and as weights of tokens."""
+class EncodedImages(TypedRecord):
+    """What a backbone needs of a pair beside its references: latents, text, weights of tokens."""
 
-    KIND: ClassVar[str] = "encoded pair"
     STAGE: ClassVar[str] = "encode"
 
     kind: Kind
@@ -49,7 +48,6 @@ class EncodedPair(TypedRecord):
     """Side of a reference in pixels."""
     winner: Float[np.ndarray, "channels latent_rows latent_columns"]
     loser: Float[np.ndarray, "channels latent_rows latent_columns"]
-    references: Float[np.ndarray, "subjects channels reference_rows reference_columns"]
     masks: Bool[np.ndarray, "subjects token_rows token_columns"]
     """M_prior on the token grid."""
     detail: Float[np.ndarray, "token_rows token_columns"]
@@ -58,3 +56,22 @@ class EncodedPair(TypedRecord):
     """How well the loser matches the winner, in [0, 1], for PatchDPO."""
     prompt_embeds: Float[np.ndarray, "text_tokens text_width"]
     pooled: Float[np.ndarray, " pooled_width"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedPair(EncodedImages):
+    """A pair for FLUX, whose references are latents."""
+
+    KIND: ClassVar[str] = "encoded pair"
+
+    references: Float[np.ndarray, "subjects channels reference_rows reference_columns"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SdxlPair(EncodedImages):
+    """A pair for SDXL, whose IP-Adapter reads features of an image encoder."""
+
+    KIND: ClassVar[str] = "pair for SDXL"
+
+    features: Float[np.ndarray, "subjects image_tokens image_width"]
+    """All tokens of a reference, or its one embedding."""

@@ -16,9 +16,10 @@ from mcpipe.flux.tokens import layout
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import CurveEnds
 from mcpipe.train.loop.data import Share
-from mcpipe.train.loop.fit import Losses, OnStep, engine_for, fit
+from mcpipe.train.loop.fit import Losses, OnStep, fit
 from mcpipe.train.loop.optimizers import adamw
 from mcpipe.train.loop.runtime import is_main, runtime_from, uncompile
+from mcpipe.train.preference.backbones import Network, engine_of, levels_of
 from mcpipe.train.preference.data import PairBatch, PairDraws, StoredPairs, pair_batch
 from mcpipe.train.preference.losses import preference_losses
 from mcpipe.train.preference.params import Arm, PreferenceParams
@@ -98,7 +99,7 @@ def preference_network(
 
 
 def train_preference(  # noqa: PLR0913  one argument per fact
-    network: ReferenceFlux,
+    network: Network,
     pairs: StoredPairs,
     arm: Arm,
     seed: int,
@@ -112,10 +113,10 @@ def train_preference(  # noqa: PLR0913  one argument per fact
     def make_optimizer(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
         return adamw(runtime, weights, params.learning_rate, params.weight_decay)
 
-    engine = engine_for(network, runtime, make_optimizer, params.max_grad_norm)
+    engine = engine_of(network, runtime, make_optimizer, params.max_grad_norm)
     accelerator = engine.accelerator
     share = Share(accelerator.process_index, accelerator.num_processes, runtime.accumulation_steps)
-    draws = PairDraws(seed, params.shift, params.shuffle_references)
+    draws = PairDraws(seed, params.shift, params.shuffle_references, levels_of(network))
     curve_ends = CurveEnds(on_step)
     batches = PairBatches(pairs, draws, share, params, accelerator.device, curve_ends.latest)
 

@@ -1,0 +1,1 @@
+"""SDXL with an IP-Adapter: the second backbone of preference training."""

@@ -1,0 +1,92 @@
+"""Pairs as SDXL with an IP-Adapter reads them: latents, texts, features of references, masks on the token grid."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mcpipe.core.records import RejectionError
+from mcpipe.core.report import Report
+from mcpipe.core.shards import StoredItem, StoredItems, whole_folder, write_shards
+from mcpipe.core.texts import cut_facts, recorded_cuts
+from mcpipe.execution.engine import kept
+from mcpipe.flux.encode import EncodeParams, token_masks
+from mcpipe.flux.tokens import pack
+from mcpipe.objectives.focus import detail_mask, patch_entropy
+from mcpipe.sdxl.backbone import StableDiffusionXLPipeline, load_sdxl
+from mcpipe.sdxl.encoders import encode_pictures, encode_references, encode_text
+from mcpipe.sdxl.network import token_grid
+from mcpipe.steps.encode_pairs import patch_quality
+from mcpipe.train.preference.records import DisruptedPair, SdxlPair
+
+
+@dataclass(frozen=True)
+class SdxlFiles:
+    """Where the backbone lies."""
+
+    pipeline: Path
+    """Folder of a StableDiffusionXLPipeline."""
+    ip_adapter: Path
+    """File of the IP-Adapter's weights."""
+    image_encoder: Path
+    """Folder of its CLIP vision model."""
+
+    def load(self) -> StableDiffusionXLPipeline:
+        """The pipeline with its IP-Adapter.
+
+        Raises:
+            FileNotFoundError: a part is missing.
+            ValueError: a part is damaged or of another kind.
+        """
+        return load_sdxl(self.pipeline, self.ip_adapter, self.image_encoder)
+
+
+def write_sdxl_pairs(dip: Path, files: SdxlFiles, encoded: Path, params: EncodeParams) -> None:
+    """Encode every pair of ``dip``; winners and losers of two sizes are counted as ``sizes_differ``.
+
+    Raises:
+        FileNotFoundError: an input is missing.
+        ValueError: a pair does not fit SDXL's grids, or an input is damaged.
+    """
+    report = Report("encode", ("torch", "diffusers", "transformers"))
+    stored = StoredItems((dip, DisruptedPair))
+    pipeline = files.load()
+    items = ((item.key, item) for item in stored)
+    with whole_folder(encoded) as folder, recorded_cuts() as cut:
+        records = kept(items, len(stored), lambda item: encoded_pair(pipeline, item, params), report)
+        write_shards(records, folder, params.records_per_shard)
+        report.facts = cut_facts(cut)
+        report.write(folder)
+
+
+def encoded_pair(pipeline: StableDiffusionXLPipeline, item: StoredItem, params: EncodeParams) -> SdxlPair:
+    """What training needs of a stored pair.
+
+    Raises:
+        RejectionError: `sizes_differ` where an image is no square.
+        ValueError: the pair is damaged or does not fit SDXL's grids.
+    """
+    pair = item.read(DisruptedPair)
+    height, width = pair.winner.shape[:2]
+    if height != width:
+        raise RejectionError("sizes_differ", f"an image of {height} x {width} pixels is no square")
+    grid = token_grid(pipeline, height)
+    latents = encode_pictures(pipeline, np.stack([pair.winner, pair.loser]))
+    tokens = pack(latents).float().cpu().numpy()
+    winner, loser = latents.float().cpu().numpy()
+    text, pooled = encode_text(pipeline, pair.caption)
+    return SdxlPair(
+        key=pair.key,
+        kind=pair.kind,
+        caption=pair.caption,
+        image_size=height,
+        reference_size=pair.references.shape[1],
+        winner=winner,
+        loser=loser,
+        features=encode_references(pipeline, list(pair.references)).float().cpu().numpy(),
+        masks=token_masks(pair.masks, grid, params.min_mask_fraction),
+        detail=detail_mask(patch_entropy(pair.winner, grid)),
+        quality=patch_quality(tokens[0], tokens[1], grid),
+        prompt_embeds=text.float().cpu().numpy(),
+        pooled=pooled.float().cpu().numpy(),
+    )
