@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 from transformers import (
     AutoProcessor,
     Qwen2_5_VLForConditionalGeneration,
@@ -32,7 +33,7 @@ from zoo.build.cards import Card, Measured, write_card
 from zoo.build.conversations import Conversation
 from zoo.build.judge_conversations import Judged, Worlds, judged, written
 from zoo.build.judge_looking import Looking, PatchWords
-from zoo.build.judge_scores import Answering, measure
+from zoo.build.judge_scores import InBatches, measure
 from zoo.build.pictures import read_pictures
 from zoo.build.sightings import as_grids
 from zoo.build.things import read_things
@@ -87,7 +88,7 @@ def build(pictures: Path, things: Path, captioner: Path, out: Path, params: Judg
         return teacher.judged_loss([judged(train, rng) for _ in range(params.fit.batch)])
 
     curves = fit([model, words, looking], loss_of, params.fit, out.with_suffix(".progress"))
-    metrics = measure(Answering(model, processor), test, params.num_tested)
+    metrics = measure(InBatches(model, processor), test, params.num_tested)
     curves |= {f"eyes_{name}": values for name, values in eyes.items()}
     with whole_folder(out) as folder:
         model.half().save_pretrained(folder)
@@ -149,7 +150,7 @@ class JudgeTeacher:
     processor: Qwen2_5_VLProcessor
 
     def judged_loss(self, conversations: Sequence[Judged]) -> Loss:
-        """Focal cross entropy of the answers' tokens, the words on the visual tokens, and where verdicts look."""
+        """Focal cross entropy of the answers' tokens, plain one of their verdicts, what patches show, where these look."""
         inputs = set_apart(self.model, self.processor, dict(inputs_of(self.processor, conversations, answered=True)))
         labels = answer_labels(self.processor, inputs)
         seen: list[Tensor] = []
@@ -161,9 +162,11 @@ class JudgeTeacher:
         verdicts = torch.isin(labels, torch.tensor(self.verdict_ids()))
         looked = self.looking.loss(inputs, verdicts, conversations)
         words = self.words.loss(as_grids(seen[0].float(), inputs["image_grid_thw"]), conversations)["words"]
-        answer, plain = spoken_loss(logits, labels[:, 1:][spoken], FOCUS)
-        said = verdicts_right(logits, labels[:, 1:][spoken], verdicts[:, 1:][spoken])
-        return Loss(answer=answer, words=words, **looked, _judged=plain, _verdicts_right=said)
+        tokens, decisive = labels[:, 1:][spoken], verdicts[:, 1:][spoken]
+        answer, _ = spoken_loss(logits, tokens, FOCUS)
+        verdict = functional.cross_entropy(logits[decisive].float(), tokens[decisive])
+        right = (logits[decisive].argmax(dim=-1) == tokens[decisive]).float().mean()
+        return Loss(answer=answer, verdict=verdict, words=words, **looked, _verdicts_right=right)
 
     def written_loss(self, conversations: Sequence[Conversation]) -> Loss:
         """Cross entropy of the prompts' tokens."""
@@ -172,8 +175,8 @@ class JudgeTeacher:
         spoken = labels[:, 1:] != IGNORED
         with half_precision():
             logits = self.model(**inputs).logits[:, :-1][spoken]
-        answer, plain = spoken_loss(logits, labels[:, 1:][spoken], 0.0)
-        return Loss(prompt=answer, _written=plain)
+        answer, _ = spoken_loss(logits, labels[:, 1:][spoken], 0.0)
+        return Loss(prompt=answer)
 
     def verdict_ids(self) -> list[int]:
         """The tokens of `VERDICTS`.
@@ -185,11 +188,6 @@ class JudgeTeacher:
         if any(len(each) != 1 for each in ids):
             raise ValueError(f"a verdict is several tokens: {ids}; raise judge.vocabulary")
         return [token for (token,) in ids]
-
-
-def verdicts_right(logits: Tensor, tokens: Tensor, verdicts: Tensor) -> Tensor:
-    """Share of verdicts that are the likeliest token."""
-    return (logits[verdicts].argmax(dim=-1) == tokens[verdicts]).float().mean()
 
 
 CARD = Card(

@@ -24,7 +24,7 @@ EXACTLY_ONE = "Is there exactly one {phrase} in this picture, whole and not cut 
 """The other question that filters rows of objects at paper scale."""
 
 NUM_QUESTIONS, NUM_BESIDE_SCORE = 8, 2
-"""Number of questions about one image in a sequence, and of those beside a score, which is as long as all the others."""
+"""Number of questions about one image in a sequence, and of those beside a score, which is as long as the others."""
 
 SCORES_SHARE = 0.4
 """Share of scenes about which a score is asked."""

@@ -13,13 +13,16 @@ from torch.nn import functional
 
 from zoo.build.judge_claims import PEOPLE, THINGS, Claim
 from zoo.build.judge_conversations import Judged
-from zoo.build.pointing import LEAST_MASS, NOWHERE, WEIGHT, Watched
+from zoo.build.pointing import LEAST_MASS, NOWHERE, Watched
 from zoo.build.sightings import MERGE, UNSEEN
 from zoo.build.training import Loss
 
 UNASKED = "unasked"
 ASKED = {name: (*values, UNASKED) for realm in (THINGS, PEOPLE) for name, values in realm.values.items()}
 """Every word that a claim can demand, by name."""
+
+WEIGHT = 0.6
+"""Weight of each term, against the answers."""
 
 LEAST_PART = 0.4
 """Part of a patch that a subject fills to be seen there."""

@@ -18,6 +18,8 @@ from zoo.build.training import batches
 GREY = 127
 TOGETHER = 16
 Draw = Callable[[int, np.random.Generator], View]
+Answering = Callable[[Sequence[Conversation]], list[str]]
+"""Greedy answers to conversations, in order."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answering:
+class InBatches:
     """A model that answers conversations, greedily."""
 
     model: Qwen2_5_VLForConditionalGeneration
@@ -71,11 +73,12 @@ def one_question(view: View, text: str, claim: Claim) -> Conversation:
 
 def _questions(answering: Answering, worlds: Worlds, total: int) -> dict[str, float]:
     """Shares of right answers to true and to false questions, and of those about an image without content."""
+    num_things, num_people = len(worlds.things.scenes), len(worlds.people.scenes)
     draws: dict[str, tuple[Draw, str]] = {
-        "shows": (lambda index, rng: scene_of_things(worlds.things, index, rng), SHOWS[0]),
-        "exactly_one": (lambda index, rng: scene_of_things(worlds.things, index, rng), EXACTLY_ONE),
-        "alone": (lambda index, rng: thing_alone(worlds.things, index, rng), SHOWS[0]),
-        "people": (lambda index, rng: scene_of_people(worlds.people, index, rng), SHOWS[0]),
+        "shows": (lambda index, rng: scene_of_things(worlds.things, index % num_things, rng), SHOWS[0]),
+        "exactly_one": (lambda index, rng: scene_of_things(worlds.things, index % num_things, rng), EXACTLY_ONE),
+        "alone": (lambda index, rng: thing_alone(worlds.things, index % num_things, rng), SHOWS[0]),
+        "people": (lambda index, rng: scene_of_people(worlds.people, index % num_people, rng), SHOWS[0]),
     }
     metrics = {}
     for name, (draw, template) in draws.items():
@@ -99,8 +102,9 @@ def _scores(answering: Answering, worlds: Worlds, total: int) -> dict[str, float
     """Errors of scores from 0 to 10 against those of the best constant, and mean scores of true and foreign prompts."""
     rng = np.random.default_rng(1)
     conversations = []
+    num_things = len(worlds.things.scenes)
     for index in range(total):
-        view = scene_of_things(worlds.things, index, rng)
+        view = scene_of_things(worlds.things, index % num_things, rng)
         conversations.append(together(view, [score(view, worlds, rng)]))
     truth = np.array([LARGEST * float(parsed(each.answer) or 0.0) for each in conversations])
     given = [parsed(answer) for answer in answering(conversations)]
@@ -108,7 +112,7 @@ def _scores(answering: Answering, worlds: Worlds, total: int) -> dict[str, float
     errors = [abs(score - value) for score, value in pairs]
     means = {}
     for name, step in (("matched", 0), ("foreign", 1)):
-        views = [scene_of_things(worlds.things, index, rng) for index in range(total)]
+        views = [scene_of_things(worlds.things, index % num_things, rng) for index in range(total)]
         asked = [together(view, [_whole(view, views[(number + step) % total])]) for number, view in enumerate(views)]
         values = [parsed(answer) for answer in answering(asked)]
         means[f"score_{name}"] = LARGEST * float(np.mean([value for value in values if value is not None]))
