@@ -150,7 +150,7 @@ class JudgeTeacher:
     processor: Qwen2_5_VLProcessor
 
     def judged_loss(self, conversations: Sequence[Judged]) -> Loss:
-        """Focal cross entropy of the answers' tokens, plain one of their verdicts, what patches show, where these look."""
+        """Focal cross entropy of answers, plain one of their verdicts, words on visual tokens, where verdicts look."""
         inputs = set_apart(self.model, self.processor, dict(inputs_of(self.processor, conversations, answered=True)))
         labels = answer_labels(self.processor, inputs)
         seen: list[Tensor] = []
