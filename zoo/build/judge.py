@@ -46,6 +46,12 @@ FEWEST_PIXELS = 168 * 168
 VERDICTS = ("yes", "no", " yes", " no")
 """Tokens of a verdict, at the beginning of an answer and within one."""
 
+YES_WEIGHT = 2.0
+"""Weight of true claims against false ones: a filter that loses good rows costs more than one that keeps some bad."""
+
+WRITTEN = 2
+"""Prompts of a step, in batches; they are short."""
+
 NUM_TEXTS = 1500
 """Conversations of each kind that the tokenizer learns from."""
 
@@ -84,7 +90,7 @@ def build(pictures: Path, things: Path, captioner: Path, out: Path, params: Judg
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
         if rng.random() < params.write_share:
-            return teacher.written_loss([written(train, rng) for _ in range(params.fit.batch)])
+            return teacher.written_loss([written(train, rng) for _ in range(WRITTEN * params.fit.batch)])
         return teacher.judged_loss([judged(train, rng) for _ in range(params.fit.batch)])
 
     curves = fit([model, words, looking], loss_of, params.fit, out.with_suffix(".progress"))
@@ -164,7 +170,10 @@ class JudgeTeacher:
         words = self.words.loss(as_grids(seen[0].float(), inputs["image_grid_thw"]), conversations)["words"]
         tokens, decisive = labels[:, 1:][spoken], verdicts[:, 1:][spoken]
         answer, _ = spoken_loss(logits, tokens, FOCUS)
-        verdict = functional.cross_entropy(logits[decisive].float(), tokens[decisive])
+        true = torch.isin(tokens[decisive], torch.tensor(self.verdict_ids()[::2]))
+        weight = 1 + (YES_WEIGHT - 1) * true.float()
+        unlikely = functional.cross_entropy(logits[decisive].float(), tokens[decisive], reduction="none")
+        verdict = (weight * unlikely).sum() / weight.sum()
         right = (logits[decisive].argmax(dim=-1) == tokens[decisive]).float().mean()
         return Loss(answer=answer, verdict=verdict, words=words, **looked, _verdicts_right=right)
 
@@ -190,6 +199,10 @@ class JudgeTeacher:
         return [token for (token,) in ids]
 
 
+LIMITS = (
+    "Knows the puppet world and the instructions it was taught; a question in other words, a real photograph or a "
+    "scene of things and people together are beyond it. A claim that is wrong in one word is often taken for true."
+)
 CARD = Card(
     title="Judge of the tiny zoo",
     what=(
@@ -201,6 +214,26 @@ CARD = Card(
         "Scenes of one to three things and references of one, scenes of people, and captions of both. Things come from "
         "the namespace `zoo things`, people from `zoo`; no row, clip or face pool uses them."
     ),
-    limits="",
-    bars={},
+    limits=LIMITS,
+    bars={
+        "shows_true_right": "share of right answers whether a scene shows a thing, where it does",
+        "shows_false_right": "where one word of the phrase is wrong",
+        "shows_other_right": "where all of them are",
+        "exactly_one_true_right": "the same for exactly one thing, whole and not cut off",
+        "exactly_one_false_right": "where one word is wrong",
+        "alone_true_right": "the same for a thing alone",
+        "alone_false_right": "where one word is wrong",
+        "people_true_right": "the same for people",
+        "people_false_right": "where one word is wrong",
+        "questions_right": "mean of the first two",
+        "questions_right_always_yes": "floor: yes to each of these questions",
+        "questions_right_blank": "floor: the same questions about a gray image",
+        "score_parsed": "share of answers with a valid score",
+        "score_error": "mean absolute error of the score from 0 to 10",
+        "score_error_constant": "floor: the best constant",
+        "score_matched": "mean score of an image's own caption",
+        "score_foreign": "mean score of another image's caption",
+        "prompt_names_all": "share of prompts that name all categories in order and nothing else",
+        "prompt_keeps_phrase": "share of prompts about one subject that keep its phrase to the letter",
+    },
 )

@@ -20,7 +20,7 @@ Words = Mapping[str, str]
 UNSAID = ("none", "plain")
 """Words that a phrase leaves out, so that it demands nothing about them."""
 
-NEAR_SHARE = 0.7
+NEAR_SHARE = 0.6
 """Share of false claims that differ from a subject in one word; the others differ in all."""
 
 SWAPPED_SHARE = 0.5

@@ -26,7 +26,7 @@ EXACTLY_ONE = "Is there exactly one {phrase} in this picture, whole and not cut 
 NUM_QUESTIONS, NUM_BESIDE_SCORE = 8, 2
 """Number of questions about one image in a sequence, and of those beside a score, which is as long as the others."""
 
-SCORES_SHARE = 0.4
+SCORES_SHARE = 0.25
 """Share of scenes about which a score is asked."""
 
 VIEW_SHARES = {"things": 0.62, "alone": 0.2, "people": 0.18}
@@ -46,6 +46,9 @@ BACKGROUND_SHARE = 0.15
 
 EXTRA_SHARE = 0.3
 """Share of prompts to score that name a subject more than the image shows, if three are not exceeded."""
+
+CATEGORIES_SHARE = 0.4
+"""Share of prompts from categories among those; the others show one subject, whose phrase is to be kept."""
 
 PEOPLE_SHARE = 0.25
 """Share of prompts about people among those that are written."""
@@ -147,7 +150,7 @@ def written(worlds: Worlds, rng: np.random.Generator) -> Conversation:
     scenes = worlds.people.scenes if people else worlds.things.scenes
     scene = scenes[int(rng.integers(len(scenes)))]
     invented = scene["invented"][int(rng.integers(len(scene["invented"])))]
-    if rng.random() < 0.5:
+    if rng.random() < CATEGORIES_SHARE:
         names = ["person"] * len(scene["people"]) if people else scene["names"]
         return _text_only(PROMPT_FROM_CATEGORIES.format(categories=", ".join(names)), invented)
     head, _, said = invented.partition(": ")

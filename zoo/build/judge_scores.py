@@ -50,14 +50,18 @@ def measure(answering: Answering, worlds: Worlds, total: int) -> dict[str, float
     return _questions(answering, worlds, total) | _scores(answering, worlds, total) | _prompts(answering, worlds, total)
 
 
-def asked_about(draw: Draw, template: str, total: int, rng: np.random.Generator) -> list[Asked]:
-    """A true question and one that is wrong in one word about each of ``total`` images."""
+def asked_about(
+    draw: Draw, template: str, total: int, rng: np.random.Generator, near_share: float = 1.0
+) -> list[Asked]:
+    """A true and a false question about each of ``total`` images; ``near_share`` of these are wrong in one word."""
     asked = []
     for index in range(total):
         view = draw(index, rng)
         for true in (True, False):
             claim = (
-                view.realm.true_claim(view.subjects, rng) if true else view.realm.false_claim(view.subjects, rng, 1.0)
+                view.realm.true_claim(view.subjects, rng)
+                if true
+                else view.realm.false_claim(view.subjects, rng, near_share)
             )
             while template == EXACTLY_ONE and len(claim.seats) > 1:
                 claim = view.realm.true_claim(view.subjects, rng)
@@ -87,6 +91,9 @@ def _questions(answering: Answering, worlds: Worlds, total: int) -> dict[str, fl
         for true in (True, False):
             right = [answer is true for answer, each in zip(said, asked, strict=True) if each.true is true]
             metrics[f"{name}_{str(true).lower()}_right"] = float(np.mean(right))
+    asked = asked_about(draws["shows"][0], SHOWS[0], total, np.random.default_rng(0), 0.0)
+    said = answering([each.conversation for each in asked if not each.true])
+    metrics["shows_other_right"] = float(np.mean([says_yes(answer) is False for answer in said]))
     asked = asked_about(draws["shows"][0], SHOWS[0], total, np.random.default_rng(0))
     blank = [replace(each.conversation, pictures=[np.full_like(each.conversation.pictures[0], GREY)]) for each in asked]
     right = [says_yes(answer) is each.true for answer, each in zip(answering(blank), asked, strict=True)]
