@@ -8,7 +8,7 @@ from mcpipe.steps.objects import ObjectsWork, write_objects
 
 
 def run(  # noqa: PLR0913  one argument per path
-    rows: Path, grounder: Path, segmenter: Path, captioner: Path, samples: Path, params: ObjectsParams
+    rows: Path, grounder: Path, segmenter: Path, judge: Path, samples: Path, params: ObjectsParams
 ) -> None:
     """Write the samples of all usable rows; a second run of an interrupted one goes on where it ended."""
-    write_objects(ObjectsWork(ObjectModels(grounder, segmenter), captioner, params), rows, samples)
+    write_objects(ObjectsWork(ObjectModels(grounder, segmenter), judge, params), rows, samples)

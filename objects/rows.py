@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from mcpipe.core.params import Params
 from mcpipe.core.progress import track
 from mcpipe.core.shards import whole_folder
 from mcpipe.world.thing_captions import name_things
-from mcpipe.world.things import reference, render_things, sample_thing_scene, sample_things
+from mcpipe.world.things import PATTERNS, Thing, reference, render_things, sample_thing_scene, sample_things
 from mcpipe.world.traits import world_rng
 
 NAMESPACE = "object rows"
-FAULTS = ("no_phrase", "equal_phrases", "damaged_picture", "absent_object")
-"""What is wrong with each kind of unusable row."""
+FAULTS = ("no_phrase", "equal_phrases", "damaged_picture", "absent_object", "wrong_word")
+"""What is wrong with each kind of unusable row; a wrong word is one that a grounder may well pass over."""
 MOST_REFERENCES = 3
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """An image as published data sets store it."""
@@ -76,7 +77,15 @@ def row_of(number: int, fault: str, params: RowsParams) -> Row:
         plain = bool(rng.random() < params.plain_share)
         row[f"cond_img_{place}"] = encoded(reference(thing, rng, params.reference_size, plain=plain).rgb)
         row[f"cond_prompt_{place}"] = thing.phrase
+    if fault == "wrong_word":
+        row["cond_prompt_1"] = misnamed(things[1], rng)
     return row | dict(changes(row, fault))
+
+
+def misnamed(thing: Thing, rng: np.random.Generator) -> str:
+    """The phrase of a thing with another pattern than it has."""
+    others = [pattern for pattern in PATTERNS if pattern not in ("plain", thing.design.pattern)]
+    return replace(thing, design=replace(thing.design, pattern=str(rng.choice(others)))).phrase
 
 
 def changes(row: Row, fault: str) -> Iterator[tuple[str, object]]:

@@ -55,15 +55,16 @@ class ObjectsWork:
     """What this stage does to every row."""
 
     models: ObjectModels
-    captioner: Path
+    judge: Path
+    """Folder of the model that answers the questions."""
     params: ObjectsParams
     ask: Callable[[Path], Captioner] = Qwen2_5VL
 
     def load(self) -> Decide:
-        """Load the models, the captioner only if there are questions; the decision on one row."""
+        """Load the models, the judge only if there are questions; the decision on one row."""
         finder = self.models.finder(self.params.min_score, self.params.reference_size)
-        captioner = self.ask(self.captioner) if self.params.questions else None
-        return partial(sample_of_objects, finder=finder, captioner=captioner, params=self.params)
+        judge = self.ask(self.judge) if self.params.questions else None
+        return partial(sample_of_objects, finder=finder, judge=judge, params=self.params)
 
 
 def write_objects(work: ObjectsWork, source: Path, out: Path) -> None:
@@ -112,7 +113,7 @@ def names_in(sample: CutSample) -> tuple[str, ...]:
 
 
 def sample_of_objects(
-    row: ObjectRow, finder: ObjectFinder, captioner: Captioner | None, params: ObjectsParams
+    row: ObjectRow, finder: ObjectFinder, judge: Captioner | None, params: ObjectsParams
 ) -> CutSample:
     """One sample; index i is the same object in every array.
 
@@ -129,8 +130,8 @@ def sample_of_objects(
     raw = finder.raw_masks(target, boxes)
     masks = clean_masks(raw)
     check_object_masks(mask_scores(raw, masks, boxes), masks, params)
-    if captioner is not None:
-        check_answers(target, row.phrases, captioner, params.questions)
+    if judge is not None:
+        check_answers(target, row.phrases, judge, params.questions)
     window, (height, width) = object_window(masks, boxes), target.shape[:2]
     size, numbered = (params.image_size, params.image_size), list(enumerate(boxes))
     closeups = [closeup(target, masks, box, number, CLOSEUP_MARGIN) for number, box in numbered]
@@ -199,7 +200,7 @@ def located(picture: Picture, phrases: Iterable[str], finder: ObjectFinder, whic
     return np.stack(boxes).astype(np.float32)
 
 
-def check_answers(picture: Picture, phrases: Iterable[str], captioner: Captioner, questions: Iterable[str]) -> None:
+def check_answers(picture: Picture, phrases: Iterable[str], judge: Captioner, questions: Iterable[str]) -> None:
     """Ask every question about every object.
 
     Raises:
@@ -207,7 +208,7 @@ def check_answers(picture: Picture, phrases: Iterable[str], captioner: Captioner
     """
     for phrase in phrases:
         for question in (template.format(phrase=phrase) for template in questions):
-            answer = captioner.answer([picture], question, temperature=0.0, seed=0, max_tokens=LONGEST_ANSWER)
+            answer = judge.answer([picture], question, temperature=0.0, seed=0, max_tokens=LONGEST_ANSWER)
             verdict = says_yes(answer)
             if not verdict:
                 raise RejectionError("no_answer" if verdict is None else "answered_no", f"{question} {answer}")

@@ -15,8 +15,8 @@ from zoo.build.cards import CURVES, FIGURES
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = (
-    "pose", "segmenter", "faces", "faces_heldout", "captioner", "generator", "inpainter", "clip", "clip_reward", "dino",
-    "dinov2", "hps", "hps_reward", "grounder",
+    "pose", "segmenter", "faces", "faces_heldout", "captioner", "judge", "generator", "inpainter", "clip",
+    "clip_reward", "dino", "dinov2", "hps", "hps_reward", "grounder",
 )  # fmt: skip
 """Checkpoints that the pipeline and its evaluation use; other results are intermediate."""
 

@@ -24,6 +24,7 @@ MEASURES = {
     "faces": "faces.measure",
     "faces_heldout": "faces.measure_heldout",
     "captioner": "captioner.measure",
+    "judge": "judge.measure",
     "generator": "generator.measure",
     "inpainter": "inpainter.measure",
     "clip": "likeness.measure_clip",
