@@ -63,7 +63,7 @@ alignment: repository setup ## stage 3 and its variants on the tiny zoo, as DVC 
 	python -m studies.alignment
 
 # Graphs in folders of their own, whose stages are modules of this checkout and not of the installed package.
-focusdpo objects zoo: export PYTHONPATH := $(CURDIR)
+focusdpo objects psr zoo: export PYTHONPATH := $(CURDIR)
 focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table; ONLY=masks stops there
 	dvc repro encode train_multi pairs generate@train_multi evaluate@train_multi
 	cd focusdpo && dvc repro $(ONLY)
@@ -71,13 +71,18 @@ focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from t
 
 # The models of the tiny zoo fit into memory twice, as for `repro`. Bytecode lies elsewhere: the graph's folder has a DVC
 # of its own, which would take bytecode beside the code for code.
-objects: export PYTHONPYCACHEPREFIX := $(abspath .mcpipe/bytecode)
-objects: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
-objects: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
+objects psr: export PYTHONPYCACHEPREFIX := $(abspath .mcpipe/bytecode)
+objects psr: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
+objects psr: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
 objects: repository setup ## several given objects in one image, on the tiny zoo from nothing; prints the object benchmark; ONLY=objects stops there
 	@find mcpipe objects -name __pycache__ -prune -exec rm -rf {} +
 	cd objects && dvc repro $(ONLY)
 	@test -n "$(ONLY)" || python -m mcpipe.cli table objects/data/results --people data/results
+
+psr: repository setup ## PSR: synthetic data, arms and rewards, on the tiny zoo from nothing; prints its table; ONLY=synthetic stops there
+	@find mcpipe objects psr -name __pycache__ -prune -exec rm -rf {} +
+	cd psr && dvc repro $(ONLY)
+	@test -n "$(ONLY)" || cat psr/data/table/table.txt
 
 lint: setup ## style, types and how documents read
 	ruff check .
@@ -102,5 +107,5 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help evidence-gates focusdpo objects setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
+.PHONY: help evidence-gates focusdpo objects psr setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
   test-cluster test-demo walkthrough
