@@ -84,6 +84,9 @@ psr: repository setup ## PSR: synthetic data, arms and rewards, on the tiny zoo 
 	cd psr && dvc repro $(ONLY)
 	@test -n "$(ONLY)" || cat psr/data/table/table.txt
 
+branches: repository setup ## every branch with few records and few steps, in a clone beside this checkout; status 1 if one fails; ONLY=objects
+	python -m benchmarks.branches $(ONLY)
+
 lint: setup ## style, types and how documents read
 	ruff check .
 	ruff format --check .
@@ -107,5 +110,5 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help evidence-gates focusdpo objects psr setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
+.PHONY: help branches evidence-gates focusdpo objects psr setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
   test-cluster test-demo walkthrough

@@ -202,10 +202,19 @@ class Teacher:
             pointed = self.pointing.loss(inputs, starts, conversations, self.pictures)
         grids = as_grids(seen[0].float(), inputs["image_grid_thw"])
         sightings = self.heads(grids, numbered(conversations)).loss()["sightings"]
-        plain = functional.cross_entropy(logits.float(), labels[:, 1:][spoken], reduction="none")
         focus = 0.0 if "prompt" in task else FOCUS
-        weight = (1 - (-plain.detach()).exp()).pow(focus) + 0.05
-        return Loss(answer=(weight * plain).mean(), sightings=sightings, **pointed, **{f"_{task}": plain.mean()})
+        answer, plain = spoken_loss(logits, labels[:, 1:][spoken], focus)
+        return Loss(answer=answer, sightings=sightings, **pointed, **{f"_{task}": plain})
+
+
+def spoken_loss(logits: Tensor, tokens: Tensor, focus: float) -> tuple[Tensor, Tensor]:
+    """Focal cross entropy of spoken tokens (N,) given logits (N, vocabulary), and the plain one.
+
+    ``focus`` is the exponent; at 0 both are the same but for a constant factor.
+    """
+    plain = functional.cross_entropy(logits.float(), tokens, reduction="none")
+    weight = (1 - (-plain.detach()).exp()).pow(focus) + 0.05
+    return (weight * plain).mean(), plain.mean()
 
 
 CARD = Card(

@@ -40,7 +40,7 @@ def inputs_of(processor: Qwen2_5_VLProcessor, conversations: Sequence[Conversati
         text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answered)
         later = conversation.questions[1:] if answered else ()
         texts.append(text + "".join(LATER.format(question=question.text, answer=question.answer) for question in later))
-    return processor(text=texts, images=images, padding=True, return_tensors="pt")
+    return processor(text=texts, images=images or None, padding=True, return_tensors="pt")
 
 
 @torch.no_grad()

@@ -45,12 +45,11 @@ class Seen(NamedTuple):
     turns: tuple[Tensor, Tensor]
 
 
-class Pointing(nn.Module):
-    """Loss on the object that a question names, and on the attention to it; its classifier is discarded later."""
+class Watched(nn.Module):
+    """Recomputes the attention of a layer in the latest forward pass of the network, so that it can be taught."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.asked = nn.Linear(width, len(ASKED))
         self._seen: Seen | None = None
 
     @contextmanager
@@ -67,27 +66,10 @@ class Pointing(nn.Module):
         finally:
             watch.remove()
 
-    def loss(self, inputs: dict, answers: Tensor, conversations: Sequence[Conversation], pictures: Pictures) -> Loss:
-        """Cross entropy of the question's object, and mean negative logarithm of the attention to it.
-
-        ``answers`` (batch, length) marks the first token of every answer; the tokens before them are those that look.
-        Conversations are about one image of ``pictures`` each, their questions set apart (`zoo.build.apart`).
-        """
+    def hidden(self, row: int, lookers: Tensor) -> Tensor:
+        """The tokens (lookers, width) of one sequence as the layer received them."""
         assert self._seen is not None, "no forward pass was watched"
-        guesses, named, masses = [], [], []
-        for row, conversation in enumerate(conversations):
-            grid = inputs["image_grid_thw"][row, 1:] // MERGE
-            regions = _regions(conversation, pictures, (int(grid[0]), int(grid[1])))
-            place = inputs["mm_token_type_ids"][row].nonzero()[:, 0]
-            lookers = answers[row].nonzero()[:, 0] - 1
-            guesses.append(self.asked(self._seen.hidden[row, lookers].float()))
-            named += [ASKED.index(question.names) for question in conversation.questions]
-            attention = self.attention(row, lookers, inputs["attention_mask"][row, 0, lookers])
-            for question, looked in zip(conversation.questions, attention, strict=True):
-                where = looked_for(question, regions, place)
-                masses += [looked[where].sum()] if len(where) else []
-        naming = functional.cross_entropy(torch.cat(guesses), torch.tensor(named))
-        return Loss(asked=WEIGHT * naming, pointing=-WEIGHT * torch.stack(masses).clamp(min=LEAST_MASS).log().mean())
+        return self._seen.hidden[row, lookers].float()
 
     def attention(self, row: int, lookers: Tensor, seen: Tensor) -> Tensor:
         """Attention (lookers, length) within one sequence to what the lookers see, as the layer computes it."""
@@ -100,6 +82,35 @@ class Pointing(nn.Module):
         queries, keys = apply_rotary_pos_emb(queries, keys, *(turn[row : row + 1] for turn in turns))
         scores = queries[0, HEAD, lookers] @ keys[0, HEAD // layer.num_key_value_groups].T * layer.scaling
         return scores.float().masked_fill(~seen, -torch.inf).softmax(-1)
+
+
+class Pointing(Watched):
+    """Loss on the object that a question names, and on the attention to it; its classifier is discarded later."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.asked = nn.Linear(width, len(ASKED))
+
+    def loss(self, inputs: dict, answers: Tensor, conversations: Sequence[Conversation], pictures: Pictures) -> Loss:
+        """Cross entropy of the question's object, and mean negative logarithm of the attention to it.
+
+        ``answers`` (batch, length) marks the first token of every answer; the tokens before them are those that look.
+        Conversations are about one image of ``pictures`` each, their questions set apart (`zoo.build.apart`).
+        """
+        guesses, named, masses = [], [], []
+        for row, conversation in enumerate(conversations):
+            grid = inputs["image_grid_thw"][row, 1:] // MERGE
+            regions = _regions(conversation, pictures, (int(grid[0]), int(grid[1])))
+            place = inputs["mm_token_type_ids"][row].nonzero()[:, 0]
+            lookers = answers[row].nonzero()[:, 0] - 1
+            guesses.append(self.asked(self.hidden(row, lookers)))
+            named += [ASKED.index(question.names) for question in conversation.questions]
+            attention = self.attention(row, lookers, inputs["attention_mask"][row, 0, lookers])
+            for question, looked in zip(conversation.questions, attention, strict=True):
+                where = looked_for(question, regions, place)
+                masses += [looked[where].sum()] if len(where) else []
+        naming = functional.cross_entropy(torch.cat(guesses), torch.tensor(named))
+        return Loss(asked=WEIGHT * naming, pointing=-WEIGHT * torch.stack(masses).clamp(min=LEAST_MASS).log().mean())
 
 
 def _regions(conversation: Conversation, pictures: Pictures, side: tuple[int, int]) -> Tensor:
