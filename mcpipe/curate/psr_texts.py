@@ -202,8 +202,8 @@ def without_looks(prompt: str, categories: Sequence[str], task: Task) -> str:
     place = re.fullmatch(r"\w+ \w+ (\S.*)", head)
     owners = [[category for category in categories if names(part, category)] for part in parts]
     sides = [re.match(r"(.*?)\ban? ", part) for part in parts]
-    each_once = sorted(owner for own in owners for owner in own) == sorted(categories)
-    if not colon or place is None or not each_once or len(parts) != len(categories) or None in sides:
+    each_once = all(len(own) == 1 for own in owners) and sorted(own[0] for own in owners) == sorted(categories)
+    if not colon or place is None or not each_once or None in sides:
         raise RejectionError("no_caption", f"looks cannot be taken out of {prompt!r}")
     nouns = [with_article(owner) for (owner,) in owners]
     if task in WITH_SIDES:

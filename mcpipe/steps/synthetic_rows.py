@@ -132,7 +132,7 @@ class Redrawer:
         crop = self.finder.crop(picture, category)
         if crop is None:
             raise RejectionError("not_in_reference", f"{category!r} is not found in its redrawn image")
-        cosines = features @ self.dino.pictures([crop])[0]
+        cosines = np.clip(features @ self.dino.pictures([crop])[0], -1, 1)
         own = float(cosines[place])
         scores: dict[str, JSON] = {"similarity": round(own, 4)}
         if own < self.params.min_similarity:
