@@ -63,7 +63,7 @@ alignment: repository setup ## stage 3 and its variants on the tiny zoo, as DVC 
 	python -m studies.alignment
 
 # Graphs in folders of their own, whose stages are modules of this checkout and not of the installed package.
-focusdpo objects zoo: export PYTHONPATH := $(CURDIR)
+focusdpo objects psr zoo: export PYTHONPATH := $(CURDIR)
 # Outputs of the pipeline that the cache still holds come from there, and what led to them is not made again.
 PIPELINE_OUTPUTS := data/samples data/models/train_multi data/pairs data/results/train_multi
 focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table; ONLY=masks stops there
@@ -74,13 +74,18 @@ focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from t
 
 # The models of the tiny zoo fit into memory twice, as for `repro`. Bytecode lies elsewhere: the graph's folder has a DVC
 # of its own, which would take bytecode beside the code for code.
-objects: export PYTHONPYCACHEPREFIX := $(abspath .mcpipe/bytecode)
-objects: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
-objects: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
+objects psr: export PYTHONPYCACHEPREFIX := $(abspath .mcpipe/bytecode)
+objects psr: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
+objects psr: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
 objects: repository setup ## several given objects in one image, on the tiny zoo from nothing; prints the object benchmark; ONLY=objects stops there
 	@find mcpipe objects -name __pycache__ -prune -exec rm -rf {} +
 	cd objects && dvc repro $(ONLY)
 	@test -n "$(ONLY)" || python -m mcpipe.cli table objects/data/results --people data/results
+
+psr: repository setup ## PSR: synthetic data, arms and rewards, on the tiny zoo from nothing; prints its table; ONLY=synthetic stops there
+	@find mcpipe objects psr -name __pycache__ -prune -exec rm -rf {} +
+	cd psr && dvc repro $(ONLY)
+	@test -n "$(ONLY)" || cat psr/data/table/table.txt
 
 branches: repository setup ## every branch with few records and few steps, in a clone beside this checkout; status 1 if one fails; ONLY=objects
 	python -m benchmarks.branches $(ONLY)
@@ -108,5 +113,5 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help branches evidence-gates focusdpo objects setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
+.PHONY: help branches evidence-gates focusdpo objects psr setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
   test-cluster test-demo walkthrough

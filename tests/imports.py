@@ -8,7 +8,7 @@ from mcpipe.core import imports
 from mcpipe.core.imports import module_file
 
 __all__ = ["ROOT", "closure", "imported_modules", "module_file", "project_modules", "syntax_tree"]
-PACKAGES = ("mcpipe", "stages", "zoo", "studies", "benchmarks", "focusdpo", "objects")
+PACKAGES = ("mcpipe", "stages", "zoo", "studies", "benchmarks", "focusdpo", "objects", "psr")
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -12,7 +12,7 @@ LONGEST_PARAGRAPH, LONGEST_README = 80, 950
 """In words."""
 MOST_FIGURES = 3
 """Numbers in a sentence of a document; more belong into a table."""
-CODE = ("mcpipe", "stages", "studies", "zoo", "benchmarks", "focusdpo", "objects")
+CODE = ("mcpipe", "stages", "studies", "zoo", "benchmarks", "focusdpo", "objects", "psr")
 VAGUE = frozenset({"told", "found", "one", "shown", "standing", "judges"})
 """Names of variables, parameters, attributes, functions and modules that say nothing about their content."""
 ARCHAIC = re.compile(

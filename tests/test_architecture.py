@@ -57,9 +57,10 @@ def test_mcpipe_stands_alone_and_only_the_door_imports_stages():
             "benchmarks",
             "focusdpo",
             "objects",
+            "psr",
         }
         assert not others, f"{module} imports {others}"
-    for module in project_modules("stages", "zoo", "studies", "benchmarks", "focusdpo", "objects"):
+    for module in project_modules("stages", "zoo", "studies", "benchmarks", "focusdpo", "objects", "psr"):
         if module != "stages.__main__":
             assert not any(name.split(".")[0] == "stages" for name in imported_modules(module)), module
 
@@ -85,7 +86,7 @@ def test_no_pipeline_stage_knows_the_world():
 
 
 def test_modules_fit_on_a_desk():
-    for module in project_modules("mcpipe", "stages", "zoo", "studies", "focusdpo", "objects"):
+    for module in project_modules("mcpipe", "stages", "zoo", "studies", "focusdpo", "objects", "psr"):
         file = module_file(module)
         text = file.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= 300, f"{file} has over 300 lines"
@@ -97,7 +98,7 @@ def test_modules_fit_on_a_desk():
 
 def test_only_the_core_opens_records_by_strings():
     """Everybody else reads the fields of typed records, which are checked where they are read."""
-    for module in project_modules("mcpipe", "stages", "studies", "focusdpo", "objects"):
+    for module in project_modules("mcpipe", "stages", "studies", "focusdpo", "objects", "psr"):
         if room_of(module) != "core":
             for node in ast.walk(syntax_tree(module_file(module))):
                 assert not opens_a_record(node), f"{module}:{node.lineno}: {ast.unparse(node)}"

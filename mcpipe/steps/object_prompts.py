@@ -26,26 +26,29 @@ class ObjectPromptsParams(Params):
     records_per_shard: RecordsPerShard
 
 
-def write_object_prompts(samples: Path, prompts: Path, params: ObjectPromptsParams) -> None:
+def write_object_prompts(
+    samples: Path, prompts: Path, params: ObjectPromptsParams, of_training: Path | None = None
+) -> None:
     """Write a prompt for every held-out sample, and for some of the others, with the references of their objects.
+
+    The others are those of ``of_training``, if it is given.
 
     Raises:
         ValueError: no sample is held out, or none is left for stage 3.
     """
     report = Report("prompts")
-    drawn = rl_keys(samples, params)
+    training = samples if of_training is None else of_training
+    drawn = rl_keys(training, params)
     with whole_folder(prompts) as folder:
-        for name, split in (("bench", "val"), ("rl", "train")):
+        for name, split, source in (("bench", "val", samples), ("rl", "train", training)):
             chosen = (
                 sample
-                for sample in read_shards(samples, Sample)
+                for sample in read_shards(source, Sample)
                 if is_prompt(sample, split, params) and (split == "val" or sample.key in drawn)
             )
             number, things = write_set(chosen, folder / name, folder / POOLS[name], params)
             if not number:
-                raise ValueError(
-                    f"{samples} has no sample for {name}; see objects.num_held_out and prompts.min_objects"
-                )
+                raise ValueError(f"{source} has no sample for {name}; see objects.num_held_out and prompts.min_objects")
             report.facts |= {name: number, POOLS[name]: things}
         report.write(folder)
 

@@ -33,6 +33,7 @@ class Branch:
 BRANCHES = {name: Branch(name, command) for name, command in (
     ("focusdpo", "python -m focusdpo"),
     ("objects", "python -P -m objects"),  # one of its modules has the name of the package
+    ("psr", "python -P -m psr"),
 )}  # fmt: skip
 PIPELINE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 every_branch = pytest.mark.parametrize("branch", BRANCHES.values(), ids=BRANCHES)

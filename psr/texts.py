@@ -1,0 +1,11 @@
+"""Prompts and captions of synthetic samples from drawn categories."""
+
+from pathlib import Path
+
+from mcpipe.curate.psr_texts import TextsParams
+from mcpipe.steps.synthetic_texts import TextsWork, write_texts
+
+
+def run(judge: Path, texts: Path, params: TextsParams) -> None:
+    """Write the texts; a second run of an interrupted one goes on where it ended."""
+    write_texts(TextsWork(judge, params), texts)

@@ -1,0 +1,94 @@
+"""Stand-ins for the models that make synthetic data: a writer, a drawer and an encoder that know coloured boxes.
+
+They are loaded like the models that they stand in for, from a path, and can be imported by other processes.
+"""
+
+import re
+
+import numpy as np
+from object_fixtures import COLOURS, scene
+
+from mcpipe.curate.psr_texts import NumberShares, TaskShares, TextsParams
+from mcpipe.flux.sampler import SampleParams
+from mcpipe.steps.synthetic_rows import SyntheticParams
+from mcpipe.steps.synthetic_targets import TargetsParams
+
+CATEGORIES = ["red box", "green box", "blue box", "yellow box"]
+PLACES = {"red": (4, 4, 22, 20), "green": (26, 4, 44, 20), "blue": (4, 26, 22, 44), "yellow": (26, 26, 44, 44)}
+"""Box of each colour in a drawn target."""
+SIDES = ("on the left", "in the middle", "on the right", "far right")
+TEXTS = {
+    "num_texts": 6, "seed": 0, "categories": CATEGORIES, "numbers": NumberShares(two=1.0, three=0.0, four=0.0),
+    "tasks": TaskShares(attribute=0.0, background=0.5, action=0.0, position=0.5, complex=0.0), "sentences": {},
+    "recaption": "grammar", "attempts": 2, "temperature": 1.0, "max_tokens": 20, "records_per_shard": 4,
+}  # fmt: skip
+TARGETS = {
+    "seed": 0, "attempts": 2, "min_score": 0.5, "sample": SampleParams(num_steps=2, guidance=4.0, shift=1.5),
+    "image_size": 48, "reference_size": 16, "records_per_shard": 4,
+}  # fmt: skip
+
+
+def texts_params(**changes):
+    return TextsParams(**(TEXTS | changes))
+
+
+def targets_params(**changes):
+    return TargetsParams(**(TARGETS | changes))
+
+
+def synthetic_params(**changes):
+    return SyntheticParams(**(TARGETS | {"min_similarity": 0.5, "max_similarity": 1.0, "questions": []} | changes))
+
+
+def described(categories, place="in a park"):
+    """A sentence in the grammar of the zoo's judge, in which every box is striped."""
+    parts = [f"{side} a striped {category}" for side, category in zip(SIDES, categories, strict=False)]
+    return f"{len(categories)} things {place}: {'; '.join(parts)}"
+
+
+class BoxWriter:
+    """Describes the categories of an instruction; ``forget`` are never named, ``mute`` answers come first."""
+
+    def __init__(self, forget=(), mute=0):
+        self.forget, self.mute, self.asked = forget, mute, []
+
+    def answer(self, pictures, instruction, *, temperature, seed, max_tokens):
+        self.asked.append((instruction, seed))
+        if len(self.asked) <= self.mute:
+            return ""
+        categories = [name for name in re.findall(r"\w+ box", instruction) if name not in self.forget]
+        return described(categories or ["white ball"])
+
+
+def load_writer(_folder):
+    return BoxWriter()
+
+
+class BoxDrawer:
+    """Draws a box for every colour that a prompt names, or the reference enlarged; ``miss`` draws show nothing."""
+
+    def __init__(self, miss=0, colour_of=None):
+        self.miss, self.colour_of, self.drawn = miss, colour_of or {}, []
+
+    def draw(self, prompt, reference, seed):
+        self.drawn.append((prompt, reference is None, seed))
+        if len(self.drawn) <= self.miss:
+            return scene()
+        colours = [name for name in COLOURS if name in prompt]
+        return scene(*((self.colour_of.get(colour, colour), *PLACES[colour]) for colour in colours))
+
+
+def load_boxes(_generator, _adapter, _params):
+    return BoxDrawer()
+
+
+class MeanColour:
+    """Embeds an image by the mean of what is not white."""
+
+    def pictures(self, pictures):
+        means = np.stack([picture[picture.min(axis=2) < 250].mean(axis=0) for picture in pictures]) - 128
+        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+
+
+def load_mean_colour(_folder):
+    return MeanColour()
