@@ -1,6 +1,8 @@
 """Work on independent jobs in several processes of one machine, with the same results as in one."""
 
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -29,15 +31,29 @@ class Loader(Protocol[J_contra, R_co]):
 def mapped(loader: Loader[J_contra, R_co], jobs: Sequence[J_contra], workers: int) -> Iterator[R_co]:
     """Results in the order of ``jobs``; each process loads the models once and uses one thread.
 
-    Raises:
-        Exception: what loading or a job raises.
+    Several processes start at once; this one begins when the first result is wanted. Errors of loading and of jobs are
+    raised with the results.
     """
     if workers == 1:
-        one_thread()
-        yield from map(loader.load(), jobs)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (loader,)) as pool:
-        results: Iterator[Any] = pool.map(_do, jobs)
+        return _here(loader, jobs)
+    pool = ProcessPoolExecutor(workers, get_context(start_method()), _begin, (loader,))
+    return _results(pool, pool.map(_do, jobs))
+
+
+def start_method() -> str:
+    """``fork``, which keeps imports, in a process without threads, whose locks it would keep; else ``spawn``."""
+    threads = Path("/proc/self/task")
+    alone = sys.platform == "linux" and threads.is_dir() and len(list(threads.iterdir())) == 1
+    return "fork" if alone else "spawn"
+
+
+def _here(loader: Loader[J_contra, R_co], jobs: Sequence[J_contra]) -> Iterator[R_co]:
+    one_thread()
+    yield from map(loader.load(), jobs)
+
+
+def _results(pool: ProcessPoolExecutor, results: Iterator[Any]) -> Iterator[Any]:
+    with pool:
         yield from results
 
 
@@ -68,6 +84,7 @@ _loaders: list[Loader[Any, Any]] = []
 
 
 def _begin(loader: Loader[Any, Any]) -> None:
+    gc.freeze()  # what a fork inherits is not its own to free
     one_thread()
     _loaders[:] = [loader]
 

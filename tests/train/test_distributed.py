@@ -19,7 +19,7 @@ from imports import ROOT
 from processes import PATIENCE_S, exit_code, forked, output
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 from training_fixtures import MULTI, NEEDS_BITSANDBYTES, SINGLE, Killed, files_of, outcome
 
 from mcpipe.train.loop.launch import starts_processes, together

@@ -20,8 +20,8 @@ from typing import Annotated
 import torch
 from accelerate.utils import parse_flag_from_env
 from pydantic import Field
-from torch.distributed import FileStore, destroy_process_group, init_process_group
-from torch.multiprocessing import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
+from torch.distributed import destroy_process_group, init_process_group
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
 from mcpipe.core.params import TakenFrom
 
@@ -54,7 +54,7 @@ def together(num_processes: int, work: Callable[..., None], *arguments: object) 
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     errors = get_context(START).SimpleQueue()
     with TemporaryDirectory() as folder:
-        store = str(Path(folder) / "store")
+        store = (Path(folder) / "store").as_uri()
         given = (num_processes, store, errors, work, arguments)
         processes = start_processes(_train, given, num_processes, join=False, daemon=True, start_method=START)
         assert isinstance(processes, ProcessContext), "unless it is to join them"
@@ -91,8 +91,10 @@ def _train(
     size = str(num_processes)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     os.environ |= {"ACCELERATE_USE_CPU": "true"}
+    if rank > 0:
+        logging.disable(logging.WARNING)  # the first one talks
     try:
-        init_process_group("gloo", store=FileStore(store, num_processes), rank=rank, world_size=num_processes)
+        init_process_group("gloo", init_method=store, rank=rank, world_size=num_processes)
         work(*arguments)
     except TOLD as error:
         errors.put(error)
