@@ -16,8 +16,8 @@ from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import RenderedFrame, Scene, render, sample_scene
 
 LARGEST_MB = {
-    "captioner": 2.6, "judge": 2.6, "generator": 8, "clip": 1.3, "clip_reward": 1.3, "dino": 0.7, "dinov2": 0.7, "hps": 3.8,
-    "hps_reward": 2.6, "grounder": 1.9,
+    "captioner": 2.6, "judge": 2.6, "generator": 8, "clip": 1.3, "clip_reward": 1.3, "dino": 0.7, "dinov2": 0.7,
+    "hps": 3.8, "hps_reward": 2.6, "grounder": 1.9,
 }  # fmt: skip
 
 
