@@ -237,9 +237,9 @@ def test_images_of_every_arm_stand_beside_the_references(tmp_path):
     for experiment in planned:
         trial = Trial(experiment, tmp_path / experiment.name)
         trials.append(trial)
-        shown = {PAIRS, images_path(trial.arm)} & set(analysed_paths(plan, experiment))
-        assert bool(shown) == (experiment.seed == plan.seeds[0]), "one seed is exported"
-        if shown:
+        exported = {PAIRS, images_path(trial.arm)} & set(analysed_paths(plan, experiment))
+        assert bool(exported) == (experiment.seed == plan.seeds[0]), "one seed is exported"
+        if exported:
             drawn = [generated(prompt, square[trial.arm.name]) for prompt in prompts]
             write_shards(drawn, trial.folder / images_path(trial.arm), 8)
             pairs = trial.folder / PAIRS
