@@ -38,7 +38,7 @@ from mcpipe.train.loop.launch import together
 from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
 from mcpipe.train.loop.previews import PreviewSampler
 from mcpipe.train.loop.runtime import load_base, mean_over_processes, place_base, process_state, shared_out
-from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, predicted, train
+from mcpipe.train.supervised import NOISE_BINS, NUM_SCORED, SupervisedParams, parts_of, predicted, train
 
 NUM_MAPS = 4
 """Held-out samples whose attention maps are stored for the report."""
@@ -221,7 +221,7 @@ class MultiTraining:
 
 def write_multi(encode: Path, train_single: Path, generator: Path, out: Path, params: TrainMultiParams) -> None:
     """Write the adapter that continues stage 1, its curves, attention maps before and after, and a report."""
-    together(params.processes, _write_multi, encode, train_single, generator, out, params)
+    together(params.processes, parts_of(params), _write_multi, encode, train_single, generator, out, params)
 
 
 def _write_multi(encode: Path, train_single: Path, generator: Path, out: Path, params: TrainMultiParams) -> None:

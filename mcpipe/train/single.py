@@ -28,7 +28,7 @@ from mcpipe.train.loop.launch import together
 from mcpipe.train.loop.outputs import output_folder, save_gathered_adapter, training_log, with_encoder
 from mcpipe.train.loop.previews import PreviewSampler
 from mcpipe.train.loop.runtime import load_base, place_base, process_state
-from mcpipe.train.supervised import SupervisedParams, predicted, train
+from mcpipe.train.supervised import SupervisedParams, parts_of, predicted, train
 
 
 class TrainSingleParams(SupervisedParams):
@@ -91,7 +91,7 @@ class SingleTraining:
 
 def write_single(encode: Path, generator: Path, out: Path, params: TrainSingleParams) -> None:
     """Write the adapter, its curves and a report; a second run of an interrupted training resumes it."""
-    together(params.processes, _write_single, encode, generator, out, params)
+    together(params.processes, parts_of(params), _write_single, encode, generator, out, params)
 
 
 def _write_single(encode: Path, generator: Path, out: Path, params: TrainSingleParams) -> None:

@@ -55,6 +55,15 @@ class SupervisedParams(Params):
         return Draws(self.seed, self.batch_size, self.shift, self.text_dropout, one_reference)
 
 
+def parts_of(params: SupervisedParams) -> int:
+    """Samples of a step that processes share: of each batch, if a step is divided into several.
+
+    Raises:
+        ValueError: an environment variable has an invalid value.
+    """
+    return max(params.batch_size // runtime_from().accumulation_steps, 1)
+
+
 Objective = Callable[[nn.Module, Batch], Losses]
 """Losses of a model on a batch."""
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE
+from processes import exit_code, forked
 from record_fixtures import pair_prompt, pool_face, sample_of_two
 
 from mcpipe.bench.controls import CONTROLS, TARGETS
@@ -136,7 +137,10 @@ def test_two_processes_draw_the_same_bytes_as_one(suite, generator_folder, tmp_p
     folders = []
     for workers in ("1", "2"):
         monkeypatch.setenv("MCPIPE_WORKERS", workers)
-        folders.append(drawn(suite, generator_folder, tmp_path / workers, few))
+        stage = forked(drawn, suite, generator_folder, tmp_path / workers, few)
+        stage.start()
+        assert exit_code(stage) == 0
+        folders.append(tmp_path / workers)
     contents = [{file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.tar")} for folder in folders]
     assert contents[0] == contents[1]
     assert len(contents[0]) == 3

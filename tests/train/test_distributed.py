@@ -150,13 +150,14 @@ def test_a_stage_starts_the_processes_that_its_setting_names(launched, encoded, 
 
 
 def test_an_error_of_all_processes_is_one_line(encoded, short_generator_folder, tmp_path, capfd):
-    write_settings(tmp_path, batch_size=3)
-    process = forked(alone_in, tmp_path, "train_single", encoded, short_generator_folder, tmp_path / "out")
+    write_settings(tmp_path)
+    process = forked(alone_in, tmp_path, "train_single", encoded / "none", short_generator_folder, tmp_path / "out")
     process.start()
     assert exit_code(process) == 1
     errors = [line for line in capfd.readouterr().err.splitlines() if "rror" in line or "Traceback" in line]
     assert len(errors) == 1
-    assert errors[0].startswith("error: train_single: a step of 3 samples cannot be divided")
+    assert errors[0].startswith("error: ")
+    assert str(encoded / "none") in errors[0]
     assert not (tmp_path / "out").exists()
 
 
@@ -181,7 +182,7 @@ def second_fails(kind):
 )
 def test_a_process_that_fails_ends_all_with_its_own_reason(kind, error, message):
     with pytest.raises(error, match=message):
-        together(2, second_fails, kind)
+        together(2, 8, second_fails, kind)
 
 
 def waits(folder):
@@ -202,7 +203,7 @@ def is_running(process):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
 def test_processes_end_with_the_one_that_started_them(tmp_path):
-    parent = forked(together, 2, waits, tmp_path)
+    parent = forked(together, 4, 6, waits, tmp_path)
     parent.start()
     deadline = time.monotonic() + PATIENCE_S
     while len(files := list(tmp_path.glob("*.pid"))) < 2 or not all(file.read_text(encoding="utf-8") for file in files):

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from math import gcd
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -36,11 +37,13 @@ SIGNALS = {
 """What signals do in every process, whatever its parent did with them."""
 
 Processes = Annotated[int, Field(ge=1), TakenFrom("training.processes")]
-"""Number of processes that train together where there is no GPU; a divisor of what a step consists of."""
+"""Number of processes that train together where there is no GPU; see `together`."""
 
 
-def together(num_processes: int, work: Callable[..., None], *arguments: object) -> None:
-    """Call a function of a module in so many processes that train together, or here if there is nothing to start.
+def together(most: int, num_parts: int, work: Callable[..., None], *arguments: object) -> None:
+    """Call a function of a module in processes that train together, or here if there is nothing to start.
+
+    Their number is the greatest common divisor of ``most`` and of the parts that they share equally.
 
     Raises:
         ValueError: what the function raises in the first process that fails.
@@ -48,6 +51,7 @@ def together(num_processes: int, work: Callable[..., None], *arguments: object) 
         FloatingPointError: likewise.
         ProcessRaisedException: any other error; the message has its traceback.
     """
+    num_processes = gcd(most, num_parts)
     if num_processes == 1 or not starts_processes():
         work(*arguments)
         return

@@ -46,7 +46,7 @@ class RLTraining:
 
 def write_rl(training: RLTraining, out: Path) -> None:
     """Write the adapter that continues stage 2, its curves, the scores of every image, previews and a report."""
-    together(training.params.processes, _write_rl, training, out)
+    together(training.params.processes, training.params.prompts_per_iteration, _write_rl, training, out)
 
 
 def _write_rl(training: RLTraining, out: Path) -> None:
