@@ -49,14 +49,14 @@ def intervals(seeds: Sequence[Rows], params: IntervalParams, minus: Sequence[Row
     if any(rows.keys() != seeds[0].keys() for rows in (*seeds, *minus)) or (minus and len(minus) != len(seeds)):
         raise ValueError("arms and seeds answer different prompts, or differ in number; run the branch again")
     units = [seeds[0][key]["references"] or [key] for key in keys]
-    found = {}
+    means = {}
     for metric in METRICS:
         block = values(seeds, keys, metric)
         if minus:
             block = block - values(minus, keys, metric)
         if np.isfinite(block).any():
-            found[metric] = observed_interval(block, units, params)
-    return found
+            means[metric] = observed_interval(block, units, params)
+    return means
 
 
 def values(seeds: Sequence[Rows], keys: Sequence[str], metric: str) -> np.ndarray:
@@ -83,8 +83,8 @@ def as_json(
 ) -> dict[str, object]:
     """The same values by arm, by difference and by number."""
 
-    def plain(found: Mapping[str, Interval]) -> dict[str, list[float]]:
-        return {metric: [round(value, 6) for value in vars(interval).values()] for metric, interval in found.items()}
+    def plain(means: Mapping[str, Interval]) -> dict[str, list[float]]:
+        return {metric: [round(value, 6) for value in vars(interval).values()] for metric, interval in means.items()}
 
     return {
         "arms": {name: plain(intervals(seeds, params)) for name, seeds in arms.items()},
@@ -104,12 +104,12 @@ def _by_number(arms: Mapping[str, Sequence[Rows]]) -> dict[str, dict[str, dict[s
     return tables
 
 
-def _cells(found: Mapping[str, Interval], sign: str = "") -> str:
+def _cells(means: Mapping[str, Interval], sign: str = "") -> str:
     cells = []
     for metric in METRICS:
-        if metric not in found:
+        if metric not in means:
             cells.append("-")
             continue
-        value, low, high = (f"{end:{sign}.3f}" for end in vars(found[metric]).values())
+        value, low, high = (f"{end:{sign}.3f}" for end in vars(means[metric]).values())
         cells.append(f"{value} [{low}, {high}]")
     return "".join(f"{cell:>{WIDTH}}" for cell in cells)

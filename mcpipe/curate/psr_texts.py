@@ -107,7 +107,7 @@ class SyntheticText(TypedRecord):
     task: str
     categories: tuple[str, ...]
     prompt: str
-    """Of the target, with looks."""
+    """Describes the target, with looks."""
     caption: str
     """The prompt without looks: what training reads."""
     scenes: tuple[str, ...]

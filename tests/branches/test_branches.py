@@ -215,3 +215,25 @@ def test_the_quick_run_of_focusdpo_is_small():
     assert quick["dip"]["max_pairs"] <= 20
     assert quick["train"]["num_steps"] <= 5
     assert len(quick["runs"]["arms"]) <= 2
+
+
+def test_arms_of_psr_are_those_that_its_settings_name():
+    from psr.arms import COMPARED, REINFORCED, SUPERVISED, arm_and_seed
+
+    runs = BRANCHES["psr"].own["runs"]
+    assert runs["arms"] == [*SUPERVISED, *REINFORCED]
+    assert runs["reinforced"] == [*REINFORCED]
+    assert [f"sft_{source}" for source in runs["sources"]] == [*SUPERVISED]
+    assert {name for pair in COMPARED for name in pair} == set(runs["arms"])
+    assert arm_and_seed("rl_plain-12") == ("rl_plain", 12)
+    with pytest.raises(ValueError, match="'dpo-1' should be one of sft_rows, sft_synthetic, rl, rl_plain and a seed"):
+        arm_and_seed("dpo-1")
+
+
+def test_psr_rewards_pairs_by_name_over_a_fresh_lora():
+    training = BRANCHES["psr"].settings["train_rl"]
+    rewards = training["rewards"]
+    assert (rewards["identity"], rewards["aesthetic"], rewards["text"], rewards["matching"]) == (0.4, 0.2, 0, "by_name")
+    assert training["rank"] is not None
+    assert BRANCHES["psr"].settings["train_single"]["positions"] == "frame"
+    assert sum(BRANCHES["psr"].settings["texts"]["numbers"].values()) == pytest.approx(1)
