@@ -101,11 +101,13 @@ def quicken(branch: Path) -> None:
     """Change the settings of a branch to its quick ones; comments are lost.
 
     Raises:
-        ValueError: the quick settings state a value that the branch's own do not have, which its graph would not see.
+        ValueError: the quick settings state a value that neither the branch's own nor the pipeline's have.
     """
     settings, quick = sections_of(branch / SETTINGS), sections_of(branch / QUICK)
-    if strange := list(absent(settings, quick)):
-        raise ValueError(f"{branch.name}/{QUICK} states {', '.join(strange)}, which {SETTINGS} beside it does not")
+    if strange := list(absent(changed_by(sections_of(branch.parent / SETTINGS), settings), quick)):
+        raise ValueError(
+            f"{branch.name}/{QUICK} states {', '.join(strange)}, which neither {SETTINGS} beside it nor the pipeline's has"
+        )
     text = yaml.safe_dump(changed_by(settings, quick), sort_keys=False, allow_unicode=True)
     (branch / SETTINGS).write_text(text, encoding="utf-8")
 

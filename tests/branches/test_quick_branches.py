@@ -9,6 +9,7 @@ from imports import ROOT
 
 from benchmarks import branches
 from benchmarks.branches import QUICK, SETTINGS, absent, chosen_branches, main, quicken
+from mcpipe.steps.door import branch_settings
 
 QUICK_BRANCHES = sorted(file.parent.name for file in ROOT.glob(f"*/{QUICK}"))
 MAKEFILE = """
@@ -22,8 +23,9 @@ good bad: .venv/.ready
 
 @pytest.mark.parametrize("branch", QUICK_BRANCHES)
 def test_quick_settings_change_values_that_the_branch_has(branch):
-    own, quick = (yaml.safe_load((ROOT / branch / name).read_text(encoding="utf-8")) for name in (SETTINGS, QUICK))
-    assert list(absent(own, quick)) == []
+    settings = branch_settings(ROOT, ROOT / branch)
+    quick = yaml.safe_load((ROOT / branch / QUICK).read_text(encoding="utf-8"))
+    assert list(absent(settings, quick)) == []
     assert quick != {}
     assert f"\n{branch}: " in (ROOT / "Makefile").read_text(encoding="utf-8"), "what runs is the Makefile's target"
 
@@ -44,6 +46,7 @@ def test_a_project_without_branches_is_one_line(tmp_path):
 def branch(tmp_path):
     folder = tmp_path / "flowers"
     folder.mkdir()
+    (tmp_path / SETTINGS).write_text("sample: {steps: 20}\n", encoding="utf-8")
     (folder / SETTINGS).write_text("rows:\n  # rows\n  num: 100\n  seed: 1\ntrain: {steps: 50}\n", encoding="utf-8")
     return folder
 
@@ -56,8 +59,10 @@ def test_quick_settings_replace_values_and_leave_the_others(branch):
 
 
 def test_quick_settings_that_nothing_would_read_are_refused(branch):
-    (branch / QUICK).write_text("rows: {number: 3}\nsample: 1\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"flowers/quick.yaml states rows.number, sample, which params.yaml"):
+    (branch / QUICK).write_text("rows: {number: 3}\nsample: {steps: 2, seed: 1}\n", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"flowers/quick.yaml states rows.number, sample.seed, which neither params.yaml"
+    ):
         quicken(branch)
 
 
@@ -67,6 +72,7 @@ def project(tmp_path, monkeypatch):
     root = tmp_path / "project"
     for name in ("good", "bad"):
         (root / name).mkdir(parents=True)
+        (root / SETTINGS).write_text("{}\n", encoding="utf-8")
         (root / name / SETTINGS).write_text("steps: 50\n", encoding="utf-8")
         (root / name / QUICK).write_text("steps: 2\n", encoding="utf-8")
     (root / "Makefile").write_text(MAKEFILE, encoding="utf-8")
