@@ -106,7 +106,8 @@ def quicken(branch: Path) -> None:
     settings, quick = sections_of(branch / SETTINGS), sections_of(branch / QUICK)
     if strange := list(absent(changed_by(sections_of(branch.parent / SETTINGS), settings), quick)):
         raise ValueError(
-            f"{branch.name}/{QUICK} states {', '.join(strange)}, which neither {SETTINGS} beside it nor the pipeline's has"
+            f"{branch.name}/{QUICK} states {', '.join(strange)}, which neither {SETTINGS} beside it nor "
+            "the pipeline's has"
         )
     text = yaml.safe_dump(changed_by(settings, quick), sort_keys=False, allow_unicode=True)
     (branch / SETTINGS).write_text(text, encoding="utf-8")

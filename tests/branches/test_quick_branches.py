@@ -60,9 +60,7 @@ def test_quick_settings_replace_values_and_leave_the_others(branch):
 
 def test_quick_settings_that_nothing_would_read_are_refused(branch):
     (branch / QUICK).write_text("rows: {number: 3}\nsample: {steps: 2, seed: 1}\n", encoding="utf-8")
-    with pytest.raises(
-        ValueError, match=r"flowers/quick.yaml states rows.number, sample.seed, which neither params.yaml"
-    ):
+    with pytest.raises(ValueError, match=r"quick.yaml states rows.number, sample.seed, which neither params.yaml"):
         quicken(branch)
 
 
