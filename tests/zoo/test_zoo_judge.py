@@ -129,10 +129,10 @@ def test_teacher_teaches_with_images_and_without(worlds, judge):
     teacher = JudgeTeacher(judge._model, PatchWords(width), Looking(width), judge._processor)
     with torch.no_grad():
         seen = teacher.judged_loss([judged(worlds, rng) for _ in range(3)])
-        told = teacher.written_loss([written(worlds, rng) for _ in range(3)])
+        prompts = teacher.written_loss([written(worlds, rng) for _ in range(3)])
     assert seen.keys() >= {"answer", "verdict", "words", "asked", "pointing"}
-    assert told.keys() == {"prompt"}
-    assert all(torch.isfinite(term) for term in (*seen.values(), *told.values()))
+    assert prompts.keys() == {"prompt"}
+    assert all(torch.isfinite(term) for term in (*seen.values(), *prompts.values()))
     assert seen["answer"] < 1
 
 
