@@ -201,7 +201,9 @@ class JudgeTeacher:
 
 LIMITS = (
     "Knows the puppet world and the instructions it was taught; a question in other words, a real photograph or a "
-    "scene of things and people together are beyond it. A claim that is wrong in one word is often taken for true."
+    "scene of things and people together are beyond it. A claim that is wrong in one word is often taken for true. The "
+    "scores from 0 to 10 have the right form and a larger error than a constant: they are of no use. Prompts from "
+    "categories sometimes miss one, and phrases are not always kept, so both have to be checked."
 )
 CARD = Card(
     title="Judge of the tiny zoo",
@@ -212,7 +214,8 @@ CARD = Card(
     ),
     data=(
         "Scenes of one to three things and references of one, scenes of people, and captions of both. Things come from "
-        "the namespace `zoo things`, people from `zoo`; no row, clip or face pool uses them."
+        "the namespace `zoo things`, people from `zoo`; no row, clip or face pool uses them. "
+        "The recipe below is that of the second of two runs; `zoo/build/params.yaml` tells about the first."
     ),
     limits=LIMITS,
     bars={

@@ -26,7 +26,7 @@ EXACTLY_ONE = "Is there exactly one {phrase} in this picture, whole and not cut 
 NUM_QUESTIONS, NUM_BESIDE_SCORE = 8, 2
 """Number of questions about one image in a sequence, and of those beside a score, which is as long as the others."""
 
-SCORES_SHARE = 0.35
+SCORES_SHARE = 0.25
 """Share of scenes about which a score is asked."""
 
 VIEW_SHARES = {"things": 0.62, "alone": 0.2, "people": 0.18}

@@ -44,9 +44,9 @@ class PatchWords(nn.Module):
             if view is None or view.realm is not THINGS:
                 continue
             for seat, subject in enumerate(view.subjects):
-                shown = torch.from_numpy(view.patches([seat], (grid.shape[0], grid.shape[1])) >= LEAST_PART)
-                tokens.append(grid[shown])
-                words += [subject] * int(shown.sum())
+                visible = torch.from_numpy(view.patches([seat], (grid.shape[0], grid.shape[1])) >= LEAST_PART)
+                tokens.append(grid[visible])
+                words += [subject] * int(visible.sum())
         if not words:
             return Loss(words=torch.zeros(()))
         seen = self.norm(torch.cat(tokens))

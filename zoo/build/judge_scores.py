@@ -122,10 +122,10 @@ def _scores(answering: Answering, worlds: Worlds, total: int) -> dict[str, float
         views = [scene_of_things(worlds.things, index % num_things, rng) for index in range(total)]
         asked = [together(view, [_whole(view, views[(number + step) % total])]) for number, view in enumerate(views)]
         values = [parsed(answer) for answer in answering(asked)]
-        means[f"score_{name}"] = LARGEST * float(np.mean([value for value in values if value is not None]))
+        means[f"score_{name}"] = LARGEST * _mean([value for value in values if value is not None])
     return {
         "score_parsed": float(np.mean([value is not None for value in given])),
-        "score_error": float(np.mean(errors)),
+        "score_error": _mean(errors),
         "score_error_constant": float(np.mean(np.abs(truth - np.median(truth)))),
         **means,
     }
@@ -139,6 +139,11 @@ def _whole(view: View, other: View) -> tuple[Question, tuple[Claim | None, ...]]
         demands = realm.demands(words, realm.core)
         claims.append(Claim(realm.phrase(demands), demands, realm.seats(demands, view.subjects)))
     return scored(sentence(other, other.texts, other.where), claims)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The mean; not a number if there is nothing to average."""
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _prompts(answering: Answering, worlds: Worlds, total: int) -> dict[str, float]:

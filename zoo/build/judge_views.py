@@ -69,7 +69,7 @@ def scene_of_things(things: ThingPictures, index: int, rng: np.random.Generator)
     )
     if not _visible(view):
         return scene_of_things(things, (index + 1) % len(things.scenes), rng)
-    return _shown(view, rng)
+    return _resized(view, rng)
 
 
 def thing_alone(things: ThingPictures, index: int, rng: np.random.Generator) -> View:
@@ -85,7 +85,7 @@ def thing_alone(things: ThingPictures, index: int, rng: np.random.Generator) -> 
         where="",
         realm=THINGS,
     )
-    return _shown(view, rng)
+    return _resized(view, rng)
 
 
 def scene_of_people(pictures: Pictures, index: int, rng: np.random.Generator) -> View:
@@ -104,7 +104,7 @@ def scene_of_people(pictures: Pictures, index: int, rng: np.random.Generator) ->
     )
     if not _visible(view):
         return scene_of_people(pictures, (index + 1) % len(pictures.scenes), rng)
-    return _shown(view, rng)
+    return _resized(view, rng)
 
 
 def cut_off(view: View, rng: np.random.Generator) -> View:
@@ -154,7 +154,7 @@ def _beside(array: np.ndarray, share: float, *, left: bool) -> np.ndarray:
     return array[:, :column] if left else array[:, column:]
 
 
-def _shown(view: View, rng: np.random.Generator) -> View:
+def _resized(view: View, rng: np.random.Generator) -> View:
     """The view as an image of another size, mirrored at times, and soft at times."""
     side = SMALL if rng.random() < SMALL_SHARE else int(rng.integers(SIDES_PX[0], SIDES_PX[1] + 1))
     shrinks = side < len(view.picture)
