@@ -64,6 +64,8 @@ alignment: repository setup ## stage 3 and its variants on the tiny zoo, as DVC 
 
 # Graphs in folders of their own, whose stages are modules of this checkout and not of the installed package.
 focusdpo objects psr zoo: export PYTHONPATH := $(CURDIR)
+focusdpo: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
+focusdpo: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
 # Outputs of the pipeline that the cache still holds come from there, and what led to them is not made again.
 PIPELINE_OUTPUTS := data/samples data/models/train_multi data/pairs data/results/train_multi
 focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table; ONLY=masks stops there

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
-from diffusers.models.embeddings import ImageProjection
+from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
+from torch import nn
 
-__all__ = ["ImageProjection", "StableDiffusionXLPipeline", "UNet2DConditionModel", "load_sdxl"]
+__all__ = ["StableDiffusionXLPipeline", "UNet2DConditionModel", "load_sdxl", "reads_hidden_states"]
 
 T = TypeVar("T")
 
@@ -58,14 +60,17 @@ def load_sdxl(folder: Path, ip_adapter: Path, image_encoder: Path) -> StableDiff
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     pipeline.vae.float()
-    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.image_encoder):
-        part.requires_grad_(False).eval()
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False).eval()
     return pipeline
 
 
 def reads_hidden_states(unet: UNet2DConditionModel) -> bool:
     """Whether the IP-Adapter reads all of an image's tokens (Plus), or its one embedding (plain)."""
-    return not isinstance(unet.encoder_hid_proj.image_projection_layers[0], ImageProjection)
+    projection = unet.encoder_hid_proj
+    assert isinstance(projection, MultiIPAdapterImageProjection), "loaded with an IP-Adapter"
+    return not isinstance(projection.image_projection_layers[0], ImageProjection)
 
 
 def _load_ip_adapter(pipeline: StableDiffusionXLPipeline, weights: Path, image_encoder: Path) -> None:

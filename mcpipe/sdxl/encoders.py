@@ -42,5 +42,5 @@ def encode_references(
     """What the IP-Adapter reads of references: all tokens of the image encoder (Plus), or one embedding (plain)."""
     images = [Image.fromarray(reference) for reference in references]
     whole = reads_hidden_states(pipeline.unet)
-    features, _ = pipeline.encode_image(images, pipeline.image_encoder.device, 1, output_hidden_states=whole)
+    features, _ = pipeline.encode_image(images, pipeline.unet.device, 1, output_hidden_states=whole)
     return features if whole else features[:, None]

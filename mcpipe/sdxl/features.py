@@ -45,7 +45,8 @@ class CrossAttention:
     """Queries and reference keys of one layer, until it ends."""
 
     def __init__(self, grid: Grid, norm: Norm, num_images: int | None, scores: MatchScores) -> None:
-        self._grid, self._norm, self._num_images, self._scores = grid, norm, num_images, scores
+        self._grid, self._num_images, self._scores = grid, num_images, scores
+        self._norm: Norm = norm
         self._queries: Tensor | None = None
         self._means: list[Tensor] = []
 

@@ -113,4 +113,5 @@ def token_grid(pipeline: StableDiffusionXLPipeline, image_size: int) -> Grid:
     pixels = pipeline.vae_scale_factor * max(PATCH, 2 ** (levels - 1))
     if image_size <= 0 or image_size % pixels:
         raise ValueError(f"image size {image_size} px is no multiple of {pixels} px, what this SDXL's grids need")
-    return (image_size // pipeline.vae_scale_factor // PATCH,) * 2
+    side = image_size // pipeline.vae_scale_factor // PATCH
+    return side, side

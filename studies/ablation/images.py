@@ -31,15 +31,15 @@ def images(plan: StudyPlan, trials: Sequence[Trial], num_prompts: int) -> Image.
 
     The prompts are the first ones of the benchmark, whose order has nothing to do with the images.
     """
-    shown = [trial for trial in trials if is_shown(plan, trial.experiment)]
-    pairs = shown[0].folder / PAIRS
+    exported = [trial for trial in trials if is_shown(plan, trial.experiment)]
+    pairs = exported[0].folder / PAIRS
     faces = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
     prompts = list(islice(read_shards(pairs / "bench", PairPrompt), num_prompts))
     keys = {prompt.key for prompt in prompts}
     arms: list[dict[str, np.ndarray]] = [
         {drawn.key: drawn.image for drawn in read_shards(trial.folder / images_path(trial.arm), GeneratedImage)
          if drawn.key in keys}
-        for trial in shown
+        for trial in exported
     ]  # fmt: skip
     rows = [[faces[name] for name in prompt.names] + [arm[prompt.key] for arm in arms] for prompt in prompts]
     return contact_sheet(rows, TILE_PX, GAP_PX)

@@ -18,7 +18,7 @@ from studies.trials import Trial
 
 FIGURE, IMAGES = "ablation.png", "images.jpg"
 COLUMNS_OF_PANELS = 3
-SHOWN = "The first prompts of the benchmark: references, then the image of every arm with the first seed"
+SIDE_BY_SIDE = "The first prompts of the benchmark: references, then the image of every arm with the first seed"
 
 
 def write(plan: AblationPlan, commit: str, trials: Sequence[Trial], folder: Path) -> str:
@@ -47,7 +47,8 @@ def markdown(result: Summary[AblationPlan], figures: Diagnoses) -> str:
         verdict=lambda change: change.verdict,
         why=lambda change: change.reason,
     )
-    shown = f"![{SHOWN}]({IMAGES})\n\n*{SHOWN}: {', '.join(plan.titles.values())}.*\n\n" if plan.num_shown else ""
+    titles = ", ".join(plan.titles.values())
+    sheet = f"![{SIDE_BY_SIDE}]({IMAGES})\n\n*{SIDE_BY_SIDE}: {titles}.*\n\n" if plan.num_shown else ""
     rows = [[title, *(_range(row.get(arm)) for arm in result.means)] for title, row in figures.items()]
     return f"""# Ablation in vitro
 
@@ -60,7 +61,7 @@ better, but of leaks and duplicates, for which lower is.
 
 ![Means of every arm with intervals]({FIGURE})
 
-{shown}## Which orderings of the paper come out
+{sheet}## Which orderings of the paper come out
 
 Of {sum(verdicts.values())} published changes, {verdicts["comes out"]} come out, {verdicts["undecided"]} are undecided \
 (zero lies in the interval), {verdicts["reversed"]} are reversed. Changes are paired: same seed, same prompt, same \

@@ -28,10 +28,12 @@ from mcpipe.sdxl.encoders import encode_references
 from mcpipe.sdxl.levels import as_diffusion
 from mcpipe.sdxl.lora import add_lora
 from mcpipe.sdxl.network import ReferenceUNet, regions_of
+from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.preference.data import PairDraws, pair_batch, read_pairs
 from mcpipe.train.preference.losses import preference_losses
 from mcpipe.train.preference.params import PreferenceParams
 from mcpipe.train.preference.records import DisruptedPair, SdxlPair
+from mcpipe.train.preference.trainer import train_preference
 
 NOISE = PREFERENCE.model_copy(update={"form": "noise"})
 CPU = torch.device("cpu")
@@ -217,6 +219,21 @@ def test_before_the_first_step_policy_and_reference_are_one_and_only_the_lora_le
     assert all(".attn" in name and ".lora_B.preference." in name for name in moved)
 
 
+def test_sft_and_patch_dpo_count_errors_of_the_noise_too(network, encoded):
+    """e_hat = z + (1 - t) v_hat, of both images."""
+    batch = batch_of(encoded, network)
+    errors = []
+    with torch.no_grad():
+        for clean in (batch.winner, batch.loser):
+            state = noised(clean, batch.noise, batch.t)
+            noise = state + (1 - batch.t)[:, None, None] * network(state, batch.t, batch.conditions)
+            errors.append((noise - batch.noise).square().mean(-1))
+        sft, patch_dpo = (preference_losses(network, network, batch, arm, NOISE).terms for arm in ("sft", "patch_dpo"))
+    assert sft["flow"].item() == pytest.approx(errors[0].mean().item(), rel=1e-3)
+    weighted = (1 - batch.quality) * errors[0] + batch.quality * errors[1]
+    assert patch_dpo["patch_dpo"].item() == pytest.approx(weighted.mean().item(), rel=1e-3)
+
+
 def test_small_steps_lower_the_loss_and_prefer_the_winner(network, encoded):
     batch = batch_of(encoded, network)
     optimizer = torch.optim.Adam([weight for weight in network.parameters() if weight.requires_grad], 1e-2)
@@ -282,3 +299,11 @@ def test_the_door_takes_sdxls_own_settings():
     assert (train.form, train.beta, train.rank, train.num_steps) == ("noise", 5000.0, 32, 2000)
     assert params("train", PreferenceParams).form == "velocity"
     assert params("sdxl-encode", EncodeParams) == params("encode", EncodeParams)
+
+
+@pytest.mark.parametrize(("variable", "value"), [("MCPIPE_SHARDING", "adapter"), ("MCPIPE_COMPILE", "eager")])
+def test_what_sdxls_training_does_not_provide_for_is_refused(network, encoded, monkeypatch, tmp_path, variable, value):
+    monkeypatch.setenv(variable, value)
+    pairs, checkpoint = read_pairs(encoded, SdxlPair), Checkpoint(tmp_path)
+    with pytest.raises(ValueError, match="with SDXL leave out MCPIPE_SHARDING"):
+        train_preference(network, pairs, "dpo", 0, NOISE, lambda *_: None, checkpoint)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mcpipe.flux.network import Conditions
 from mcpipe.objectives.dpo import (
+    Form,
     PairErrors,
     TokenErrors,
     as_noise_errors,
@@ -32,7 +33,7 @@ from mcpipe.train.preference.backbones import Network, matches_of, reference_of
 from mcpipe.train.preference.data import PairBatch
 from mcpipe.train.preference.params import Arm, FocusParams, PreferenceParams
 
-C = TypeVar("C", Conditions, RegionConditions)
+C = TypeVar("C", bound=Conditions | RegionConditions)
 NUM_BINS = 4
 """Equal ranges of noise levels, for which accuracy and A_focus have curves of their own."""
 
@@ -51,10 +52,13 @@ def preference_losses(
     """The loss of an arm; ``model`` is the network as the engine wraps it."""
     if arm == "sft":
         velocity = model(noised(batch.winner, batch.noise, batch.t), batch.t, batch.conditions)
-        return Losses({"flow": flow_loss(velocity, batch.winner, batch.noise)})
+        if params.form == "velocity":
+            return Losses({"flow": flow_loss(velocity, batch.winner, batch.noise)})
+        return Losses({"flow": as_noise_errors(token_errors(velocity, batch.winner, batch.noise), batch.t).mean()})
     policy = errors_of(model, batch)
     if arm == "patch_dpo":
-        return Losses({"patch_dpo": patch_dpo_loss(policy.winner, policy.loser, batch.quality).mean()})
+        own = in_form(policy, batch.t, params.form)
+        return Losses({"patch_dpo": patch_dpo_loss(own.winner, own.loser, batch.quality).mean()})
     if arm == "dpo":
         with reference_of(network):
             reference = errors_of(model, batch)
@@ -78,6 +82,13 @@ def errors_of(model: nn.Module, batch: PairBatch) -> Both:
     return Both(*token_errors(velocity, clean, noise).chunk(2))
 
 
+def in_form(both: Both, t: Tensor, form: Form) -> Both:
+    """Errors of the velocity as those of the form that is chosen."""
+    if form == "velocity":
+        return both
+    return Both(as_noise_errors(both.winner, t), as_noise_errors(both.loser, t))
+
+
 def twice(conditions: C) -> C:
     """The conditions of winners, and again of losers."""
     return replace(
@@ -94,9 +105,7 @@ def focused(scores: Float[Tensor, "batch slots tokens"], batch: PairBatch, param
 
 def contrasted(name: str, policy: Both, reference: Both, mask: Tensor, t: Tensor, params: PreferenceParams) -> Losses:
     """The DPO loss under a mask, mean over pairs whose mask is not empty, with its margin and accuracy."""
-    if params.form == "noise":
-        policy, reference = (Both(*(as_noise_errors(each, t) for each in vars(both).values()))
-                             for both in (policy, reference))  # fmt: skip
+    policy, reference = in_form(policy, t, params.form), in_form(reference, t, params.form)
     errors = PairErrors(*(
         masked_error(each, mask, params.focus.reduction)
         for each in (policy.winner, reference.winner, policy.loser, reference.loser)
