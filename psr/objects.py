@@ -11,8 +11,8 @@ WITH_BENCHMARK = "rows"
 
 
 def run(  # noqa: PLR0913  one argument per path
-    rows: Path, grounder: Path, segmenter: Path, captioner: Path, samples: Path, params: ObjectsParams
+    rows: Path, grounder: Path, segmenter: Path, judge: Path, samples: Path, params: ObjectsParams
 ) -> None:
     """Write the samples of all usable rows; a second run of an interrupted one goes on where it ended."""
     own = params if rows.name == WITH_BENCHMARK else params.model_copy(update={"num_held_out": 0})
-    write_objects(ObjectsWork(ObjectModels(grounder, segmenter), captioner, own), rows, samples)
+    write_objects(ObjectsWork(ObjectModels(grounder, segmenter), judge, own), rows, samples)

@@ -30,7 +30,7 @@ from mcpipe.models.protocols import Captioner, ImageEncoder, Picture
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.steps.object_finder import ObjectFinder, ObjectModels
 from mcpipe.steps.objects import check_answers
-from mcpipe.steps.synthetic_targets import Drawer, LoadDrawer, TargetsParams, load_drawer
+from mcpipe.steps.synthetic_targets import ImageDrawer, LoadDrawer, TargetsParams, load_drawer
 from mcpipe.steps.synthetic_texts import counted, seed_of
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "sam2")
@@ -91,7 +91,7 @@ class RedrawWork:
 class Redrawer:
     """The loaded models and the decision on one target."""
 
-    drawer: Drawer
+    drawer: ImageDrawer
     finder: ObjectFinder
     dino: ImageEncoder
     judge: Captioner | None

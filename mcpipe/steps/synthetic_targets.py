@@ -49,7 +49,7 @@ class TargetsParams(Params):
     records_per_shard: RecordsPerShard
 
 
-class Drawer(Protocol):
+class ImageDrawer(Protocol):
     """A generator that draws one square image."""
 
     def draw(self, prompt: str, reference: Picture | None, seed: int) -> Picture:
@@ -75,7 +75,7 @@ class FluxDrawer:
         return image
 
 
-def load_drawer(generator: Path, adapter: Path | None, params: TargetsParams) -> Drawer:
+def load_drawer(generator: Path, adapter: Path | None, params: TargetsParams) -> ImageDrawer:
     """Load a generator, with the adapter in a folder if there is one.
 
     Raises:
@@ -93,7 +93,7 @@ def load_drawer(generator: Path, adapter: Path | None, params: TargetsParams) ->
     return FluxDrawer(pipeline, params.sample, params.image_size, params.reference_size)
 
 
-LoadDrawer = Callable[[Path, Path | None, TargetsParams], Drawer]
+LoadDrawer = Callable[[Path, Path | None, TargetsParams], ImageDrawer]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def write_targets(work: TargetsWork, texts: Path, out: Path) -> None:
         report.write(folder)
 
 
-def drawn_target(text: SyntheticText, drawer: Drawer, finder: ObjectFinder, params: TargetsParams) -> DrawnTarget:
+def drawn_target(text: SyntheticText, drawer: ImageDrawer, finder: ObjectFinder, params: TargetsParams) -> DrawnTarget:
     """The first of several images in which every subject is located.
 
     Raises:
