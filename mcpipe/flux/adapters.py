@@ -14,6 +14,7 @@ from typing import Literal, Self
 
 import torch
 from peft import inject_adapter_in_model
+from peft.tuners.lora.layer import Linear
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -25,7 +26,7 @@ from mcpipe.flux.backbone import FluxPipeline, FluxTransformer2DModel
 from mcpipe.flux.lora_files import layout_of, plain_lora
 from mcpipe.flux.lora_scale import peft_config
 from mcpipe.flux.mismatch import generator_mark, mismatch
-from mcpipe.flux.moe_lora import MoELoraConfig, expert_layers
+from mcpipe.flux.moe_lora import MoELoraConfig, MoELoraLinear, expert_layers
 from mcpipe.flux.tokens import Positions
 from mcpipe.objectives.moe import Router
 
@@ -182,6 +183,17 @@ def start_adapter(pipeline: FluxPipeline, folder: Path, spec: AdapterSpec, seed:
     stored = {file: read_weights(file, generator_mark(pipeline.transformer)) for file in files}
     add_adapter(pipeline.transformer, spec, seed)
     _fill(pipeline.transformer, stored, spec.experts if before.experts is None else None)
+
+
+def merge_plain(transformer: FluxTransformer2DModel) -> None:
+    """Add the plain LoRA to the weights that it adapts, which then draw faster, where they are float32.
+
+    bfloat16 would round small changes away. Experts stay beside their layers: a router chooses them.
+    """
+    for module in transformer.modules():
+        is_plain = isinstance(module, Linear) and not isinstance(module, MoELoraLinear)
+        if is_plain and module.weight.dtype is torch.float32:
+            module.merge()
 
 
 def _fill(transformer: FluxTransformer2DModel, stored: Weights, grown: ExpertParams | None) -> None:

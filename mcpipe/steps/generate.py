@@ -20,7 +20,7 @@ from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
 from mcpipe.core.texts import CutTexts, cut_facts, recorded_cuts
 from mcpipe.execution.parallel import mapped, num_processes
-from mcpipe.flux.adapters import AdapterSpec, load_adapter, read_spec
+from mcpipe.flux.adapters import AdapterSpec, load_adapter, merge_plain, read_spec
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.encoders import decode_latents, encode_pictures
 from mcpipe.flux.sampler import Requests, SampleParams, generate, generate_with_attention
@@ -172,7 +172,9 @@ class ArmDrawing:
         """
         pipeline = load_generator(self.generator)
         prompts, pool = self.prompts(), self.pool()
-        suite = Suite(pipeline, load_adapter(pipeline, self.model), prompts, pool, self.params)
+        spec = load_adapter(pipeline, self.model)
+        merge_plain(pipeline.transformer)
+        suite = Suite(pipeline, spec, prompts, pool, self.params)
         faces = self.controls(prompts, pool)
 
         def draw(batch: DrawingJob) -> DrawnImages:

@@ -15,6 +15,7 @@ from mcpipe.flux.adapters import (
     ExpertParams,
     add_adapter,
     load_adapter,
+    merge_plain,
     read_spec,
     save_adapter,
     start_adapter,
@@ -39,6 +40,24 @@ def shaken(generator, spec, folder):
     folder.mkdir()
     save_adapter(generator.transformer, spec, folder)
     return folder
+
+
+def test_a_merged_adapter_computes_the_same_up_to_rounding_unless_weights_are_bfloat16(generator_folder, tmp_path):
+    folder = shaken(load_generator(generator_folder), MIXED, tmp_path / "adapter")
+    generator = load_generator(generator_folder)
+    base = outputs(generator.transformer)
+    load_adapter(generator, folder)
+    expected = outputs(generator.transformer)
+    assert (expected - base).abs().max() > 1e-3, "it matters"
+    merge_plain(generator.transformer)
+    merged = outputs(generator.transformer)
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(merged, expected), "weights are merged"
+    rounded = load_generator(generator_folder)
+    load_adapter(rounded, folder)
+    rounded.transformer.to(torch.bfloat16)
+    merge_plain(rounded.transformer)
+    assert not any(getattr(module, "merged", False) for module in rounded.transformer.modules())
 
 
 def test_unos_layers_get_the_names_that_diffusers_gives_them():

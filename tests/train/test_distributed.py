@@ -154,10 +154,10 @@ def test_an_error_of_all_processes_is_one_line(encoded, short_generator_folder, 
     process = forked(alone_in, tmp_path, "train_single", encoded / "none", short_generator_folder, tmp_path / "out")
     process.start()
     assert exit_code(process) == 1
-    told = [line for line in capfd.readouterr().err.splitlines() if "rror" in line or "Traceback" in line]
-    assert len(told) == 1
-    assert told[0].startswith("error: ")
-    assert str(encoded / "none") in told[0]
+    errors = [line for line in capfd.readouterr().err.splitlines() if "rror" in line or "Traceback" in line]
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+    assert str(encoded / "none") in errors[0]
     assert not (tmp_path / "out").exists()
 
 

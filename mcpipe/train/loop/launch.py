@@ -28,8 +28,8 @@ from mcpipe.core.params import TakenFrom
 
 START = "fork" if sys.platform == "linux" else "spawn"
 """A fork keeps what is imported; elsewhere system libraries forbid it."""
-TOLD = (ValueError, OSError, FloatingPointError)
-"""Errors that are told in one line, without a traceback."""
+USER_ERRORS = (ValueError, OSError, FloatingPointError)
+"""Errors that a user can mend: the stage reports them in one line, without a traceback."""
 SIGNALS = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
@@ -88,7 +88,7 @@ def _train(
     work: Callable[..., None],
     arguments: tuple[object, ...],
 ) -> None:
-    """One of the processes. An error is told before the others can lose the connection because of it."""
+    """One of the processes. It passes on its own error before others lose the connection because of it."""
     gc.freeze()  # what a fork inherits is not its own to free
     for number, handler in SIGNALS.items():
         signal.signal(number, handler)
@@ -100,7 +100,7 @@ def _train(
     try:
         init_process_group("gloo", init_method=store, rank=rank, world_size=num_processes)
         work(*arguments)
-    except TOLD as error:
+    except USER_ERRORS as error:
         errors.put(error)
         raise
     destroy_process_group()
