@@ -145,18 +145,18 @@ def test_means_are_over_what_was_observed():
 
 
 def test_recorded_means_and_changes_follow_from_recorded_scores():
-    for study in ("ablation", "alignment"):
+    for study, unit in {"ablation": "identity", "alignment": "prompt"}.items():
         folder = ROOT / "data" / study
         rows = list(csv.DictReader((folder / "scores.csv").open(encoding="utf-8")))
         recorded = json.loads((folder / f"{study}.json").read_text(encoding="utf-8"))
         prompts = list(dict.fromkeys(row["prompt"] for row in rows))
-        units, interval = sampled_units(prompts, "prompt"), IntervalParams(resamples=2000, seed=0)
+        units, interval = sampled_units(prompts, unit), IntervalParams(resamples=2000, seed=0)
         for change in recorded["changes"][:10]:
             before, after = (
                 np.array([float(row[change["metric"]]) for row in rows if row["arm"] == change[arm]])
                 for arm in ("before", "after")
             )
-            mean = block_interval((after - before).reshape(-1, len(prompts)), units, interval)
+            mean = observed_interval((after - before).reshape(-1, len(prompts)), units, interval)
             for end, value in change["change"].items():
                 assert getattr(mean, end) == pytest.approx(value, abs=2e-6)
     Ablation.model_validate_json((ROOT / "data" / "ablation" / "ablation.json").read_text(encoding="utf-8"))
