@@ -1,11 +1,11 @@
 """`make branches` runs every branch with its quick settings in a clone, and fails if one of them fails."""
 
-import subprocess
 import sys
 
 import pytest
 import yaml
 from imports import ROOT
+from processes import output
 
 from benchmarks import branches
 from benchmarks.branches import QUICK, SETTINGS, absent, chosen_branches, main, quicken
@@ -81,7 +81,7 @@ def project(tmp_path, monkeypatch):
         [*git, "add", "--all"],
         [*git, "commit", "--quiet", "--message", "start"],
     ):
-        subprocess.run(command, cwd=root, check=True)
+        output(command, cwd=root)
     (root / "good" / SETTINGS).write_text("steps: 70\n", encoding="utf-8")
     monkeypatch.setattr(branches, "ROOT", root)
     return root
