@@ -26,6 +26,8 @@ SCRATCH = Path(".mcpipe", "branches")
 QUICK, SETTINGS = "quick.yaml", "params.yaml"
 READY = ".venv/.ready"
 """What the Makefile makes when packages changed; in the clone it is this environment's and stays as it is."""
+OF_AN_OUTER_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ONLY")
+"""Variables of the `make` that started this, whose ONLY names a branch and not a stage."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def run(branch: str, clone: Path) -> Run:
     """Run the Makefile's target of a branch in the clone, its output on this terminal."""
     print(f"\n== {branch}", flush=True)
     began = time.monotonic()
-    environment = {**os.environ, "PYTHON": sys.executable}
+    outer = {name: value for name, value in os.environ.items() if name not in OF_AN_OUTER_MAKE}
+    environment = {**outer, "PYTHON": sys.executable}
     done = subprocess.run(["make", "--assume-old", READY, branch], cwd=clone, env=environment, check=False)
     return Run(branch, time.monotonic() - began, done.returncode)
 

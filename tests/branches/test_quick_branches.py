@@ -100,6 +100,14 @@ def test_branches_run_in_a_clone_with_the_caches_of_this_checkout(project, capfd
     assert not (clone / "left").exists(), "the clone is a new one"
 
 
+def test_what_an_outer_make_was_given_stays_out(project, capfd, monkeypatch):
+    (project / "Makefile").write_text("good:\n\t@test -z '$(ONLY)'\n", encoding="utf-8")
+    output(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "make"], cwd=project)
+    monkeypatch.setenv("MAKEFLAGS", " -- ONLY=good")
+    monkeypatch.setenv("ONLY", "good")
+    assert main(["good"]) == 0, capfd.readouterr()
+
+
 def test_an_unknown_branch_is_one_line(project, capsys):
     assert main(["better"]) == 1
     assert capsys.readouterr().err == "error: no better/quick.yaml; there are branches bad, good\n"
