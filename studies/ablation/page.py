@@ -52,8 +52,8 @@ def markdown(result: Summary[AblationPlan], figures: Diagnoses) -> str:
     rows = [[title, *(_range(row.get(arm)) for arm in result.means)] for title, row in figures.items()]
     return f"""# Ablation in vitro
 
-The arms of {ABLATION.source} on the tiny zoo, by `make ablation` at commit {result.commit[:7]}: {len(plan.seeds)} \
-seeds, {len(result.prompts)} prompts; {result.settings}. In brackets 95 % bootstrap intervals over seeds and \
+The arms of {ABLATION.source} on the tiny zoo, by `python -m studies.ablation` with the plan `{plan.name}` at commit \
+{result.commit[:7]}: {len(plan.seeds)} seeds, {len(result.prompts)} prompts; {result.settings}. In brackets 95 % bootstrap intervals over seeds and \
 {result.units}. A subject without a face in the image counts 0. Higher is \
 better, but of leaks and duplicates, for which lower is.
 
