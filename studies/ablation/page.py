@@ -54,8 +54,8 @@ def markdown(result: Summary[AblationPlan], figures: Diagnoses) -> str:
 
 The arms of {ABLATION.source} on the tiny zoo, by `python -m studies.ablation` with the plan `{plan.name}` at commit \
 {result.commit[:7]}: {len(plan.seeds)} seeds, {len(result.prompts)} prompts; {result.settings}. \
-In brackets 95 % bootstrap intervals over seeds and {result.units}. A subject without a face in the image counts 0. Higher is \
-better, but of leaks and duplicates, for which lower is.
+In brackets 95 % bootstrap intervals over seeds and {result.units}. A subject without a face in the image counts 0. \
+Higher is better, but of leaks and duplicates, for which lower is.
 
 {result.means_table()}
 
