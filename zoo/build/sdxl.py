@@ -26,20 +26,22 @@ from zoo.build.cards import Card, Measured, write_card
 from zoo.build.pictures import read_pictures
 from zoo.build.regions import TraitHead
 from zoo.build.sdxl_data import SIDE, Batch, Examples
-from zoo.build.sdxl_files import random_adapter, untrained, write_own_parts
+from zoo.build.sdxl_files import random_adapter, read_own_parts, untrained, write_own_parts
 from zoo.build.sdxl_scores import DrawParams, measured
 from zoo.build.training import FitParams, Loss, fit, settle
 
 PACK = "models/puppet"
 """The recogniser in the folder of `faces`."""
-SNR_GAMMA = 5.0
-"""Signal-to-noise ratio above which the error of a noise level counts less (Min-SNR, arXiv:2303.09556)."""
+LARGEST_WEIGHT = 50.0
+"""Largest weight of a noise level."""
 
 
 class SdxlParams(Params):
     """Size and training."""
 
     fit: FitParams
+    start: str | None = Field(default=None, min_length=1)
+    """Folder of a UNet and an IP-Adapter to go on from; ``None`` begins with random weights."""
     size: int = Field(gt=0)
     """Pixels of an image's side."""
     reference_size: int = Field(gt=0)
@@ -74,9 +76,11 @@ def build(  # noqa: PLR0913  one argument per path
     examples = Examples(train, pipeline, params.num_scenes, params.size, params.reference_size)
     image_width = pipeline.image_encoder.config.hidden_size
     unet = pipeline.unet
-    unet._load_ip_adapter_weights(
-        [random_adapter(unet, image_width, params.num_tokens, params.adapter_width)], low_cpu_mem_usage=False
-    )
+    if params.start is None:
+        adapter = random_adapter(unet, image_width, params.num_tokens, params.adapter_width)
+    else:
+        adapter = read_own_parts(unet, Path(params.start))
+    unet._load_ip_adapter_weights([adapter], low_cpu_mem_usage=False)
     unet.requires_grad_(True)
     num_traits = len(train.scenes[0]["traits_vectors"][0])
     widths = unet.config.block_out_channels[-1], unet.config.cross_attention_dim
@@ -99,14 +103,18 @@ def build(  # noqa: PLR0913  one argument per path
 def noise_loss(
     pipeline: StableDiffusionXLPipeline, heads: nn.ModuleList, batch: Batch, levels: Tensor, params: SdxlParams
 ) -> Loss:
-    """Squared error of the predicted noise, weighed by noise level and place, and the errors of both readers."""
+    """Squared error of the predicted noise, weighed by noise level and place, and the errors of both readers.
+
+    Weighed by (1 - t)^-2 it is that of a flow's velocity (`mcpipe.sdxl.levels`): near pure noise, where an image's
+    layout is settled, errors of the noise itself are small whatever is predicted.
+    """
     count = len(batch.latents)
     steps = torch.randint(len(levels), (count,))
     noise, signal = torch.randn_like(batch.latents), levels[steps]
     noisy = signal.sqrt()[:, None, None, None] * batch.latents + (1 - signal).sqrt()[:, None, None, None] * noise
     with watched(pipeline) as seen:
         predicted = predicted_noise(pipeline, noisy, steps, batch, params.size)
-    ratios = signal / (1 - signal)
+    levels_of_flow = (1 - signal).sqrt() / (signal.sqrt() + (1 - signal).sqrt())
     on_head = batch.traits[..., 0].isfinite().float()
     weights = (1 + (params.head_weight - 1) * on_head).unflatten(1, (SIDE, SIDE))
     errors = (predicted.float() - noise).square().mean(1)
@@ -116,9 +124,9 @@ def noise_loss(
     tokens, references = (each.float() for each in seen)
     traits = in_image(tokens, batch.traits) + in_reference(references, batch.owners.flatten(0, 1))
     return Loss(
-        noise=(by_image * ratios.clamp(max=SNR_GAMMA) / ratios).mean(),
+        velocity=(by_image * (1 - levels_of_flow).pow(-2).clamp(max=LARGEST_WEIGHT)).mean(),
         traits=params.trait_weight * traits,
-        _plain=errors.mean(),
+        _noise=errors.mean(),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.models.embeddings import IPAdapterPlusImageProjection
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
@@ -128,6 +128,16 @@ def adapter_of(network: UNet2DConditionModel) -> dict[str, dict[str, Tensor]]:
             for part in ("to_k_ip", "to_v_ip"):
                 keys_and_values[f"{number}.{part}.weight"] = getattr(processor, part)[0].weight.detach()
     return {"image_proj": published(resampler.state_dict()), "ip_adapter": keys_and_values}
+
+
+def read_own_parts(network: UNet2DConditionModel, folder: Path) -> dict[str, dict[str, Tensor]]:
+    """Fill a UNet with the weights that `write_own_parts` wrote; returns the IP-Adapter by its published names."""
+    network.load_state_dict(load_file(folder / "unet" / "diffusion_pytorch_model.safetensors"))
+    adapter: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
+    for name, weight in load_file(folder / IP_ADAPTER).items():
+        kind, _, rest = name.partition(".")
+        adapter[kind][rest] = weight.float()
+    return adapter
 
 
 def write_own_parts(pipeline: StableDiffusionXLPipeline, folder: Path) -> None:
