@@ -181,8 +181,8 @@ CARD = Card(
         "references of 48 x 48 pixels: crops of another moment, on white or as they were taken."
     ),
     limits=(
-        "Trained for minutes: places, backgrounds and clothes are rough, and of a reference it takes what the image "
-        "encoder tells, skin and hair, and not the shape of a face. Knows pictures of 96 x 96 pixels."
+        "Trained for minutes: people and places are blotches, without a reference hardly anybody is to be made out, "
+        "and of a reference it takes hair and skin, not the shape of a face. Knows pictures of 96 x 96 pixels."
     ),
     bars={
         "face_sim_right": "Face-Sim of drawn images of one person with their own reference, 0 where no face is found",
