@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report
@@ -11,10 +10,10 @@ from mcpipe.core.shards import StoredItem, StoredItems, whole_folder, write_shar
 from mcpipe.core.texts import cut_facts, recorded_cuts
 from mcpipe.execution.engine import kept
 from mcpipe.flux.backbone import FluxPipeline, load_generator
-from mcpipe.flux.encode import EncodeParams, token_masks
+from mcpipe.flux.encode import EncodeParams
 from mcpipe.flux.encoders import encode_pictures, encode_texts
-from mcpipe.flux.tokens import Grid, layout, pack
-from mcpipe.objectives.focus import detail_mask, patch_entropy
+from mcpipe.flux.tokens import layout, pack
+from mcpipe.steps.pair_weights import pair_weights
 from mcpipe.train.preference.records import DisruptedPair, EncodedPair
 
 
@@ -61,22 +60,7 @@ def encoded_pair(pipeline: FluxPipeline, item: StoredItem, params: EncodeParams)
         winner=winner,
         loser=loser,
         references=encode_pictures(pipeline, pair.references).float().cpu().numpy(),
-        masks=token_masks(pair.masks, grid, params.min_mask_fraction),
-        detail=detail_mask(patch_entropy(pair.winner, grid)),
-        quality=patch_quality(tokens[0], tokens[1], grid),
         prompt_embeds=texts.tokens[0].float().cpu().numpy(),
         pooled=texts.pooled[0].float().cpu().numpy(),
+        **pair_weights(pair, tokens, grid, params.min_mask_fraction),
     )
-
-
-def patch_quality(
-    winner: Float[np.ndarray, "tokens packed"], loser: Float[np.ndarray, "tokens packed"], grid: Grid
-) -> Float[np.ndarray, "rows columns"]:
-    """Cosine of every token of the loser and the winner's token in the same place, in [0, 1]; negative ones count 0.
-
-    Departure from PatchDPO, which compares DINO features of patches that need not lie in the same place: here all
-    pixels outside the masks are equal.
-    """
-    norms = np.linalg.norm(winner, axis=1) * np.linalg.norm(loser, axis=1)
-    cosines = (winner * loser).sum(1) / np.maximum(norms, 1e-12)
-    return cosines.clip(0, 1).reshape(grid).astype(np.float32)

@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float
 from mcpipe.flux.encode import token_masks
 from mcpipe.flux.tokens import Grid
 from mcpipe.objectives.focus import detail_mask, patch_entropy
-from mcpipe.steps.encode_pairs import patch_quality
 from mcpipe.train.preference.records import DisruptedPair
 
 
@@ -29,3 +28,16 @@ def pair_weights(
         detail=detail_mask(patch_entropy(pair.winner, grid)),
         quality=patch_quality(tokens[0], tokens[1], grid),
     )
+
+
+def patch_quality(
+    winner: Float[np.ndarray, "tokens packed"], loser: Float[np.ndarray, "tokens packed"], grid: Grid
+) -> Float[np.ndarray, "rows columns"]:
+    """Cosine of every token of the loser and the winner's token in the same place, in [0, 1]; negative ones count 0.
+
+    Departure from PatchDPO, which compares DINO features of patches that need not lie in the same place: here all
+    pixels outside the masks are equal.
+    """
+    norms = np.linalg.norm(winner, axis=1) * np.linalg.norm(loser, axis=1)
+    cosines = (winner * loser).sum(1) / np.maximum(norms, 1e-12)
+    return cosines.clip(0, 1).reshape(grid).astype(np.float32)

@@ -14,7 +14,7 @@ from mcpipe.core.shards import read_shards
 from mcpipe.execution.engine import write_decided
 from mcpipe.objectives.focus import detail_mask, patch_entropy
 from mcpipe.steps.dip import TargetItems, _owner, decided_pair, grow
-from mcpipe.steps.encode_pairs import patch_quality
+from mcpipe.steps.pair_weights import patch_quality
 from mcpipe.train.preference.records import DisruptedPair
 
 
