@@ -67,7 +67,7 @@ class SdxlArm:
         pipeline = self.files.load()
         pipeline.vae.to(pipeline.unet.dtype)  # the stock pipeline converts nothing between the two
         if self.lora is not None:
-            pipeline.load_lora_weights(self.lora, weight_name=LORA, local_files_only=True)
+            pipeline.load_lora_weights(str(self.lora), weight_name=LORA, local_files_only=True)
         return pipeline
 
 
@@ -97,8 +97,8 @@ class SdxlSuite:
         held_out = (sample for sample in read_shards(samples, Sample) if sample.split == "val")
         for sample in islice(held_out, self.params.controls.num_targets):
             latents = encode_pictures(self.pipeline, sample.target[None]) / vae.config.scaling_factor
-            rebuilt = self.pipeline.image_processor.postprocess(vae.decode(latents).sample, output_type="np")[0]
-            image = as_bytes(np.asarray(rebuilt))
+            rebuilt = self.pipeline.image_processor.postprocess(vae.decode(latents).sample, output_type="np")
+            image = as_bytes(np.asarray(rebuilt)[0])
             yield RealTarget(key=sample.key, names=sample.names, image=image, references=sample.references)
 
 

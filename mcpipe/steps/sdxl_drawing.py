@@ -45,19 +45,21 @@ def drawn_image(
     pipeline: StableDiffusionXLPipeline, request: SdxlRequest, drawing: SdxlDrawing
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The image of a request."""
+    images = [Image.fromarray(reference) for reference in request.references]
     pipeline.set_ip_adapter_scale(0.0 if request.blind else 1.0)
-    image = pipeline(
+    drawn = pipeline(
         request.prompt,
         height=drawing.size,
         width=drawing.size,
-        ip_adapter_image=[[Image.fromarray(reference) for reference in request.references]],
+        ip_adapter_image=[images],  # pyright: ignore[reportArgumentType] - a list per adapter, as documented
         cross_attention_kwargs={"ip_adapter_masks": [strips(len(request.references), drawing.size)]},
         num_inference_steps=drawing.num_steps,
         guidance_scale=drawing.guidance,
         generator=torch.Generator().manual_seed(request.seed),
         output_type="np",
-    ).images[0]
-    return as_bytes(np.asarray(image))
+        return_dict=False,
+    )
+    return as_bytes(np.asarray(drawn[0])[0])
 
 
 def strips(number: int, side: int) -> Float[Tensor, "1 references side side"]:

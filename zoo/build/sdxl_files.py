@@ -156,6 +156,7 @@ def bare_unet(network: UNet2DConditionModel) -> UNet2DConditionModel:
     """A UNet without its IP-Adapter."""
     config = {name: value for name, value in network.config.items() if name != "encoder_hid_dim_type"}
     bare = UNet2DConditionModel.from_config(config)
+    assert isinstance(bare, UNet2DConditionModel), "no unused settings are asked for"
     own = {name: weight for name, weight in network.state_dict().items() if name in bare.state_dict()}
     bare.load_state_dict(own)
     bare.register_to_config(_name_or_path="")
