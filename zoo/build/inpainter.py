@@ -250,7 +250,10 @@ CARD = Card(
         "Squares of 96 x 96 pixels of the puppet world, as they are and mirrored, with masks of faces, people and "
         "boxes anywhere."
     ),
-    limits="Trained at guidance 1; the other values of the generator's guidance still work. Knows one grammar of captions and pictures of 96 x 96 pixels.",
+    limits=(
+        "Trained at guidance 1; the other values of the generator's guidance still work. Knows one grammar of captions "
+        "and pictures of 96 x 96 pixels."
+    ),
     bars={
         "clip_repainted": "cosine of the repainted image and its caption; should be near the original's",
         "clip_original": "the same of the image before",
