@@ -5,7 +5,7 @@ from dataclasses import replace
 import jaxtyping
 import pytest
 import torch
-from flux_fixtures import IMAGE_SIZE, INDUCTOR, REFERENCE_SIZE
+from flux_fixtures import IMAGE_SIZE, INDUCTOR, REFERENCE_SIZE, give_values
 
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, trainable
 from mcpipe.flux.attention import AttentionCapture, attention_maps
@@ -29,9 +29,7 @@ SPEC = AdapterSpec(
 def network_on(generator):
     """A generator with an adapter that changes what it computes."""
     add_adapter(generator.transformer, SPEC, seed=0)
-    random = torch.Generator().manual_seed(0)
-    for parameter in trainable(generator.transformer).values():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
+    give_values(generator.transformer)
     return ReferenceFlux(generator.transformer, layout(generator, IMAGE_SIZE, REFERENCE_SIZE), guidance=3.5)
 
 
