@@ -97,14 +97,10 @@ def rotated(
 
 def _holds_complex(vectors: Tensor) -> bool:
     """Whether pairs of neighbours can be read as complex numbers where they lie, outside of compiled code."""
+    if torch.compiler.is_compiling() or vectors.device.type != "cpu" or vectors.dtype != torch.float32:
+        return False
     *strides, last = vectors.stride()
-    return (
-        vectors.device.type == "cpu"
-        and vectors.dtype == torch.float32
-        and last == 1
-        and not any(stride % 2 for stride in (*strides, vectors.storage_offset()))
-        and not torch.compiler.is_compiling()
-    )
+    return last == 1 and not any(stride % 2 for stride in (*strides, vectors.storage_offset()))
 
 
 transformer_flux.apply_rotary_emb = rotated

@@ -7,7 +7,6 @@ prints them.
 """
 
 import atexit
-import gc
 import importlib
 import inspect
 import logging
@@ -21,15 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from mcpipe.core.cycles import look_seldom
 from mcpipe.core.errors import one_line
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import Params, parse_yaml
 from mcpipe.core.threads import one_thread
 
 STARTED = time.monotonic()
-YOUNG_OBJECTS = 100_000
-"""New objects after which Python looks for unreachable cycles, in the process of a stage. Python's own 700 would do so
-hundreds of times while the libraries are imported, whose objects all stay."""
 ReadParams = Callable[[str, type[Params]], Params]
 """The settings of a stage by its name, checked against their model."""
 
@@ -45,7 +42,7 @@ class Door:
 
     def process(self) -> NoReturn:
         """Run the stage that the command line names, as all that this process does."""
-        gc.set_threshold(YOUNG_OBJECTS)
+        look_seldom()
         leave(self.main(sys.argv[1:]))
 
     def main(self, arguments: list[str]) -> int:

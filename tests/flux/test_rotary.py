@@ -1,5 +1,7 @@
 """Positions are turned into queries and keys to the bit as diffusers does it, and the transformer does so, too."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
@@ -10,9 +12,13 @@ from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.tokens import layout
 
 
+def turned_by_diffusers(vectors, rotary: Any) -> Any:  # announced are other types than those of FLUX
+    return apply_rotary_emb(vectors, rotary, sequence_dim=1)
+
+
 def angles(tokens, width):
     turn = torch.randn(tokens, width // 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 9
-    return tuple(table.float().repeat_interleave(2, 1) for table in (turn.cos(), turn.sin()))
+    return turn.cos().float().repeat_interleave(2, 1), turn.sin().float().repeat_interleave(2, 1)
 
 
 @pytest.mark.parametrize("width", [32, 128])
@@ -20,25 +26,25 @@ def angles(tokens, width):
 def test_turns_are_those_of_diffusers_to_the_bit(width, slices):
     random = torch.Generator().manual_seed(0)
     vectors, grad = (torch.randn(2, 17, 4, width, generator=random) for _ in range(2))
-    rotary = tuple(table[slices] for table in angles(17, width))
+    cos, sin = angles(17, width)
+    rotary = cos[slices], sin[slices]
     given = [vectors.clone().requires_grad_() for _ in range(2)]
     ours = backbone.rotated(given[0][:, slices], rotary)
-    theirs = apply_rotary_emb(given[1][:, slices], rotary, sequence_dim=1)
+    theirs = turned_by_diffusers(given[1][:, slices], rotary)
     assert torch.equal(ours, theirs)
     assert not torch.equal(ours, vectors[:, slices])
-    for turned in (ours, theirs):
-        turned.backward(grad[:, slices])
-    assert torch.equal(*(each.grad for each in given))
+    grads = [
+        torch.autograd.grad(turned, own, grad[:, slices]) for turned, own in zip((ours, theirs), given, strict=True)
+    ]
+    assert torch.equal(*grads[0], *grads[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_precisions_and_places_are_left_to_diffusers(dtype):
     vectors, rotary = torch.randn(1, 5, 2, 32), angles(5, 32)
-    assert torch.equal(
-        backbone.rotated(vectors.to(dtype), rotary), apply_rotary_emb(vectors.to(dtype), rotary, sequence_dim=1)
-    )
+    assert torch.equal(backbone.rotated(vectors.to(dtype), rotary), turned_by_diffusers(vectors.to(dtype), rotary))
     odd = torch.randn(1 + vectors.numel())[1:].view_as(vectors)
-    assert torch.equal(backbone.rotated(odd, rotary), apply_rotary_emb(odd, rotary, sequence_dim=1))
+    assert torch.equal(backbone.rotated(odd, rotary), turned_by_diffusers(odd, rotary))
 
 
 def test_the_transformer_turns_so_and_computes_what_it_did(generator, monkeypatch):
