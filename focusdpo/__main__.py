@@ -5,7 +5,6 @@ SDXL has no part in the graph, since the zoo holds none: ``sdxl-encode`` and ``s
 settings of ``encode`` and ``train`` as the section ``sdxl`` changes them.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -33,4 +32,4 @@ run_stage = DOOR.run_stage
 
 if __name__ == "__main__":
     leave_folder(FOLDER)
-    sys.exit(DOOR.main(sys.argv[1:]))
+    DOOR.process()

@@ -3,7 +3,6 @@
 Settings are those of the pipeline in ``../params.yaml``, changed and completed by the branch's own in ``params.yaml``.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -25,4 +24,4 @@ run_stage = DOOR.run_stage
 
 if __name__ == "__main__":
     leave_folder(FOLDER)
-    sys.exit(DOOR.main(sys.argv[1:]))
+    DOOR.process()

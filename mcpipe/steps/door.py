@@ -6,6 +6,7 @@ well adds what it took as a line to the file that ``MCPIPE_PROFILE`` names, if i
 prints them.
 """
 
+import atexit
 import importlib
 import inspect
 import logging
@@ -17,7 +18,9 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+from mcpipe.core.cycles import look_seldom
 from mcpipe.core.errors import one_line
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import Params, parse_yaml
@@ -36,6 +39,11 @@ class Door:
     stages: Mapping[str, str]
     """Module below the package by the stage's name."""
     params: ReadParams
+
+    def process(self) -> NoReturn:
+        """Run the stage that the command line names, as all that this process does."""
+        look_seldom()
+        leave(self.main(sys.argv[1:]))
 
     def main(self, arguments: list[str]) -> int:
         """Run the stage that the arguments name; returns the exit status."""
@@ -87,6 +95,17 @@ def write_costs(file: Path, arguments: list[str]) -> None:
     costs = [arguments[0], arguments[-1], f"{time.monotonic() - STARTED:.2f}", f"{busy_s:.2f}", f"{peak_mb:.0f}"]
     with file.open("a", encoding="utf-8") as lines:
         lines.write("\t".join(costs) + "\n")
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, with what is registered for its end but without taking apart what libraries have imported.
+
+    That would take two seconds where torch and transformers are among them; the system frees the memory anyway.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def branch_settings(root: Path, branch: Path) -> dict[str, object]:
