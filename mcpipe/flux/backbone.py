@@ -9,7 +9,6 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 from diffusers.hooks import apply_layerwise_casting
 from diffusers.models.attention import FeedForward
 from diffusers.models.embeddings import apply_rotary_emb
-from diffusers.models.transformers import transformer_flux
 from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import get_module_execution_device
 from jaxtyping import Float
@@ -80,27 +79,6 @@ def _check_index(folder: Path) -> None:
 def rotated(
     vectors: Float[Tensor, "batch tokens heads width"],
     rotary: tuple[Float[Tensor, "tokens width"], Float[Tensor, "tokens width"]],
-    sequence_dim: int = 1,
 ) -> Float[Tensor, "batch tokens heads width"]:
-    """Queries or keys with their positions turned in, to the bit as diffusers' `apply_rotary_emb` does it.
-
-    The attention of every FLUX transformer uses it, too. On a CPU it is one product of complex numbers, each a pair of
-    neighbours, in place of six passes over the vectors; ``rotary`` is FLUX's and holds every angle twice.
-    """
-    if sequence_dim != 1 or not _holds_complex(vectors):
-        # diffusers announces a tuple
-        return cast(Tensor, apply_rotary_emb(vectors, rotary, sequence_dim=sequence_dim))
-    cos, sin = (table[:, ::2] for table in rotary)
-    pairs = torch.view_as_complex(vectors.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * torch.complex(cos, sin)[:, None]).flatten(-2)
-
-
-def _holds_complex(vectors: Tensor) -> bool:
-    """Whether pairs of neighbours can be read as complex numbers where they lie, outside of compiled code."""
-    if torch.compiler.is_compiling() or vectors.device.type != "cpu" or vectors.dtype != torch.float32:
-        return False
-    *strides, last = vectors.stride()
-    return last == 1 and not any(stride % 2 for stride in (*strides, vectors.storage_offset()))
-
-
-transformer_flux.apply_rotary_emb = rotated
+    """Queries or keys with their positions turned in, exactly as the attention of the transformer does it."""
+    return cast(Tensor, apply_rotary_emb(vectors, rotary, sequence_dim=1))  # diffusers announces a tuple

@@ -100,11 +100,8 @@ def test_maps_keep_nothing_that_the_network_does_not_keep(network):
     with AttentionCapture(network.transformer, network.layout) as capture:
         beside, maps = kept_bytes(network, capture)
     queries = 2 * network.layout.num_reference_tokens * network.transformer.inner_dim * 4
-    _, _, conditions = inputs()
-    num_tokens = conditions.text.shape[1] + network.layout.num_image_tokens + conditions.references.shape[1:3].numel()
-    positions = 2 * num_tokens * network.transformer.config.attention_head_dim * 4
     assert maps.grad_fn is not None
-    assert beside - alone - positions < queries, "the positions of all blocks are kept once, and no queries of a block"
+    assert beside - alone < queries, "less than the queries of one sample in one block"
 
 
 def test_the_other_direction_says_which_tokens_of_the_image_look_at_a_reference(network):
