@@ -14,7 +14,7 @@ import numpy as np
 
 from mcpipe.bench.by_number import means_by_number, number_lines
 from mcpipe.bench.intervals import Interval, IntervalParams, observed_interval
-from mcpipe.bench.preference_table import Rows
+from mcpipe.bench.preference_table import Rows, cells
 from mcpipe.bench.tables import LABELS as OF_SCORES
 
 COPIES = "copies"
@@ -78,8 +78,8 @@ class SeedsTable:
         width = max(map(len, names)) + 2
         lines = [f"{'arm':<{width}}seeds" + "".join(f"{LABELS[metric]:>{WIDTH}}" for metric in self.metrics)]
         for name, (arm, minus) in names.items():
-            cells = self._cells(self.means(arm, minus), "+" if minus else "")
-            lines.append(f"{name:<{width}}{len(self.arms[arm]):>5}" + cells)
+            line = cells(self.means(arm, minus), self.metrics, WIDTH, "+" if minus else "")
+            lines.append(f"{name:<{width}}{len(self.arms[arm]):>5}{line}")
         by_number = number_lines(self._by_number(), LABELS, self.metrics)
         return lines + [line.replace("people", "subjects") for line in by_number]
 
@@ -105,18 +105,8 @@ class SeedsTable:
             tables[name] = means_by_number([len(row["references"]) for row in rows], rows, self.metrics)
         return tables
 
-    def _cells(self, means: Mapping[str, Interval], sign: str) -> str:
-        cells = []
-        for metric in self.metrics:
-            if metric not in means:
-                cells.append("-")
-                continue
-            value, low, high = (f"{end:{sign}.3f}" for end in vars(means[metric]).values())
-            cells.append(f"{value} [{low}, {high}]")
-        return "".join(f"{cell:>{WIDTH}}" for cell in cells)
-
 
 def values(seeds: Sequence[Rows], keys: Sequence[str], metric: str) -> np.ndarray:
     """A metric (seeds, prompts); NaN where it could not be observed."""
-    cells = [[rows[key].get(metric) for key in keys] for rows in seeds]
-    return np.array([[np.nan if cell is None else cell for cell in row] for row in cells], np.float64)
+    observed = [[rows[key].get(metric) for key in keys] for rows in seeds]
+    return np.array([[np.nan if value is None else value for value in row] for row in observed], np.float64)
