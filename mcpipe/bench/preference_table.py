@@ -79,11 +79,11 @@ def as_text(start: ArmRow, arms: Sequence[ArmRow]) -> str:
 
 def cells(means: Mapping[str, Interval], metrics: Sequence[str], width: int, sign: str = "") -> str:
     """A line of means with their intervals, one cell of ``width`` characters per metric, "-" for one without a mean."""
-    shown = []
+    line = []
     for metric in metrics:
         if metric not in means:
-            shown.append("-")
+            line.append("-")
             continue
         value, low, high = (f"{end:{sign}.3f}" for end in vars(means[metric]).values())
-        shown.append(f"{value} [{low}, {high}]")
-    return "".join(f"{cell:>{width}}" for cell in shown)
+        line.append(f"{value} [{low}, {high}]")
+    return "".join(f"{cell:>{width}}" for cell in line)

@@ -242,11 +242,12 @@ def described(prompt: str, categories: Sequence[str]) -> tuple[str, list[Describ
     """
     head, colon, rest = prompt.strip().rstrip(".").partition(": ")
     parts = [re.fullmatch(r"(.*?)\b(an? .*)", part) for part in rest.split("; ")]
-    found = [_described(part[1], part[2], categories) for part in parts if part is not None]
-    complete = len(found) == len(parts) and Counter(one.category for one in found) == Counter(categories)
+    subjects = [_described(part[1], part[2], categories) for part in parts if part is not None]
+    named = Counter(subject.category for subject in subjects)
+    complete = len(subjects) == len(parts) and named == Counter(categories)
     if not colon or not complete or re.fullmatch(r"\w+ \w+ \S.*", head) is None:
         raise RejectionError("no_caption", f"looks cannot be taken out of {prompt!r}")
-    return head, found
+    return head, subjects
 
 
 def _described(side: str, text: str, categories: Sequence[str]) -> Described:

@@ -40,19 +40,21 @@ def sample_of_people(row: ObjectRow, finder: PeopleFinder) -> CutSample:
     if row.fault:
         raise RejectionError("unreadable_row", row.fault)
     target = picture_of(row.target, "target")
-    found = finder.found(target, row.phrases, "target")
+    subjects = finder.locate(target, row.phrases, "target")
     references = [
-        finder.found(picture_of(reference, "reference"), [phrase], "reference").crops[0]
+        finder.locate(picture_of(reference, "reference"), [phrase], "reference").crops[0]
         for reference, phrase in zip(row.references, row.phrases, strict=True)
     ]
     height, width = target.shape[:2]
-    size, numbered = (width, height), list(enumerate(found.boxes))
-    closeups = [closeup(target, found.wholes, box, number) for number, box in numbered]
-    masks = [crop_masks(found.masks[[number]], closeup_window(box, height, width), size)[0] for number, box in numbered]
+    size, numbered = (width, height), list(enumerate(subjects.boxes))
+    closeups = [closeup(target, subjects.wholes, box, number) for number, box in numbered]
+    masks = [
+        crop_masks(subjects.masks[[number]], closeup_window(box, height, width), size)[0] for number, box in numbered
+    ]
     names = [thing_name(*each) for each in zip(row.references, row.phrases, strict=True)]
     return CutSample(
         key=row.key, caption=row.prompt, provenance={"row": row.key, "phrases": [*row.phrases], "things": [*names]},
-        target=target, masks=found.masks, body_masks=found.wholes, references=np.stack(references),
+        target=target, masks=subjects.masks, body_masks=subjects.wholes, references=np.stack(references),
         closeups=np.stack([resize(each, size) for each in closeups]), closeup_masks=np.stack(masks),
         closeup_captions=tuple(map(with_article, row.phrases)),
     )  # fmt: skip

@@ -63,7 +63,7 @@ class SyntheticParams(TargetsParams):
     """How subjects are redrawn, and which are refused."""
 
     likeness: dict[Kind, LikenessParams]
-    """Of things in DINO's space, of people in the recogniser's."""
+    """By kind: cosines by DINO for things, by the recogniser for people."""
     questions: list[str]
     """Questions about every redrawn image, with ``{phrase}`` in place of the category; "yes" lets it pass."""
 
@@ -136,7 +136,7 @@ class Redrawer:
 
     def _checked(self, picture: Picture, target: DrawnTarget, place: int) -> np.ndarray:
         category = target.categories[place]
-        (feature,) = self.finder.found(picture, [category], "reference").features
+        (feature,) = self.finder.locate(picture, [category], "reference").features
         cosines = np.clip(target.features @ feature, -1, 1)
         own = float(cosines[place])
         scores: dict[str, JSON] = {"similarity": round(own, 4)}

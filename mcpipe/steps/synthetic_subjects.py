@@ -55,7 +55,7 @@ class FinderParams(PeopleFinderParams):
 
 
 @dataclass(frozen=True)
-class FoundSubjects:
+class LocatedSubjects:
     """The subjects of an image; index i is the same one in every array."""
 
     boxes: Float[np.ndarray, "N 4"]
@@ -72,7 +72,7 @@ class FoundSubjects:
 class SubjectFinder(Protocol):
     """Finds the subjects that an image should show."""
 
-    def found(self, picture: Picture, categories: Sequence[str], which: str) -> FoundSubjects:
+    def locate(self, picture: Picture, categories: Sequence[str], which: str) -> LocatedSubjects:
         """The subject of every category; ``which`` is "target" or "reference".
 
         Raises:
@@ -90,7 +90,7 @@ class ThingFinder:
     dino: ImageEncoder
     max_same_box: float
 
-    def found(self, picture: Picture, categories: Sequence[str], which: str) -> FoundSubjects:
+    def locate(self, picture: Picture, categories: Sequence[str], which: str) -> LocatedSubjects:
         """The most certain thing of every category, each another one."""
         each = [self.finder.box(picture, category) for category in categories]
         absent = [category for category, box in zip(categories, each, strict=True) if box is None]
@@ -106,7 +106,7 @@ class ThingFinder:
         masks = clean_masks(self.finder.raw_masks(picture, boxes))
         if len(whole) < len(crops) or not masks.any(axis=(1, 2)).all():
             raise RejectionError("empty_mask", f"nothing is segmented in the box of one of {', '.join(categories)}")
-        return FoundSubjects(boxes, masks, masks, np.stack(whole), self.dino.pictures(whole).astype(np.float32))
+        return LocatedSubjects(boxes, masks, masks, np.stack(whole), self.dino.pictures(whole).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class PeopleFinder:
     size: int
     """Side of a reference in pixels."""
 
-    def found(self, picture: Picture, categories: Sequence[str], which: str) -> FoundSubjects:
+    def locate(self, picture: Picture, categories: Sequence[str], which: str) -> LocatedSubjects:
         """Everybody from left to right, if they are as many as the categories."""
         faces, bodies = self.faces.faces(picture), self.pose.people(picture)
         number = len(categories)
@@ -136,7 +136,9 @@ class PeopleFinder:
         if not masks.any(axis=(1, 2)).all():
             raise RejectionError("empty_mask", "nothing is segmented in somebody's face")
         crops = [face_crop(on_white(picture, mask), box, self.size) for mask, box in zip(wholes, boxes, strict=True)]
-        return FoundSubjects(boxes, masks, wholes, np.stack(crops), faces.embeddings[left_to_right].astype(np.float32))
+        return LocatedSubjects(
+            boxes, masks, wholes, np.stack(crops), faces.embeddings[left_to_right].astype(np.float32)
+        )
 
 
 def own_bodies(faces: Float[np.ndarray, "N 4"], keypoints: Float[np.ndarray, "N 17 3"]) -> Int[np.ndarray, " N"]:

@@ -141,13 +141,13 @@ def drawn_target(text: SyntheticText, drawer: ImageDrawer, finder: SubjectFinder
     for attempt in range(params.attempts):
         image = drawer.draw(text.prompt, None, seed_of(f"{text.key}/{attempt}", params.seed))
         try:
-            found = finder.found(image, text.categories, "target")
+            subjects = finder.locate(image, text.categories, "target")
         except RejectionError as error:
             rejection = error
             continue
         return DrawnTarget(
             key=text.key, task=text.task, categories=text.categories, caption=text.caption, scenes=text.scenes,
-            attempts=attempt + 1, image=image, crops=found.crops, features=found.features,
+            attempts=attempt + 1, image=image, crops=subjects.crops, features=subjects.features,
         )  # fmt: skip
     assert rejection is not None, "there is an attempt"
     raise rejection

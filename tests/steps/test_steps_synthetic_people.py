@@ -54,11 +54,11 @@ def reason_of(call, *arguments):
 
 
 def test_people_are_found_from_left_to_right_with_the_bodies_of_their_faces():
-    found = people_finder().found(picture_of("green", "red"), PERSON, "target")
-    np.testing.assert_array_equal(found.boxes, [PLACES["red"], PLACES["green"]])
-    assert found.features.argmax(axis=1).tolist() == [0, 1], "red, then green"
-    assert [crop.reshape(-1, 3).min(axis=0).argmax() for crop in found.crops] == [0, 1]
-    assert found.masks.sum(axis=(1, 2)).tolist() == [18 * 16, 18 * 16]
+    subjects = people_finder().locate(picture_of("green", "red"), PERSON, "target")
+    np.testing.assert_array_equal(subjects.boxes, [PLACES["red"], PLACES["green"]])
+    assert subjects.features.argmax(axis=1).tolist() == [0, 1], "red, then green"
+    assert [crop.reshape(-1, 3).min(axis=0).argmax() for crop in subjects.crops] == [0, 1]
+    assert subjects.masks.sum(axis=(1, 2)).tolist() == [18 * 16, 18 * 16]
 
 
 def test_a_face_belongs_to_the_body_whose_eyes_are_nearest_one_to_one():
@@ -73,7 +73,7 @@ def test_a_face_belongs_to_the_body_whose_eyes_are_nearest_one_to_one():
     (("red", "green", "blue"), "target", "too_many_people"),
 ])  # fmt: skip
 def test_another_number_of_people_is_refused_by_name(colours, which, reason):
-    assert reason_of(people_finder().found, picture_of(*colours), PERSON, which) == reason
+    assert reason_of(people_finder().locate, picture_of(*colours), PERSON, which) == reason
 
 
 def test_a_redrawn_person_has_to_be_the_same_and_no_one_else():
