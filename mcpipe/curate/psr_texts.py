@@ -46,37 +46,33 @@ TOLERANCE = 1e-6
 """By how much shares may miss 1."""
 
 
-def _whole(shares: Mapping[str, float], name: str) -> None:
-    if abs(sum(shares.values()) - 1) > TOLERANCE:
-        raise ValueError(f"{name} should add up to 1, found {sum(shares.values()):.4g}")
+class Shares(Params):
+    """Shares that add up to 1."""
+
+    @model_validator(mode="after")
+    def _add_up(self) -> "Shares":
+        shares: dict[str, float] = self.model_dump()
+        if abs(sum(shares.values()) - 1) > TOLERANCE:
+            raise ValueError(f"{', '.join(shares)} should add up to 1, found {sum(shares.values()):.4g}")
+        return self
 
 
-class NumberShares(Params):
-    """Shares of texts with two, three and four subjects; they add up to 1."""
+class NumberShares(Shares):
+    """Shares of texts with two, three and four subjects."""
 
     two: float = Field(ge=0, le=1)
     three: float = Field(ge=0, le=1)
     four: float = Field(ge=0, le=1)
 
-    @model_validator(mode="after")
-    def _add_up(self) -> "NumberShares":
-        _whole(self.model_dump(), "numbers")
-        return self
 
-
-class TaskShares(Params):
-    """Shares of the task types among texts with two subjects; they add up to 1."""
+class TaskShares(Shares):
+    """Shares of the task types among texts with two subjects."""
 
     attribute: float = Field(ge=0, le=1)
     background: float = Field(ge=0, le=1)
     action: float = Field(ge=0, le=1)
     position: float = Field(ge=0, le=1)
     complex: float = Field(ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _add_up(self) -> "TaskShares":
-        _whole(self.model_dump(), "tasks")
-        return self
 
 
 class KindParams(Params):

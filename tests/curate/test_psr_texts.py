@@ -38,7 +38,7 @@ def test_settings_without_sense_are_refused(changes):
 
 
 def test_shares_that_miss_one_are_refused():
-    with pytest.raises(ValidationError, match="numbers should add up to 1, found 0.9"):
+    with pytest.raises(ValidationError, match="two, three, four should add up to 1, found 0.9"):
         NumberShares(two=0.9, three=0.0, four=0.0)
 
 
