@@ -15,7 +15,7 @@ import resource
 import sys
 import time
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -23,7 +23,7 @@ from typing import NoReturn
 from mcpipe.core.cycles import look_seldom
 from mcpipe.core.errors import one_line
 from mcpipe.core.offline import stay_offline
-from mcpipe.core.params import Params, parse_yaml
+from mcpipe.core.params import Params, params_of, parse_yaml
 from mcpipe.core.threads import one_thread
 
 STARTED = time.monotonic()
@@ -85,6 +85,18 @@ class Door:
         if not issubclass(model, Params):
             raise TypeError(f"{module}.run should take params: a subclass of Params")
         run(*map(Path, paths), params=self.params(name, model))
+
+
+def branch_door(folder: Path, stages: Sequence[str]) -> Door:
+    """The door of a branch in a folder beside the pipeline's ``params.yaml``, whose stages are modules of their names.
+
+    Settings are the pipeline's, changed and completed by ``folder/params.yaml``.
+    """
+
+    def params(name: str, model: type[Params]) -> Params:
+        return params_of(branch_settings(folder.parent, folder), name, model)
+
+    return Door(folder.name, {name: name for name in stages}, params)
 
 
 def write_costs(file: Path, arguments: list[str]) -> None:
