@@ -63,19 +63,25 @@ alignment: repository setup ## stage 3 and its variants on the tiny zoo, as DVC 
 	python -m studies.alignment
 
 # Graphs in folders of their own, whose stages are modules of this checkout and not of the installed package.
-focusdpo objects psr zoo: export PYTHONPATH := $(CURDIR)
-focusdpo: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
-focusdpo: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
+focusdpo focusdpo-sdxl objects psr zoo: export PYTHONPATH := $(CURDIR)
+focusdpo focusdpo-sdxl: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
+focusdpo focusdpo-sdxl: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
 # Outputs of the pipeline that the cache still holds come from there, and what led to them is not made again: the stages
 # $(1) that write the outputs $(2).
 define pipeline_outputs
 @for output in $(2); do test -e $$output || dvc checkout --quiet --allow-missing $$output; done
 dvc repro $$(ls -d $(2) >/dev/null 2>&1 && echo --allow-missing) $(1)
 endef
-focusdpo: repository setup ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table; ONLY=masks stops there
+focusdpo-inputs: repository setup
 	$(call pipeline_outputs,train_multi evaluate@train_multi,data/samples data/models/train_multi data/pairs data/results/train_multi)
+
+focusdpo: focusdpo-inputs ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table; ONLY=masks stops there
 	cd focusdpo && dvc repro $(ONLY)
 	@test -n "$(ONLY)" || cat focusdpo/data/table/table.txt
+
+focusdpo-sdxl: focusdpo-inputs ## the same for SDXL with an IP-Adapter: pairs, an arm of each kind, their table
+	cd focusdpo/sdxl && dvc repro
+	@cat focusdpo/data/sdxl/table/table.txt
 
 # The models of the tiny zoo fit into memory twice, as for `repro`. Bytecode lies elsewhere: the graph's folder has a DVC
 # of its own, which would take bytecode beside the code for code.
@@ -119,5 +125,5 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help branches evidence-gates focusdpo objects psr setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
+.PHONY: help branches evidence-gates focusdpo focusdpo-inputs focusdpo-sdxl objects psr setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
   test-cluster test-demo walkthrough

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from mcpipe.flux.encode import EncodeParams
-from mcpipe.steps.encode_sdxl import SdxlFiles, write_sdxl_pairs
+from mcpipe.steps.encode_sdxl import write_sdxl_pairs
+from mcpipe.steps.sdxl_files import SdxlFiles
 
 
 def run(  # noqa: PLR0913  one argument per path

@@ -12,7 +12,7 @@ from mcpipe.execution.fingerprint import fingerprint
 from mcpipe.execution.store import progress_of
 from mcpipe.sdxl.lora import add_lora, save_lora
 from mcpipe.sdxl.network import ReferenceUNet
-from mcpipe.steps.encode_sdxl import SdxlFiles
+from mcpipe.steps.sdxl_files import SdxlFiles
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import curves
 from mcpipe.train.loop.outputs import output_folder

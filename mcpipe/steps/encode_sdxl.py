@@ -1,6 +1,5 @@
 """Pairs as SDXL with an IP-Adapter reads them: latents, texts, features of references, masks on the token grid."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,35 +9,14 @@ from mcpipe.core.report import Report
 from mcpipe.core.shards import StoredItem, StoredItems, whole_folder, write_shards
 from mcpipe.core.texts import cut_facts, recorded_cuts
 from mcpipe.execution.engine import kept
-from mcpipe.flux.encode import EncodeParams, token_masks
+from mcpipe.flux.encode import EncodeParams
 from mcpipe.flux.tokens import pack
-from mcpipe.objectives.focus import detail_mask, patch_entropy
-from mcpipe.sdxl.backbone import StableDiffusionXLPipeline, load_sdxl
+from mcpipe.sdxl.backbone import StableDiffusionXLPipeline
 from mcpipe.sdxl.encoders import encode_pictures, encode_references, encode_text
 from mcpipe.sdxl.network import token_grid
-from mcpipe.steps.encode_pairs import patch_quality
+from mcpipe.steps.pair_weights import pair_weights
+from mcpipe.steps.sdxl_files import SdxlFiles
 from mcpipe.train.preference.records import DisruptedPair, SdxlPair
-
-
-@dataclass(frozen=True)
-class SdxlFiles:
-    """Where the backbone lies."""
-
-    pipeline: Path
-    """Folder of a StableDiffusionXLPipeline."""
-    ip_adapter: Path
-    """File of the IP-Adapter's weights."""
-    image_encoder: Path
-    """Folder of its CLIP vision model."""
-
-    def load(self) -> StableDiffusionXLPipeline:
-        """The pipeline with its IP-Adapter.
-
-        Raises:
-            FileNotFoundError: a part is missing.
-            ValueError: a part is damaged or of another kind.
-        """
-        return load_sdxl(self.pipeline, self.ip_adapter, self.image_encoder)
 
 
 def write_sdxl_pairs(dip: Path, files: SdxlFiles, encoded: Path, params: EncodeParams) -> None:
@@ -84,9 +62,7 @@ def encoded_pair(pipeline: StableDiffusionXLPipeline, item: StoredItem, params: 
         winner=winner,
         loser=loser,
         features=encode_references(pipeline, list(pair.references)).float().cpu().numpy(),
-        masks=token_masks(pair.masks, grid, params.min_mask_fraction),
-        detail=detail_mask(patch_entropy(pair.winner, grid)),
-        quality=patch_quality(tokens[0], tokens[1], grid),
         prompt_embeds=text.float().cpu().numpy(),
         pooled=pooled.float().cpu().numpy(),
+        **pair_weights(pair, tokens, grid, params.min_mask_fraction),
     )

@@ -296,7 +296,7 @@ def drawn(backbone, lora):
 
 def test_the_door_takes_sdxls_own_settings():
     train = params("sdxl-train", PreferenceParams)
-    assert (train.form, train.beta, train.rank, train.num_steps) == ("noise", 5000.0, 32, 2000)
+    assert (train.form, train.beta, train.rank, train.num_steps) == ("noise", 5000.0, 32, 40)
     assert params("train", PreferenceParams).form == "velocity"
     assert params("sdxl-encode", EncodeParams) == params("encode", EncodeParams)
 

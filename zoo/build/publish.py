@@ -16,9 +16,17 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINTS = (
     "pose", "segmenter", "faces", "faces_heldout", "captioner", "judge", "generator", "inpainter", "clip",
-    "clip_reward", "dino", "dinov2", "hps", "hps_reward", "grounder",
+    "clip_reward", "dino", "dinov2", "hps", "hps_reward", "grounder", "sdxl",
 )  # fmt: skip
 """Checkpoints that the pipeline and its evaluation use; other results are intermediate."""
+
+LINKS = {
+    "sdxl": {
+        "vae": "generator/vae", "text_encoder": "generator/text_encoder", "tokenizer": "generator/tokenizer",
+        "text_encoder_2": "clip_reward", "tokenizer_2": "clip_reward", "image_encoder": "clip_reward",
+    },
+}  # fmt: skip
+"""Parts of a checkpoint that are other parts of the zoo: links make its folder whole to whoever loads it."""
 
 LARGEST_ZOO_BYTES = 30_000_000
 """What git keeps of all checkpoints together."""
@@ -37,6 +45,8 @@ def build(results: Path, zoo: Path, figures: Path) -> None:
     for checkpoint in built:
         with whole_folder(zoo / checkpoint.name) as target:
             shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns(CURVES), dirs_exist_ok=True)
+            for part, other in LINKS.get(checkpoint.name, {}).items():
+                (target / part).symlink_to(Path("..", other))
         logger.info("%s: %.2f MB", zoo / checkpoint.name, folder_bytes(zoo / checkpoint.name) / 1e6)
     for measured in results.glob(f"*/{FIGURES}"):
         with whole_folder(figures / measured.parent.name) as target:
