@@ -125,5 +125,5 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help branches evidence-gates focusdpo focusdpo-inputs focusdpo-sdxl objects psr setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
-  test-cluster test-demo walkthrough
+.PHONY: help branches evidence-gates focusdpo focusdpo-inputs focusdpo-sdxl objects psr setup repository repro test ablation alignment \
+  lint zoo zoo-scores lock test-remotes test-cluster test-demo walkthrough
