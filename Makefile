@@ -66,11 +66,14 @@ alignment: repository setup ## stage 3 and its variants on the tiny zoo, as DVC 
 focusdpo focusdpo-sdxl objects psr zoo: export PYTHONPATH := $(CURDIR)
 focusdpo focusdpo-sdxl: export MCPIPE_ENGINE := $(or $(MCPIPE_ENGINE),pool)
 focusdpo focusdpo-sdxl: export MCPIPE_WORKERS := $(or $(MCPIPE_WORKERS),2)
-# Outputs of the pipeline that the cache still holds come from there, and what led to them is not made again.
-PIPELINE_OUTPUTS := data/samples data/models/train_multi data/pairs data/results/train_multi
+# Outputs of the pipeline that the cache still holds come from there, and what led to them is not made again: the stages
+# $(1) that write the outputs $(2).
+define pipeline_outputs
+@for output in $(2); do test -e $$output || dvc checkout --quiet --allow-missing $$output; done
+dvc repro $$(ls -d $(2) >/dev/null 2>&1 && echo --allow-missing) $(1)
+endef
 focusdpo-inputs: repository setup
-	@for output in $(PIPELINE_OUTPUTS); do test -e $$output || dvc checkout --quiet --allow-missing $$output; done
-	dvc repro $$(ls -d $(PIPELINE_OUTPUTS) >/dev/null 2>&1 && echo --allow-missing) train_multi evaluate@train_multi
+	$(call pipeline_outputs,train_multi evaluate@train_multi,data/samples data/models/train_multi data/pairs data/results/train_multi)
 
 focusdpo: focusdpo-inputs ## FocusDPO and its baselines on the tiny zoo, from the pipeline's outputs; prints their table; ONLY=masks stops there
 	cd focusdpo && dvc repro $(ONLY)
@@ -90,10 +93,11 @@ objects: repository setup ## several given objects in one image, on the tiny zoo
 	cd objects && dvc repro $(ONLY)
 	@test -n "$(ONLY)" || python -m mcpipe.cli table objects/data/results --people data/results
 
-psr: repository setup ## PSR: synthetic data, arms and rewards, on the tiny zoo from nothing; prints its table; ONLY=synthetic stops there
+psr: repository setup ## PSR: synthetic data, arms and rewards, on the tiny zoo from the pipeline's outputs; prints its tables; ONLY=synthetic stops there
+	$(call pipeline_outputs,train_single pairs,data/samples data/encode data/models/train_single data/pairs)
 	@find mcpipe objects psr -name __pycache__ -prune -exec rm -rf {} +
 	cd psr && dvc repro $(ONLY)
-	@test -n "$(ONLY)" || cat psr/data/table/table.txt
+	@test -n "$(ONLY)" || cat psr/data/table/*/table.txt
 
 branches: repository setup ## every branch with few records and few steps, in a clone beside this checkout; status 1 if one fails; ONLY=objects
 	python -m benchmarks.branches $(ONLY)
@@ -121,5 +125,5 @@ lock: ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --override requirements.overrides pyproject.toml --output-file requirements.lock
 
-.PHONY: help branches evidence-gates focusdpo focusdpo-inputs focusdpo-sdxl objects psr setup repository repro test ablation alignment lint zoo zoo-scores lock test-remotes \
-  test-cluster test-demo walkthrough
+.PHONY: help branches evidence-gates focusdpo focusdpo-inputs focusdpo-sdxl objects psr setup repository repro test ablation alignment \
+  lint zoo zoo-scores lock test-remotes test-cluster test-demo walkthrough

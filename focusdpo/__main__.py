@@ -5,7 +5,6 @@ Stages for SDXL have a graph of their own in ``sdxl/dvc.yaml`` and names that be
 those of the stages without it, as the section ``sdxl`` changes and completes them.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -41,4 +40,4 @@ run_stage = DOOR.run_stage
 
 if __name__ == "__main__":
     leave_folder(FOLDER)
-    sys.exit(DOOR.main(sys.argv[1:]))
+    DOOR.process()

@@ -2,6 +2,6 @@
 
 STAGES = (
     "rows", "texts", "targets", "objects", "encode", "train_single", "synthetic", "prompts", "train_multi", "train_rl",
-    "generate", "score", "copying", "table",
+    "generate", "score", "copying", "evaluate", "table",
 )  # fmt: skip
 """Names of the stages, which are also those of their modules and of their sections of the settings."""

@@ -1,13 +1,13 @@
-"""The arms of the branch, each trained from several seeds; a folder of an arm is called by both, such as ``rl-0``."""
+"""The arms of the branch, and the folders that are called by an arm and a seed, such as ``rl-0``."""
 
 import re
 
-SUPERVISED = ("sft_rows", "sft_synthetic")
-REINFORCED = ("rl", "rl_plain")
-"""With the pairwise reward, and with the other rewards alone."""
-COMPARED = (
-    ("sft_synthetic", "sft_rows"), ("rl", "sft_synthetic"), ("rl_plain", "sft_synthetic"), ("rl", "rl_plain"),
-)  # fmt: skip
+ARMS = {"things": ("sft_rows", "sft_things", "rl", "rl_plain"), "people": ("sft_clips", "sft_people")}
+"""By what they draw: trained on rendered rows or clips, on synthetic rows, with and without the pairwise reward."""
+COMPARED = {
+    "things": (("sft_things", "sft_rows"), ("rl", "sft_things"), ("rl_plain", "sft_things"), ("rl", "rl_plain")),
+    "people": (("sft_people", "sft_clips"),),
+}
 """Pairs of arms whose difference the table shows."""
 
 
@@ -17,7 +17,8 @@ def arm_and_seed(name: str) -> tuple[str, int]:
     Raises:
         ValueError: the name is none of an arm and a seed.
     """
+    known = [arm for arms in ARMS.values() for arm in arms]
     match = re.fullmatch(r"(\w+)-(\d+)", name)
-    if match is None or match[1] not in SUPERVISED + REINFORCED:
-        raise ValueError(f"{name!r} should be one of {', '.join(SUPERVISED + REINFORCED)} and a seed, such as rl-0")
+    if match is None or match[1] not in known:
+        raise ValueError(f"{name!r} should be one of {', '.join(known)} and a seed, such as rl-0")
     return match[1], int(match[2])

@@ -5,6 +5,6 @@ from pathlib import Path
 from mcpipe.steps.object_prompts import ObjectPromptsParams, write_object_prompts
 
 
-def run(samples: Path, synthetic: Path, prompts: Path, params: ObjectPromptsParams) -> None:
+def run(samples: Path, things: Path, prompts: Path, params: ObjectPromptsParams) -> None:
     """Write a prompt for every held-out sample of the world, and for some of the synthetic ones."""
-    write_object_prompts(samples, prompts, params, of_training=synthetic)
+    write_object_prompts(samples, prompts, params, of_training=things)

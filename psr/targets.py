@@ -1,13 +1,16 @@
-"""Targets of synthetic samples: drawn after their prompts, every subject grounded and segmented."""
+"""Targets of synthetic samples, drawn after their prompts; the output's name says of which kind."""
 
 from pathlib import Path
 
 from mcpipe.steps.object_finder import ObjectModels
+from mcpipe.steps.synthetic_subjects import SubjectModels, kind_of
 from mcpipe.steps.synthetic_targets import TargetsParams, TargetsWork, write_targets
 
 
 def run(  # noqa: PLR0913  one argument per path
-    texts: Path, generator: Path, grounder: Path, segmenter: Path, targets: Path, params: TargetsParams
-) -> None:
+    texts: Path, generator: Path, grounder: Path, segmenter: Path, dino: Path, pose: Path, faces: Path, targets: Path,
+    params: TargetsParams,
+) -> None:  # fmt: skip
     """Write the targets; a second run of an interrupted one goes on where it ended."""
-    write_targets(TargetsWork(generator, ObjectModels(grounder, segmenter), params), texts, targets)
+    models = SubjectModels(ObjectModels(grounder, segmenter), dino, pose, faces)
+    write_targets(TargetsWork(generator, kind_of(targets), models, params), texts, targets)

@@ -1,6 +1,5 @@
 """The one door of the pipeline: ``python -m stages NAME IN... OUT...``; see `mcpipe.steps.door`."""
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,4 +13,4 @@ main, run_stage = DOOR.main, DOOR.run_stage
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    DOOR.process()

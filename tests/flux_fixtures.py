@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from record_fixtures import sample_of_two
 
 from mcpipe.core.schemas.curation import Sample
@@ -18,6 +19,26 @@ INDUCTOR = pytest.mark.skipif(
     os.environ.get("MCPIPE_TEST_INDUCTOR") != "1",
     reason="inductor compiles C++ for minutes on a cold cache; set MCPIPE_TEST_INDUCTOR=1 to run it",
 )
+
+
+def give_values(transformer, seed=0):
+    """Give every trainable weight a value that changes what is computed."""
+    from mcpipe.flux.adapters import trainable
+
+    random = torch.Generator().manual_seed(seed)
+    for parameter in trainable(transformer).values():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
+
+
+def write_changing_adapter(generator, spec, folder):
+    """Write an adapter that changes what the generator computes; returns the folder."""
+    from mcpipe.flux.adapters import add_adapter, save_adapter
+
+    add_adapter(generator.transformer, spec, seed=0)
+    give_values(generator.transformer)
+    folder.mkdir(exist_ok=True)
+    save_adapter(generator.transformer, spec, folder)
+    return folder
 
 
 def clip_tokenizer():

@@ -18,8 +18,8 @@ SUPERVISED = {
 SINGLE = TrainSingleParams(**SUPERVISED, rank=4, positions="unope", start=None)
 EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st")
 MULTI = TrainMultiParams(
-    **SUPERVISED, idar=IdarParams(weight=0.3, norm="max"), experts=EXPERTS, shuffle_references=False,
-    balance=BalanceParams(weight=0.01, over="batch"),
+    **SUPERVISED, idar=IdarParams(weight=0.3, norm="max", direction="reference_to_image"), experts=EXPERTS,
+    shuffle_references=False, balance=BalanceParams(weight=0.01, over="batch"),
 )  # fmt: skip
 ENCODE = EncodeParams(min_mask_fraction=0.5, cache_texts=True, records_per_shard=4)
 

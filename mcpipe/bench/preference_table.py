@@ -17,6 +17,7 @@ from mcpipe.bench.tables import LABELS
 
 METRICS = ("identity_lift", "own_minus_cross", "clip_t", "face_sim", "leak_rate")
 """Columns, the primary one first."""
+WIDTH = 26
 Rows = Mapping[str, Mapping[str, Any]]
 """A row of ``rows.parquet`` by the key of its prompt."""
 
@@ -68,20 +69,21 @@ def arm_row(name: str, seeds: Sequence[Rows], start: Rows, params: IntervalParam
 def as_text(start: ArmRow, arms: Sequence[ArmRow]) -> str:
     """The table: a line with means and one with changes for every arm."""
     width = max(len("against start"), *(len(arm.name) for arm in (start, *arms))) + 2
-    lines = [f"{'arm':<{width}}seeds" + "".join(f"{LABELS[metric]:>26}" for metric in METRICS)]
+    lines = [f"{'arm':<{width}}seeds" + "".join(f"{LABELS[metric]:>{WIDTH}}" for metric in METRICS)]
     for arm in (start, *arms):
-        lines.append(f"{arm.name:<{width}}{arm.num_seeds:>5}" + _cells(arm.means))
+        lines.append(f"{arm.name:<{width}}{arm.num_seeds:>5}" + cells(arm.means, METRICS, WIDTH))
         if arm is not start:
-            lines.append(f"{'against start':<{width}}{'':>5}" + _cells(arm.changes, sign="+"))
+            lines.append(f"{'against start':<{width}}{'':>5}" + cells(arm.changes, METRICS, WIDTH, "+"))
     return "\n".join(lines) + "\n"
 
 
-def _cells(intervals: Mapping[str, Interval], sign: str = "") -> str:
-    cells = []
-    for metric in METRICS:
-        if metric not in intervals:
-            cells.append("-")
+def cells(means: Mapping[str, Interval], metrics: Sequence[str], width: int, sign: str = "") -> str:
+    """A line of means with their intervals, one cell of ``width`` characters per metric, "-" for one without a mean."""
+    line = []
+    for metric in metrics:
+        if metric not in means:
+            line.append("-")
             continue
-        value, low, high = (f"{end:{sign}.3f}" for end in vars(intervals[metric]).values())
-        cells.append(f"{value} [{low}, {high}]")
-    return "".join(f"{cell:>26}" for cell in cells)
+        value, low, high = (f"{end:{sign}.3f}" for end in vars(means[metric]).values())
+        line.append(f"{value} [{low}, {high}]")
+    return "".join(f"{cell:>{width}}" for cell in line)

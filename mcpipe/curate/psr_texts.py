@@ -1,16 +1,18 @@
 """Texts of synthetic training data (PSR, arXiv:2512.01236): drawn categories, checked prompts, captions without looks.
 
-A text names two to four subjects by their categories. Of two subjects it has one of five task types, of three and of
-four the type of that name. What the language model wrote is checked: every category has to be named.
+A text names two to four subjects by their categories, all things or all people. Of two subjects it has one of five task
+types, of three and of four the type of that name. What the language model wrote is checked: every category has to be
+named, and what the task type is about has to be said.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from pydantic import Field, model_validator
 
 from mcpipe.core.params import Params, RecordsPerShard, TakenFrom
@@ -20,10 +22,20 @@ from mcpipe.curate.object_rows import with_article
 
 Task = Literal["attribute", "background", "action", "position", "complex", "three", "four"]
 """The task types of PSR, which are the subsets of PSRBench."""
+Kind = Literal["things", "people"]
+"""What the subjects of a text are."""
 NUMBERS = {"two": 2, "three": 3, "four": 4}
 """Number of subjects by its name."""
 WITH_SIDES: tuple[Task, ...] = ("position", "complex", "three", "four")
-"""Task types whose captions say where every subject is; the others name the subjects and the place."""
+"""Task types whose captions say where every subject is."""
+WITH_CLOTHES: tuple[Task, ...] = ("attribute", "action", "position", "complex", "three", "four")
+"""Task types whose captions say what people wear."""
+WITH_ACTIONS: tuple[Task, ...] = ("action", "complex", "three", "four")
+"""Task types whose captions say what people hold."""
+DEMANDED: Mapping[Task, tuple[str, ...]] = {"attribute": ("worn",), "action": ("held",), "complex": ("worn", "held")}
+"""What the prompt has to say of a subject by task type."""
+WEARING, HOLDING = ", wearing ", " and holding "
+"""What begins the clothes and the held object of a person in a prompt."""
 RECAPTION = (
     "Rewrite this description of a picture so that it says nothing about how {categories} look: no colours, patterns, "
     "materials, shapes or parts. Keep every subject, every action, every position and the background. Answer with the "
@@ -34,26 +46,27 @@ TOLERANCE = 1e-6
 """By how much shares may miss 1."""
 
 
-def _whole(shares: Mapping[str, float], name: str) -> None:
-    if abs(sum(shares.values()) - 1) > TOLERANCE:
-        raise ValueError(f"{name} should add up to 1, found {sum(shares.values()):.4g}")
+class Shares(Params):
+    """Shares that add up to 1."""
+
+    @model_validator(mode="after")
+    def _add_up(self) -> "Shares":
+        shares: dict[str, float] = self.model_dump()
+        if abs(sum(shares.values()) - 1) > TOLERANCE:
+            raise ValueError(f"{', '.join(shares)} should add up to 1, found {sum(shares.values()):.4g}")
+        return self
 
 
-class NumberShares(Params):
-    """Shares of texts with two, three and four subjects; they add up to 1."""
+class NumberShares(Shares):
+    """Shares of texts with two, three and four subjects."""
 
     two: float = Field(ge=0, le=1)
     three: float = Field(ge=0, le=1)
     four: float = Field(ge=0, le=1)
 
-    @model_validator(mode="after")
-    def _add_up(self) -> "NumberShares":
-        _whole(self.model_dump(), "numbers")
-        return self
 
-
-class TaskShares(Params):
-    """Shares of the task types among texts with two subjects; they add up to 1."""
+class TaskShares(Shares):
+    """Shares of the task types among texts with two subjects."""
 
     attribute: float = Field(ge=0, le=1)
     background: float = Field(ge=0, le=1)
@@ -61,22 +74,30 @@ class TaskShares(Params):
     position: float = Field(ge=0, le=1)
     complex: float = Field(ge=0, le=1)
 
+
+class KindParams(Params):
+    """Texts about subjects of one kind."""
+
+    num_texts: int = Field(ge=1)
+    categories: list[str] = Field(min_length=1)
+    """Nouns without articles, no two of them equal. A text has each at most once, unless there are too few of them."""
+    tasks: TaskShares
+
     @model_validator(mode="after")
-    def _add_up(self) -> "TaskShares":
-        _whole(self.model_dump(), "tasks")
+    def _categories_differ(self) -> "KindParams":
+        plain = [" ".join(category.casefold().split()) for category in self.categories]
+        if len(set(plain)) < len(plain) or "" in plain:
+            raise ValueError("categories should be different nouns")
         return self
 
 
 class TextsParams(Params):
     """What texts are about, and how the language model is asked."""
 
-    num_texts: int = Field(ge=1)
     seed: int = Field(ge=0)
     """Seed of the draws and of the answers."""
-    categories: list[str] = Field(min_length=4)
-    """Nouns without articles; no two are equal."""
+    kinds: Annotated[dict[Kind, KindParams], TakenFrom("kinds")]
     numbers: NumberShares
-    tasks: TaskShares
     sentences: Annotated[dict[Task, str], TakenFrom("task_sentences")]
     """What is added to the instruction for a prompt, by task type."""
     recaption: Literal["grammar", "model"]
@@ -88,13 +109,6 @@ class TextsParams(Params):
     max_tokens: int = Field(ge=1)
     """Longest answer in tokens."""
     records_per_shard: RecordsPerShard
-
-    @model_validator(mode="after")
-    def _categories_differ(self) -> "TextsParams":
-        plain = [" ".join(category.casefold().split()) for category in self.categories]
-        if len(set(plain)) < len(plain) or "" in plain:
-            raise ValueError("categories should be different nouns")
-        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +125,7 @@ class SyntheticText(TypedRecord):
     caption: str
     """The prompt without looks: what training reads."""
     scenes: tuple[str, ...]
-    """A prompt that shows each subject alone in another place."""
+    """A prompt that shows each subject alone in another place, with looks."""
     attempts: int
     """Answers of the language model to all instructions together."""
 
@@ -132,6 +146,8 @@ class DrawnTarget(TypedRecord):
     image: UInt8[np.ndarray, "height width 3"]
     crops: UInt8[np.ndarray, "subjects reference reference 3"]
     """Each subject on white, as a reference."""
+    features: Float[np.ndarray, "subjects embedding"]
+    """Embedding of each subject, of unit length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,15 +178,38 @@ class Subjects:
     categories: tuple[str, ...]
 
 
-def drawn_subjects(number: int, params: TextsParams) -> Subjects:
-    """The task type and the categories of text ``number``, a pure function of it and of the seed."""
+def drawn_subjects(number: int, kind: Kind, params: TextsParams) -> Subjects:
+    """The task type and the categories of text ``number`` of a kind, a pure function of both and of the seed."""
+    own = params.kinds[kind]
     rng = np.random.default_rng([params.seed, number])
-    counts, tasks = params.numbers.model_dump(), params.tasks.model_dump()
+    counts, tasks = params.numbers.model_dump(), own.tasks.model_dump()
     count = str(rng.choice(list(counts), p=list(counts.values())))
     task = str(rng.choice(list(tasks), p=list(tasks.values())))
-    categories = rng.choice(params.categories, NUMBERS[count], replace=False)
+    repeated = len(own.categories) < NUMBERS[count]
+    categories = rng.choice(own.categories, NUMBERS[count], replace=repeated)
     (chosen,) = [known for known in get_args(Task) if known == (task if count == "two" else count)]
     return Subjects(chosen, tuple(map(str, categories)))
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a prompt says of one subject."""
+
+    side: str
+    """Where it stands, such as "on the left"."""
+    text: str
+    """The whole description, with its article."""
+    category: str
+    worn: str
+    """Clothes of a person; empty if nothing is said of any."""
+    held: str
+    """What a person holds; empty if nothing is."""
+
+    def without_looks(self, task: Task) -> str:
+        """The category with its article, and what captions of a task type say of it beside looks."""
+        clothes = f" wearing {self.worn}" if self.worn and task in WITH_CLOTHES else ""
+        action = f"{' and' if clothes else ''} holding {self.held}" if self.held and task in WITH_ACTIONS else ""
+        return f"{with_article(self.category)}{clothes}{action}"
 
 
 def check_named(text: str, categories: Sequence[str]) -> None:
@@ -181,32 +220,55 @@ def check_named(text: str, categories: Sequence[str]) -> None:
     """
     if not text.strip():
         raise RejectionError("no_text", "the language model's answer is empty")
-    for category in categories:
-        if not names(text, category):
-            raise RejectionError("category_not_named", f"{category!r} is not in {text!r}")
+    for category, number in Counter(categories).items():
+        if mentions(text, category) < number:
+            raise RejectionError("category_not_named", f"{category!r} is not in {text!r}, or not {number} times")
 
 
-def names(text: str, category: str) -> bool:
-    """Whether a text has the words of a category, singular or with an s."""
-    return re.search(rf"(?<!\w){re.escape(category)}s?(?!\w)", text, re.IGNORECASE) is not None
+def mentions(text: str, category: str) -> int:
+    """How often a text has the words of a category, singular or with an s."""
+    return len(re.findall(rf"(?<!\w){re.escape(category)}s?(?!\w)", text, re.IGNORECASE))
 
 
-def without_looks(prompt: str, categories: Sequence[str], task: Task) -> str:
-    """The caption of a prompt of the form "two things in a park: on the left a ...; on the right a ...".
+def described(prompt: str, categories: Sequence[str]) -> tuple[str, list[Described]]:
+    """Head and subjects of a prompt of the form "two things in a park: on the left a ...; on the right a ...".
 
     Raises:
         RejectionError: ``no_caption`` if the prompt has another form.
     """
-    head, colon, described = prompt.strip().rstrip(".").partition(": ")
-    parts = described.split("; ")
-    place = re.fullmatch(r"\w+ \w+ (\S.*)", head)
-    owners = [[category for category in categories if names(part, category)] for part in parts]
-    sides = [re.match(r"(.*?)\ban? ", part) for part in parts]
-    each_once = all(len(own) == 1 for own in owners) and sorted(own[0] for own in owners) == sorted(categories)
-    if not colon or place is None or not each_once or None in sides:
+    head, colon, rest = prompt.strip().rstrip(".").partition(": ")
+    parts = [re.fullmatch(r"(.*?)\b(an? .*)", part) for part in rest.split("; ")]
+    subjects = [_described(part[1], part[2], categories) for part in parts if part is not None]
+    named = Counter(subject.category for subject in subjects)
+    complete = len(subjects) == len(parts) and named == Counter(categories)
+    if not colon or not complete or re.fullmatch(r"\w+ \w+ \S.*", head) is None:
         raise RejectionError("no_caption", f"looks cannot be taken out of {prompt!r}")
-    nouns = [with_article(owner) for (owner,) in owners]
+    return head, subjects
+
+
+def _described(side: str, text: str, categories: Sequence[str]) -> Described:
+    plain, _, outfit = text.partition(WEARING)
+    worn, _, held = outfit.partition(HOLDING)
+    own = {category for category in categories if mentions(plain, category)}
+    return Described(side.strip(), text, own.pop() if len(own) == 1 else "", worn, held)
+
+
+def without_looks(prompt: str, categories: Sequence[str], task: Task) -> str:
+    """The caption of a prompt by its task type.
+
+    Raises:
+        RejectionError: ``no_caption`` if the prompt has another form; ``task_not_said`` if it lacks what the task type
+            is about.
+    """
+    head, subjects = described(prompt, categories)
+    for part in DEMANDED.get(task, ()):
+        said = [bool(getattr(subject, part)) for subject in subjects]
+        if not (any(said) if part == "held" else all(said)):
+            raise RejectionError("task_not_said", f"{prompt!r} says too little of what is {part}")
+    nouns = [subject.without_looks(task) for subject in subjects]
     if task in WITH_SIDES:
-        placed = [f"{side[1]}{noun}" for side, noun in zip(sides, nouns, strict=True) if side is not None]
-        return f"{head}: {'; '.join(placed)}"
-    return f"{', '.join(nouns[:-1])} and {nouns[-1]} {place[1]}"
+        nouns = [f"{subject.side} {noun}".strip() for subject, noun in zip(subjects, nouns, strict=True)]
+    elif not any(subject.worn for subject in subjects):
+        place = head.split(" ", 2)[2]
+        return f"{' and '.join(filter(None, [', '.join(nouns[:-1]), nouns[-1]]))} {place}"
+    return f"{head}: {'; '.join(nouns)}"

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from mcpipe.core.cycles import look_seldom
 from mcpipe.core.records import Rejection, RejectionError, Storable
 from mcpipe.execution.store import save
 
@@ -193,6 +194,7 @@ _loaded: list[Decide | BaseException] = []
 
 
 def _begin(work: Work) -> None:
+    look_seldom()
     one_thread()
     try:
         _loaded.append(work.load())

@@ -2,7 +2,8 @@
 
 In a double block, ``attn.norm_q`` and ``attn.norm_k`` see exactly the queries and keys of the image stream. Hooks
 there and on ``attn`` itself rebuild softmax(q_reference k_picture / sqrt(d)) over the image's tokens (paper, eq.
-4). The attention that the network computes is not changed, for any kernel.
+4), or softmax(q_picture k / sqrt(d)) over the tokens of image and references, for the other direction. The attention
+that the network computes is not changed, for any kernel.
 
 Nothing is kept for the backward pass but what the network itself keeps, namely what enters the norms; and the maps are
 taken before the block's own attention, so that their backward pass comes after its, when its memory is free again.
@@ -24,6 +25,7 @@ from mcpipe.flux.backbone import FluxTransformer2DModel, rotated
 from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.tokens import Layout
 from mcpipe.objectives.column_mean import WAYS, Backend, best_backend
+from mcpipe.objectives.idar import Direction
 
 Rotary = tuple[Float[Tensor, "tokens width"], Float[Tensor, "tokens width"]]
 """Cosines and sines of tokens' positions."""
@@ -36,8 +38,12 @@ class AttentionCapture:
     blocks are recorded if they were compiled within it.
     """
 
-    def __init__(self, transformer: FluxTransformer2DModel, layout: Layout) -> None:
+    def __init__(
+        self, transformer: FluxTransformer2DModel, layout: Layout, direction: Direction = "reference_to_image"
+    ) -> None:
+        """Maps of a transformer's references in one direction; ``image_to_reference`` keeps probabilities in memory."""
         self._transformer = transformer
+        self._direction = direction
         self._layout = layout
         self._rotary: dict[int, Rotary] = {}
         self._queries: dict[int, Normed] = {}
@@ -67,7 +73,10 @@ class AttentionCapture:
             place.clear()
 
     def mean(self) -> Float[Tensor, "batch subjects tokens"]:
-        """Each reference's attention to the image, averaged over its tokens, heads and double blocks; sums to 1."""
+        """Each reference's attention to the image, averaged over its tokens, heads and double blocks; sums to 1.
+
+        In the other direction, the attention of every token of the image to the reference, scaled to sum to 1.
+        """
         assert self._maps, "no forward pass has run within this context"
         self._is_open = False
         return torch.stack([self._maps[index] for index in sorted(self._maps)]).mean(0)
@@ -96,11 +105,16 @@ class AttentionCapture:
             rotary = self._rotary.pop(index)
             picture, size = self._num_image_tokens, self._layout.num_reference_tokens
             num_references = (output.shape[1] - picture) // size
-            map_means = turned_column_mean(
-                queries.part(slice(picture, None), rotary),
-                keys.part(slice(0, picture), rotary),
-                [size] * num_references,
-            )
+            if self._direction == "reference_to_image":
+                map_means = turned_column_mean(
+                    queries.part(slice(picture, None), rotary),
+                    keys.part(slice(0, picture), rotary),
+                    [size] * num_references,
+                )
+            else:
+                map_means = attention_received(
+                    queries.part(slice(0, picture), rotary), keys.part(slice(None), rotary), num_references
+                )
             if self._is_open:
                 self._maps[index] = map_means
 
@@ -155,6 +169,21 @@ def turned_column_mean(queries: Turned, keys: Turned, sizes: Sequence[int]) -> F
         queries.normed, keys.normed, queries.raw, keys.raw, queries.weight, keys.weight, *queries.rotary, *keys.rotary,
         (queries.eps, keys.eps), tuple(sizes), best_backend(queries.normed),
     )  # fmt: skip
+
+
+def attention_received(queries: Turned, keys: Turned, num_references: int) -> Float[Tensor, "batch subjects queries"]:
+    """Attention of the image's tokens to each reference, the mean over heads scaled to sum to 1 over the image.
+
+    Args:
+        queries: The image's.
+        keys: Those of the image, then those of all references, as many for each.
+        num_references: Number of references.
+    """
+    turned = (rotated(part.normed, part.rotary).transpose(1, 2).float() for part in (queries, keys))
+    query, key = turned
+    weights = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
+    to_references = weights[..., query.shape[2] :].mean(1).unflatten(-1, (num_references, -1)).sum(-1).mT
+    return to_references / to_references.sum(-1, keepdim=True)
 
 
 class _TurnedColumnMean(torch.autograd.Function):
@@ -217,9 +246,11 @@ def attention_maps(
     noisy: Float[Tensor, "batch tokens packed"],
     t: Float[Tensor, " batch"],
     conditions: Conditions,
+    direction: Direction = "reference_to_image",
 ) -> Float[Tensor, "batch subjects rows columns"]:
     """Each reference's map over the image's token grid at noise level ``t``; sums to 1."""
-    with _not_compiled(network.transformer), AttentionCapture(network.transformer, network.layout) as capture:
+    capture = AttentionCapture(network.transformer, network.layout, direction)
+    with _not_compiled(network.transformer), capture:
         network(noisy, t, conditions)
         return capture.mean().unflatten(-1, network.layout_of(conditions).image)
 

@@ -59,11 +59,11 @@ class _Sorted(torch.autograd.Function):
     def forward(ctx: BackwardCFunction, rows: Tensor, order: Tensor, place: Tensor, num_copies: int) -> Tensor:
         ctx.save_for_backward(place)
         ctx.num_copies = num_copies
-        return rows[order if num_copies == 1 else order // num_copies]
+        return rows.index_select(0, order if num_copies == 1 else order // num_copies)  # copies whole rows
 
     @staticmethod
     @once_differentiable
     def backward(ctx: BackwardCFunction, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (place,) = ctx.saved_tensors
-        grad = grad[place]
+        grad = grad.index_select(0, place)
         return grad if ctx.num_copies == 1 else grad.unflatten(0, (-1, ctx.num_copies)).sum(1), None, None, None

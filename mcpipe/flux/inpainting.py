@@ -1,8 +1,9 @@
 """An inpainter in the format of FLUX.1 Fill: a ``FluxFillPipeline`` that repaints a part of an image after a text.
 
 Its transformer sees the noisy latents, those of the image without the part, and the part's mask, side by side. A
-folder is a whole pipeline as diffusers saves it, or its ``transformer`` alone; then the VAE and the text encoders are
-those of the generator, as they are alike in FLUX.1-dev and FLUX.1 Fill.
+folder is a whole pipeline as diffusers saves it, its ``transformer`` alone, or a LoRA that widens the generator's first
+layer, as that of FLUX.1-Depth-dev-lora does. In the last two cases all other parts are those of the generator, as they
+are alike in FLUX.1-dev and FLUX.1 Fill.
 """
 
 import json
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from diffusers import FluxFillPipeline
 
 TRANSFORMER = "transformer"
+LORA = "pytorch_lora_weights.safetensors"
+"""File name of diffusers for the weights of a LoRA."""
 KIND = "FluxFillPipeline"
 
 
@@ -50,7 +53,7 @@ class FluxFill:
         """Load the pipeline on the best available device.
 
         Raises:
-            FileNotFoundError: there is no such folder, or it holds no pipeline and no transformer.
+            FileNotFoundError: there is no such folder, or it holds no pipeline, no transformer and no LoRA.
             ValueError: a part is damaged or does not fit the generator.
         """
         self._pipeline = load_inpainter(folder, generator)
@@ -80,14 +83,14 @@ def load_inpainter(folder: Path, generator: Path) -> "FluxFillPipeline":
     """The pipeline of a folder, frozen: bfloat16 on a GPU, float32 on a CPU.
 
     Raises:
-        FileNotFoundError: there is no such folder, or it holds no pipeline and no transformer.
+        FileNotFoundError: there is no such folder, or it holds no pipeline, no transformer and no LoRA.
         ValueError: a part is damaged or does not fit the generator.
     """
     from diffusers import FluxFillPipeline
 
-    if not (folder / INDEX).is_file() and not (folder / TRANSFORMER).is_dir():
+    if not any((folder / name).exists() for name in (INDEX, TRANSFORMER, LORA)):
         raise FileNotFoundError(
-            f"{folder} holds neither a {KIND} ({INDEX}) nor its {TRANSFORMER}; see docs/focusdpo.md"
+            f"{folder} holds neither a {KIND} ({INDEX}) nor its {TRANSFORMER} nor a LoRA ({LORA}); see docs/focusdpo.md"
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -99,9 +102,14 @@ def load_inpainter(folder: Path, generator: Path) -> "FluxFillPipeline":
             pipeline = FluxFillPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
         else:
             parts = load_generator(generator, on_device=False).components
-            transformer = FluxTransformer2DModel.from_pretrained(folder / TRANSFORMER, torch_dtype=dtype)
             chosen = {name: part for name, part in parts.items() if name not in ("image_encoder", "feature_extractor")}
-            pipeline = FluxFillPipeline(**chosen | {TRANSFORMER: transformer})
+            if (folder / TRANSFORMER).is_dir():
+                chosen |= {TRANSFORMER: FluxTransformer2DModel.from_pretrained(folder / TRANSFORMER, torch_dtype=dtype)}
+            pipeline = FluxFillPipeline(**chosen)
+            if not (folder / TRANSFORMER).is_dir():
+                pipeline.load_lora_weights(folder, weight_name=LORA, local_files_only=True)
+                pipeline.fuse_lora()
+                pipeline.unload_lora_weights()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"inpainter {folder} cannot be loaded: {reason}") from error

@@ -17,6 +17,10 @@ from torch import Tensor
 
 Norm = Literal["max", "mass", "minmax", "raw"]
 
+Direction = Literal["reference_to_image", "image_to_reference"]
+"""Queries and keys of the attention that is supervised: where a reference's tokens look in the image (paper, eq. 4), or
+which of the image's tokens look at the reference, the way on which identity enters the image (ours)."""
+
 EPSILON = 1e-6
 """The paper's "small constant"."""
 

@@ -6,6 +6,7 @@ well adds what it took as a line to the file that ``MCPIPE_PROFILE`` names, if i
 prints them.
 """
 
+import atexit
 import importlib
 import inspect
 import logging
@@ -14,13 +15,15 @@ import resource
 import sys
 import time
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+from mcpipe.core.cycles import look_seldom
 from mcpipe.core.errors import one_line
 from mcpipe.core.offline import stay_offline
-from mcpipe.core.params import Params, parse_yaml
+from mcpipe.core.params import Params, params_of, parse_yaml
 from mcpipe.core.threads import one_thread
 
 STARTED = time.monotonic()
@@ -36,6 +39,11 @@ class Door:
     stages: Mapping[str, str]
     """Module below the package by the stage's name."""
     params: ReadParams
+
+    def process(self) -> NoReturn:
+        """Run the stage that the command line names, as all that this process does."""
+        look_seldom()
+        leave(self.main(sys.argv[1:]))
 
     def main(self, arguments: list[str]) -> int:
         """Run the stage that the arguments name; returns the exit status."""
@@ -79,6 +87,18 @@ class Door:
         run(*map(Path, paths), params=self.params(name, model))
 
 
+def branch_door(folder: Path, stages: Sequence[str]) -> Door:
+    """The door of a branch in a folder beside the pipeline's ``params.yaml``, whose stages are modules of their names.
+
+    Settings are the pipeline's, changed and completed by ``folder/params.yaml``.
+    """
+
+    def params(name: str, model: type[Params]) -> Params:
+        return params_of(branch_settings(folder.parent, folder), name, model)
+
+    return Door(folder.name, {name: name for name in stages}, params)
+
+
 def write_costs(file: Path, arguments: list[str]) -> None:
     """Add a line: stage, last output, seconds, seconds of all processors, megabytes of the largest process."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -87,6 +107,17 @@ def write_costs(file: Path, arguments: list[str]) -> None:
     costs = [arguments[0], arguments[-1], f"{time.monotonic() - STARTED:.2f}", f"{busy_s:.2f}", f"{peak_mb:.0f}"]
     with file.open("a", encoding="utf-8") as lines:
         lines.write("\t".join(costs) + "\n")
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, with what is registered for its end but without taking apart what libraries have imported.
+
+    That would take two seconds where torch and transformers are among them; the system frees the memory anyway.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def branch_settings(root: Path, branch: Path) -> dict[str, object]:

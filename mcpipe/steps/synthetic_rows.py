@@ -1,8 +1,9 @@
 """Rows of objects from synthetic targets: each subject is redrawn in another place, which becomes its reference (PSR).
 
 The single-subject model is an adapter of this project over the generator (PSR: FLUX.1 Kontext). A redrawn subject has
-to look like its crop, but not be a copy of it, by DINO; the language model may be asked about it, too. The rows have
-the format that `mcpipe.curate.object_rows` reads, so that samples are made of them as of any others.
+to look like its crop, but not be a copy of it, by DINO, or by the recogniser of faces; the language model may be asked
+about it, too. The rows have the format that `mcpipe.curate.object_rows` reads, so that samples are made of them as of
+any others.
 """
 
 import io
@@ -17,23 +18,23 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import Field, model_validator
 
+from mcpipe.core.params import Params
 from mcpipe.core.records import JSON, RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.shards import StoredItems, whole_folder
 from mcpipe.curate.object_rows import IMAGE, PHRASE, PROMPT, TARGET, with_article
-from mcpipe.curate.psr_texts import NUMBERS, DrawnTarget, SyntheticRow
+from mcpipe.curate.psr_texts import NUMBERS, DrawnTarget, Kind, SyntheticRow
 from mcpipe.execution.engine import decided
 from mcpipe.execution.store import progress_of
 from mcpipe.execution.workers import Decide
 from mcpipe.models.captioner import Qwen2_5VL
-from mcpipe.models.protocols import Captioner, ImageEncoder, Picture
-from mcpipe.models.scorers.dino import Dino
-from mcpipe.steps.object_finder import ObjectFinder, ObjectModels
+from mcpipe.models.protocols import Captioner, Picture
 from mcpipe.steps.objects import check_answers
+from mcpipe.steps.synthetic_subjects import SubjectFinder, SubjectModels
 from mcpipe.steps.synthetic_targets import ImageDrawer, LoadDrawer, TargetsParams, load_drawer
 from mcpipe.steps.synthetic_texts import counted, seed_of
 
-PACKAGES = ("torch", "diffusers", "transformers", "peft", "sam2")
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "sam2", "ultralytics", "insightface")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles of similarities in the report."""
 COLUMNS = [
@@ -43,21 +44,28 @@ COLUMNS = [
 SCHEMA = pa.schema([(name, pa.binary() if "img" in name else pa.string()) for name in COLUMNS])
 
 
-class SyntheticParams(TargetsParams):
-    """How subjects are redrawn, and which are refused."""
+class LikenessParams(Params):
+    """The range of cosines of a redrawn subject and its crop."""
 
     min_similarity: float = Field(ge=-1, le=1)
-    """Least cosine of a redrawn subject and its crop in DINO's space; below, it is another subject."""
+    """Least one; below, it is another subject."""
     max_similarity: float = Field(ge=-1, le=1)
     """Largest one; above, it is a copy."""
-    questions: list[str]
-    """Questions about every redrawn image, with ``{phrase}`` in place of the category; "yes" lets it pass."""
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> "SyntheticParams":
+    def _is_a_range(self) -> "LikenessParams":
         if self.min_similarity >= self.max_similarity:
             raise ValueError(f"min_similarity {self.min_similarity} is not below max_similarity {self.max_similarity}")
         return self
+
+
+class SyntheticParams(TargetsParams):
+    """How subjects are redrawn, and which are refused."""
+
+    likeness: dict[Kind, LikenessParams]
+    """By kind: cosines by DINO for things, by the recogniser for people."""
+    questions: list[str]
+    """Questions about every redrawn image, with ``{phrase}`` in place of the category; "yes" lets it pass."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,11 @@ class RedrawWork:
 
     generator: Path
     adapter: Path
-    models: ObjectModels
-    dino: Path
+    kind: Kind
+    models: SubjectModels
     judge: Path
     params: SyntheticParams
     load_drawer: LoadDrawer = load_drawer
-    load_dino: Callable[[Path], ImageEncoder] = Dino
     ask: Callable[[Path], Captioner] = Qwen2_5VL
 
     def load(self) -> Decide:
@@ -79,9 +86,9 @@ class RedrawWork:
         params = self.params
         redrawer = Redrawer(
             self.load_drawer(self.generator, self.adapter, params),
-            self.models.finder(params.min_score, params.reference_size),
-            self.load_dino(self.dino),
+            self.models.finder(self.kind, params),
             self.ask(self.judge) if params.questions else None,
+            params.likeness[self.kind],
             params,
         )
         return redrawer.row
@@ -92,20 +99,19 @@ class Redrawer:
     """The loaded models and the decision on one target."""
 
     drawer: ImageDrawer
-    finder: ObjectFinder
-    dino: ImageEncoder
+    finder: SubjectFinder
     judge: Captioner | None
+    likeness: LikenessParams
     params: SyntheticParams
 
     def row(self, target: DrawnTarget) -> SyntheticRow:
         """The target with a redrawn reference of every subject.
 
         Raises:
-            RejectionError: ``not_in_reference``, ``other_subject``, ``copied``, ``answered_no`` or ``no_answer`` of the
-                last image of a subject.
+            RejectionError: ``not_in_reference`` or another reason of the finder, ``other_subject``, ``copied``,
+                ``answered_no`` or ``no_answer`` of the last image of a subject.
         """
-        features = self.dino.pictures(list(target.crops))
-        redrawn = [self._reference(target, place, features) for place in range(len(target.crops))]
+        redrawn = [self._reference(target, place) for place in range(len(target.crops))]
         references, similarities, attempts = zip(*redrawn, strict=True)
         own = [float(row[place]) for place, row in enumerate(similarities)]
         cross = [float(value) for place, row in enumerate(similarities) for value in np.delete(row, place)]
@@ -115,29 +121,29 @@ class Redrawer:
             references=np.stack(references),
         )  # fmt: skip
 
-    def _reference(self, target: DrawnTarget, place: int, features: np.ndarray) -> tuple[Picture, np.ndarray, int]:
+    def _reference(self, target: DrawnTarget, place: int) -> tuple[Picture, np.ndarray, int]:
         """A redrawn subject in its place, its cosines to all crops, and the number of images drawn."""
         rejection = None
         for attempt in range(self.params.attempts):
             seed = seed_of(f"{target.key}/{place}/{attempt}", self.params.seed)
             picture = self.drawer.draw(target.scenes[place], target.crops[place], seed)
             try:
-                return picture, self._checked(picture, target.categories[place], place, features), attempt + 1
+                return picture, self._checked(picture, target, place), attempt + 1
             except RejectionError as error:
                 rejection = error
         assert rejection is not None, "there is an attempt"
         raise rejection
 
-    def _checked(self, picture: Picture, category: str, place: int, features: np.ndarray) -> np.ndarray:
-        crop = self.finder.crop(picture, category)
-        if crop is None:
-            raise RejectionError("not_in_reference", f"{category!r} is not found in its redrawn image")
-        cosines = np.clip(features @ self.dino.pictures([crop])[0], -1, 1)
+    def _checked(self, picture: Picture, target: DrawnTarget, place: int) -> np.ndarray:
+        category = target.categories[place]
+        (feature,) = self.finder.locate(picture, [category], "reference").features
+        cosines = np.clip(target.features @ feature, -1, 1)
         own = float(cosines[place])
         scores: dict[str, JSON] = {"similarity": round(own, 4)}
-        if own < self.params.min_similarity:
-            raise RejectionError("other_subject", f"{category!r} has a cosine of {own:.3f} to its crop", scores)
-        if own > self.params.max_similarity:
+        if own < max(self.likeness.min_similarity, float(cosines.max())):
+            detail = f"{category!r} has a cosine of {own:.3f} to its crop, at most {float(cosines.max()):.3f} to any"
+            raise RejectionError("other_subject", detail, scores)
+        if own > self.likeness.max_similarity:
             raise RejectionError("copied", f"{category!r} has a cosine of {own:.3f} to its crop", scores)
         if self.judge is not None:
             check_answers(picture, [with_article(category)], self.judge, self.params.questions)

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import UInt8
 from pydantic import Field
 
-from mcpipe.core.params import Params, RecordsPerShard, TakenFrom
+from mcpipe.core.params import RecordsPerShard, TakenFrom
 from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.shards import StoredItems, read_shards, whole_folder, write_shards
-from mcpipe.curate.psr_texts import DrawnTarget, SyntheticText
+from mcpipe.curate.psr_texts import DrawnTarget, Kind, SyntheticText
 from mcpipe.execution.engine import decided
 from mcpipe.execution.store import progress_of
 from mcpipe.execution.workers import Decide
@@ -22,30 +22,25 @@ from mcpipe.flux.adapters import load_adapter
 from mcpipe.flux.backbone import FluxPipeline, load_generator
 from mcpipe.flux.sampler import Requests, SampleParams, generate
 from mcpipe.models.protocols import Picture
-from mcpipe.steps.object_finder import MinScore, ObjectFinder, ObjectModels
-from mcpipe.steps.objects import located
+from mcpipe.steps.synthetic_subjects import FinderParams, SubjectFinder, SubjectModels
 from mcpipe.steps.synthetic_texts import counted, seed_of
 
-PACKAGES = ("torch", "diffusers", "transformers", "sam2")
+PACKAGES = ("torch", "diffusers", "transformers", "sam2", "ultralytics", "insightface")
 WHITE = 255
 """Content of a reference that the network does not see."""
 
 
-class TargetsParams(Params):
+class TargetsParams(FinderParams):
     """How targets are drawn and what has to be found in them."""
 
     seed: int = Field(ge=0)
     """Seed of the noise, together with a text's key."""
     attempts: int = Field(ge=1)
     """Maximum number of images drawn for one text."""
-    min_score: Annotated[MinScore, TakenFrom("grounding.min_score")]
-    """Certainty from which a box counts."""
     sample: Annotated[SampleParams, TakenFrom("generate.sample")]
     """How images are drawn."""
     image_size: Annotated[int, Field(ge=16), TakenFrom("samples.image_size")]
     """Side of the target in pixels."""
-    reference_size: Annotated[int, Field(ge=16), TakenFrom("samples.reference_size")]
-    """Side of a crop in pixels."""
     records_per_shard: RecordsPerShard
 
 
@@ -101,19 +96,20 @@ class TargetsWork:
     """What this stage does to every text."""
 
     generator: Path
-    models: ObjectModels
+    kind: Kind
+    models: SubjectModels
     params: TargetsParams
     load_drawer: LoadDrawer = load_drawer
 
     def load(self) -> Decide:
         """Load the models; the function that draws the target of one text."""
         drawer = self.load_drawer(self.generator, None, self.params)
-        finder = self.models.finder(self.params.min_score, self.params.reference_size)
+        finder = self.models.finder(self.kind, self.params)
         return partial(drawn_target, drawer=drawer, finder=finder, params=self.params)
 
 
 def write_targets(work: TargetsWork, texts: Path, out: Path) -> None:
-    """Write the targets in which every subject is located, with its crop.
+    """Write the targets of one kind in which every subject is found, with its crop.
 
     Raises:
         FileNotFoundError: texts or a model are missing.
@@ -135,40 +131,23 @@ def write_targets(work: TargetsWork, texts: Path, out: Path) -> None:
         report.write(folder)
 
 
-def drawn_target(text: SyntheticText, drawer: ImageDrawer, finder: ObjectFinder, params: TargetsParams) -> DrawnTarget:
-    """The first of several images in which every subject is located.
+def drawn_target(text: SyntheticText, drawer: ImageDrawer, finder: SubjectFinder, params: TargetsParams) -> DrawnTarget:
+    """The first of several images in which every subject is found.
 
     Raises:
-        RejectionError: ``not_in_target`` or ``empty_mask`` in the last of them.
+        RejectionError: what the finder says of the last of them, such as ``not_in_target``.
     """
     rejection = None
     for attempt in range(params.attempts):
         image = drawer.draw(text.prompt, None, seed_of(f"{text.key}/{attempt}", params.seed))
         try:
-            crops = cut_subjects(image, text.categories, finder)
+            subjects = finder.locate(image, text.categories, "target")
         except RejectionError as error:
             rejection = error
             continue
         return DrawnTarget(
             key=text.key, task=text.task, categories=text.categories, caption=text.caption, scenes=text.scenes,
-            attempts=attempt + 1, image=image, crops=crops,
+            attempts=attempt + 1, image=image, crops=subjects.crops, features=subjects.features,
         )  # fmt: skip
     assert rejection is not None, "there is an attempt"
     raise rejection
-
-
-def cut_subjects(
-    image: Picture, categories: tuple[str, ...], finder: ObjectFinder
-) -> UInt8[np.ndarray, "subjects S S 3"]:
-    """Every subject of an image on white.
-
-    Raises:
-        RejectionError: ``not_in_target`` or ``empty_mask``.
-    """
-    crops = []
-    for category, box in zip(categories, located(image, categories, finder, "target"), strict=True):
-        crop = finder.cut(image, box)
-        if crop is None:
-            raise RejectionError("empty_mask", f"nothing is segmented in the box of {category!r}")
-        crops.append(crop)
-    return np.stack(crops)

@@ -15,10 +15,13 @@ from mcpipe.curate.object_rows import with_article
 from mcpipe.curate.psr_prompts import PROMPT_FROM_CATEGORIES, REFERENCE_SCENE
 from mcpipe.curate.psr_texts import (
     RECAPTION,
+    Described,
+    Kind,
     Subjects,
     SyntheticText,
     TextsParams,
     check_named,
+    described,
     drawn_subjects,
     without_looks,
 )
@@ -68,16 +71,17 @@ class TextsWork:
     """What this stage does for every text."""
 
     judge: Path
+    kind: Kind
     params: TextsParams
     ask: Callable[[Path], Captioner] = Qwen2_5VL
 
     def load(self) -> Decide:
         """Load the language model; the function that writes one text."""
-        return partial(written_text, model=self.ask(self.judge), params=self.params)
+        return partial(written_text, kind=self.kind, model=self.ask(self.judge), params=self.params)
 
 
 def write_texts(work: TextsWork, out: Path) -> None:
-    """Write the texts whose prompts name every category; `docs/psr.md` lists the reasons of the others.
+    """Write the texts of one kind whose prompts name every category; `docs/psr.md` lists the reasons of the others.
 
     Raises:
         FileNotFoundError: the language model is missing.
@@ -85,16 +89,17 @@ def write_texts(work: TextsWork, out: Path) -> None:
     """
     report, params = Report("texts", PACKAGES), work.params
     with whole_folder(out) as folder:
-        items = TextItems(params.num_texts)
+        items = TextItems(params.kinds[work.kind].num_texts)
         if not write_shards(decided(items, work, report, progress_of(out)), folder, params.records_per_shard):
             raise ValueError(f"no text is usable: {report.summary()['dropped']}; see texts in params.yaml")
-        report.facts = facts_about(read_shards(folder, SyntheticText), params)
+        report.facts = facts_about(read_shards(folder, SyntheticText), work)
         report.write(folder)
 
 
-def facts_about(texts: Iterator[SyntheticText], params: TextsParams) -> dict[str, JSON]:
+def facts_about(texts: Iterator[SyntheticText], work: TextsWork) -> dict[str, JSON]:
     """Numbers of texts asked for and written by task type and by number of subjects, and of answers."""
-    asked = [drawn_subjects(number, params) for number in range(params.num_texts)]
+    number_of_texts = work.params.kinds[work.kind].num_texts
+    asked = [drawn_subjects(number, work.kind, work.params) for number in range(number_of_texts)]
     kept = list(texts)
     return {
         "asked_by_task": counted([subjects.task for subjects in asked]),
@@ -109,19 +114,25 @@ def counted(names: list[str]) -> dict[str, JSON]:
     return dict(sorted(Counter(names).items()))
 
 
-def written_text(number: int, model: Captioner, params: TextsParams) -> SyntheticText:
+def written_text(number: int, kind: Kind, model: Captioner, params: TextsParams) -> SyntheticText:
     """The texts of one sample.
 
     Raises:
-        RejectionError: ``no_text``, ``category_not_named`` or ``no_caption`` in the last answer to an instruction.
+        RejectionError: ``no_text``, ``category_not_named``, ``no_caption`` or ``task_not_said`` of the last answer to
+            an instruction.
     """
-    subjects, key = drawn_subjects(number, params), TextItem(number).key
+    subjects, key = drawn_subjects(number, kind, params), TextItem(number).key
     writer = Writer(model, params, seed_of(key, params.seed))
     prompt, caption = writer.prompt(subjects)
-    scenes = [writer.scene(category) for category in subjects.categories]
+    if params.recaption == "grammar":
+        _, parts = described(prompt, subjects.categories)
+        categories = tuple(part.category for part in parts)
+        scenes = [writer.same_scene(part) for part in parts]
+    else:
+        categories, scenes = subjects.categories, [writer.scene(category) for category in subjects.categories]
     return SyntheticText(
-        key=key, task=subjects.task, categories=subjects.categories, prompt=prompt, caption=caption,
-        scenes=tuple(scenes), attempts=writer.num_answers,
+        key=key, task=subjects.task, categories=categories, prompt=prompt, caption=caption, scenes=tuple(scenes),
+        attempts=writer.num_answers,
     )  # fmt: skip
 
 
@@ -143,6 +154,15 @@ class Writer:
         return self._first_usable(
             REFERENCE_SCENE.format(phrase=with_article(category)), partial(named, categories=(category,))
         )
+
+    def same_scene(self, subject: Described) -> str:
+        """The place of an answer with the description of the subject that the target's prompt has."""
+
+        def with_same_description(answer: str) -> str:
+            head, (alone,) = described(named(answer, (subject.category,)), (subject.category,))
+            return f"{head}: {alone.side} {subject.text}"
+
+        return self._first_usable(REFERENCE_SCENE.format(phrase=subject.text), with_same_description)
 
     def _with_caption(self, answer: str, subjects: Subjects) -> tuple[str, str]:
         check_named(answer, subjects.categories)

@@ -29,7 +29,7 @@ from mcpipe.flux.moe_lora import busiest_share, mean_balance, usage_by_kind
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import flow_loss, noised
-from mcpipe.objectives.idar import Norm, attention_inside, attention_loss, peak_inside
+from mcpipe.objectives.idar import Direction, Norm, attention_inside, attention_loss, peak_inside
 from mcpipe.objectives.moe import BalanceOver
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import Batch, Draws, EncodedSet, collate, draw, read_encoded
@@ -52,6 +52,7 @@ class IdarParams(Params):
     weight: float = Field(ge=0)
     """Weight lambda of the attention loss; 0 leaves it out."""
     norm: Norm
+    direction: Direction
 
 
 class BalanceParams(Params):
@@ -100,15 +101,16 @@ def train_multi(
     network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams, on_step: OnStep, checkpoint: Checkpoint
 ) -> dict[str, JSON]:
     """Train the network's adapter; returns facts about the training, with held-out scores before and after it."""
-    before = held_out_scores(network, data, params.seed)
-    capture = AttentionCapture(network.transformer, network.layout) if params.idar.weight else None
+    before = held_out_scores(network, data, params)
+    direction = params.idar.direction
+    capture = AttentionCapture(network.transformer, network.layout, direction) if params.idar.weight else None
 
     def objective(model: nn.Module, batch: Batch) -> Losses:
         return multi_losses(model, batch, params, capture)
 
     with capture or nullcontext():
         facts = train(network, data, params, objective, one_reference=False, on_step=on_step, checkpoint=checkpoint)
-    held_out: JSON = {"before": before, "after": held_out_scores(network, data, params.seed)}
+    held_out: JSON = {"before": before, "after": held_out_scores(network, data, params)}
     return {**facts, "held_out": held_out}
 
 
@@ -157,14 +159,16 @@ def attention_scores(
 
 
 def held_out_maps(
-    network: ReferenceFlux, data: EncodedSet, seed: int
+    network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams
 ) -> dict[str, Float[Tensor, "subjects rows columns"]]:
     """Attention maps of a few held-out samples by key, at noise level `MAP_NOISE`, from the same noise every time."""
-    samples = [_held_out(network, data, seed, MAP_NOISE, position) for position in range(min(NUM_MAPS, len(data.val)))]
+    samples = [
+        _held_out(network, data, params, MAP_NOISE, position) for position in range(min(NUM_MAPS, len(data.val)))
+    ]
     return {key: maps[0].unflatten(-1, network.layout_of(batch.conditions).image).cpu() for key, maps, batch in samples}
 
 
-def held_out_scores(network: ReferenceFlux, data: EncodedSet, seed: int) -> dict[str, JSON]:
+def held_out_scores(network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams) -> dict[str, JSON]:
     """Attention scores per range of noise levels, and shares of tokens per expert, layer and kind of token.
 
     Means over held-out samples with the same noise at every call; empty without such samples.
@@ -172,7 +176,7 @@ def held_out_scores(network: ReferenceFlux, data: EncodedSet, seed: int) -> dict
     num, levels = min(NUM_SCORED, len(data.val)), list(NOISE_BINS.values())
 
     def scored(number: int) -> tuple[dict[str, float], dict[str, dict[str, Tensor]]]:
-        _, maps, batch = _held_out(network, data, seed, levels[number // num], number % num)
+        _, maps, batch = _held_out(network, data, params, levels[number // num], number % num)
         num_text = batch.conditions.text.shape[1]
         num_image = network.layout_of(batch.conditions).num_image_tokens
         usage = usage_by_kind(network.transformer, num_text, num_image)
@@ -198,14 +202,15 @@ def _mean(shares: list[Tensor]) -> list[JSON]:
 
 
 def _held_out(
-    network: ReferenceFlux, data: EncodedSet, seed: int, t: float, position: int
+    network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams, t: float, position: int
 ) -> tuple[str, Float[Tensor, "one subjects tokens"], Batch]:
     """Key, attention maps and batch of a held-out sample at noise level ``t``."""
-    draws = Draws(seed, 1, 1.0, 0.0, one_reference=False)
+    draws = Draws(params.seed, 1, 1.0, 0.0, one_reference=False)
     drawn = draw(data, data.val, draws, position)
     batch = collate([drawn], next(network.parameters()).device)
     level = torch.full_like(batch.t, t)
-    maps = attention_maps(network, noised(batch.clean, batch.noise, level), level, batch.conditions)
+    noisy = noised(batch.clean, batch.noise, level)
+    maps = attention_maps(network, noisy, level, batch.conditions, params.idar.direction)
     return drawn[0].key, maps.flatten(2), batch
 
 
@@ -239,10 +244,10 @@ def _write_multi(encode: Path, train_single: Path, generator: Path, out: Path, p
     checkpoint = Checkpoint(progress_of(out) / fingerprint(training, report.packages))
     sampler = PreviewSampler(pipeline, network, data, params.shift, one_reference=False)
     with output_folder(out) as folder:
-        before = held_out_maps(network, data, params.seed)
+        before = held_out_maps(network, data, params)
         with training_log(sampler, params.pictures_every, checkpoint, folder) as on_step:
             report.facts = train_multi(network, data, params, on_step, checkpoint)
-        after = held_out_maps(network, data, params.seed)
+        after = held_out_maps(network, data, params)
         places = {key: place for place, key in enumerate(data.val.keys)}
         (folder / "attention").mkdir()
         for key in before:

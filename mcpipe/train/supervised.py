@@ -1,6 +1,6 @@
 """Supervised training of stages 1 and 2: flow matching on encoded samples, with AdamW at a constant learning rate."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
 
@@ -9,18 +9,18 @@ from pydantic import Field
 from torch import nn
 
 from mcpipe.core.params import Params, TakenFrom
-from mcpipe.core.progress import Note, track
 from mcpipe.core.records import JSON
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.objectives.flow import flow_loss, noised
 from mcpipe.train.loop.averaging import keep_average, take_average
+from mcpipe.train.loop.batches import StepBatches
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import CurveEnds
 from mcpipe.train.loop.data import Batch, Draws, EncodedSet, Share, batch_at, collate, draw
 from mcpipe.train.loop.fit import Losses, OnStep, engine_for, fit
 from mcpipe.train.loop.launch import Processes
 from mcpipe.train.loop.optimizers import adamw
-from mcpipe.train.loop.runtime import is_main, runtime_from, shared_out, uncompile
+from mcpipe.train.loop.runtime import runtime_from, shared_out, uncompile
 
 NUM_SCORED = 16
 """Held-out samples on which references, attention and experts are evaluated before and after training."""
@@ -73,41 +73,6 @@ def predicted(model: nn.Module, batch: Batch) -> torch.Tensor:
     return model(noised(batch.clean, batch.noise, batch.t), batch.t, batch.conditions)
 
 
-class TrainingBatches:
-    """The batches that this process takes of every optimiser step, as `mcpipe.train.loop.fit` consumes them."""
-
-    def __init__(
-        self, data: EncodedSet, draws: Draws, share: Share, num_steps: int, device: torch.device, note: Note
-    ) -> None:
-        self._data, self._draws, self._share, self._device = data, draws, share, device
-        self._num_steps, self._note = num_steps, note
-        self._num_done = 0
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Iterate over the batches of the remaining steps."""
-        steps = range(self._num_done, self._num_steps)
-        for step in track(steps, len(steps), "training steps", self._note) if is_main() else steps:
-            for positions in self._share.positions(step, self._draws.batch_size):
-                batch = batch_at(self._data, self._data.train, self._draws, positions, self._device)
-                self._num_done = step + 1
-                yield batch
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether another run can go on from here: always."""
-        return True
-
-    def state_dict(self) -> dict[str, JSON]:
-        """The number of steps taken."""
-        return {"steps": self._num_done}
-
-    def load_state_dict(self, state_dict: Mapping[str, JSON]) -> None:
-        """Go on after the steps of an earlier run."""
-        steps = state_dict["steps"]
-        assert isinstance(steps, int), "written by state_dict()"
-        self._num_done = steps
-
-
 def train(
     network: ReferenceFlux,
     data: EncodedSet,
@@ -133,11 +98,14 @@ def train(
     curve_ends = CurveEnds(on_step)
     before = held_out(network, data, draws)
     share = Share(accelerator.process_index, accelerator.num_processes, runtime.accumulation_steps)
-    batches = TrainingBatches(data, draws, share, params.num_steps, accelerator.device, curve_ends.latest)
+
+    def drawn(positions: range) -> Batch:
+        return batch_at(data, data.train, draws, positions, accelerator.device)
 
     def accumulate(batch: Batch) -> Losses:
         return engine.backward(objective(engine.model, batch))
 
+    batches = StepBatches(drawn, share, params.num_steps, params.batch_size, curve_ends.latest)
     fit(engine, batches, accumulate, curve_ends, checkpoint)
     uncompile(network)
     if params.ema_decay:

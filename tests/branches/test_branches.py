@@ -218,15 +218,19 @@ def test_the_quick_run_of_focusdpo_is_small():
 
 
 def test_arms_of_psr_are_those_that_its_settings_name():
-    from psr.arms import COMPARED, REINFORCED, SUPERVISED, arm_and_seed
+    from psr.arms import ARMS, COMPARED, arm_and_seed
 
     runs = BRANCHES["psr"].own["runs"]
-    assert runs["arms"] == [*SUPERVISED, *REINFORCED]
-    assert runs["reinforced"] == [*REINFORCED]
-    assert [f"sft_{source}" for source in runs["sources"]] == [*SUPERVISED]
-    assert {name for pair in COMPARED for name in pair} == set(runs["arms"])
+    trained = [f"sft_{source['name']}" for source in runs["sources"]] + runs["reinforced"]
+    drawn = [arm["name"] for arm in runs["arms"]]
+    assert {kind: list(arms) for kind, arms in ARMS.items()} == {kind: runs[kind] for kind in runs["kinds"]}
+    assert drawn == runs["things"] + runs["people"]
+    assert sorted(drawn) == sorted(trained)
+    assert [each["kind"] for each in runs["redrawn"]] == runs["kinds"]
+    for kind, pairs in COMPARED.items():
+        assert {name for pair in pairs for name in pair} == set(runs[kind])
     assert arm_and_seed("rl_plain-12") == ("rl_plain", 12)
-    with pytest.raises(ValueError, match="'dpo-1' should be one of sft_rows, sft_synthetic, rl, rl_plain and a seed"):
+    with pytest.raises(ValueError, match="'dpo-1' should be one of sft_rows, sft_things, rl, rl_plain, sft_clips"):
         arm_and_seed("dpo-1")
 
 

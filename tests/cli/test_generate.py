@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE
+from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, write_changing_adapter
 from imports import ROOT
 from PIL import Image
 
 from mcpipe.cli.__main__ import main
 from mcpipe.cli.outputs import write_pictures
-from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, save_adapter, trainable
+from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.attention import attention_maps
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.network import Conditions, ReferenceFlux
@@ -38,14 +38,7 @@ SPEC = AdapterSpec(
 @pytest.fixture(scope="module")
 def adapter_folder(generator_folder, tmp_path_factory):
     """An adapter that changes what the generator computes."""
-    folder = tmp_path_factory.mktemp("adapter")
-    pipeline = load_generator(generator_folder)
-    add_adapter(pipeline.transformer, SPEC, seed=0)
-    random = torch.Generator().manual_seed(0)
-    for parameter in trainable(pipeline.transformer).values():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
-    save_adapter(pipeline.transformer, SPEC, folder)
-    return folder
+    return write_changing_adapter(load_generator(generator_folder), SPEC, tmp_path_factory.mktemp("adapter"))
 
 
 @pytest.fixture(scope="module")

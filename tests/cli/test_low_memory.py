@@ -5,13 +5,13 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, TEXTS
+from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, TEXTS, write_changing_adapter
 from PIL import Image
 from training_fixtures import NEEDS_BITSANDBYTES
 from transformers import T5Config, T5EncoderModel
 
 from mcpipe.cli.__main__ import main
-from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, save_adapter, trainable
+from mcpipe.flux.adapters import AdapterSpec, ExpertParams
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.budget import base_bytes, sizes
 from mcpipe.flux.quantization import KEPT_T5, num_quantized, quantizable, quantize
@@ -30,14 +30,7 @@ SPEC = AdapterSpec(
 @pytest.fixture(scope="module")
 def adapter_folder(generator_folder, tmp_path_factory):
     """An adapter that changes what the generator computes."""
-    folder = tmp_path_factory.mktemp("adapter")
-    pipeline = load_generator(generator_folder)
-    add_adapter(pipeline.transformer, SPEC, seed=0)
-    random = torch.Generator().manual_seed(0)
-    for parameter in trainable(pipeline.transformer).values():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
-    save_adapter(pipeline.transformer, SPEC, folder)
-    return folder
+    return write_changing_adapter(load_generator(generator_folder), SPEC, tmp_path_factory.mktemp("adapter"))
 
 
 @pytest.fixture

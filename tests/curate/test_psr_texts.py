@@ -19,8 +19,8 @@ THREE = ("lamp", "cup", "hat")
 
 def test_draws_follow_the_shares_and_belong_to_their_number():
     params = texts_params(numbers=NumberShares(two=0.6, three=0.3, four=0.1))
-    drawn = [drawn_subjects(number, params) for number in range(600)]
-    assert drawn == [drawn_subjects(number, params) for number in range(600)]
+    drawn = [drawn_subjects(number, "things", params) for number in range(600)]
+    assert drawn == [drawn_subjects(number, "things", params) for number in range(600)]
     shares = [np.mean([len(subjects.categories) == count for subjects in drawn]) for count in (2, 3, 4)]
     np.testing.assert_allclose(shares, [0.6, 0.3, 0.1], atol=0.06)
     for subjects in drawn:
@@ -30,7 +30,7 @@ def test_draws_follow_the_shares_and_belong_to_their_number():
 
 
 @pytest.mark.parametrize("changes", [
-    {"categories": ["cup", "Cup", "hat", "lamp"]}, {"categories": ["cup", "hat", "lamp"]}, {"attempts": 0},
+    {"categories": ["cup", "Cup", "hat", "lamp"]}, {"categories": []}, {"attempts": 0},
 ])  # fmt: skip
 def test_settings_without_sense_are_refused(changes):
     with pytest.raises(ValidationError):
@@ -38,7 +38,7 @@ def test_settings_without_sense_are_refused(changes):
 
 
 def test_shares_that_miss_one_are_refused():
-    with pytest.raises(ValidationError, match="numbers should add up to 1, found 0.9"):
+    with pytest.raises(ValidationError, match="two, three, four should add up to 1, found 0.9"):
         NumberShares(two=0.9, three=0.0, four=0.0)
 
 
@@ -74,6 +74,46 @@ def test_a_prompt_of_another_form_has_no_caption(prompt):
     with pytest.raises(RejectionError) as caught:
         without_looks(prompt, ("cup", "lamp"), "position")
     assert caught.value.reason == "no_caption"
+
+
+PEOPLE = (
+    "two people in a park: on the left a person with tan skin, short hair, wearing a red shirt and a hat and "
+    "holding a blue ball; on the right a person with a bald head, wearing a striped green shirt"
+)
+PERSON = ("person", "person")
+
+
+@pytest.mark.parametrize(("task", "caption"), [
+    ("attribute", "two people in a park: a person wearing a red shirt and a hat; a person wearing a striped green "
+                  "shirt"),
+    ("action", "two people in a park: a person wearing a red shirt and a hat and holding a blue ball; a person wearing "
+               "a striped green shirt"),
+    ("position", "two people in a park: on the left a person wearing a red shirt and a hat; on the right a person "
+                 "wearing a striped green shirt"),
+    ("complex", "two people in a park: on the left a person wearing a red shirt and a hat and holding a blue ball; on "
+                "the right a person wearing a striped green shirt"),
+])  # fmt: skip
+def test_a_caption_of_people_says_what_its_task_type_is_about(task, caption):
+    assert without_looks(PEOPLE, PERSON, task) == caption
+
+
+@pytest.mark.parametrize(("prompt", "task"), [
+    ("two people in a park: on the left a person with tan skin; on the right a person, wearing a hat", "attribute"),
+    ("two people in a park: on the left a person, wearing a cap; on the right a person, wearing a hat", "action"),
+    ("two people in a park: on the left a person, wearing a cap; on the right a person, wearing a hat", "complex"),
+])  # fmt: skip
+def test_a_prompt_without_what_its_task_type_is_about_is_refused(prompt, task):
+    with pytest.raises(RejectionError) as caught:
+        without_looks(prompt, PERSON, task)
+    assert caught.value.reason == "task_not_said"
+
+
+def test_people_have_one_noun_and_have_to_be_as_many():
+    subjects = drawn_subjects(0, "people", texts_params())
+    assert subjects.categories == PERSON
+    check_named(PEOPLE, PERSON)
+    with pytest.raises(RejectionError, match="not 3 times"):
+        check_named(PEOPLE, ("person",) * 3)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 import torch
 from diffusers.loaders.lora_conversion_utils import _convert_xlabs_flux_lora_to_diffusers
-from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, outputs, uno_weights
+from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, outputs, uno_weights, write_changing_adapter
 from safetensors.torch import load_file, save_file
 
 from mcpipe.flux.adapters import (
@@ -19,7 +19,6 @@ from mcpipe.flux.adapters import (
     read_spec,
     save_adapter,
     start_adapter,
-    trainable,
 )
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.starts import import_uno, start_lora
@@ -31,19 +30,8 @@ PLAIN = AdapterSpec(rank=4, experts=None, image_size=IMAGE_SIZE, reference_size=
 MIXED = PLAIN.model_copy(update={"experts": EXPERTS})
 
 
-def shaken(generator, spec, folder):
-    """The folder of an adapter that matters."""
-    add_adapter(generator.transformer, spec, seed=0)
-    random = torch.Generator().manual_seed(0)
-    for parameter in trainable(generator.transformer).values():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
-    folder.mkdir()
-    save_adapter(generator.transformer, spec, folder)
-    return folder
-
-
 def test_a_merged_adapter_computes_the_same_up_to_rounding_unless_weights_are_bfloat16(generator_folder, tmp_path):
-    folder = shaken(load_generator(generator_folder), MIXED, tmp_path / "adapter")
+    folder = write_changing_adapter(load_generator(generator_folder), MIXED, tmp_path / "adapter")
     generator = load_generator(generator_folder)
     base = outputs(generator.transformer)
     load_adapter(generator, folder)
@@ -137,7 +125,7 @@ def test_files_that_are_not_unos_are_named(tmp_path):
 
 
 def test_adapters_of_another_zoo_are_refused(generator, generator_folder, tmp_path):
-    folder = shaken(generator, MIXED, tmp_path / "adapter")
+    folder = write_changing_adapter(generator, MIXED, tmp_path / "adapter")
     same = load_generator(generator_folder)
     same.transformer.to(torch.bfloat16)
     load_adapter(same, folder)
@@ -148,7 +136,7 @@ def test_adapters_of_another_zoo_are_refused(generator, generator_folder, tmp_pa
 
 
 def test_adapters_whose_files_disagree_are_refused(generator, generator_folder, tmp_path):
-    folder = shaken(generator, MIXED, tmp_path / "adapter")
+    folder = write_changing_adapter(generator, MIXED, tmp_path / "adapter")
     description = folder / "adapter.json"
     as_written = description.read_text(encoding="utf-8")
     for was, becomes, fault in (
@@ -170,7 +158,7 @@ def test_adapters_whose_files_disagree_are_refused(generator, generator_folder, 
 
 def test_stock_loaders_do_not_take_the_experts_for_one_large_lora(generator, generator_folder, tmp_path):
     """Under peft's own names they would load all experts, added up, without a word."""
-    folder = shaken(generator, MIXED, tmp_path / "adapter")
+    folder = write_changing_adapter(generator, MIXED, tmp_path / "adapter")
     trap = {
         key.replace("lora_moe_", "lora_"): weight
         for key, weight in load_file(folder / EXPERTS_FILE).items()

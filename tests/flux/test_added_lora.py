@@ -128,6 +128,34 @@ def test_a_whole_pipeline_is_loaded_as_diffusers_saves_it(inpainter_folder, gene
         assert torch.equal(own, other)
 
 
+def test_a_lora_makes_an_inpainter_of_the_generator(generator_folder, tmp_path):
+    from diffusers import FluxFillPipeline
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    from mcpipe.flux.backbone import load_generator
+    from mcpipe.flux.inpainting import LORA, load_inpainter
+
+    transformer = load_generator(generator_folder, on_device=False).transformer
+    transformer.x_embedder = torch.nn.Linear(fill_channels(4, 4), transformer.inner_dim)
+    transformer.add_adapter(LoraConfig(r=4, init_lora_weights="gaussian", target_modules=["x_embedder"]))
+    torch.nn.init.normal_(transformer.x_embedder.lora_B["default"].weight)
+    layers = get_peft_model_state_dict(transformer)
+    FluxFillPipeline.save_lora_weights(tmp_path, transformer_lora_layers=layers)
+    assert [file.name for file in tmp_path.iterdir()] == [LORA]
+    pipeline = load_inpainter(tmp_path, generator_folder)
+    plain = load_generator(generator_folder, on_device=False).transformer
+    wide, change = (
+        pipeline.transformer.x_embedder.weight,
+        layers["x_embedder.lora_B.weight"] @ layers["x_embedder.lora_A.weight"],
+    )
+    assert pipeline.transformer.config.in_channels == fill_channels(4, 4)
+    torch.testing.assert_close(wide[:, 16:], change[:, 16:])
+    torch.testing.assert_close(wide[:, :16], change[:, :16] + plain.x_embedder.weight)
+    (tmp_path / LORA).write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_inpainter(tmp_path, generator_folder)
+
+
 def test_what_is_no_inpainter_is_refused(generator_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="holds neither a FluxFillPipeline"):
         FluxFill(tmp_path, generator_folder, FILL)

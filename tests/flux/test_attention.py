@@ -5,11 +5,12 @@ from dataclasses import replace
 import jaxtyping
 import pytest
 import torch
-from flux_fixtures import IMAGE_SIZE, INDUCTOR, REFERENCE_SIZE
+from flux_fixtures import IMAGE_SIZE, INDUCTOR, REFERENCE_SIZE, give_values
+from training_fixtures import MULTI
 
 from mcpipe.flux.adapters import AdapterSpec, ExpertParams, add_adapter, trainable
 from mcpipe.flux.attention import AttentionCapture, attention_maps
-from mcpipe.flux.backbone import load_generator
+from mcpipe.flux.backbone import load_generator, rotated
 from mcpipe.flux.moe_lora import mean_balance, usage
 from mcpipe.flux.network import Conditions, ReferenceFlux
 from mcpipe.flux.tokens import layout
@@ -29,9 +30,7 @@ SPEC = AdapterSpec(
 def network_on(generator):
     """A generator with an adapter that changes what it computes."""
     add_adapter(generator.transformer, SPEC, seed=0)
-    random = torch.Generator().manual_seed(0)
-    for parameter in trainable(generator.transformer).values():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
+    give_values(generator.transformer)
     return ReferenceFlux(generator.transformer, layout(generator, IMAGE_SIZE, REFERENCE_SIZE), guidance=3.5)
 
 
@@ -105,6 +104,46 @@ def test_maps_keep_nothing_that_the_network_does_not_keep(network):
     assert beside - alone < queries, "less than the queries of one sample in one block"
 
 
+def test_the_other_direction_says_which_tokens_of_the_image_look_at_a_reference(network):
+    """Against the probabilities of plain attention, with the keys of text left out."""
+    blocks, calls = network.transformer.transformer_blocks, []
+    hooks = [block.attn.register_forward_hook(lambda *call: calls.append(call), with_kwargs=True) for block in blocks]
+    with torch.no_grad(), AttentionCapture(network.transformer, network.layout, "image_to_reference") as capture:
+        network(*inputs())
+        maps = capture.mean()
+    for hook in hooks:
+        hook.remove()
+    picture, size, expected = network.layout.num_image_tokens, network.layout.num_reference_tokens, []
+    with torch.no_grad():
+        for attention, _, call, _ in calls:
+            hidden, (cos, sin) = call["hidden_states"], call["image_rotary_emb"]
+            rotary = tuple(table[-hidden.shape[1] :] for table in (cos, sin))
+            query, key = (
+                rotated(norm(project(hidden).unflatten(-1, (attention.heads, -1))), rotary).transpose(1, 2)
+                for norm, project in ((attention.norm_q, attention.to_q), (attention.norm_k, attention.to_k))
+            )
+            scores = torch.einsum("bhqd,bhkd->bhqk", query, key)[:, :, :picture] / query.shape[-1] ** 0.5
+            seen = scores.softmax(-1).mean(1)
+            seen = torch.stack([seen[..., picture + i * size :][..., :size].sum(-1) for i in range(2)], 1)
+            expected.append(seen / seen.sum(-1, keepdim=True))
+    torch.testing.assert_close(maps, torch.stack(expected).mean(0))
+    torch.testing.assert_close(maps.sum(-1), torch.ones(2, 2))
+    torch.testing.assert_close(attention_maps(network, *inputs(), "image_to_reference").flatten(2), maps)
+    assert not torch.allclose(maps, attention_maps(network, *inputs()).flatten(2), atol=1e-3)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_other_direction_has_gradients(network, checkpointing):
+    network.transformer.train()
+    if checkpointing:
+        network.transformer.enable_gradient_checkpointing()
+    with AttentionCapture(network.transformer, network.layout, "image_to_reference") as capture:
+        out = network(*inputs())
+        (0.0 * out.sum() + capture.mean()[..., :5].sum()).backward()
+    gradients = [weight.grad for weight in trainable(network).values() if weight.grad is not None]
+    assert any(gradient.abs().max() > 0 for gradient in gradients)
+
+
 def test_blocks_that_run_again_do_not_replace_maps(network):
     network.transformer.train()
     network.transformer.enable_gradient_checkpointing()
@@ -153,7 +192,7 @@ def encoded(masks, num_references=2):
 
 def test_held_out_scores_tell_attention_per_noise_level_and_tokens_per_expert(network):
     everywhere = torch.ones(2, 16, dtype=torch.bool)
-    scores = held_out_scores(network, encoded(everywhere), seed=0)
+    scores = held_out_scores(network, encoded(everywhere), MULTI)
     assert list(scores["attention"]) == ["0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00"]
     for level in scores["attention"].values():
         assert level == pytest.approx({"attention_inside": 1.0, "attention_peak_inside": 1.0})
@@ -163,11 +202,11 @@ def test_held_out_scores_tell_attention_per_noise_level_and_tokens_per_expert(ne
     shares = [share for layer in scores["expert_shares"].values() for share in layer.values()]
     assert all(sum(share) == pytest.approx(1, abs=1e-3) for share in shares)
     left = everywhere & (torch.arange(16) % 4 < 2)
-    first, again = (held_out_scores(network, encoded(left), seed=0) for _ in range(2))
+    first, again = (held_out_scores(network, encoded(left), MULTI) for _ in range(2))
     assert first == again
     inside = [scores["attention_inside"] for scores in first["attention"].values()]
     assert 0 < min(inside) < max(inside) < 1
-    right = held_out_scores(network, encoded(everywhere & ~left), seed=0)["attention"].values()
+    right = held_out_scores(network, encoded(everywhere & ~left), MULTI)["attention"].values()
     assert [1 - scores["attention_inside"] for scores in right] == pytest.approx(inside, abs=1e-5)
 
 

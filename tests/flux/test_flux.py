@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
-from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE
+from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, give_values
 
 from mcpipe.flux.adapters import (
     AdapterSpec,
@@ -40,13 +40,6 @@ def call(network, generator, people, prompts=PROMPTS):
     conditions = encode_conditions(generator, prompts, people)
     noise = initial_noise(network, list(range(len(prompts))))
     return network(noise, torch.full((len(prompts),), 0.7), conditions)
-
-
-def shake(transformer, seed=0):
-    """Give every trainable weight a value that matters."""
-    random = torch.Generator().manual_seed(seed)
-    for parameter in trainable(transformer).values():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=random) * 0.2)
 
 
 def test_tokens_are_packed_as_diffusers_packs_them():
@@ -185,7 +178,7 @@ def test_capture_leaves_the_network_alone_and_sees_its_attention(generator, netw
 
 def test_capture_gives_the_same_gradients_under_checkpointing(generator, network, people):
     add_adapter(network.transformer, PLAIN, seed=0)
-    shake(network.transformer)
+    give_values(network.transformer)
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
@@ -228,7 +221,7 @@ def test_one_expert_of_rank_one_adds_what_paper_and_pencil_say(network):
 
 def test_router_and_every_expert_learn(generator, network, people):
     add_adapter(network.transformer, EXPERTS, seed=0)
-    shake(network.transformer)
+    give_values(network.transformer)
     call(network, generator, people).square().mean().backward()
     gradients = {name: parameter.grad for name, parameter in trainable(network).items()}
     routers = [gradient for name, gradient in gradients.items() if "lora_router" in name]
@@ -240,7 +233,7 @@ def test_router_and_every_expert_learn(generator, network, people):
 @pytest.mark.parametrize("spec", [PLAIN, EXPERTS])
 def test_saved_adapters_come_back_exactly(generator_folder, generator, network, people, spec, tmp_path):
     add_adapter(network.transformer, spec, seed=0)
-    shake(network.transformer)
+    give_values(network.transformer)
     save_adapter(network.transformer, spec, tmp_path)
     other = load_generator(generator_folder)
     assert load_adapter(other, tmp_path) == spec
@@ -253,7 +246,7 @@ def test_plain_part_loads_in_stock_diffusers_and_experts_are_not_summed_silently
     generator_folder, generator, network, people, tmp_path
 ):
     add_adapter(network.transformer, EXPERTS, seed=0)
-    shake(network.transformer)
+    give_values(network.transformer)
     save_adapter(network.transformer, EXPERTS, tmp_path)
     stock = load_generator(generator_folder)
     stock.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
@@ -265,7 +258,7 @@ def test_plain_part_loads_in_stock_diffusers_and_experts_are_not_summed_silently
 
 def test_stage_two_starts_where_stage_one_ended(generator_folder, generator, network, people, tmp_path):
     add_adapter(network.transformer, PLAIN, seed=0)
-    shake(network.transformer)
+    give_values(network.transformer)
     save_adapter(network.transformer, PLAIN, tmp_path)
     other = load_generator(generator_folder)
     start_adapter(other, tmp_path, EXPERTS, seed=1)

@@ -50,6 +50,21 @@ def test_a_process_says_nothing_else(tmp_path):
     assert f"{broken} is no usable ultralytics checkpoint" in only_line(done.stderr)
 
 
+def test_a_process_ends_at_once_with_what_is_registered_and_written():
+    lines = [
+        "import atexit, gc, sys",
+        "from mcpipe.steps.door import leave",
+        "class Slow:",
+        "    def __del__(self): print('taken apart')",
+        "sys.modules['slow'] = Slow()",
+        "atexit.register(print, 'registered')",
+        "sys.stdout.write('written ')",
+        "leave(3)",
+    ]
+    done = completed([sys.executable, "-c", "\n".join(lines)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout) == (3, "written registered\n"), done.stderr
+
+
 def changed(section, **values):
     return SETTINGS | {section: SETTINGS[section] | values}
 

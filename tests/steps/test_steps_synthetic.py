@@ -1,19 +1,21 @@
 """From categories to rows of objects, with stand-ins for all models."""
 
 import pytest
-from object_fixtures import finder, objects_params, stand_in_models
+from object_fixtures import objects_params, stand_in_models
 from synthetic_fixtures import (
     CATEGORIES,
     BoxDrawer,
     BoxWriter,
     MeanColour,
     described,
+    likeness,
     load_boxes,
-    load_mean_colour,
     load_writer,
+    subject_models,
     synthetic_params,
     targets_params,
     texts_params,
+    thing_finder,
 )
 
 from mcpipe.core.records import RejectionError
@@ -34,11 +36,12 @@ TEXT = SyntheticText(
 
 
 def target_of(text=TEXT):
-    return drawn_target(text, BoxDrawer(), finder(), targets_params())
+    return drawn_target(text, BoxDrawer(), thing_finder(), targets_params())
 
 
-def redrawer(drawer=None, judge=None, **changes):
-    return Redrawer(drawer or BoxDrawer(), finder(), MeanColour(), judge, synthetic_params(**changes))
+def redrawer(drawer=None, judge=None, range_of_likeness=None, **changes):
+    range_of_likeness = range_of_likeness or likeness()
+    return Redrawer(drawer or BoxDrawer(), thing_finder(), judge, range_of_likeness, synthetic_params(**changes))
 
 
 def reason_of(call, *arguments):
@@ -49,7 +52,7 @@ def reason_of(call, *arguments):
 
 
 def test_a_text_has_a_prompt_of_all_subjects_and_a_scene_of_each():
-    text = written_text(3, BoxWriter(), texts_params())
+    text = written_text(3, "things", BoxWriter(), texts_params())
     assert all(category in text.prompt for category in text.categories)
     assert all(category in scene for category, scene in zip(text.categories, text.scenes, strict=True))
     assert "striped" in text.prompt
@@ -59,7 +62,7 @@ def test_a_text_has_a_prompt_of_all_subjects_and_a_scene_of_each():
 
 def test_an_empty_answer_is_asked_for_again_from_another_seed():
     writer = BoxWriter(mute=1)
-    text = written_text(0, writer, texts_params())
+    text = written_text(0, "things", writer, texts_params())
     assert text.attempts == 4
     assert writer.asked[0][0] == writer.asked[1][0]
     assert len({seed for _, seed in writer.asked}) == 4
@@ -69,7 +72,7 @@ def test_an_empty_answer_is_asked_for_again_from_another_seed():
     (BoxWriter(mute=99), "no_text"), (BoxWriter(forget=CATEGORIES), "category_not_named"),
 ])  # fmt: skip
 def test_texts_are_refused_by_name_after_the_last_answer(writer, reason):
-    assert reason_of(written_text, 0, writer, texts_params()) == reason
+    assert reason_of(written_text, 0, "things", writer, texts_params()) == reason
     assert len(writer.asked) == 2
 
 
@@ -77,7 +80,7 @@ def test_a_task_type_may_add_a_sentence_and_a_model_may_write_the_caption():
     writer = BoxWriter()
     sentence = "Say where every subject stands."
     params = texts_params(recaption="model", sentences={"position": sentence, "background": sentence})
-    text = written_text(0, writer, params)
+    text = written_text(0, "things", writer, params)
     assert writer.asked[0][0].endswith(sentence)
     assert text.prompt in writer.asked[1][0], "it is asked to rewrite the prompt"
     assert text.attempts == 4
@@ -85,13 +88,13 @@ def test_a_task_type_may_add_a_sentence_and_a_model_may_write_the_caption():
 
 def test_a_target_is_drawn_until_every_subject_is_located():
     drawer = BoxDrawer(miss=1)
-    target = drawn_target(TEXT, drawer, finder(), targets_params())
+    target = drawn_target(TEXT, drawer, thing_finder(), targets_params())
     assert target.attempts == 2
     assert target.crops.shape == (2, 16, 16, 3)
     assert [crop.reshape(-1, 3).min(axis=0).argmax() for crop in target.crops] == [0, 2], "red and blue, on white"
     assert all(hidden for _, hidden, _ in drawer.drawn), "no reference is given"
     assert drawer.drawn[0][2] != drawer.drawn[1][2]
-    assert reason_of(drawn_target, TEXT, BoxDrawer(miss=9), finder(), targets_params()) == "not_in_target"
+    assert reason_of(drawn_target, TEXT, BoxDrawer(miss=9), thing_finder(), targets_params()) == "not_in_target"
 
 
 def test_a_redrawn_subject_is_compared_with_its_own_crop():
@@ -113,7 +116,7 @@ class Says:
 
 @pytest.mark.parametrize(("changes", "reason"), [
     ({"drawer": BoxDrawer(miss=9)}, "not_in_reference"),
-    ({"max_similarity": 0.99}, "copied"),
+    ({"range_of_likeness": likeness(high=0.99)}, "copied"),
     ({"judge": Says("No."), "questions": ["Does this show {phrase}?"]}, "answered_no"),
     ({"judge": Says("A box"), "questions": ["Does this show {phrase}?"]}, "no_answer"),
 ])  # fmt: skip
@@ -129,7 +132,7 @@ class OtherColour(MeanColour):
 
 
 def test_another_subject_is_refused_with_its_score():
-    other = Redrawer(BoxDrawer(), finder(), OtherColour(), None, synthetic_params())
+    other = Redrawer(BoxDrawer(), thing_finder(OtherColour()), None, likeness(), synthetic_params())
     with pytest.raises(RejectionError) as caught:
         other.row(target_of())
     assert caught.value.reason == "other_subject"
@@ -144,13 +147,13 @@ def test_the_judge_is_asked_about_the_category():
 
 def made(folder, **changes):
     """All steps below a folder; returns the work of the last."""
-    models = stand_in_models(folder / "models")
-    texts = TextsWork(folder / "models", texts_params(**changes), load_writer)
+    models = subject_models(stand_in_models(folder / "models"), folder / "models")
+    texts = TextsWork(folder / "models", "things", texts_params(**changes), load_writer)
     write_texts(texts, folder / "texts")
-    write_targets(TargetsWork(folder / "models", models, targets_params(), load_boxes), folder / "texts",
+    write_targets(TargetsWork(folder / "models", "things", models, targets_params(), load_boxes), folder / "texts",
                   folder / "targets")  # fmt: skip
-    return RedrawWork(folder / "models", folder / "models", models, folder / "models", folder / "models",
-                      synthetic_params(), load_boxes, load_mean_colour)  # fmt: skip
+    return RedrawWork(folder / "models", folder / "models", "things", models, folder / "models", synthetic_params(),
+                      load_boxes)  # fmt: skip
 
 
 def test_samples_of_mixed_numbers_come_out_and_nothing_is_lost(tmp_path):
@@ -160,7 +163,7 @@ def test_samples_of_mixed_numbers_come_out_and_nothing_is_lost(tmp_path):
     assert (report["seen"], report["dropped"]) == (12, {})
     assert set(report["facts"]["by_number"]) == {"2", "3", "4"}
     assert report["facts"]["similarity"][0] > report["facts"]["similarity_to_others"][-1]
-    objects = ObjectsWork(work.models, tmp_path / "models", objects_params(num_held_out=0))
+    objects = ObjectsWork(work.models.objects, tmp_path / "models", objects_params(num_held_out=0))
     write_objects(objects, tmp_path / "synthetic", tmp_path / "samples")
     samples = list(read_shards(tmp_path / "samples", Sample))
     captions = {text.caption: len(text.categories) for text in read_shards(tmp_path / "texts", SyntheticText)}
@@ -198,18 +201,18 @@ def test_an_interrupted_redrawing_goes_on_and_ends_with_the_same_bytes(tmp_path,
 
 @pytest.mark.parametrize("step", ["texts", "targets", "synthetic"])
 def test_nothing_usable_is_one_line_with_the_reasons(step, tmp_path):
-    models = stand_in_models(tmp_path / "models")
+    models = subject_models(stand_in_models(tmp_path / "models"), tmp_path)
     if step == "texts":
         with pytest.raises(ValueError, match=r"no text is usable: \{'category_not_named': 6\}; see texts"):
-            write_texts(TextsWork(models.grounder, texts_params(), load_forgetful), tmp_path / "out")
+            write_texts(TextsWork(tmp_path, "things", texts_params(), load_forgetful), tmp_path / "out")
         return
     work = made(tmp_path)
     if step == "targets":
         with pytest.raises(ValueError, match=r"no target is usable: \{'not_in_target': 6\}; see texts and targets"):
-            write_targets(TargetsWork(tmp_path, models, targets_params(), load_blank), tmp_path / "texts",
+            write_targets(TargetsWork(tmp_path, "things", models, targets_params(), load_blank), tmp_path / "texts",
                           tmp_path / "out")  # fmt: skip
         return
-    blank = RedrawWork(tmp_path, tmp_path, models, tmp_path, tmp_path, work.params, load_blank, load_mean_colour)
+    blank = RedrawWork(tmp_path, tmp_path, "things", models, tmp_path, work.params, load_blank)
     with pytest.raises(ValueError, match=r"no row is usable: \{'not_in_reference': 6\}; see synthetic"):
         write_synthetic(blank, tmp_path / "targets", tmp_path / "out")
     assert not (tmp_path / "out").exists()

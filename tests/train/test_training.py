@@ -132,7 +132,11 @@ def test_stage_two_adds_experts_attention_loss_and_maps(encoded, generator_folde
 def test_the_attention_loss_draws_attention_into_the_faces(encoded, generator_folder, stage_one, tmp_path):
     inside = {}
     for weight in (0.0, 5.0):
-        changes = {"idar": IdarParams(weight=weight, norm="mass"), "num_steps": 30, "learning_rate": 5e-3}
+        changes = {
+            "idar": IdarParams(weight=weight, norm="mass", direction="reference_to_image"),
+            "num_steps": 30,
+            "learning_rate": 5e-3,
+        }
         folder = tmp_path / str(weight)
         s08_train_multi.run(encoded, stage_one, generator_folder, folder, MULTI.model_copy(update=changes))
         arrays = [load_arrays(file) for file in (folder / "attention").glob("*.safetensors")]

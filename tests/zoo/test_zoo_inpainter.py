@@ -1,5 +1,7 @@
 """The inpainter's start, its masks and what it is shown."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from zoo.build.training import FitParams
 
 FIT = FitParams(seed=0, steps=2, batch=2, learning_rate=1e-3, warmup_steps=1, weight_decay=0.0, ema_decay=0.0)
 PARAMS = InpainterParams(
-    fit=FIT, num_scenes=2, num_masks=2, num_measured=2, double_layers=2, single_layers=2, time_shift=2.0,
+    fit=FIT, num_scenes=2, num_masks=2, num_measured=2, rank=2, first_rank=8, time_shift=2.0,
     sample=InpaintParams(num_steps=1, guidance=1.0),
 )  # fmt: skip
 
@@ -41,7 +43,7 @@ def test_masks_are_never_empty_and_cover_faces_often(pictures):
 
 
 def test_it_begins_as_the_generator_and_learns_to_see_the_mask(generator):
-    transformer = widened(generator.transformer, PARAMS)
+    transformer = widened(copy.deepcopy(generator.transformer), PARAMS)
     random = torch.Generator().manual_seed(0)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     masks = np.zeros((2, 32, 32), bool)
@@ -61,5 +63,16 @@ def test_it_begins_as_the_generator_and_learns_to_see_the_mask(generator):
     torch.testing.assert_close(own, expected)
     loss = flow_loss(transformer, encoded, np.array([0, 1]), PARAMS)
     loss.total().backward()
-    seen = transformer.x_embedder.weight.grad[:, encoded.clean.shape[-1] :]
-    assert seen.abs().max() > 0
+    first = transformer.x_embedder.lora_B["default"].weight
+    assert first.grad.abs().max() > 0
+    with torch.no_grad():
+        first -= first.grad.sign() * 1e-2
+        after, without = (
+            transformer(hidden_states=torch.cat([noisy, beside.float()], -1), **inputs)[0]
+            for beside in (encoded.beside, torch.zeros_like(encoded.beside))
+        )
+    assert not torch.allclose(after, own)
+    assert not torch.allclose(after, without)
+    frozen = [name for name, weight in transformer.named_parameters() if not weight.requires_grad]
+    assert frozen
+    assert not [name for name in frozen if "lora" in name]

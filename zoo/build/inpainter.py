@@ -1,8 +1,8 @@
 """The inpainter of the tiny zoo: a `FluxFillPipeline` with the generator's VAE and text encoders.
 
-It begins as some of the generator's blocks; its first layer also takes the latents of the image without the masked
-part, and the mask. Flow matching as for the generator, with most of the weight on masked tokens. Masks are grown face
-boxes, grown people and boxes anywhere; captions have both forms.
+It is a LoRA on the generator, whose first layer also takes the latents of the image without the masked part, and the
+mask. Flow matching as for the generator, with most of the weight on masked tokens. Masks are grown face boxes, grown
+people and boxes anywhere; captions have both forms.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers import FluxFillPipeline, FluxPipeline, FluxTransformer2DModel
+from peft import LoraConfig, get_peft_model_state_dict
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mcpipe.core.params import Params
 from mcpipe.core.progress import track
 from mcpipe.core.shards import whole_folder
 from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.encoders import encode_pictures, encode_texts
-from mcpipe.flux.inpainting import TRANSFORMER, FluxFill, InpaintParams, fill_channels
+from mcpipe.flux.inpainting import FluxFill, InpaintParams, fill_channels
 from mcpipe.models.scorers.clip import Clip
 from zoo.build.cards import Card, Measured, write_card
 from zoo.build.crops import SQUARE
@@ -31,6 +32,7 @@ from zoo.build.training import FitParams, Loss, batches, fit, half_precision, se
 
 SIZE = 96
 TOKEN_PX = 8
+FIRST = "x_embedder"
 FACE_SHARE, BODY_SHARE = 0.6, 0.25
 """Shares of masks that are a face's box and a whole person; the others are boxes anywhere."""
 GROWTH = (0.0, 0.5)
@@ -53,10 +55,10 @@ class InpainterParams(Params):
     """Masks for each of them."""
     num_measured: int = Field(ge=2)
     """Held-out scenes that are repainted for the figures."""
-    double_layers: int = Field(ge=1)
-    """Double-stream blocks: the generator's first ones."""
-    single_layers: int = Field(ge=2)
-    """Single-stream blocks: the generator's first ones and its last."""
+    rank: int = Field(ge=1)
+    """Rank of the LoRA in every linear layer but the first one."""
+    first_rank: int = Field(ge=1)
+    """Rank in the first layer, which takes the further inputs."""
     time_shift: float = Field(gt=0)
     """Shift s of the noise levels."""
     sample: InpaintParams
@@ -64,7 +66,7 @@ class InpainterParams(Params):
 
 
 def build(pictures: Path, generator: Path, clip: Path, out: Path, params: InpainterParams) -> None:
-    """Train on ``pictures`` with the parts of ``generator``; write the transformer."""
+    """Train on ``pictures`` with the parts of ``generator``; write the LoRA."""
     settle(params.fit.seed)
     pipeline = load_generator(generator)
     examples = encoded(pipeline, read_pictures(pictures / "train"), params)
@@ -76,33 +78,35 @@ def build(pictures: Path, generator: Path, clip: Path, out: Path, params: Inpain
 
     curves = fit([transformer], loss_of, params.fit, out.with_suffix(".progress"))
     with whole_folder(out) as folder:
-        transformer.register_to_config(_name_or_path="")
-        transformer.to(torch.float16).save_pretrained(folder / TRANSFORMER)
+        weights = {name: weight.half() for name, weight in get_peft_model_state_dict(transformer).items()}
+        FluxFillPipeline.save_lora_weights(
+            folder,
+            transformer_lora_layers=weights,
+            transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict(),
+        )
         painter = FluxFill(folder, generator, params.sample)
         metrics = measured(painter, read_pictures(pictures / "test"), Clip(clip), params.fit.seed, params.num_measured)
         write_card(folder, CARD, Measured("inpainter", metrics, curves, params))
 
 
 def widened(generator: FluxTransformer2DModel, params: InpainterParams) -> FluxTransformer2DModel:
-    """A smaller transformer of the generator's blocks that also takes masked latents and a mask, ignored at first."""
+    """The generator with a LoRA, and inputs for masked latents and a mask, ignored at first; changed in place."""
     packed = generator.config.in_channels
     channels = fill_channels(packed // 4, TOKEN_PX // 2)
-    config = dict(generator.config) | {
-        "in_channels": channels, "out_channels": packed,
-        "num_layers": params.double_layers, "num_single_layers": params.single_layers,
-    }  # fmt: skip
-    transformer = FluxTransformer2DModel.from_config(config)
-    last = generator.config.num_single_layers - 1
-    places = {index: index for index in range(params.single_layers - 1)} | {params.single_layers - 1: last}
-    own = {name: weight for name, weight in generator.state_dict().items() if not name.startswith("single_")}
-    own = {name: weight for name, weight in own.items() if name in transformer.state_dict()}
-    for target, source in places.items():
-        block = generator.single_transformer_blocks[source].state_dict()
-        own |= {f"single_transformer_blocks.{target}.{name}": weight for name, weight in block.items()}
-    wide = torch.zeros(transformer.inner_dim, channels)
-    wide[:, :packed] = own["x_embedder.weight"]
-    transformer.load_state_dict(own | {"x_embedder.weight": wide})
-    return transformer.requires_grad_(True).train()
+    first = nn.Linear(channels, generator.inner_dim)
+    with torch.no_grad():
+        first.weight.zero_()
+        first.weight[:, :packed] = generator.x_embedder.weight
+        first.bias.copy_(generator.x_embedder.bias)
+    generator.x_embedder = first
+    generator.register_to_config(in_channels=channels, out_channels=packed)
+    layers = [name for name, module in generator.named_modules() if isinstance(module, nn.Linear)]
+    config = LoraConfig(
+        r=params.rank, lora_alpha=params.rank, target_modules=layers,
+        rank_pattern={FIRST: params.first_rank}, alpha_pattern={FIRST: params.first_rank},
+    )  # fmt: skip
+    generator.requires_grad_(False).add_adapter(config)
+    return generator.train()
 
 
 @dataclass(frozen=True)
@@ -238,15 +242,18 @@ def measured(painter: FluxFill, pictures: Pictures, clip: Clip, seed: int, num: 
 CARD = Card(
     title="Inpainter of the tiny zoo",
     what=(
-        "The `transformer` of a `FluxFillPipeline`, float16: a `FluxTransformer2DModel` whose tokens hold noisy "
-        "latents, those of the image without the masked part, and the mask's pixels. VAE, text encoders and scheduler "
-        "are those of the generator. FocusDPO's losers are made with it."
+        "A LoRA, float16, that makes the generator a `FluxFillPipeline`. As in FLUX.1-Depth-dev-lora, it widens the "
+        "first layer: tokens hold noisy latents, those of the image without the masked part, and the mask's pixels. "
+        "All other parts are those of the generator. FocusDPO's losers are made with it."
     ),
     data=(
         "Squares of 96 x 96 pixels of the puppet world, as they are and mirrored, with masks of faces, people and "
         "boxes anywhere."
     ),
-    limits="Guidance 1 alone is trained. Knows one grammar of captions and pictures of 96 x 96 pixels.",
+    limits=(
+        "Trained at guidance 1; the other values of the generator's guidance still work. Knows one grammar of captions "
+        "and pictures of 96 x 96 pixels."
+    ),
     bars={
         "clip_repainted": "cosine of the repainted image and its caption; should be near the original's",
         "clip_original": "the same of the image before",

@@ -8,7 +8,7 @@ from zoo.scores.figures import Figure
 from zoo.scores.pictures import drawn_pictures
 
 NUM_IMAGES = 48
-SAMPLE = InpaintParams(num_steps=12, guidance=1.0)
+SAMPLE = InpaintParams(num_steps=12, guidance=2.0)
 
 
 def measure(job: Job) -> list[Figure]:

@@ -1,69 +1,27 @@
 """Preference training through the one loop: start adapter, added LoRA, pairs in, an ordinary adapter out."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from mcpipe.core.progress import Note, track
 from mcpipe.core.records import JSON
 from mcpipe.flux.adapters import AdapterSpec, load_adapter
 from mcpipe.flux.added_lora import add_lora
 from mcpipe.flux.backbone import FluxPipeline
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
+from mcpipe.train.loop.batches import StepBatches
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.curves import CurveEnds
 from mcpipe.train.loop.data import Share
 from mcpipe.train.loop.fit import Losses, OnStep, fit
 from mcpipe.train.loop.optimizers import adamw
-from mcpipe.train.loop.runtime import is_main, runtime_from, uncompile
+from mcpipe.train.loop.runtime import runtime_from, uncompile
 from mcpipe.train.preference.backbones import Network, engine_of, levels_of
 from mcpipe.train.preference.data import PairBatch, PairDraws, StoredPairs, pair_batch
 from mcpipe.train.preference.losses import preference_losses
 from mcpipe.train.preference.params import Arm, PreferenceParams
-
-
-class PairBatches:
-    """The batches that this process takes of every optimiser step, as `mcpipe.train.loop.fit` consumes them."""
-
-    def __init__(  # noqa: PLR0913  one argument per fact
-        self,
-        pairs: StoredPairs,
-        draws: PairDraws,
-        share: Share,
-        params: PreferenceParams,
-        device: torch.device,
-        note: Note,
-    ) -> None:
-        self._pairs, self._draws, self._share, self._params = pairs, draws, share, params
-        self._device, self._note = device, note
-        self._num_done = 0
-
-    def __iter__(self) -> Iterator[PairBatch]:
-        """Iterate over the batches of the remaining steps."""
-        steps = range(self._num_done, self._params.num_steps)
-        for step in track(steps, len(steps), "training steps", self._note) if is_main() else steps:
-            for positions in self._share.positions(step, self._params.batch_size):
-                batch = pair_batch(self._pairs, self._draws, positions, self._device)
-                self._num_done = step + 1
-                yield batch
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether another run can go on from here: always."""
-        return True
-
-    def state_dict(self) -> dict[str, JSON]:
-        """The number of steps taken."""
-        return {"steps": self._num_done}
-
-    def load_state_dict(self, state_dict: Mapping[str, JSON]) -> None:
-        """Go on after the steps of an earlier run."""
-        steps = state_dict["steps"]
-        assert isinstance(steps, int), "written by state_dict()"
-        self._num_done = steps
 
 
 def start_network(
@@ -118,11 +76,14 @@ def train_preference(  # noqa: PLR0913  one argument per fact
     share = Share(accelerator.process_index, accelerator.num_processes, runtime.accumulation_steps)
     draws = PairDraws(seed, params.shift, params.shuffle_references, levels_of(network))
     curve_ends = CurveEnds(on_step)
-    batches = PairBatches(pairs, draws, share, params, accelerator.device, curve_ends.latest)
+
+    def drawn(positions: range) -> PairBatch:
+        return pair_batch(pairs, draws, positions, accelerator.device)
 
     def accumulate(batch: PairBatch) -> Losses:
         return engine.backward(preference_losses(engine.model, network, batch, arm, params))
 
+    batches = StepBatches(drawn, share, params.num_steps, params.batch_size, curve_ends.latest)
     fit(engine, batches, accumulate, curve_ends, checkpoint)
     uncompile(network)
     return {
