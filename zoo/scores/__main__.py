@@ -27,6 +27,7 @@ MEASURES = {
     "judge": "judge.measure",
     "generator": "generator.measure",
     "inpainter": "inpainter.measure",
+    "sdxl": "sdxl.measure",
     "clip": "likeness.measure_clip",
     "clip_reward": "likeness.measure_clip_reward",
     "dino": "likeness.measure_dino",
