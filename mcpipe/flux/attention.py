@@ -179,8 +179,7 @@ def attention_received(queries: Turned, keys: Turned, num_references: int) -> Fl
         keys: Those of the image, then those of all references, as many for each.
         num_references: Number of references.
     """
-    turned = (rotated(part.normed, part.rotary).transpose(1, 2).float() for part in (queries, keys))
-    query, key = turned
+    query, key = (rotated(part.normed, part.rotary).transpose(1, 2).float() for part in (queries, keys))
     weights = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)
     to_references = weights[..., query.shape[2] :].mean(1).unflatten(-1, (num_references, -1)).sum(-1).mT
     return to_references / to_references.sum(-1, keepdim=True)

@@ -17,14 +17,13 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 from mcpipe.core.params import Params
+from mcpipe.flux.adapters import PLAIN_FILE
 from mcpipe.flux.backbone import INDEX, FluxTransformer2DModel, load_generator
 
 if TYPE_CHECKING:
     from diffusers import FluxFillPipeline
 
 TRANSFORMER = "transformer"
-LORA = "pytorch_lora_weights.safetensors"
-"""File name of diffusers for the weights of a LoRA."""
 KIND = "FluxFillPipeline"
 
 
@@ -88,9 +87,10 @@ def load_inpainter(folder: Path, generator: Path) -> "FluxFillPipeline":
     """
     from diffusers import FluxFillPipeline
 
-    if not any((folder / name).exists() for name in (INDEX, TRANSFORMER, LORA)):
+    if not any((folder / name).exists() for name in (INDEX, TRANSFORMER, PLAIN_FILE)):
         raise FileNotFoundError(
-            f"{folder} holds neither a {KIND} ({INDEX}) nor its {TRANSFORMER} nor a LoRA ({LORA}); see docs/focusdpo.md"
+            f"{folder} holds neither a {KIND} ({INDEX}) nor its {TRANSFORMER} nor a LoRA ({PLAIN_FILE}); "
+            "see docs/focusdpo.md"
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -107,7 +107,7 @@ def load_inpainter(folder: Path, generator: Path) -> "FluxFillPipeline":
                 chosen |= {TRANSFORMER: FluxTransformer2DModel.from_pretrained(folder / TRANSFORMER, torch_dtype=dtype)}
             pipeline = FluxFillPipeline(**chosen)
             if not (folder / TRANSFORMER).is_dir():
-                pipeline.load_lora_weights(folder, weight_name=LORA, local_files_only=True)
+                pipeline.load_lora_weights(folder, weight_name=PLAIN_FILE, local_files_only=True)
                 pipeline.fuse_lora()
                 pipeline.unload_lora_weights()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:

@@ -88,6 +88,19 @@ class ScoredImage:
     """The people or things whom the prompt names, over which intervals are taken; empty if it stands for itself."""
 
 
+def write_branch_scores(  # noqa: PLR0913  one argument per path in dvc.yaml
+    pairs: Path, images: Path, faces: Path, faces_heldout: Path, clip: Path, dino: Path, hps: Path, results: Path,
+    params: EvaluateParams,
+) -> None:  # fmt: skip
+    """Write the scores of an arm of a branch, as `write_scores` does for the pipeline's own; the stage of a branch.
+
+    Raises:
+        ValueError: a benchmark prompt has no image or an image no prompt.
+    """
+    models = dict(zip(MODELS, (faces, faces_heldout, clip, dino, hps), strict=True))
+    write_scores(pairs, images, models, results, params)
+
+
 def write_scores(pairs: Path, images: Path, models: Mapping[str, Path], results: Path, params: EvaluateParams) -> None:
     """Write ``metrics.json``, its ``headline.json``, a row per image in ``rows.parquet``, and the report.
 

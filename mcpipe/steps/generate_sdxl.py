@@ -22,14 +22,12 @@ from mcpipe.core.report import Report
 from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace, RealTarget
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
+from mcpipe.flux.adapters import PLAIN_FILE
 from mcpipe.sdxl.backbone import StableDiffusionXLPipeline
 from mcpipe.sdxl.encoders import encode_pictures
 from mcpipe.steps.generate import ControlParams
 from mcpipe.steps.sdxl_drawing import SdxlDrawing, SdxlRequest, as_bytes, drawn_image
 from mcpipe.steps.sdxl_files import SdxlFiles
-
-LORA = "pytorch_lora_weights.safetensors"
-"""File of a LoRA as diffusers saves it."""
 
 
 class SdxlDrawParams(Params):
@@ -62,12 +60,12 @@ class SdxlArm:
             FileNotFoundError: a part is missing.
             ValueError: a part is damaged or of another kind.
         """
-        if self.lora is not None and not (self.lora / LORA).is_file():
-            raise FileNotFoundError(f"no {self.lora / LORA}; has the stage that trains this arm run?")
+        if self.lora is not None and not (self.lora / PLAIN_FILE).is_file():
+            raise FileNotFoundError(f"no {self.lora / PLAIN_FILE}; has the stage that trains this arm run?")
         pipeline = self.files.load()
         pipeline.vae.to(pipeline.unet.dtype)  # the stock pipeline converts nothing between the two
         if self.lora is not None:
-            pipeline.load_lora_weights(str(self.lora), weight_name=LORA, local_files_only=True)
+            pipeline.load_lora_weights(str(self.lora), weight_name=PLAIN_FILE, local_files_only=True)
         return pipeline
 
 

@@ -132,8 +132,9 @@ def test_a_lora_makes_an_inpainter_of_the_generator(generator_folder, tmp_path):
     from diffusers import FluxFillPipeline
     from peft import LoraConfig, get_peft_model_state_dict
 
+    from mcpipe.flux.adapters import PLAIN_FILE
     from mcpipe.flux.backbone import load_generator
-    from mcpipe.flux.inpainting import LORA, load_inpainter
+    from mcpipe.flux.inpainting import load_inpainter
 
     transformer = load_generator(generator_folder, on_device=False).transformer
     transformer.x_embedder = torch.nn.Linear(fill_channels(4, 4), transformer.inner_dim)
@@ -141,7 +142,7 @@ def test_a_lora_makes_an_inpainter_of_the_generator(generator_folder, tmp_path):
     torch.nn.init.normal_(transformer.x_embedder.lora_B["default"].weight)
     layers = get_peft_model_state_dict(transformer)
     FluxFillPipeline.save_lora_weights(tmp_path, transformer_lora_layers=layers)
-    assert [file.name for file in tmp_path.iterdir()] == [LORA]
+    assert [file.name for file in tmp_path.iterdir()] == [PLAIN_FILE]
     pipeline = load_inpainter(tmp_path, generator_folder)
     plain = load_generator(generator_folder, on_device=False).transformer
     wide, change = (
@@ -151,7 +152,7 @@ def test_a_lora_makes_an_inpainter_of_the_generator(generator_folder, tmp_path):
     assert pipeline.transformer.config.in_channels == fill_channels(4, 4)
     torch.testing.assert_close(wide[:, 16:], change[:, 16:])
     torch.testing.assert_close(wide[:, :16], change[:, :16] + plain.x_embedder.weight)
-    (tmp_path / LORA).write_bytes(b"no weights")
+    (tmp_path / PLAIN_FILE).write_bytes(b"no weights")
     with pytest.raises(ValueError, match="cannot be loaded"):
         load_inpainter(tmp_path, generator_folder)
 

@@ -12,8 +12,9 @@ from focusdpo import sdxl_encode, sdxl_train
 from focusdpo.__main__ import params, settings
 from mcpipe.core.report import read_report
 from mcpipe.core.shards import write_shards
+from mcpipe.flux.adapters import PLAIN_FILE
 from mcpipe.flux.encode import EncodeParams
-from mcpipe.steps.generate_sdxl import LORA, SdxlArm
+from mcpipe.steps.generate_sdxl import SdxlArm
 from mcpipe.steps.sdxl_drawing import SdxlDrawing, SdxlRequest, drawn_image
 from mcpipe.steps.sdxl_files import SdxlFiles
 from mcpipe.train.preference.params import PreferenceParams
@@ -92,6 +93,6 @@ def test_one_step_of_an_arm_trains_and_is_drawn_with(files, pipeline, dip, tmp_p
     step = params("sdxl-train", PreferenceParams).model_copy(update={"num_steps": 1, "batch_size": 1})
     sdxl_train.run(tmp_path / "encoded", *paths, model, step)
     assert read_report(model)["kept"] == 1
-    assert any(weight.any() for name, weight in load_file(model / LORA).items() if ".lora.up." in name)
+    assert any(weight.any() for name, weight in load_file(model / PLAIN_FILE).items() if ".lora.up." in name)
     request, drawing = SdxlRequest("two people in a park", references(20, 200), 0), SdxlDrawing(SIZE, 2, 3.0)
     assert np.isfinite(drawn_image(SdxlArm(files, model).load(), request, drawing)).all()

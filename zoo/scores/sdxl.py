@@ -3,6 +3,7 @@
 from mcpipe.models.faces import InsightFaces
 from mcpipe.sdxl.backbone import load_sdxl
 from zoo.build.faces import PACK
+from zoo.build.sdxl_files import IP_ADAPTER
 from zoo.build.sdxl_scores import DrawParams, measured
 from zoo.scores.draw import GENERATED, Job
 from zoo.scores.figures import Figure
@@ -15,7 +16,7 @@ MIN_GAIN = 0.1
 def measure(job: Job) -> list[Figure]:
     """Draw new people one by one: with their own reference, with another's, and without."""
     folder = job.zoo / "sdxl"
-    pipeline = load_sdxl(folder, folder / "ip-adapter-plus.safetensors", folder / "image_encoder")
+    pipeline = load_sdxl(folder, folder / IP_ADAPTER, folder / "image_encoder")
     faces = InsightFaces(job.zoo / "faces" / PACK, DRAW.min_face_score, DRAW.detection_size)
     scores = measured(pipeline, drawn_pictures(job.seed), faces, DRAW, GENERATED)
     gain = Figure(
