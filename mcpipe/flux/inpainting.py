@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from jaxtyping import Bool, UInt8
 from pydantic import Field
 from safetensors import SafetensorError
 
 from mcpipe.core.params import Params
-from mcpipe.flux.adapters import PLAIN_FILE
 from mcpipe.flux.backbone import INDEX, FluxTransformer2DModel, load_generator
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ def load_inpainter(folder: Path, generator: Path) -> "FluxFillPipeline":
     """
     from diffusers import FluxFillPipeline
 
-    if not any((folder / name).exists() for name in (INDEX, TRANSFORMER, PLAIN_FILE)):
+    if not any((folder / name).exists() for name in (INDEX, TRANSFORMER, LORA_WEIGHT_NAME_SAFE)):
         raise FileNotFoundError(
-            f"{folder} holds neither a {KIND} ({INDEX}) nor its {TRANSFORMER} nor a LoRA ({PLAIN_FILE}); "
+            f"{folder} holds neither a {KIND} ({INDEX}) nor its {TRANSFORMER} nor a LoRA ({LORA_WEIGHT_NAME_SAFE}); "
             "see docs/focusdpo.md"
         )
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -107,7 +107,7 @@ def load_inpainter(folder: Path, generator: Path) -> "FluxFillPipeline":
                 chosen |= {TRANSFORMER: FluxTransformer2DModel.from_pretrained(folder / TRANSFORMER, torch_dtype=dtype)}
             pipeline = FluxFillPipeline(**chosen)
             if not (folder / TRANSFORMER).is_dir():
-                pipeline.load_lora_weights(folder, weight_name=PLAIN_FILE, local_files_only=True)
+                pipeline.load_lora_weights(folder, weight_name=LORA_WEIGHT_NAME_SAFE, local_files_only=True)
                 pipeline.fuse_lora()
                 pipeline.unload_lora_weights()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
