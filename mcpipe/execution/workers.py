@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mcpipe.core.cycles import look_seldom
+from mcpipe.core.allocation import keep_freed_memory, look_seldom
 from mcpipe.core.records import Rejection, RejectionError, Storable
 from mcpipe.execution.store import save
 
@@ -195,6 +195,7 @@ _loaded: list[Decide | BaseException] = []
 
 def _begin(work: Work) -> None:
     look_seldom()
+    keep_freed_memory()
     one_thread()
     try:
         _loaded.append(work.load())

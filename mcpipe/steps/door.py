@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from mcpipe.core.cycles import look_seldom
+from mcpipe.core.allocation import keep_freed_memory, look_seldom
 from mcpipe.core.errors import one_line
 from mcpipe.core.offline import stay_offline
 from mcpipe.core.params import Params, params_of, parse_yaml
@@ -43,6 +43,7 @@ class Door:
     def process(self) -> NoReturn:
         """Run the stage that the command line names, as all that this process does."""
         look_seldom()
+        keep_freed_memory()
         leave(self.main(sys.argv[1:]))
 
     def main(self, arguments: list[str]) -> int:
