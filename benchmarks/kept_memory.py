@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     turns = [(apart(kept=False), apart(kept=True)) for _ in range(options.repeats)]
     ratios = [returned[0] / kept[0] for returned, kept in turns]
-    found = {
+    sides = {
         "returned": {
             "ms": statistics.median(r[0] for r, _ in turns),
             "faults": statistics.median(r[1] for r, _ in turns),
@@ -77,10 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "ratio": {"median": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)},
     }
     for side in ("returned", "kept"):
-        print(f"memory {side:<9}{found[side]['ms']:8.1f} ms{found[side]['faults']:10.0f} page faults a pass")
-    print("kept is {median:.2f} times as fast ({lowest:.2f} to {highest:.2f})".format(**found["ratio"]))
+        print(f"memory {side:<9}{sides[side]['ms']:8.1f} ms{sides[side]['faults']:10.0f} page faults a pass")
+    print("kept is {median:.2f} times as fast ({lowest:.2f} to {highest:.2f})".format(**sides["ratio"]))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(sides, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
