@@ -13,6 +13,7 @@ from mcpipe.report.ablation import Ablation
 from mcpipe.report.content import Account, Page, StudySection
 from mcpipe.report.figures import Plot, funnel_plot, interval_plot, similarity_plot, similarity_shares
 from mcpipe.report.gallery import ReportParams, map_sheet, maps, sheet
+from mcpipe.report.images import contact_sheet
 from mcpipe.report.inputs import (
     AttentionMaps,
     PictureScores,
@@ -26,6 +27,7 @@ from mcpipe.report.inputs import (
     read_extremes,
     read_maps,
     read_others,
+    read_overview,
     read_rows,
     read_samples,
 )
@@ -38,6 +40,9 @@ LARGEST_PAGE_MB = 5
 FACE_SIM = {"face_sim": "Face-Sim", "face_sim_heldout": "Face-Sim* (held-out recogniser)"}
 PAIRS = (("face_sim", "face_sim_heldout"), ("overall", "detection_rate"), ("dino_i", "clip_i"), ("clip_t", "hps"))
 """Metrics that share a figure of the ablation."""
+
+NUM_OVERVIEW, OVERVIEW_PX, OVERVIEW_GAP_PX = 4, 144, 6
+"""Prompts of the image beside the page that shows every arm, and the size of its tiles."""
 
 KINDS = ("same", "cross")
 """Cosines of located faces with the right person, and with the other person of the prompt."""
@@ -60,6 +65,8 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
     params: ReportParams,
 ) -> None:
     """Write ``index.html``, its figures to ``plots``, the numbers behind them to ``series``, and the report.
+
+    ``plots/benchmark.png`` has a row for each of the first prompts: its references, then the image of every arm.
 
     ``ablation`` is what `make ablation` wrote, some time and apart from this run; it may be empty.
 
@@ -92,14 +99,11 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         study=study(read_ablation(ablation)),
         accounts=[*curation, *suite, *accounts((models, images, results), params.arms)],
     )
-    write(report, page, scores, drawn)
-
-
-def write(report: Path, page: Page, scores: Scores, drawn: Mapping[str, Sequence[AttentionMaps]]) -> None:
-    """Write the page, its plots and the numbers behind them."""
     with whole_folder(report) as folder:
         write_page(folder, page)
         write_plots(folder / "plots", page, drawn)
+        overview = contact_sheet(read_overview(pairs, images, params.arms, NUM_OVERVIEW), OVERVIEW_PX, OVERVIEW_GAP_PX)
+        overview.save(folder / "plots" / "benchmark.png")
         write_series(folder / "series", page, scores)
 
 

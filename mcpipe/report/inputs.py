@@ -174,11 +174,7 @@ def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams
     prompts = list(islice(read_shards(pairs / "bench", PairPrompt), params.num_prompts))
     prompt_keys = {prompt.key for prompt in prompts}
     references = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
-    pictures: dict[str, dict[str, np.ndarray]] = {key: {} for key in prompt_keys}
-    for arm in params.arms:
-        for drawn in read_shards(images / arm, GeneratedImage):
-            if drawn.key in prompt_keys:
-                pictures[drawn.key][arm] = drawn.image
+    pictures = read_images(images, params.arms, prompt_keys)
     controls = read_controls(images / params.arms[-1] / CONTROLS, prompt_keys)
     return [
         row(
@@ -189,6 +185,27 @@ def read_answers(pairs: Path, images: Path, scores: Scores, params: ReportParams
             controls[prompt.key],
             params.picture_px,
         )
+        for prompt in prompts
+    ]
+
+
+def read_images(images: Path, arms: Sequence[str], keys: Set[str]) -> dict[str, dict[str, np.ndarray]]:
+    """The arms' images of some prompts, by prompt and arm."""
+    pictures: dict[str, dict[str, np.ndarray]] = {key: {} for key in keys}
+    for arm in arms:
+        for drawn in read_shards(images / arm, GeneratedImage):
+            if drawn.key in keys:
+                pictures[drawn.key][arm] = drawn.image
+    return pictures
+
+
+def read_overview(pairs: Path, images: Path, arms: Sequence[str], num_prompts: int) -> list[list[np.ndarray]]:
+    """A row for each of the first prompts: its references, then the image of every arm."""
+    prompts = list(islice(read_shards(pairs / "bench", PairPrompt), num_prompts))
+    references = {face.key: face.reference for face in read_shards(pairs / "faces", PoolFace)}
+    pictures = read_images(images, arms, {prompt.key for prompt in prompts})
+    return [
+        [*(references[name] for name in prompt.names), *(pictures[prompt.key][arm] for arm in arms)]
         for prompt in prompts
     ]
 

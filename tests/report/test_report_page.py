@@ -20,6 +20,7 @@ from bench_fixtures import (
     write_results_of,
 )
 from markupsafe import escape
+from PIL import Image
 from record_fixtures import generated, pair_prompt
 
 from mcpipe.bench.intervals import Interval
@@ -34,7 +35,7 @@ from mcpipe.report.gallery import example, examples, extreme_keys
 from mcpipe.report.images import contact_sheet, data_uri, heat_overlay, mask_overlay
 from mcpipe.report.page import PAPER
 from mcpipe.steps.evaluate import answers
-from stages.s13_report import run
+from stages.s13_report import NUM_OVERVIEW, OVERVIEW_GAP_PX, OVERVIEW_PX, run
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -223,6 +224,7 @@ def test_examples_are_one_per_reason_and_stage_before_any_reason_has_two():
 def test_figures_lie_beside_the_page_as_files_and_as_tables(outputs):
     plots = {file.name for file in (outputs / "report" / "plots").iterdir()}
     assert plots == {
+        "benchmark.png",
         "face_sim.svg",
         "funnel.svg",
         "experts_train_multi.svg",
@@ -231,6 +233,10 @@ def test_figures_lie_beside_the_page_as_files_and_as_tables(outputs):
         *(f"ablation_{metric}.svg" for metric in ("face_sim", "overall", "clip_t")),
         *(f"{arm}_reward_identity.svg" for arm in ARMS[1:]),
     }
+    prompts = list(read_shards(outputs / "pairs" / "bench", PairPrompt))[:NUM_OVERVIEW]
+    with Image.open(outputs / "report" / "plots" / "benchmark.png") as overview:
+        columns, rows = ((side - OVERVIEW_GAP_PX) // (OVERVIEW_PX + OVERVIEW_GAP_PX) for side in overview.size)
+    assert (columns, rows) == (max(len(prompt.names) for prompt in prompts) + len(ARMS), len(prompts))
     for file in (outputs / "report" / "plots").glob("*.svg"):
         assert "var(--" not in file.read_text(encoding="utf-8")
         assert not re.search("#0[1-9a-c]0[1-9a-c]0[1-9a-c]", file.read_text(encoding="utf-8"))
