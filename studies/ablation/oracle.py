@@ -60,7 +60,7 @@ class Masked:
 
     suite: Suite
     layouts: Sequence[Boxes | None]
-    """Of each prompt's first image; ``None`` where not everybody was located: such an image stays as it is."""
+    """The layout of each prompt's first image; ``None`` where somebody was not located: it stays as it is."""
 
     def images(self, faces: Sequence[tuple[str, ...]], first: Sequence[GeneratedImage]) -> Iterator[GeneratedImage]:
         """The images from the references of some faces, given their first pass."""
@@ -156,7 +156,7 @@ def run(plan_file: Path, names: Sequence[str], out: Path) -> str:
     if strangers := set(names) - plan.titles.keys():
         raise ValueError(f"{plan_file} has no arm {min(strangers)}; it has {', '.join(plan.titles)}")
     repository = Repository(Path.cwd())
-    state, trials, with_layout, total = repository.state(), [], 0, 0
+    state, trials, layouts = repository.state(), [], []
     planned = [experiment for experiment in experiments(plan) if experiment.arm.name in names]
     if missing := [experiment.name for experiment in planned if experiment.name not in state.results]:
         raise ValueError(f"{missing[0]} is not finished at this commit; run the study with {plan_file} first")
@@ -168,10 +168,10 @@ def run(plan_file: Path, names: Sequence[str], out: Path) -> str:
             paths = [PAIRS, images_path(arm), scores_path(arm), f"data/models/{arm.evaluated}"]
             repository.export(state.results[experiment.name].commit, paths, trial.folder)
             folder = Path(place, masked.name)
-            counts = redraw(trial, repository.root, changed(state.params, experiment.settings), folder)
-            with_layout, total = with_layout + counts[0], total + counts[1]
+            count, total = redraw(trial, repository.root, changed(state.params, experiment.settings), folder)
+            layouts.append(f"{count} of {total} images of {experiment.name}")
             trials += [trial, Trial(masked, folder)]
-        return write(plan, state.commit, trials, f"{with_layout} of {total}", out)
+        return write(plan, state.commit, trials, ", ".join(layouts), out)
 
 
 def write(plan: AblationPlan, commit: str, trials: Sequence[Trial], layouts: str, out: Path) -> str:
@@ -183,8 +183,8 @@ def write(plan: AblationPlan, commit: str, trials: Sequence[Trial], layouts: str
     page = f"""# The masked-attention oracle on the study's prompts
 
 By `python -m studies.ablation.oracle` with the plan `{plan.name}` at commit {commit[:7]}: {len(plan.seeds)} seeds, \
-{len(result.prompts)} prompts. The layout of an image is read from the arm's own one, and exists for {layouts} images; \
-the others stay as they are. In brackets 95 % bootstrap intervals over seeds and {result.units}.
+{len(result.prompts)} prompts. The layout of an image is read from the arm's own one, and exists where everybody was \
+located, in {layouts}; the others stay as they are. In brackets 95 % bootstrap intervals over seeds and {result.units}.
 
 {result.means_table()}
 

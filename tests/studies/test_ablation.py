@@ -72,7 +72,7 @@ def test_plans_of_one_seed_change_settings_that_are_allowed(name):
             params_of(content, section, model)
         trained.append(params_of(content, "train_multi", TrainMultiParams))
     assert all(params.experts is None for params in trained)
-    assert all(one != other for place, one in enumerate(trained) for other in trained[:place])
+    assert all(params not in trained[:place] for place, params in enumerate(trained))
 
 
 def test_arms_differ_by_what_their_names_say():
