@@ -5,8 +5,8 @@ person as for Face-Sim, are its layout. The second pass draws from the same text
 of a head may attend to the reference of its person alone, as in the gate ``oracle`` of `zoo.scores.gates`. Other
 people's references, of which the identity lift is made, are drawn with the same layout.
 
-The layout is what the model drew, and the recogniser that scores has read it: a bound for what attention in the right
-place can add to these images, not a method.
+The layout is what the model drew, and the recogniser that scores has read it, which favours the second pass: it shows
+what attention in the right place can add to these images and is no method.
 """
 
 import argparse
