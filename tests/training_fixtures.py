@@ -8,6 +8,7 @@ from safetensors.numpy import load_file
 
 from mcpipe.flux.adapters import ExpertParams
 from mcpipe.flux.encode import EncodeParams
+from mcpipe.objectives.idar import IdarScope, NoiseRange
 from mcpipe.train.multi import BalanceParams, IdarParams, TrainMultiParams
 from mcpipe.train.single import TrainSingleParams
 
@@ -20,6 +21,7 @@ EXPERTS = ExpertParams(num_experts=4, top_k=1, router="st")
 MULTI = TrainMultiParams(
     **SUPERVISED, idar=IdarParams(weight=0.3, norm="max", direction="reference_to_image"), experts=EXPERTS,
     shuffle_references=False, balance=BalanceParams(weight=0.01, over="batch"),
+    scope=IdarScope(blocks=None, noise=NoiseRange(min=0.0, max=1.0), start=0.0),
 )  # fmt: skip
 ENCODE = EncodeParams(min_mask_fraction=0.5, cache_texts=True, records_per_shard=4)
 

@@ -39,9 +39,23 @@ class AttentionCapture:
     """
 
     def __init__(
-        self, transformer: FluxTransformer2DModel, layout: Layout, direction: Direction = "reference_to_image"
+        self,
+        transformer: FluxTransformer2DModel,
+        layout: Layout,
+        direction: Direction = "reference_to_image",
+        blocks: Sequence[int] | None = None,
     ) -> None:
-        """Maps of a transformer's references in one direction; ``image_to_reference`` keeps probabilities in memory."""
+        """Maps of a transformer's references in one direction; ``image_to_reference`` keeps probabilities in memory.
+
+        Only the double blocks with the indices ``blocks`` are recorded; all of them without it.
+
+        Raises:
+            ValueError: there is no such block.
+        """
+        num = len(transformer.transformer_blocks)
+        self._blocks = range(num) if blocks is None else sorted(set(blocks))
+        if strangers := [index for index in self._blocks if not 0 <= index < num]:
+            raise ValueError(f"there is no double block {strangers[0]}: the transformer has {num}, counted from 0")
         self._transformer = transformer
         self._direction = direction
         self._layout = layout
@@ -56,7 +70,8 @@ class AttentionCapture:
 
     def __enter__(self) -> "AttentionCapture":
         self._handles.append(self._transformer.register_forward_pre_hook(self._opened, with_kwargs=True))
-        for index, block in enumerate(self._transformer.transformer_blocks):
+        for index in self._blocks:
+            block = self._transformer.transformer_blocks[index]
             self._handles += [
                 block.attn.register_forward_pre_hook(self._capture_rotary(index), with_kwargs=True),
                 block.attn.norm_q.register_forward_hook(self._capture_queries(index)),
@@ -73,7 +88,7 @@ class AttentionCapture:
             place.clear()
 
     def mean(self) -> Float[Tensor, "batch subjects tokens"]:
-        """Each reference's attention to the image, averaged over its tokens, heads and double blocks; sums to 1.
+        """Each reference's attention to the image, averaged over its tokens, heads and recorded blocks; sums to 1.
 
         In the other direction, the attention of every token of the image to the reference, scaled to sum to 1.
         """

@@ -10,10 +10,13 @@ The paper does not say how to normalise. Raw attention sums to 1 over all tokens
 for any network; dividing by the peak ("max", our default) brings it to [0, 1].
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
 from torch import Tensor
+
+from mcpipe.core.params import Params
 
 Norm = Literal["max", "mass", "minmax", "raw"]
 
@@ -26,6 +29,34 @@ EPSILON = 1e-6
 
 Attention = Float[Tensor, "batch subjects tokens"]
 Masks = Bool[Tensor, "batch subjects tokens"]
+
+
+class NoiseRange(Params):
+    """Noise levels t from a smallest to a largest one, both included; 0 is the image, 1 noise alone."""
+
+    min: float = Field(ge=0, le=1)
+    max: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "NoiseRange":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+    def covers(self, t: Float[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+        """Which noise levels lie in the range."""
+        return (self.min <= t) & (t <= self.max)
+
+
+class IdarScope(Params):
+    """Where the attention loss acts, and from when on."""
+
+    blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None
+    """Indices of the double blocks whose attention is supervised, from 0; null for all."""
+    noise: NoiseRange
+    """Samples with other noise levels add nothing to the loss, which stays a mean over all samples of the batch."""
+    start: float = Field(ge=0, lt=1)
+    """Share of the optimiser steps that are taken before the loss begins."""
 
 
 def soft_mask(attention: Attention, masks: Masks, norm: Norm) -> Attention:

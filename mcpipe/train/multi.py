@@ -29,7 +29,7 @@ from mcpipe.flux.moe_lora import busiest_share, mean_balance, usage_by_kind
 from mcpipe.flux.network import ReferenceFlux
 from mcpipe.flux.tokens import layout
 from mcpipe.objectives.flow import flow_loss, noised
-from mcpipe.objectives.idar import Direction, Norm, attention_inside, attention_loss, peak_inside
+from mcpipe.objectives.idar import Direction, IdarScope, Norm, attention_inside, attention_loss, peak_inside
 from mcpipe.objectives.moe import BalanceOver
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.data import Batch, Draws, EncodedSet, collate, draw, read_encoded
@@ -72,6 +72,11 @@ class TrainMultiParams(SupervisedParams):
     shuffle_references: ShuffleReferences
     """Whether references change places, together with their masks, from draw to draw."""
     balance: Annotated[BalanceParams, TakenFrom("balance")]
+    scope: Annotated[IdarScope, TakenFrom("idar_scope")]
+
+    def attention_weight(self, step: int) -> float:
+        """Weight of the attention loss in an optimiser step, counted from 0."""
+        return self.idar.weight if step >= self.scope.start * self.num_steps else 0.0
 
     def draws(self, *, one_reference: bool) -> Draws:
         """Parameters of the random draws of a batch."""
@@ -100,27 +105,41 @@ def multi_network(pipeline: FluxPipeline, data: EncodedSet, params: TrainMultiPa
 def train_multi(
     network: ReferenceFlux, data: EncodedSet, params: TrainMultiParams, on_step: OnStep, checkpoint: Checkpoint
 ) -> dict[str, JSON]:
-    """Train the network's adapter; returns facts about the training, with held-out scores before and after it."""
+    """Train the network's adapter; returns facts about the training, with held-out scores before and after it.
+
+    Raises:
+        ValueError: the attention of a block is supervised that the network does not have.
+    """
+    capture = None
+    if params.idar.weight:
+        capture = AttentionCapture(network.transformer, network.layout, params.idar.direction, params.scope.blocks)
     before = held_out_scores(network, data, params)
-    direction = params.idar.direction
-    capture = AttentionCapture(network.transformer, network.layout, direction) if params.idar.weight else None
+    num_done = 0
 
     def objective(model: nn.Module, batch: Batch) -> Losses:
-        return multi_losses(model, batch, params, capture)
+        return multi_losses(model, batch, params, capture, num_done)
+
+    def count(step: int, metrics: dict[str, float]) -> None:
+        nonlocal num_done
+        num_done = step + 1
+        on_step(step, metrics)
 
     with capture or nullcontext():
-        facts = train(network, data, params, objective, one_reference=False, on_step=on_step, checkpoint=checkpoint)
+        facts = train(network, data, params, objective, one_reference=False, on_step=count, checkpoint=checkpoint)
     held_out: JSON = {"before": before, "after": held_out_scores(network, data, params)}
     return {**facts, "held_out": held_out}
 
 
-def multi_losses(model: nn.Module, batch: Batch, params: TrainMultiParams, capture: AttentionCapture | None) -> Losses:
-    """Flow matching, attention inside the faces, and an even spread over the experts."""
+def multi_losses(
+    model: nn.Module, batch: Batch, params: TrainMultiParams, capture: AttentionCapture | None, step: int
+) -> Losses:
+    """Flow matching, attention inside the faces, and an even spread over the experts, in a step counted from 0."""
     terms = {"flow": flow_loss(predicted(model, batch), batch.clean, batch.noise)}
     metrics, counts = {}, {}
     if capture is not None:
         attention = capture.mean()
-        terms["attention"] = params.idar.weight * attention_loss(attention, batch.masks, params.idar.norm)
+        supervised = batch.masks & params.scope.noise.covers(batch.t)[:, None, None]
+        terms["attention"] = params.attention_weight(step) * attention_loss(attention, supervised, params.idar.norm)
         metrics = attention_scores(attention.detach(), batch.masks)
         by_noise, counts = scores_by_noise(attention.detach(), batch.masks, batch.t)
         metrics |= by_noise

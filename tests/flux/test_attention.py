@@ -244,3 +244,23 @@ def test_gain_of_references_is_the_loss_that_wrong_ones_cost(network):
     alone, _, _ = draw(data, data.val, Draws(3, 1, 1.5, 0.0, one_reference=True), 0)
     assert any(torch.equal(alone.clean, each.clean) for sample in data.val for each in sample.closeups)
     assert alone.references.shape[0] == len(alone.masks) == 1
+
+
+@pytest.mark.parametrize("direction", ["reference_to_image", "image_to_reference"])
+def test_chosen_blocks_alone_are_recorded(network, direction):
+    """The mean over all blocks is that of the maps of every block alone."""
+    alone = []
+    for blocks in ([0], [1], [1, 0, 0]):
+        with torch.no_grad(), AttentionCapture(network.transformer, network.layout, direction, blocks) as capture:
+            network(*inputs())
+            alone.append(capture.mean())
+    everywhere = attention_maps(network, *inputs(), direction).flatten(2)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-4), "blocks differ"
+    torch.testing.assert_close((alone[0] + alone[1]) / 2, everywhere)
+    assert torch.equal(alone[2], everywhere)
+
+
+@pytest.mark.parametrize("index", [2, -1])
+def test_a_block_that_does_not_exist_is_named(network, index):
+    with pytest.raises(ValueError, match=rf"no double block {index}: the transformer has 2, counted from 0"):
+        AttentionCapture(network.transformer, network.layout, blocks=[0, index])

@@ -23,7 +23,7 @@ SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 CODE = ("mcpipe/", "stages/")
 """Folders of code: a dependency in them is a room, all of which counts, or a file."""
-SHARED = ("references", "storage", "training", "flow", "balance", "rl_psr", "rl_sampling", "rl_update")
+SHARED = ("references", "storage", "training", "flow", "balance", "idar_scope", "rl_psr", "rl_sampling", "rl_update")
 """Sections from which models take values (see `mcpipe.core.params.TakenFrom`)."""
 OF_VERBS = ("psrbench", "grounding")
 """Sections that only verbs and branches read."""

@@ -61,6 +61,20 @@ def test_every_experiment_has_a_name_of_its_own_and_settings_that_are_allowed():
     assert len(names) == 5 * 3 + 3 * 3 * 3
 
 
+@pytest.mark.parametrize("name", ["weights", "variants"])
+def test_plans_of_one_seed_change_settings_that_are_allowed(name):
+    plan = read_plan(ROOT / "studies" / "ablation" / f"{name}.yaml", AblationPlan)
+    assert plan.name == name
+    trained = []
+    for experiment in experiments(plan):
+        content = changed(PARAMS, experiment.settings)
+        for section, model in MODELS.items():
+            params_of(content, section, model)
+        trained.append(params_of(content, "train_multi", TrainMultiParams))
+    assert all(params.experts is None for params in trained)
+    assert all(params not in trained[:place] for place, params in enumerate(trained))
+
+
 def test_arms_differ_by_what_their_names_say():
     parts = {}
     for arm in plan_of("ablation").rows:

@@ -50,7 +50,7 @@ def drawn(network):
 
 def losses_of(network, batch):
     with AttentionCapture(network.transformer, network.layout) as capture:
-        return multi_losses(network, batch, PLAIN, capture).terms
+        return multi_losses(network, batch, PLAIN, capture, 0).terms
 
 
 def test_a_mixed_batch_predicts_and_loses_what_its_samples_do_alone(network):

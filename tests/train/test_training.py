@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from flux_fixtures import uno_weights
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
-from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, Ones, files_of
+from training_fixtures import ENCODE, EXPERTS, MULTI, SINGLE, Killed, Ones, files_of, outcome
 
 from mcpipe.core.report import read_report
 from mcpipe.core.shards import read_shards, write_shards
@@ -146,6 +146,27 @@ def test_the_attention_loss_draws_attention_into_the_faces(encoded, generator_fo
     assert inside[5.0] > inside[0.0] + 0.05
     curves = read_report(tmp_path / "0.0")["facts"]["curves"]
     assert "attention" not in curves, "lambda = 0 leaves the loss out"
+
+
+def test_the_attention_loss_of_a_training_begins_at_its_step(encoded, generator_folder, stage_one, tmp_path, killed_at):
+    params = MULTI.model_copy(update={"scope": MULTI.scope.model_copy(update={"start": 0.5, "blocks": [0]})})
+    s08_train_multi.run(encoded, stage_one, generator_folder, tmp_path / "multi", params)
+    losses, _ = outcome(tmp_path / "multi")
+    assert losses["attention"][:2] == [0, 0]
+    assert min(losses["attention"][2:]) > 0
+    assert len(losses["attention_inside"]) == 4, "watched from the first step on"
+    killed_at(3)
+    with pytest.raises(Killed):
+        s08_train_multi.run(encoded, stage_one, generator_folder, tmp_path / "again", params)
+    killed_at(None)
+    s08_train_multi.run(encoded, stage_one, generator_folder, tmp_path / "again", params)
+    assert files_of(tmp_path / "again") == files_of(tmp_path / "multi"), "steps of an earlier run count"
+
+
+def test_a_block_that_the_generator_does_not_have_is_named(encoded, generator_folder, stage_one, tmp_path):
+    params = MULTI.model_copy(update={"scope": MULTI.scope.model_copy(update={"blocks": [7]})})
+    with pytest.raises(ValueError, match="there is no double block 7"):
+        s08_train_multi.run(encoded, stage_one, generator_folder, tmp_path / "multi", params)
 
 
 def test_an_adapter_of_another_size_is_refused(encoded, generator_folder, stage_one, tmp_path):
