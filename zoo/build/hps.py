@@ -5,7 +5,7 @@ being spoiled (blurred, noisy, blocky, ghosted, warped, faded) more than the oth
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -39,6 +39,9 @@ TOKENS = "token_embedding.weight"
 LARGEST_SCALE = 4.6052
 SPOILED = 2
 """Spoiled versions of each image in a batch."""
+
+ScoresOf = Callable[[np.ndarray, list[str]], np.ndarray]
+"""Scores (N,) of images (N, S, S, 3), each for its own sentence."""
 
 
 class HpsParams(Params):
@@ -237,6 +240,11 @@ def comparison_loss(model: open_clip.CLIP, images: np.ndarray, spoiled: np.ndarr
 
 @torch.no_grad()
 def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, float]:
+    """Figures of `preference_figures`."""
+    return preference_figures(lambda images, captions: _scores(model, images, captions).numpy(), pictures, size)
+
+
+def preference_figures(scores_of: ScoresOf, pictures: Pictures, size: int) -> dict[str, float]:
     """Shares of pairs of unseen scenes in which the clean, matching image scores higher, and mean scores, by form."""
     rng = np.random.default_rng(0)
     squares = pictures.small(size)
@@ -251,12 +259,12 @@ def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, f
     for form, captions in captions_by_form(pictures).items():
         parts = list(batches(len(captions), 64))
         scores = {
-            name: torch.cat([_scores(model, images[part], captions[part]) for part in parts])
+            name: np.concatenate([scores_of(images[part], captions[part]) for part in parts])
             for name, images in versions.items()
         }
         values = {
-            "prefers_clean": float((scores["clean"] > scores["spoiled"]).float().mean()),
-            "prefers_matching": float((scores["clean"] > scores["mismatched"]).float().mean()),
+            "prefers_clean": float((scores["clean"] > scores["spoiled"]).mean()),
+            "prefers_matching": float((scores["clean"] > scores["mismatched"]).mean()),
         } | {f"score_{name}": float(version.mean()) for name, version in scores.items()}
         figures |= {f"{PREFIX[form]}{name}": value for name, value in values.items()}
     return figures

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from mcpipe.models.protocols import PreferenceScorer
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
+from mcpipe.models.scorers.hpsv3 import HpsV3
 from zoo.build.forms import PREFIX, captions_by_form
 from zoo.build.hps import WAYS, spoil
 from zoo.build.training import batches
@@ -94,7 +96,12 @@ def measure_hps_reward(job: Job) -> list[Figure]:
     return preferences(HpsV2_1(job.zoo / "hps_reward"), job.seed)
 
 
-def preferences(hps: HpsV2_1, seed: int) -> list[Figure]:
+def measure_hpsv3(job: Job) -> list[Figure]:
+    """Preferences of the HPSv3 of PSR's reward."""
+    return preferences(HpsV3(job.zoo / "hpsv3"), job.seed)
+
+
+def preferences(hps: PreferenceScorer, seed: int) -> list[Figure]:
     """Preference of clean over spoiled images, and of the right image over another scene's, by captions' form."""
     pictures, rng = drawn_pictures(seed, CLOSE_SHARE), stream(seed, "choices", 3)
     clean, figures = list(pictures.small(GENERATED)), []
