@@ -97,7 +97,7 @@ class PreferenceTeacher:
         )
 
     def _auxiliary(self, features: Tensor, tokens: Tensor, states: Tensor) -> Loss:
-        """How well images (N, T, D) are told from each other by their sentences, and sentences predicted from images."""
+        """How well images (N, T, D) and their sentences are matched, and sentences predicted from images."""
         words = self._words(tokens)
         read = (self._model.get_input_embeddings()(tokens) * words[..., None]).sum(1) / words.sum(1)[:, None]
         logits = self._heads(features.mean(dim=1), read).float()

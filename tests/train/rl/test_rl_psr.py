@@ -202,6 +202,7 @@ def test_images_without_a_score_are_counted(generator, people):
         ({"rewards": {"matching": "by_name"}}, "set rl_psr.grounder and rl_psr.encoder"),
         ({"psr": {"grounder": "x"}}, "hungarian is for faces; with rl_psr.grounder set by_name"),
         ({"rewards": {"semantic": 0.4}}, "set rl_psr.judge, or the weight to 0"),
+        ({"psr": {"preference": "x"}, "update": {"aggregate": "reward"}}, "set rl_update.aggregate to advantage"),
         ({"rank": 0}, "greater than or equal to 1"),
     ],
 )
