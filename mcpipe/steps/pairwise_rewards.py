@@ -25,8 +25,9 @@ from mcpipe.train.rl.stage import ReadPrompts, RLTraining
 
 
 def scorers_of_pairs(training: RLTraining) -> tuple[Scorers, ReadPrompts]:
-    """The rewards of PSR: ``dinov2`` rewards, ``dino`` watches; the judge is loaded only if it is paid; ``preference`` may be
-    HPSv3 or HPS v2.1.
+    """The rewards of PSR: ``dinov2`` rewards, ``dino`` watches; the judge is loaded only if it is paid.
+
+    ``preference`` is a folder of HPSv3 or of HPS v2.1.
 
     Raises:
         FileNotFoundError: a checkpoint is missing.

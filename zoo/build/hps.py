@@ -6,6 +6,7 @@ being spoiled (blurred, noisy, blocky, ghosted, warped, faded) more than the oth
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -79,7 +80,7 @@ def write_model(pictures: Path, out: Path, params: HpsParams, name: str) -> None
             return comparison_loss(model, *drawn(train, squares, params.fit.batch, rng))
 
         curves = fit([model], loss_of, params.fit, out.with_suffix(".progress"))
-        metrics = measure(model, test, params.size)
+        metrics = preference_figures(partial(scores_of_model, model), test, params.size)
         weights = {name: weight.half() for name, weight in model.state_dict().items()}
         weights[TOKENS] = without_unseen(weights[TOKENS], train.all_texts())
         torch.save({"epoch": 0, "state_dict": weights}, folder / FILE)
@@ -238,12 +239,6 @@ def comparison_loss(model: open_clip.CLIP, images: np.ndarray, spoiled: np.ndarr
     )
 
 
-@torch.no_grad()
-def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, float]:
-    """Figures of `preference_figures`."""
-    return preference_figures(lambda images, captions: _scores(model, images, captions).numpy(), pictures, size)
-
-
 def preference_figures(scores_of: ScoresOf, pictures: Pictures, size: int) -> dict[str, float]:
     """Shares of pairs of unseen scenes in which the clean, matching image scores higher, and mean scores, by form."""
     rng = np.random.default_rng(0)
@@ -270,9 +265,11 @@ def preference_figures(scores_of: ScoresOf, pictures: Pictures, size: int) -> di
     return figures
 
 
-def _scores(model: open_clip.CLIP, images: np.ndarray, captions: list[str]) -> Tensor:
+@torch.no_grad()
+def scores_of_model(model: open_clip.CLIP, images: np.ndarray, captions: list[str]) -> np.ndarray:
+    """Cosines (N,) of images (N, S, S, 3) with their own sentences."""
     seen = model.encode_image(as_input(images), normalize=True)
-    return (seen * model.encode_text(open_clip.tokenize(captions), normalize=True)).sum(dim=-1)
+    return (seen * model.encode_text(open_clip.tokenize(captions), normalize=True)).sum(dim=-1).numpy()
 
 
 def card(name: str) -> Card:
