@@ -7,7 +7,7 @@ from mcpipe.train.rl.params import TrainRLParams
 from mcpipe.train.rl.stage import RLTraining, write_rl
 from psr.arms import arm_and_seed
 
-MODELS: tuple[str, ...] = ("grounder", "dinov2", "dino", "reward_clip", "reward_hps", "judge")
+MODELS: tuple[str, ...] = ("grounder", "dinov2", "dino", "reward_clip", "preference", "judge")
 """The models that reward and watch, in the order of their paths."""
 PLAIN = "rl_plain"
 """The arm without the pairwise reward; its weight is 0 and the others stay as they are."""
@@ -15,14 +15,14 @@ PLAIN = "rl_plain"
 
 def run(  # noqa: PLR0913  one argument per path
     prompts: Path, supervised: Path, generator: Path, grounder: Path, dinov2: Path, dino: Path, reward_clip: Path,
-    reward_hps: Path, judge: Path, model: Path, params: TrainRLParams,
+    preference: Path, judge: Path, model: Path, params: TrainRLParams,
 ) -> None:  # fmt: skip
     """Write the adapter that continues the supervised one, its curves, the scores of every image and a report.
 
     Raises:
         ValueError: the output's name is no arm and seed.
     """
-    models = dict(zip(MODELS, (grounder, dinov2, dino, reward_clip, reward_hps, judge), strict=True))
+    models = dict(zip(MODELS, (grounder, dinov2, dino, reward_clip, preference, judge), strict=True))
     arm, seed = arm_and_seed(model.name)
     rewards = params.rewards.model_copy(update={"identity": 0.0} if arm == PLAIN else {})
     own = params.model_copy(update={"seed": seed, "rewards": rewards})

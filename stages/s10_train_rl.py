@@ -11,8 +11,8 @@ from mcpipe.models.grounders import load_grounder
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
-from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.models.scorers.judge import Judge
+from mcpipe.models.scorers.preferences import load_preference
 from mcpipe.train.rl.params import PsrParams, TrainRLParams
 from mcpipe.train.rl.prompts import named_prompts, read_prompts
 from mcpipe.train.rl.rewards import FaceScorer, PairwiseScorer, Prompt, Scorers
@@ -31,7 +31,12 @@ def run(  # noqa: PLR0913  a path for every dependency
 
 def psr_models(params: PsrParams) -> dict[str, Path]:
     """Folders of the models that are set."""
-    folders = {"grounder": params.grounder, "encoder": params.encoder, "judge": params.judge}
+    folders = {
+        "grounder": params.grounder,
+        "encoder": params.encoder,
+        "judge": params.judge,
+        "preference": params.preference,
+    }
     return {name: Path(folder) for name, folder in folders.items() if folder is not None}
 
 
@@ -47,8 +52,8 @@ def scorers_of_people(training: RLTraining) -> tuple[Scorers, ReadPrompts]:
         InsightFaces(models[name], params.min_face_score, params.detection_size) for name in ("faces", "faces_heldout")
     )
     pairwise, judge = psr_scorers(params, models)
-    clip, hps = Clip(models["reward_clip"]), HpsV2_1(models["reward_hps"])
-    scorers = Scorers(pairwise or FaceScorer(recogniser), clip, hps, FaceScorer(heldout), judge)
+    clip, preference = Clip(models["reward_clip"]), load_preference(models.get("preference", models["reward_hps"]))
+    scorers = Scorers(pairwise or FaceScorer(recogniser), clip, preference, FaceScorer(heldout), judge)
     return scorers, PeoplePrompts(training.pairs, heldout, pairwise, params.psr.phrase)
 
 

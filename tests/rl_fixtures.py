@@ -33,6 +33,7 @@ RL = {
     "rewards": {"text": 1.4, "aesthetic": 0.7, "identity": 0.5, "semantic": 0.0, "matching": "hungarian"},
     "psr": {
         "grounder": None, "box_threshold": 0.35, "encoder": None, "phrase": "description", "judge": None,
+        "preference": None,
         "temperature": 0.2, "max_tokens": 64, "attempts": 2, "seed": 0,
     },
     "min_face_score": 0.5,

@@ -40,13 +40,11 @@ from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.grounding import GroundingDino
 from mcpipe.models.images import is_image, read_image
 from mcpipe.models.scorers.dino import Dino
-from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.models.scorers.judge import Judge
+from mcpipe.models.scorers.preferences import load_preference, preference_name
 
 MODELS = ("captioner", "dino", "hps")
-"""Scorers in the section ``models`` of the settings; the grounder has its path in the suite's own section."""
-PREFERENCE = "HPS v2.1"
-"""The preference scorer. HPSv3's package needs transformers 4.45, which reads none of the other models."""
+"""Scorers in the section ``models`` of the settings; others have their paths in the suite's own section."""
 PACKAGES = ("transformers", "open_clip_torch")
 STAGE = "score"
 ROWS = pa.schema(
@@ -64,6 +62,8 @@ class PsrBenchParams(Params):
 
     grounder: str | None
     """Folder of a Grounding DINO model, relative to the settings file."""
+    preference: str | None
+    """Folder of an HPSv3 model, relative to the settings file, which PSR scores with; null: models.hps."""
     box_threshold: float = Field(ge=0, le=1)
     """Certainty above which a box counts."""
     temperature: float = Field(ge=0)
@@ -94,6 +94,8 @@ def score_psrbench(options: argparse.Namespace, content: Content, models: Mappin
     if lacking := [name for name in MODELS if name not in models]:
         raise ValueError(f"{settings} lacks models.{lacking[0]}")
     used = {name: models[name] for name in MODELS} | {"grounder": settings.parent / params.grounder}
+    if params.preference is not None:
+        used["hps"] = settings.parent / params.preference
     place = options.out / options.name
     read = {"--images": options.images, "--prompts": options.prompts, "--references": options.references}
     read |= {"the settings": settings} | {f"models.{name}": path for name, path in used.items()}
@@ -117,7 +119,7 @@ def score_psrbench(options: argparse.Namespace, content: Content, models: Mappin
     with recorded_cuts() as cut:
         scored = score_images(tasks, files, features, scorers, report)
     report.facts |= cut_facts(cut)
-    facts = {"judge": judge_record(used["captioner"], params), "preference_model": PREFERENCE}
+    facts = {"judge": judge_record(used["captioner"], params), "preference_model": preference_name(used["hps"])}
     scores = write_results(place, scored, report, params, facts | {"footing": protocol(tasks, folder, used, params)})
     lines = [text_table([scores]), "", *subset_lines(scored), *problems(scored, report), *published_lines(SUITE)]
     return "\n".join([*lines, f"written to {place}"])
@@ -133,7 +135,7 @@ def load_scorers(models: Mapping[str, Path], params: PsrBenchParams) -> PsrScore
     captioner = Qwen2_5VL(models["captioner"])
     judge = Judge(captioner, params.temperature, params.max_tokens, params.attempts, params.seed)
     grounder = GroundingDino(models["grounder"], params.box_threshold)
-    return PsrScorers(grounder, Dino(models["dino"]), HpsV2_1(models["hps"]), judge)
+    return PsrScorers(grounder, Dino(models["dino"]), load_preference(models["hps"]), judge)
 
 
 def files_by_sample(images: Path, keys: set[str]) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -225,7 +227,7 @@ def protocol(
     contents = {task.key: [task.prompt, *task.references, *task.categories] for task in tasks}
     paths = sorted({path for task in tasks for path in task.references})
     files = {path: file for path in paths if (file := reference_file(folder, path)) is not None}
-    settings = params.model_dump(mode="json", exclude={"grounder"})
+    settings = params.model_dump(mode="json", exclude={"grounder", "preference"})
     return {
         "prompts": content_digest(contents),
         "references": content_digest(files),

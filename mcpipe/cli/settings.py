@@ -21,10 +21,12 @@ PATHS = (
     "source",
     "train_single.start",
     "psrbench.grounder",
+    "psrbench.preference",
     "evaluate.pick_score",
     "rl_psr.grounder",
     "rl_psr.encoder",
     "rl_psr.judge",
+    "rl_psr.preference",
 )
 """Settings that are paths: whole sections and single keys."""
 

@@ -129,10 +129,13 @@ class ImageEncoder(Protocol):
 
 
 class PreferenceScorer(Protocol):
-    """A model of human preference (HPS v2.1, PickScore)."""
+    """A model of human preference (HPS v2.1, HPSv3, PickScore)."""
 
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
-        """One score per image and its prompt: of HPS a cosine in [-1, 1], of PickScore one times its logit scale."""
+        """One score per image and its prompt.
+
+        That of HPS v2.1 is a cosine in [-1, 1], of PickScore one times its logit scale, of HPSv3 several units.
+        """
         ...
 
 

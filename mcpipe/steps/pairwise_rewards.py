@@ -18,14 +18,16 @@ from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.grounders import load_grounder
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
-from mcpipe.models.scorers.hps import HpsV2_1
 from mcpipe.models.scorers.judge import Judge
+from mcpipe.models.scorers.preferences import load_preference
 from mcpipe.train.rl.rewards import PairwiseScorer, Prompt, Scorers
 from mcpipe.train.rl.stage import ReadPrompts, RLTraining
 
 
 def scorers_of_pairs(training: RLTraining) -> tuple[Scorers, ReadPrompts]:
     """The rewards of PSR: ``dinov2`` rewards, ``dino`` watches; the judge is loaded only if it is paid.
+
+    ``preference`` is a folder of HPSv3 or of HPS v2.1.
 
     Raises:
         FileNotFoundError: a checkpoint is missing.
@@ -37,8 +39,8 @@ def scorers_of_pairs(training: RLTraining) -> tuple[Scorers, ReadPrompts]:
     psr, judge = params.psr, None
     if params.rewards.semantic:
         judge = Judge(Qwen2_5VL(models["judge"]), psr.temperature, psr.max_tokens, psr.attempts, psr.seed)
-    clip, hps = Clip(models["reward_clip"]), HpsV2_1(models["reward_hps"])
-    return Scorers(rewarding, clip, hps, watching, judge), PairwisePrompts(training.pairs, rewarding, watching)
+    clip, preference = Clip(models["reward_clip"]), load_preference(models["preference"])
+    return Scorers(rewarding, clip, preference, watching, judge), PairwisePrompts(training.pairs, rewarding, watching)
 
 
 @dataclass(frozen=True)

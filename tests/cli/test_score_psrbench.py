@@ -44,7 +44,8 @@ def place(drawn, tmp_path, monkeypatch):
     (tmp_path / "judge").mkdir()
     (tmp_path / "judge" / "config.json").write_text('{"architectures": ["Stand-in"]}', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    for name, model in (("Dino", Encoder()), ("HpsV2_1", Scorer())):
+    (tmp_path / "none").mkdir()
+    for name, model in (("Dino", Encoder()), ("load_preference", Scorer())):
         monkeypatch.setattr(psrbench, name, lambda _, model=model: model)
     monkeypatch.setattr(psrbench, "Qwen2_5VL", lambda _: StandInJudge("[Thought]: so\n[Score]: 9"))
     monkeypatch.setattr(psrbench, "GroundingDino", lambda *_: grounder)
@@ -96,6 +97,19 @@ def test_the_judge_and_the_preference_model_are_recorded(place):
     assert metrics_in(place, "zz")["judge"]["digest"] != before
     table = benchmark_table(argparse.Namespace(results=place / "results"))
     assert "zz is left out: not the same models.captioner as theirs" in table
+
+
+def test_hpsv3_scores_where_its_folder_is_set(place, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(psrbench, "load_preference", lambda folder: loaded.append(folder) or Scorer())
+    score()
+    (place / "v3").mkdir()
+    (place / "v3" / "HPSv3.safetensors").write_bytes(b"weights")
+    score("--name", "zz", "-S", "psrbench.preference=v3")
+    assert [folder.name for folder in loaded] == ["none", "v3"]
+    assert metrics_in(place, "zz")["preference_model"] == "HPSv3"
+    table = benchmark_table(argparse.Namespace(results=place / "results"))
+    assert "zz is left out: not the same models.hps as theirs" in table
 
 
 def test_missing_broken_and_unknown_files_are_named_and_counted(place):

@@ -18,7 +18,7 @@ from mcpipe.world.scene import OBJECT_LABEL, render, render_portrait, sample_sce
 
 ZOO = (
     "pose", "segmenter", "faces", "faces_heldout", "captioner", "generator", "clip", "clip_reward", "dino", "dinov2",
-    "hps", "hps_reward",
+    "hps", "hps_reward", "hpsv3",
 )  # fmt: skip
 
 NUM_SCENES = 12

@@ -10,14 +10,14 @@ from mcpipe.curate.samples import face_crop
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
-from mcpipe.models.scorers.hps import HpsV2_1
+from mcpipe.models.scorers.preferences import load_preference
 from mcpipe.world.captions import describe_scene
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import RenderedFrame, Scene, render, sample_scene
 
 LARGEST_MB = {
     "captioner": 2.6, "judge": 2.6, "generator": 8, "clip": 1.3, "clip_reward": 1.3, "dino": 0.7, "dinov2": 0.7,
-    "hps": 3.8, "hps_reward": 2.6, "grounder": 1.9,
+    "hps": 3.8, "hps_reward": 2.6, "hpsv3": 0.9, "grounder": 1.9,
 }  # fmt: skip
 
 
@@ -93,8 +93,9 @@ def test_nearest_face_shows_the_same_person(root, scenes, name):
     assert ((early @ late.T).argmax(axis=1) == np.arange(len(early))).mean() >= 0.6
 
 
-def test_hps_prefers_clean_pictures_to_noise_and_the_right_prompt_to_a_wrong_one(root, scenes):
-    hps = HpsV2_1(root / "zoo" / "hps")
+@pytest.mark.parametrize("name", ["hps", "hpsv3"])
+def test_hps_prefers_clean_pictures_to_noise_and_the_right_prompt_to_a_wrong_one(root, scenes, name):
+    hps = load_preference(root / "zoo" / name)
     prompts, clean = [describe_scene(scene) for scene, _, _ in scenes], squares(scenes)
     noise = np.random.default_rng(0).normal(0, 50, (len(clean), 240, 240, 3))
     spoiled = list(np.clip(np.stack(clean) + noise, 0, 255).astype(np.uint8))

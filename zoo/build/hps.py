@@ -5,7 +5,8 @@ being spoiled (blurred, noisy, blocky, ghosted, warped, faded) more than the oth
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -39,6 +40,9 @@ TOKENS = "token_embedding.weight"
 LARGEST_SCALE = 4.6052
 SPOILED = 2
 """Spoiled versions of each image in a batch."""
+
+ScoresOf = Callable[[np.ndarray, list[str]], np.ndarray]
+"""Scores (N,) of images (N, S, S, 3), each for its own sentence."""
 
 
 class HpsParams(Params):
@@ -76,7 +80,7 @@ def write_model(pictures: Path, out: Path, params: HpsParams, name: str) -> None
             return comparison_loss(model, *drawn(train, squares, params.fit.batch, rng))
 
         curves = fit([model], loss_of, params.fit, out.with_suffix(".progress"))
-        metrics = measure(model, test, params.size)
+        metrics = preference_figures(partial(scores_of_model, model), test, params.size)
         weights = {name: weight.half() for name, weight in model.state_dict().items()}
         weights[TOKENS] = without_unseen(weights[TOKENS], train.all_texts())
         torch.save({"epoch": 0, "state_dict": weights}, folder / FILE)
@@ -235,8 +239,7 @@ def comparison_loss(model: open_clip.CLIP, images: np.ndarray, spoiled: np.ndarr
     )
 
 
-@torch.no_grad()
-def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, float]:
+def preference_figures(scores_of: ScoresOf, pictures: Pictures, size: int) -> dict[str, float]:
     """Shares of pairs of unseen scenes in which the clean, matching image scores higher, and mean scores, by form."""
     rng = np.random.default_rng(0)
     squares = pictures.small(size)
@@ -251,20 +254,22 @@ def measure(model: open_clip.CLIP, pictures: Pictures, size: int) -> dict[str, f
     for form, captions in captions_by_form(pictures).items():
         parts = list(batches(len(captions), 64))
         scores = {
-            name: torch.cat([_scores(model, images[part], captions[part]) for part in parts])
+            name: np.concatenate([scores_of(images[part], captions[part]) for part in parts])
             for name, images in versions.items()
         }
         values = {
-            "prefers_clean": float((scores["clean"] > scores["spoiled"]).float().mean()),
-            "prefers_matching": float((scores["clean"] > scores["mismatched"]).float().mean()),
+            "prefers_clean": float((scores["clean"] > scores["spoiled"]).mean()),
+            "prefers_matching": float((scores["clean"] > scores["mismatched"]).mean()),
         } | {f"score_{name}": float(version.mean()) for name, version in scores.items()}
         figures |= {f"{PREFIX[form]}{name}": value for name, value in values.items()}
     return figures
 
 
-def _scores(model: open_clip.CLIP, images: np.ndarray, captions: list[str]) -> Tensor:
+@torch.no_grad()
+def scores_of_model(model: open_clip.CLIP, images: np.ndarray, captions: list[str]) -> np.ndarray:
+    """Cosines (N,) of images (N, S, S, 3) with their own sentences."""
     seen = model.encode_image(as_input(images), normalize=True)
-    return (seen * model.encode_text(open_clip.tokenize(captions), normalize=True)).sum(dim=-1)
+    return (seen * model.encode_text(open_clip.tokenize(captions), normalize=True)).sum(dim=-1).numpy()
 
 
 def card(name: str) -> Card:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINTS = (
     "pose", "segmenter", "faces", "faces_heldout", "captioner", "judge", "generator", "inpainter", "clip",
-    "clip_reward", "dino", "dinov2", "hps", "hps_reward", "grounder", "sdxl",
+    "clip_reward", "dino", "dinov2", "hps", "hps_reward", "hpsv3", "grounder", "sdxl",
 )  # fmt: skip
 """Checkpoints that the pipeline and its evaluation use; other results are intermediate."""
 

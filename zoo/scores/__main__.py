@@ -34,6 +34,7 @@ MEASURES = {
     "dinov2": "likeness.measure_dinov2",
     "hps": "likeness.measure_hps",
     "hps_reward": "likeness.measure_hps_reward",
+    "hpsv3": "likeness.measure_hpsv3",
     "grounder": "grounder.measure",
 }
 """Checkpoints and what measures each, imported late: every one brings a library of its own."""

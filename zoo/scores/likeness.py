@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from mcpipe.models.protocols import PreferenceScorer
 from mcpipe.models.scorers.clip import Clip
 from mcpipe.models.scorers.dino import Dino
 from mcpipe.models.scorers.hps import HpsV2_1
+from mcpipe.models.scorers.hpsv3 import HpsV3
 from zoo.build.forms import PREFIX, captions_by_form
 from zoo.build.hps import WAYS, spoil
+from zoo.build.pictures import Pictures
+from zoo.build.things import ThingPictures
 from zoo.build.training import batches
 from zoo.scores.draw import GENERATED, Job, stream
 from zoo.scores.figures import Figure
@@ -94,10 +98,29 @@ def measure_hps_reward(job: Job) -> list[Figure]:
     return preferences(HpsV2_1(job.zoo / "hps_reward"), job.seed)
 
 
-def preferences(hps: HpsV2_1, seed: int) -> list[Figure]:
-    """Preference of clean over spoiled images, and of the right image over another scene's, by captions' form."""
-    pictures, rng = drawn_pictures(seed, CLOSE_SHARE), stream(seed, "choices", 3)
-    clean, figures = list(pictures.small(GENERATED)), []
+def measure_hpsv3(job: Job) -> list[Figure]:
+    """Preferences of the HPSv3 of PSR's reward."""
+    return preferences(HpsV3(job.zoo / "hpsv3"), job.seed)
+
+
+def preferences(hps: PreferenceScorer, seed: int) -> list[Figure]:
+    """Preferences on scenes of people, which the models learned from, and of things, which they did not."""
+    people = preferences_on(hps, drawn_pictures(seed, CLOSE_SHARE), stream(seed, "choices", 3))
+    things = preferences_on(hps, drawn_things(seed), stream(seed, "choices", 5))
+    return [
+        *(Figure(name, share, count, "pairs", 0.9) for name, (share, count) in people.items()),
+        *(Figure(f"things_{name}", share, count, "pairs") for name, (share, count) in things.items()),
+    ]
+
+
+def preferences_on(
+    hps: PreferenceScorer, pictures: Pictures | ThingPictures, rng: np.random.Generator
+) -> dict[str, tuple[float, int]]:
+    """Preference of clean over spoiled images, and of the right image over another scene's, by captions' form.
+
+    Each is a share and the number of pairs.
+    """
+    clean, figures = list(pictures.small(GENERATED)), {}
     others = clean[2:] + clean[:2]
     spoiled = [
         spoil(image, other, float(rng.uniform(*SPOILED_LEVELS)), rng.choice(len(WAYS), 2, replace=False).tolist(), rng)
@@ -109,6 +132,5 @@ def preferences(hps: HpsV2_1, seed: int) -> list[Figure]:
             for images in (clean, spoiled, clean[1:] + clean[:1])
         )
         for name, lesser in (("prefers_clean", worse), ("prefers_matching", wrong)):
-            share = float((best > lesser).mean())
-            figures.append(Figure(f"{PREFIX[form]}{name}", share, len(captions), "pairs", 0.9))
+            figures[f"{PREFIX[form]}{name}"] = float((best > lesser).mean()), len(captions)
     return figures

@@ -14,9 +14,10 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from mcpipe.core.errors import one_line
 from mcpipe.core.records import JSON
-from mcpipe.models.checkpoints import checkpoint_folder, one_file
+from mcpipe.models.checkpoints import PROCESSING, checkpoint_folder, one_file
 
 FLUX_PARTS = ("transformer", "text_encoder", "text_encoder_2", "vae")
+HPSV3 = "HPSv3*.safetensors"
 ONNX_START = b"\x08"
 """First field of an ONNX model: its version."""
 NOTHING = re.compile("(?!)")
@@ -63,6 +64,17 @@ def hps(folder: Path) -> str:
     if len(configurations) != 1:
         raise FileNotFoundError(f"{folder} should hold exactly one open_clip configuration ViT*.json")
     return f"open_clip {configurations[0].stem}, {pickled(one_file(folder, 'HPS', '*.pt'))}"
+
+
+def preference(folder: Path) -> str:
+    """HPSv3's weights with configuration and tokenizer of their Qwen2-VL, or an HPS v2.1 checkpoint."""
+    if not any(checkpoint_folder(folder, "preference model").glob(HPSV3)):
+        return hps(folder)
+    file = one_file(checkpoint_folder(folder, "HPSv3", "config.json", PROCESSING, "tokenizer*.json"), "HPSv3", HPSV3)
+    shapes = tensor_shapes(file)
+    if "rm_head.0.weight" not in shapes:
+        raise ValueError(f"{file} has no reward head rm_head")
+    return f"HPSv3, {sum(map(prod, shapes.values())) / 1e6:,.1f} M weights"
 
 
 def faces(folder: Path) -> str:
@@ -120,6 +132,7 @@ INSPECTIONS: dict[str, Callable[[Path], str]] = {
     "hps": hps,
     "reward_hps": hps,
     "pick_score": transformers_model("CLIPModel"),
+    "preference": preference,
     "encoder": transformers_model("ViTModel", "Dinov2Model"),
     "judge": transformers_model("Qwen2_5_VLForConditionalGeneration"),
 }

@@ -23,7 +23,10 @@ from mcpipe.core.params import params_of
 from mcpipe.steps.settings import SECTIONS
 
 COLOURS: dict[Verdict, str] = {"ok": "green", "note": "yellow", "problem": "red"}
-OPTIONAL = ("evaluate.pick_score", "psrbench.grounder", "rl_psr.grounder", "rl_psr.encoder", "rl_psr.judge")
+OPTIONAL = (
+    "evaluate.pick_score", "psrbench.grounder", "psrbench.preference", "rl_psr.grounder", "rl_psr.encoder",
+    "rl_psr.judge", "rl_psr.preference",
+)  # fmt: skip
 """Settings that name a checkpoint outside of ``models``, if they are not null."""
 EMBEDDED = "data/world/"
 """Prefix of folders that the stage `world` renders, which do not exist before the first run."""

@@ -13,8 +13,11 @@ PUBLISHED = {
     "reward_clip": 427_616_513 * 4.0, "reward_hps": 986_109_441 * 4.0, "faces": 0.33 * GB, "faces_heldout": 0.41 * GB,
 }  # fmt: skip
 """Bytes of the paper configuration's reward models in float32, where their files are not there."""
-PSR_PUBLISHED = {"rl_psr.grounder": 0.69 * GB, "rl_psr.encoder": 0.35 * GB, "rl_psr.judge": 16.6 * GB}
-"""The same for the models of `PsrParams`, as far as they are set; the judge in bfloat16, as it is loaded on a GPU."""
+PSR_PUBLISHED = {
+    "rl_psr.grounder": 0.69 * GB, "rl_psr.encoder": 0.35 * GB,
+    "rl_psr.judge": 16.6 * GB, "rl_psr.preference": 16.6 * GB,
+}  # fmt: skip
+"""The same for the models of `PsrParams`, as far as they are set; Qwen's in bfloat16, as they are loaded on a GPU."""
 FILES = {"reward_hps": "*.pt", "faces": "*.onnx", "faces_heldout": "*.onnx"}
 """Files that hold a reward model as it is loaded."""
 
@@ -112,6 +115,8 @@ def scorer_bytes(models: Mapping[str, Path]) -> float:
     total = 0.0
     for name, published in PUBLISHED.items():
         folder = models.get(name)
+        if name == "reward_hps" and "rl_psr.preference" in models:
+            continue
         if folder is None or not folder.is_dir():
             total += published
         elif name in FILES:
@@ -120,6 +125,6 @@ def scorer_bytes(models: Mapping[str, Path]) -> float:
             total += 4.0 * num_weights(folder)
     for name, published in PSR_PUBLISHED.items():
         if folder := models.get(name):
-            width = 2.0 if name == "rl_psr.judge" else 4.0
+            width = 2.0 if name in {"rl_psr.judge", "rl_psr.preference"} else 4.0
             total += width * num_weights(folder) if folder.is_dir() else published
     return total

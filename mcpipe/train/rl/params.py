@@ -104,6 +104,8 @@ class PsrParams(Params):
     """Attribute of a face of the pool, a column of its table, that holds the phrase."""
     judge: str | None
     """Folder of a Qwen2.5-VL model, which gives the semantic score."""
+    preference: str | None
+    """Folder of an HPSv3 model, which gives the aesthetic score; null: models.reward_hps does."""
     temperature: float = Field(ge=0)
     """Temperature of the judge's answers; 0 decodes greedily."""
     max_tokens: int = Field(ge=1)
@@ -184,6 +186,11 @@ class TrainRLParams(Params):
             raise ValueError(f"rewards.matching {self.rewards.matching} is for faces; with rl_psr.grounder set by_name")
         if self.rewards.semantic and psr.judge is None:
             raise ValueError("rewards.semantic is the score of a judge; set rl_psr.judge, or the weight to 0")
+        if psr.preference is not None and self.update.aggregate == "reward":
+            raise ValueError(
+                "scores of HPSv3, rl_psr.preference, are several units and would outweigh every other reward; set "
+                "rl_update.aggregate to advantage"
+            )
         return self
 
     def window(self, iteration: int) -> range:

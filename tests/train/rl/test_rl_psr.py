@@ -202,6 +202,7 @@ def test_images_without_a_score_are_counted(generator, people):
         ({"rewards": {"matching": "by_name"}}, "set rl_psr.grounder and rl_psr.encoder"),
         ({"psr": {"grounder": "x"}}, "hungarian is for faces; with rl_psr.grounder set by_name"),
         ({"rewards": {"semantic": 0.4}}, "set rl_psr.judge, or the weight to 0"),
+        ({"psr": {"preference": "x"}, "update": {"aggregate": "reward"}}, "set rl_update.aggregate to advantage"),
         ({"rank": 0}, "greater than or equal to 1"),
     ],
 )
@@ -242,6 +243,7 @@ def test_stage_three_by_the_recipe_trains_a_fresh_lora_and_counts_what_the_judge
     zoo = root / "zoo"
     packs = (zoo / "faces" / "models" / "puppet", zoo / "faces_heldout" / "models" / "puppet_heldout")
     models = {"grounder": inputs / "grounder", "encoder": zoo / "dino", "judge": zoo / "captioner"}
+    models |= {"preference": zoo / "hpsv3"}
     params = settings(
         num_iterations=1,
         rank=2,
@@ -258,6 +260,7 @@ def test_stage_three_by_the_recipe_trains_a_fresh_lora_and_counts_what_the_judge
     rows = [json.loads(line) for line in (out / "rewards.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["semantic"] for row in rows] == [None, None]
     assert all(row["identity"] != 0 for row in rows), "both subjects are located and compared"
+    assert max(abs(row["aesthetic"]) for row in rows) > 1, "HPSv3 scores, whose values are no cosines"
     assert {row["advantage"] for row in rows} != {0.0}
     facts = read_report(out)["facts"]
     assert facts["semantic_missing"] == 2
