@@ -1,4 +1,4 @@
-"""An editing model in the format of FLUX.1 Kontext: a ``FluxKontextPipeline`` that redraws an image as it is told.
+"""An editing model in the format of FLUX.1 Kontext: a ``FluxKontextPipeline`` that follows an instruction.
 
 Its transformer sees the latents of the given image as further tokens behind the noisy ones, with 1 in place of 0 as
 their first position id. diffusers by itself brings the given image to the nearest of seventeen sizes of a megapixel
@@ -27,7 +27,7 @@ PATCH = 2
 
 
 class Editor(Protocol):
-    """A model that redraws an image as it is told."""
+    """A model that redraws an image after an instruction."""
 
     def edited(self, picture: UInt8[np.ndarray, "H H 3"], instruction: str, *, seed: int) -> UInt8[np.ndarray, "S S 3"]:
         """A square image after an instruction, from the noise of a seed."""

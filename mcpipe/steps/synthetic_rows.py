@@ -139,7 +139,7 @@ class Redrawer:
         return SyntheticRow(
             key=target.key, task=target.task, categories=target.categories, caption=target.caption,
             similarities=tuple(own), cross=tuple(cross), attempts=attempts, image=target.image,
-            references=np.stack(references), origin=target.edits | self.origin,
+            references=np.stack(references), origin={**target.edits, **self.origin},
         )  # fmt: skip
 
     def _reference(self, target: DrawnTarget, place: int) -> tuple[Picture, np.ndarray, int]:

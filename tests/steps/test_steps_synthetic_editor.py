@@ -61,7 +61,7 @@ class Trusting:
 
 
 class TrustingModels(SubjectModels):
-    """Whatever is drawn passes, so that a model without training can be followed."""
+    """With a finder that takes any image, as a model without training draws noise."""
 
     def finder(self, kind, params):
         return Trusting()
@@ -247,14 +247,14 @@ def test_samples_say_which_edit_their_target_has(tmp_path):
     assert read_report(tmp_path / "rows")["facts"]["edited"] == 3
     finder = {"min_person_score": 0.5, "min_face_score": 0.5, "detection_size": 64}
     params = SourceParams(**(objects_params(num_held_out=0).model_dump() | finder))
-    samples = PeopleRowsWork(models=work.models.objects, judge=tmp_path, params=params, people=work.models)
-    write_objects(samples, tmp_path / "rows", tmp_path / "samples")
+    rows_work = PeopleRowsWork(models=work.models.objects, judge=tmp_path, params=params, people=work.models)
+    write_objects(rows_work, tmp_path / "rows", tmp_path / "samples")
     edits = {target.caption: target.edits for _, target in both(tmp_path)}
-    found = list(read_shards(tmp_path / "samples", Sample))
-    assert len(found) == 6
-    for sample in found:
+    samples = list(read_shards(tmp_path / "samples", Sample))
+    assert len(samples) == 6
+    for sample in samples:
         assert sample.provenance.get("edit") == edits[sample.caption].get("edit")
-    assert sum("edit" in sample.provenance for sample in found) == 3
+    assert sum("edit" in sample.provenance for sample in samples) == 3
 
 
 @pytest.mark.parametrize(("editor", "checks", "reason"), [
