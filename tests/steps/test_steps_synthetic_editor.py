@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +21,9 @@ from synthetic_fixtures import (
     texts_params,
 )
 
+import psr.synthetic
+import psr.table
+import psr.targets
 from mcpipe.core.params import params_of
 from mcpipe.core.report import read_report
 from mcpipe.core.schemas.curation import Sample
@@ -386,3 +390,30 @@ def test_a_share_without_an_editor_is_one_line_before_any_work(stage):
     ) as caught:
         params_of(content, stage, model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("share", "editor", "given"), [(0.0, None, None), (0.0, "kontext", None), (0.5, "kontext", "kontext")]
+)
+def test_the_door_of_targets_gives_an_editor_only_to_a_share(share, editor, given, tmp_path, monkeypatch):
+    works = []
+    monkeypatch.setattr(psr.targets, "write_targets", lambda work, _texts, _out: works.append(work))
+    params = targets_params(edits=EditsParams(editor=editor, share=share))
+    psr.targets.run(*[tmp_path] * 7, tmp_path / "judge", tmp_path / "people", params)
+    assert works[0].edits == (given and EditModels(Path(given), tmp_path / "judge"))
+
+
+@pytest.mark.parametrize("editor", [None, "kontext"])
+def test_the_door_of_synthetic_gives_the_editor_of_its_settings(editor, tmp_path, monkeypatch):
+    works = []
+    monkeypatch.setattr(psr.synthetic, "write_synthetic", lambda work, _targets, _out: works.append(work))
+    psr.synthetic.run(*[tmp_path] * 9, tmp_path / "people", synthetic_params(editor=editor))
+    assert works[0].editor == (editor and Path(editor))
+
+
+def test_the_funnel_of_the_table_has_edits_if_any_were_asked_for(tmp_path):
+    write_people(tmp_path, load_careless_painter)
+    funnel = psr.table.funnel_of(read_report(tmp_path / "targets"))
+    assert funnel == {"seen": 6, "kept": 6, "dropped": {}, "edited": 0, "edit_refused": {"other_subject": 3}}
+    write_people(tmp_path / "plain", load_painter, edits=EditsParams(editor=None, share=0.0))
+    assert psr.table.funnel_of(read_report(tmp_path / "plain" / "targets")) == {"seen": 6, "kept": 6, "dropped": {}}
