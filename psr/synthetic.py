@@ -1,4 +1,7 @@
-"""References of synthetic samples: every subject redrawn in another place by an adapter, and checked."""
+"""References of synthetic samples: every subject redrawn in another place, and checked.
+
+The adapter redraws, or the editing model that ``synthetic.editor`` names; the adapter is not read then.
+"""
 
 from pathlib import Path
 
@@ -13,4 +16,6 @@ def run(  # noqa: PLR0913  one argument per path
 ) -> None:  # fmt: skip
     """Write rows of the kind that the output's name says; a second run of an interrupted one goes on where it ended."""
     models = SubjectModels(ObjectModels(grounder, segmenter), dino, pose, faces)
-    write_synthetic(RedrawWork(generator, adapter, kind_of(synthetic), models, judge, params), targets, synthetic)
+    editor = Path(params.editor) if params.editor else None
+    work = RedrawWork(generator, adapter, kind_of(synthetic), models, judge, params, editor=editor)
+    write_synthetic(work, targets, synthetic)

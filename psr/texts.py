@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mcpipe.curate.psr_texts import TextsParams
+from mcpipe.curate.psr_settings import TextsParams
 from mcpipe.steps.synthetic_subjects import kind_of
 from mcpipe.steps.synthetic_texts import TextsWork, write_texts
 

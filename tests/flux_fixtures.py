@@ -144,6 +144,17 @@ def generator_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def kontext_folder(tmp_path_factory) -> Path:
+    """The same parts as an editing model of FLUX.1 Kontext's class."""
+    from diffusers import FluxKontextPipeline
+
+    parts = random_pipeline().components
+    folder = tmp_path_factory.mktemp("kontext")
+    FluxKontextPipeline(**parts).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def short_generator_folder(tmp_path_factory) -> Path:
     """With one block of each kind, since every block is compiled on its own."""
     folder = tmp_path_factory.mktemp("short_generator")

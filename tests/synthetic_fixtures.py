@@ -8,7 +8,8 @@ import re
 import numpy as np
 from object_fixtures import COLOURS, finder, scene
 
-from mcpipe.curate.psr_texts import KindParams, NumberShares, TaskShares, TextsParams
+from mcpipe.curate.psr_settings import EditChecks, EditsParams, KindParams, NumberShares, TaskShares, TextsParams
+from mcpipe.flux.kontext import EditorParams
 from mcpipe.flux.sampler import SampleParams
 from mcpipe.models.protocols import Faces, People
 from mcpipe.steps.synthetic_rows import LikenessParams, SyntheticParams
@@ -19,9 +20,11 @@ CATEGORIES = ["red box", "green box", "blue box", "yellow box"]
 PLACES = {"red": (4, 4, 22, 20), "green": (26, 4, 44, 20), "blue": (4, 26, 22, 44), "yellow": (26, 26, 44, 44)}
 """Box of each colour in a drawn target."""
 SIDES = ("on the left", "in the middle", "on the right", "far right")
+EDITS = EditsParams(editor=None, share=0.0)
 TEXTS = {
     "seed": 0, "numbers": NumberShares(two=1.0, three=0.0, four=0.0), "sentences": {}, "recaption": "grammar",
     "attempts": 2, "temperature": 1.0, "max_tokens": 20, "records_per_shard": 4,
+    "edits": EDITS,
 }  # fmt: skip
 KINDS = {
     "things": {
@@ -33,11 +36,14 @@ KINDS = {
         "tasks": TaskShares(attribute=0.25, background=0.0, action=0.25, position=0.25, complex=0.25),
     },
 }  # fmt: skip
-TARGETS = {
+DRAWING = {
     "seed": 0, "attempts": 2, "min_score": 0.5, "max_same_box": 0.7, "min_person_score": 0.5, "min_face_score": 0.5,
     "detection_size": 64, "sample": SampleParams(num_steps=2, guidance=4.0, shift=1.5),
-    "image_size": 48, "reference_size": 16, "records_per_shard": 4,
+    "image_size": 48, "reference_size": 16, "editing": EditorParams(side=32, num_steps=2, guidance=2.5),
+    "records_per_shard": 4,
 }  # fmt: skip
+CHECKS = EditChecks(attempts=2, min_similarity={"things": 0.5, "people": 0.5}, questions=[])
+TARGETS = DRAWING | {"edits": EDITS, "edit_checks": CHECKS}
 
 
 def kinds(**things):
@@ -55,8 +61,8 @@ def targets_params(**changes):
 
 
 def synthetic_params(**changes):
-    return SyntheticParams(**(TARGETS | {"likeness": {"things": likeness(), "people": likeness()}, "questions": []}
-                              | changes))  # fmt: skip
+    return SyntheticParams(**(DRAWING | {"likeness": {"things": likeness(), "people": likeness()}, "questions": [],
+                                        "editor": None} | changes))  # fmt: skip
 
 
 def likeness(low=0.5, high=1.0):

@@ -25,6 +25,8 @@ from mcpipe.core.records import record_key
 
 TARGET, PROMPT = "tgt_img", "prompt"
 IMAGE, PHRASE = "cond_img_{}", "cond_prompt_{}"
+ORIGIN = ("redrawn_by", "edit", "edit_refused")
+"""Columns of synthetic rows that say what an editing model did to their images, if there was one."""
 TABLES = ("*.csv", "*.jsonl")
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 """Endings of the images of a subject."""
@@ -45,6 +47,8 @@ class ObjectRow:
     target: bytes
     fault: str = ""
     """Why the row cannot be read; empty if it can."""
+    origin: tuple[tuple[str, str], ...] = ()
+    """Those columns in `ORIGIN` that say something."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,8 @@ def _row(key: str, values: Mapping[str, Any], fault: str = "") -> ObjectRow:
             phrases.append(phrase)
         number += 1
     prompt = str(values.get(PROMPT) or "").strip()
-    return ObjectRow(key, prompt, tuple(phrases), tuple(references), values.get(TARGET) or b"", fault)
+    origin = tuple((name, str(values[name])) for name in ORIGIN if values.get(name))
+    return ObjectRow(key, prompt, tuple(phrases), tuple(references), values.get(TARGET) or b"", fault, origin)
 
 
 def _is_image_column(name: str) -> bool:

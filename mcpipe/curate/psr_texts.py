@@ -9,21 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from pydantic import Field, model_validator
 
-from mcpipe.core.params import Params, RecordsPerShard, TakenFrom
 from mcpipe.core.records import RejectionError
-from mcpipe.core.schemas.typed import TypedRecord
+from mcpipe.core.schemas.typed import TypedRecord, rest
 from mcpipe.curate.object_rows import with_article
+from mcpipe.curate.psr_settings import Kind, Task, TextsParams
 
-Task = Literal["attribute", "background", "action", "position", "complex", "three", "four"]
-"""The task types of PSR, which are the subsets of PSRBench."""
-Kind = Literal["things", "people"]
-"""What the subjects of a text are."""
 NUMBERS = {"two": 2, "three": 3, "four": 4}
 """Number of subjects by its name."""
 WITH_SIDES: tuple[Task, ...] = ("position", "complex", "three", "four")
@@ -42,73 +37,6 @@ RECAPTION = (
     "description alone. {prompt}"
 )
 """Instruction for a caption without looks, for a language model that was not trained on one grammar (ours)."""
-TOLERANCE = 1e-6
-"""By how much shares may miss 1."""
-
-
-class Shares(Params):
-    """Shares that add up to 1."""
-
-    @model_validator(mode="after")
-    def _add_up(self) -> "Shares":
-        shares: dict[str, float] = self.model_dump()
-        if abs(sum(shares.values()) - 1) > TOLERANCE:
-            raise ValueError(f"{', '.join(shares)} should add up to 1, found {sum(shares.values()):.4g}")
-        return self
-
-
-class NumberShares(Shares):
-    """Shares of texts with two, three and four subjects."""
-
-    two: float = Field(ge=0, le=1)
-    three: float = Field(ge=0, le=1)
-    four: float = Field(ge=0, le=1)
-
-
-class TaskShares(Shares):
-    """Shares of the task types among texts with two subjects."""
-
-    attribute: float = Field(ge=0, le=1)
-    background: float = Field(ge=0, le=1)
-    action: float = Field(ge=0, le=1)
-    position: float = Field(ge=0, le=1)
-    complex: float = Field(ge=0, le=1)
-
-
-class KindParams(Params):
-    """Texts about subjects of one kind."""
-
-    num_texts: int = Field(ge=1)
-    categories: list[str] = Field(min_length=1)
-    """Nouns without articles, no two of them equal. A text has each at most once, unless there are too few of them."""
-    tasks: TaskShares
-
-    @model_validator(mode="after")
-    def _categories_differ(self) -> "KindParams":
-        plain = [" ".join(category.casefold().split()) for category in self.categories]
-        if len(set(plain)) < len(plain) or "" in plain:
-            raise ValueError("categories should be different nouns")
-        return self
-
-
-class TextsParams(Params):
-    """What texts are about, and how the language model is asked."""
-
-    seed: int = Field(ge=0)
-    """Seed of the draws and of the answers."""
-    kinds: Annotated[dict[Kind, KindParams], TakenFrom("kinds")]
-    numbers: NumberShares
-    sentences: Annotated[dict[Task, str], TakenFrom("task_sentences")]
-    """What is added to the instruction for a prompt, by task type."""
-    recaption: Literal["grammar", "model"]
-    """Whether looks are taken out of a prompt by the grammar of the zoo's judge, or by asking the model again."""
-    attempts: int = Field(ge=1)
-    """Maximum number of answers to one instruction."""
-    temperature: float = Field(ge=0)
-    """Temperature of every answer; 0 decodes greedily."""
-    max_tokens: int = Field(ge=1)
-    """Longest answer in tokens."""
-    records_per_shard: RecordsPerShard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +56,8 @@ class SyntheticText(TypedRecord):
     """A prompt that shows each subject alone in another place, with looks."""
     attempts: int
     """Answers of the language model to all instructions together."""
+    edits: dict[str, str] = rest()
+    """The edit of the target and the caption after it, or why there is none; empty if none was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +73,9 @@ class DrawnTarget(TypedRecord):
     scenes: tuple[str, ...]
     attempts: int
     """Images drawn until all subjects were located."""
+    edits: dict[str, str] = rest()
+    """The edit, or why the image is as it was drawn; empty if none was asked for. Crops and embeddings are those
+    before it, as references should not show it."""
     image: UInt8[np.ndarray, "height width 3"]
     crops: UInt8[np.ndarray, "subjects reference reference 3"]
     """Each subject on white, as a reference."""
@@ -166,6 +99,8 @@ class SyntheticRow(TypedRecord):
     """Cosines of redrawn subjects and other subjects' crops."""
     attempts: tuple[int, ...]
     """Images drawn of each subject."""
+    origin: dict[str, str] = rest()
+    """The edit of the target as in `DrawnTarget`, and which editing model redrew the subjects, if one did."""
     image: UInt8[np.ndarray, "height width 3"]
     references: UInt8[np.ndarray, "subjects side side 3"]
 

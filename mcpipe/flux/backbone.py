@@ -20,6 +20,7 @@ __all__ = [
     "FluxPipeline",
     "FluxTransformer2DModel",
     "apply_layerwise_casting",
+    "check_index",
     "execution_device",
     "load_generator",
     "rotated",
@@ -39,7 +40,7 @@ def load_generator(folder: Path, *, on_device: bool = True) -> FluxPipeline:
         FileNotFoundError: the folder or its index is missing.
         ValueError: the folder holds no FLUX pipeline, or a part of it is missing or damaged.
     """
-    _check_index(folder)
+    check_index(folder, "generator", *CLASSES)
     diffusers_logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -62,18 +63,24 @@ def execution_device(module: nn.Module) -> torch.device:
     return get_module_execution_device(module)
 
 
-def _check_index(folder: Path) -> None:
+def check_index(folder: Path, called: str, *classes: str) -> None:
+    """Make sure that a folder holds a pipeline that diffusers saved, of one of some classes.
+
+    Raises:
+        FileNotFoundError: the folder or its index is missing; the message says what it is ``called``.
+        ValueError: the index is damaged or names another class.
+    """
     if not folder.is_dir():
-        raise FileNotFoundError(f"no generator folder {folder}; it should hold a FluxPipeline saved by diffusers")
+        raise FileNotFoundError(f"no {called} folder {folder}; it should hold a {classes[0]} saved by diffusers")
     index = folder / INDEX
     if not index.is_file():
-        raise FileNotFoundError(f"{folder} holds no {INDEX}; it should be a FluxPipeline saved by diffusers")
+        raise FileNotFoundError(f"{folder} holds no {INDEX}; it should be a {classes[0]} saved by diffusers")
     try:
         kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise ValueError(f"{index} is damaged: {error}") from error
-    if kind not in CLASSES:
-        raise ValueError(f"{folder} holds a {kind}, not a FluxPipeline")
+    if kind not in classes:
+        raise ValueError(f"{folder} holds a {kind}, not a {classes[0]}")
 
 
 def rotated(

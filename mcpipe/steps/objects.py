@@ -144,6 +144,7 @@ def sample_of_objects(
         "phrases": [*row.phrases],
         "things": [thing_name(*thing) for thing in zip(row.references, row.phrases, strict=True)],
         "window_px": list(window[:3]),
+        **dict(row.origin),
     }
     return CutSample(
         key=row.key,

@@ -53,7 +53,8 @@ def sample_of_people(row: ObjectRow, finder: PeopleFinder) -> CutSample:
     ]
     names = [thing_name(*each) for each in zip(row.references, row.phrases, strict=True)]
     return CutSample(
-        key=row.key, caption=row.prompt, provenance={"row": row.key, "phrases": [*row.phrases], "things": [*names]},
+        key=row.key, caption=row.prompt,
+        provenance={"row": row.key, "phrases": [*row.phrases], "things": [*names], **dict(row.origin)},
         target=target, masks=subjects.masks, body_masks=subjects.wholes, references=np.stack(references),
         closeups=np.stack([resize(each, size) for each in closeups]), closeup_masks=np.stack(masks),
         closeup_captions=tuple(map(with_article, row.phrases)),

@@ -1,14 +1,14 @@
 """Rows of objects from synthetic targets: each subject is redrawn in another place, which becomes its reference (PSR).
 
-The single-subject model is an adapter of this project over the generator (PSR: FLUX.1 Kontext). A redrawn subject has
-to look like its crop, but not be a copy of it, by DINO, or by the recogniser of faces; the language model may be asked
-about it, too. The rows have the format that `mcpipe.curate.object_rows` reads, so that samples are made of them as of
-any others.
+The single-subject model is an adapter of this project over the generator, or an editing model of the class of FLUX.1
+Kontext, as in PSR. A redrawn subject has to look like its crop, but not be a copy of it, by DINO, or by the recogniser
+of faces; the language model may be asked about it, too. The rows have the format that `mcpipe.curate.object_rows`
+reads, so that samples are made of them as of any others.
 """
 
 import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -22,17 +22,20 @@ from mcpipe.core.params import Params
 from mcpipe.core.records import JSON, RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.shards import StoredItems, whole_folder
-from mcpipe.curate.object_rows import IMAGE, PHRASE, PROMPT, TARGET, with_article
-from mcpipe.curate.psr_texts import NUMBERS, DrawnTarget, Kind, SyntheticRow
+from mcpipe.curate.object_rows import IMAGE, ORIGIN, PHRASE, PROMPT, TARGET, with_article
+from mcpipe.curate.psr_settings import Kind
+from mcpipe.curate.psr_texts import NUMBERS, DrawnTarget, SyntheticRow
 from mcpipe.execution.engine import decided
 from mcpipe.execution.store import progress_of
 from mcpipe.execution.workers import Decide
+from mcpipe.flux.kontext import KIND, KontextEditor
 from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.models.protocols import Captioner, Picture
 from mcpipe.steps.objects import check_answers
-from mcpipe.steps.synthetic_subjects import SubjectFinder, SubjectModels
-from mcpipe.steps.synthetic_targets import ImageDrawer, LoadDrawer, TargetsParams, load_drawer
-from mcpipe.steps.synthetic_texts import counted, seed_of
+from mcpipe.steps.synthetic_edits import EditorDrawer, LoadEditor
+from mcpipe.steps.synthetic_subjects import SubjectFinder, SubjectModels, check_same
+from mcpipe.steps.synthetic_targets import DrawingParams, ImageDrawer, LoadDrawer, load_drawer
+from mcpipe.steps.synthetic_texts import counted, edit_facts, seed_of
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "sam2", "ultralytics", "insightface")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -59,9 +62,11 @@ class LikenessParams(Params):
         return self
 
 
-class SyntheticParams(TargetsParams):
+class SyntheticParams(DrawingParams):
     """How subjects are redrawn, and which are refused."""
 
+    editor: str | None
+    """Folder of a ``FluxKontextPipeline`` that redraws them; ``None``: the adapter does."""
     likeness: dict[Kind, LikenessParams]
     """By kind: cosines by DINO for things, by the recogniser for people."""
     questions: list[str]
@@ -79,19 +84,33 @@ class RedrawWork:
     judge: Path
     params: SyntheticParams
     load_drawer: LoadDrawer = load_drawer
+    load_editor: LoadEditor = KontextEditor
     ask: Callable[[Path], Captioner] = Qwen2_5VL
+    editor: Path | None = None
+    """The folder of `SyntheticParams.editor`."""
 
     def load(self) -> Decide:
         """Load the models, the judge only if there are questions; the function that redraws one target's subjects."""
         params = self.params
         redrawer = Redrawer(
-            self.load_drawer(self.generator, self.adapter, params),
+            self._drawer(),
             self.models.finder(self.kind, params),
             self.ask(self.judge) if params.questions else None,
             params.likeness[self.kind],
             params,
+            self.origin,
         )
         return redrawer.row
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Which editing model redraws subjects; nothing if the adapter does."""
+        return {} if self.editor is None else {"redrawn_by": f"{KIND} {self.editor.name}"}
+
+    def _drawer(self) -> ImageDrawer:
+        if self.editor is None:
+            return self.load_drawer(self.generator, self.adapter, self.params)
+        return EditorDrawer(self.load_editor(self.editor, self.params.editing), self.params.image_size)
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,8 @@ class Redrawer:
     judge: Captioner | None
     likeness: LikenessParams
     params: SyntheticParams
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Which editing model redraws, if one does."""
 
     def row(self, target: DrawnTarget) -> SyntheticRow:
         """The target with a redrawn reference of every subject.
@@ -118,7 +139,7 @@ class Redrawer:
         return SyntheticRow(
             key=target.key, task=target.task, categories=target.categories, caption=target.caption,
             similarities=tuple(own), cross=tuple(cross), attempts=attempts, image=target.image,
-            references=np.stack(references),
+            references=np.stack(references), origin={**target.edits, **self.origin},
         )  # fmt: skip
 
     def _reference(self, target: DrawnTarget, place: int) -> tuple[Picture, np.ndarray, int]:
@@ -138,11 +159,8 @@ class Redrawer:
         category = target.categories[place]
         (feature,) = self.finder.locate(picture, [category], "reference").features
         cosines = np.clip(target.features @ feature, -1, 1)
-        own = float(cosines[place])
+        own = check_same(cosines, place, category, self.likeness.min_similarity)
         scores: dict[str, JSON] = {"similarity": round(own, 4)}
-        if own < max(self.likeness.min_similarity, float(cosines.max())):
-            detail = f"{category!r} has a cosine of {own:.3f} to its crop, at most {float(cosines.max()):.3f} to any"
-            raise RejectionError("other_subject", detail, scores)
         if own > self.likeness.max_similarity:
             raise RejectionError("copied", f"{category!r} has a cosine of {own:.3f} to its crop", scores)
         if self.judge is not None:
@@ -161,10 +179,11 @@ def write_synthetic(work: RedrawWork, targets: Path, out: Path) -> None:
     with whole_folder(out) as folder:
         made = decided(StoredItems((targets, DrawnTarget)), work, report, progress_of(out))
         stream = (SyntheticRow.from_record(packed.record()) for packed in made)
-        rows = []
+        rows, origins = [], []
         while some := list(islice(stream, params.records_per_shard)):
             pq.write_table(as_table(some), folder / f"rows-{some[0].key}.parquet")
             rows += [(row.task, len(row.categories), row.similarities, row.cross, row.attempts) for row in some]
+            origins += [row.origin for row in some]
         if not rows:
             raise ValueError(f"no row is usable: {report.summary()['dropped']}; see synthetic in params.yaml")
         tasks, numbers, own, cross, attempts = zip(*rows, strict=True)
@@ -174,6 +193,8 @@ def write_synthetic(work: RedrawWork, targets: Path, out: Path) -> None:
             "by_attempts": counted([str(count) for counts in attempts for count in counts]),
             "similarity": quantiles(own),
             "similarity_to_others": quantiles(cross),
+            **work.origin,
+            **edit_facts(origins),
         }
         report.write(folder)
 
@@ -184,13 +205,20 @@ def quantiles(values: Iterable[Sequence[float]]) -> list[JSON]:
 
 
 def as_table(rows: Sequence[SyntheticRow]) -> pa.Table:
-    """Rows in the format of MUSAR-Gen; a row with fewer references leaves the last columns empty."""
-    return pa.Table.from_pylist([cells(row) for row in rows], SCHEMA)
+    """Rows in the format of MUSAR-Gen; a row with fewer references leaves the last columns empty.
+
+    Columns of `ORIGIN` are there if a row has something to say in them.
+    """
+    schema = SCHEMA
+    for name in ORIGIN:
+        if any(name in row.origin for row in rows):
+            schema = schema.append(pa.field(name, pa.string()))
+    return pa.Table.from_pylist([cells(row) for row in rows], schema)
 
 
 def cells(row: SyntheticRow) -> dict[str, object]:
     """The cells of a row."""
-    filled: dict[str, object] = {TARGET: png(row.image), PROMPT: row.caption, "task": row.task}
+    filled: dict[str, object] = {TARGET: png(row.image), PROMPT: row.caption, "task": row.task, **row.origin}
     for place, (category, reference) in enumerate(zip(row.categories, row.references, strict=True)):
         filled |= {IMAGE.format(place): png(reference), PHRASE.format(place): category}
     return filled

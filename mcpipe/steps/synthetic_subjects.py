@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from mcpipe.core.params import Params, TakenFrom
 from mcpipe.core.records import RejectionError
 from mcpipe.curate.objects import box_overlap
-from mcpipe.curate.psr_texts import Kind
+from mcpipe.curate.psr_settings import Kind
 from mcpipe.curate.samples import face_crop, face_masks, on_white
 from mcpipe.curate.subjects import clean_masks
 from mcpipe.models.faces import InsightFaces
@@ -139,6 +139,19 @@ class PeopleFinder:
         return LocatedSubjects(
             boxes, masks, wholes, np.stack(crops), faces.embeddings[left_to_right].astype(np.float32)
         )
+
+
+def check_same(cosines: Float[np.ndarray, " N"], place: int, category: str, least: float) -> float:
+    """The cosine of a subject to its own crop, given those to all crops.
+
+    Raises:
+        RejectionError: ``other_subject`` if it is below ``least``, or below that to another crop.
+    """
+    own = float(cosines[place])
+    if own < max(least, float(cosines.max())):
+        detail = f"{category!r} has a cosine of {own:.3f} to its crop, at most {float(cosines.max()):.3f} to any"
+        raise RejectionError("other_subject", detail, {"similarity": round(own, 4)})
+    return own
 
 
 def own_bodies(faces: Float[np.ndarray, "N 4"], keypoints: Float[np.ndarray, "N 17 3"]) -> Int[np.ndarray, " N"]:

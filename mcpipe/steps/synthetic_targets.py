@@ -14,34 +14,46 @@ from mcpipe.core.params import RecordsPerShard, TakenFrom
 from mcpipe.core.records import RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.shards import StoredItems, read_shards, whole_folder, write_shards
-from mcpipe.curate.psr_texts import DrawnTarget, Kind, SyntheticText
+from mcpipe.curate.psr_settings import EditChecks, EditsParams, Kind
+from mcpipe.curate.psr_texts import DrawnTarget, SyntheticText
 from mcpipe.execution.engine import decided
 from mcpipe.execution.store import progress_of
 from mcpipe.execution.workers import Decide
 from mcpipe.flux.adapters import load_adapter
 from mcpipe.flux.backbone import FluxPipeline, load_generator
+from mcpipe.flux.kontext import EditorParams
 from mcpipe.flux.sampler import Requests, SampleParams, generate
 from mcpipe.models.protocols import Picture
+from mcpipe.steps.synthetic_edits import EditModels, TargetEditor
 from mcpipe.steps.synthetic_subjects import FinderParams, SubjectFinder, SubjectModels
-from mcpipe.steps.synthetic_texts import counted, seed_of
+from mcpipe.steps.synthetic_texts import counted, edit_facts, seed_of
 
 PACKAGES = ("torch", "diffusers", "transformers", "sam2", "ultralytics", "insightface")
 WHITE = 255
 """Content of a reference that the network does not see."""
 
 
-class TargetsParams(FinderParams):
-    """How targets are drawn and what has to be found in them."""
+class DrawingParams(FinderParams):
+    """How images are drawn and subjects found in them."""
 
     seed: int = Field(ge=0)
     """Seed of the noise, together with a text's key."""
     attempts: int = Field(ge=1)
-    """Maximum number of images drawn for one text."""
+    """Maximum number of images drawn for one text, or of one subject."""
     sample: Annotated[SampleParams, TakenFrom("generate.sample")]
     """How images are drawn."""
     image_size: Annotated[int, Field(ge=16), TakenFrom("samples.image_size")]
     """Side of the target in pixels."""
+    editing: Annotated[EditorParams, TakenFrom("editor")]
+    """How the editing model draws, if there is one."""
     records_per_shard: RecordsPerShard
+
+
+class TargetsParams(DrawingParams):
+    """How targets are drawn, which are edited, and what has to be found in them."""
+
+    edits: Annotated[EditsParams, TakenFrom("edits")]
+    edit_checks: EditChecks
 
 
 class ImageDrawer(Protocol):
@@ -70,7 +82,7 @@ class FluxDrawer:
         return image
 
 
-def load_drawer(generator: Path, adapter: Path | None, params: TargetsParams) -> ImageDrawer:
+def load_drawer(generator: Path, adapter: Path | None, params: DrawingParams) -> ImageDrawer:
     """Load a generator, with the adapter in a folder if there is one.
 
     Raises:
@@ -88,7 +100,7 @@ def load_drawer(generator: Path, adapter: Path | None, params: TargetsParams) ->
     return FluxDrawer(pipeline, params.sample, params.image_size, params.reference_size)
 
 
-LoadDrawer = Callable[[Path, Path | None, TargetsParams], ImageDrawer]
+LoadDrawer = Callable[[Path, Path | None, DrawingParams], ImageDrawer]
 
 
 @dataclass(frozen=True)
@@ -100,12 +112,18 @@ class TargetsWork:
     models: SubjectModels
     params: TargetsParams
     load_drawer: LoadDrawer = load_drawer
+    edits: EditModels | None = None
+    """What edits targets, unless none is edited."""
 
     def load(self) -> Decide:
         """Load the models; the function that draws the target of one text."""
-        drawer = self.load_drawer(self.generator, None, self.params)
-        finder = self.models.finder(self.kind, self.params)
-        return partial(drawn_target, drawer=drawer, finder=finder, params=self.params)
+        params = self.params
+        drawer = self.load_drawer(self.generator, None, params)
+        finder = self.models.finder(self.kind, params)
+        editor = None
+        if self.edits is not None:
+            editor = self.edits.editor_of(self.kind, finder, params.edit_checks, params.editing)
+        return partial(drawn_target, drawer=drawer, finder=finder, params=params, editor=editor)
 
 
 def write_targets(work: TargetsWork, texts: Path, out: Path) -> None:
@@ -127,12 +145,19 @@ def write_targets(work: TargetsWork, texts: Path, out: Path) -> None:
             "by_task": counted([target.task for target in kept]),
             "by_number": counted([str(len(target.categories)) for target in kept]),
             "by_attempts": counted([str(target.attempts) for target in kept]),
+            **edit_facts([target.edits for target in kept]),
         }
         report.write(folder)
 
 
-def drawn_target(text: SyntheticText, drawer: ImageDrawer, finder: SubjectFinder, params: TargetsParams) -> DrawnTarget:
-    """The first of several images in which every subject is found.
+def drawn_target(
+    text: SyntheticText,
+    drawer: ImageDrawer,
+    finder: SubjectFinder,
+    params: DrawingParams,
+    editor: TargetEditor | None = None,
+) -> DrawnTarget:
+    """The first of several images in which every subject is found, edited if the text asks for it.
 
     Raises:
         RejectionError: what the finder says of the last of them, such as ``not_in_target``.
@@ -145,9 +170,10 @@ def drawn_target(text: SyntheticText, drawer: ImageDrawer, finder: SubjectFinder
         except RejectionError as error:
             rejection = error
             continue
-        return DrawnTarget(
+        target = DrawnTarget(
             key=text.key, task=text.task, categories=text.categories, caption=text.caption, scenes=text.scenes,
-            attempts=attempt + 1, image=image, crops=subjects.crops, features=subjects.features,
+            attempts=attempt + 1, edits={}, image=image, crops=subjects.crops, features=subjects.features,
         )  # fmt: skip
+        return target if editor is None else editor.edited(target, text.edits, params.seed)
     assert rejection is not None, "there is an attempt"
     raise rejection

@@ -1,7 +1,7 @@
 """Texts of synthetic training data by a language model: a prompt with all subjects, and one with each (PSR)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -12,14 +12,24 @@ from mcpipe.core.records import JSON, RejectionError
 from mcpipe.core.report import Report
 from mcpipe.core.shards import read_shards, whole_folder, write_shards
 from mcpipe.curate.object_rows import with_article
+from mcpipe.curate.psr_edits import (
+    AFTER_EDIT,
+    CAPTION,
+    EDIT_FROM_PROMPT,
+    EDITED,
+    IN_WORDS,
+    REFUSED,
+    check_edit,
+    edit_between,
+    is_edited,
+)
 from mcpipe.curate.psr_prompts import PROMPT_FROM_CATEGORIES, REFERENCE_SCENE
+from mcpipe.curate.psr_settings import Kind, TextsParams
 from mcpipe.curate.psr_texts import (
     RECAPTION,
     Described,
-    Kind,
     Subjects,
     SyntheticText,
-    TextsParams,
     check_named,
     described,
     drawn_subjects,
@@ -101,12 +111,21 @@ def facts_about(texts: Iterator[SyntheticText], work: TextsWork) -> dict[str, JS
     number_of_texts = work.params.kinds[work.kind].num_texts
     asked = [drawn_subjects(number, work.kind, work.params) for number in range(number_of_texts)]
     kept = list(texts)
-    return {
+    facts: dict[str, JSON] = {
         "asked_by_task": counted([subjects.task for subjects in asked]),
         "by_task": counted([text.task for text in kept]),
         "by_number": counted([str(len(text.categories)) for text in kept]),
         "answers": sum(text.attempts for text in kept),
     }
+    return facts | edit_facts([text.edits for text in kept])
+
+
+def edit_facts(edits: Sequence[Mapping[str, str]]) -> dict[str, JSON]:
+    """Numbers of records with an edit, and of those without one by reason; nothing if none was asked for."""
+    if not any(edits):
+        return {}
+    refused = [each[REFUSED] for each in edits if REFUSED in each]
+    return {"edited": sum(EDITED in each for each in edits), REFUSED: counted(refused)}
 
 
 def counted(names: list[str]) -> dict[str, JSON]:
@@ -130,9 +149,10 @@ def written_text(number: int, kind: Kind, model: Captioner, params: TextsParams)
         scenes = [writer.same_scene(part) for part in parts]
     else:
         categories, scenes = subjects.categories, [writer.scene(category) for category in subjects.categories]
+    edits = writer.edit(prompt, subjects) if is_edited(number, subjects.task, params.edits.share, params.seed) else {}
     return SyntheticText(
         key=key, task=subjects.task, categories=categories, prompt=prompt, caption=caption, scenes=tuple(scenes),
-        attempts=writer.num_answers,
+        attempts=writer.num_answers, edits=edits,
     )  # fmt: skip
 
 
@@ -145,9 +165,7 @@ class Writer:
 
     def prompt(self, subjects: Subjects) -> tuple[str, str]:
         """The prompt with all subjects, and its caption without looks."""
-        instruction = PROMPT_FROM_CATEGORIES.format(categories=", ".join(subjects.categories))
-        sentence = self._params.sentences.get(subjects.task, "")
-        return self._first_usable(f"{instruction} {sentence}".strip(), partial(self._with_caption, subjects=subjects))
+        return self._first_usable(self._instruction(subjects), partial(self._with_caption, subjects=subjects))
 
     def scene(self, category: str) -> str:
         """The prompt that shows one subject in another place."""
@@ -164,12 +182,37 @@ class Writer:
 
         return self._first_usable(REFERENCE_SCENE.format(phrase=subject.text), with_same_description)
 
+    def edit(self, prompt: str, subjects: Subjects) -> dict[str, str]:
+        """What is changed in the target and its caption then, or the reason why no answer is usable."""
+        instruction = EDIT_FROM_PROMPT.format(
+            categories=" and ".join(subjects.categories), prompt=prompt, what=IN_WORDS[subjects.task]
+        )
+        if self._params.recaption == "grammar":
+            instruction = self._instruction(subjects)
+        try:
+            return self._first_usable(instruction, partial(self._with_edit, prompt=prompt, subjects=subjects))
+        except RejectionError as error:
+            return {REFUSED: error.reason}
+
+    def _with_edit(self, answer: str, prompt: str, subjects: Subjects) -> dict[str, str]:
+        if self._params.recaption == "grammar":
+            return edit_between(prompt, named(answer, subjects.categories), subjects.categories, subjects.task)
+        edit = check_edit(answer, subjects.categories)
+        return {EDITED: edit, CAPTION: self._without_looks(AFTER_EDIT.format(prompt=prompt, edit=edit), subjects)}
+
     def _with_caption(self, answer: str, subjects: Subjects) -> tuple[str, str]:
         check_named(answer, subjects.categories)
         if self._params.recaption == "grammar":
             return answer, without_looks(answer, subjects.categories, subjects.task)
-        instruction = RECAPTION.format(categories=" and ".join(subjects.categories), prompt=answer)
-        return answer, named(self._answer(instruction), subjects.categories)
+        return answer, self._without_looks(answer, subjects)
+
+    def _instruction(self, subjects: Subjects) -> str:
+        instruction = PROMPT_FROM_CATEGORIES.format(categories=", ".join(subjects.categories))
+        return f"{instruction} {self._params.sentences.get(subjects.task, '')}".strip()
+
+    def _without_looks(self, description: str, subjects: Subjects) -> str:
+        instruction = RECAPTION.format(categories=" and ".join(subjects.categories), prompt=description)
+        return named(self._answer(instruction), subjects.categories)
 
     def _first_usable(self, instruction: str, check: Callable[[str], T]) -> T:
         """The first answer that a check accepts, as the check returns it; the last one's rejection if none is."""

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from synthetic_fixtures import texts_params
 
 from mcpipe.core.records import RejectionError
-from mcpipe.curate.psr_texts import NumberShares, check_named, drawn_subjects, without_looks
+from mcpipe.curate.psr_settings import NumberShares
+from mcpipe.curate.psr_texts import check_named, drawn_subjects, without_looks
 from mcpipe.world.thing_captions import describe_things, name_things
 from mcpipe.world.things import sample_thing_scene, sample_things
 

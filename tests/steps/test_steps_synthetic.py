@@ -22,7 +22,8 @@ from mcpipe.core.records import RejectionError
 from mcpipe.core.report import read_report
 from mcpipe.core.schemas.curation import Sample
 from mcpipe.core.shards import read_shards
-from mcpipe.curate.psr_texts import DrawnTarget, NumberShares, SyntheticText
+from mcpipe.curate.psr_settings import NumberShares
+from mcpipe.curate.psr_texts import DrawnTarget, SyntheticText
 from mcpipe.steps.objects import ObjectsWork, write_objects
 from mcpipe.steps.synthetic_rows import Redrawer, RedrawWork, write_synthetic
 from mcpipe.steps.synthetic_targets import TargetsWork, drawn_target, write_targets
@@ -31,7 +32,7 @@ from mcpipe.steps.synthetic_texts import TextsWork, write_texts, written_text
 TEXT = SyntheticText(
     key="000000", task="position", categories=("red box", "blue box"), prompt=described(["red box", "blue box"]),
     caption="2 things in a park: on the left a red box; on the right a blue box",
-    scenes=(described(["red box"]), described(["blue box"])), attempts=3,
+    scenes=(described(["red box"]), described(["blue box"])), attempts=3, edits={},
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ PROMPT = f"two people in a park: on the left {WORN[0]}; on the right {WORN[1]}"
 PERSON = ("person", "person")
 TEXT = SyntheticText(
     key="000000", task="position", categories=PERSON, prompt="red and green", caption="two people",
-    scenes=("a red one", "a green one"), attempts=3,
+    scenes=("a red one", "a green one"), attempts=3, edits={},
 )  # fmt: skip
 
 
