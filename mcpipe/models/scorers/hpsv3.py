@@ -7,7 +7,7 @@ positions of Qwen2-VL outside of the network's forward pass, where HPSv3 never a
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -183,7 +183,9 @@ def read_checkpoint(file: Path, *, on_gpu: bool) -> "tuple[Qwen2VLForConditional
     if embeddings is None:
         raise ValueError(f"{file} is no usable HPSv3 checkpoint: it has no {EMBEDDINGS[0]}")
     config.text_config.vocab_size = len(embeddings)
-    load: Callable[..., tuple[Qwen2VLForConditionalGeneration, dict]] = Qwen2VLForConditionalGeneration.from_pretrained
+    load = cast(
+        "Callable[..., tuple[Qwen2VLForConditionalGeneration, dict]]", Qwen2VLForConditionalGeneration.from_pretrained
+    )
     network = {name: weight for name, weight in weights.items() if not name.startswith(HEAD)}
     dtype = embeddings.dtype if on_gpu else torch.float32
     model, report = loaded(
