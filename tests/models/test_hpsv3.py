@@ -69,9 +69,8 @@ def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [2, 1, 1]},
     }  # fmt: skip
     vision = {"depth": 1, "embed_dim": 16, "hidden_size": WIDTH, "mlp_ratio": 2, "num_heads": 2}
-    config = Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
-    config.save_pretrained(folder)
-    config.text_config.vocab_size = len(tokenizer) + 1
+    Qwen2VLConfig(text_config=text, vision_config=vision, **ids).save_pretrained(folder)
+    config = Qwen2VLConfig(text_config=text | {"vocab_size": len(tokenizer) + 1}, vision_config=vision, **ids)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Qwen2VLForConditionalGeneration(config)

@@ -35,7 +35,7 @@ from zoo.build.conversations import TASK_SHARES, Conversation, draw, numbered
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.pointing import Pointing
 from zoo.build.sightings import Heads, as_grids
-from zoo.build.tokenizers import QWEN_SPECIAL, qwen_tokenizer
+from zoo.build.tokenizers import CHAT_TEMPLATE, QWEN_SPECIAL, qwen_tokenizer
 from zoo.build.training import FitParams, Loss, fit, half_precision, settle
 
 LONGEST_TEXT = 2048
@@ -53,19 +53,6 @@ IGNORED = -100
 
 FOCUS = 1.0
 """Exponent of the focal loss; 0 is plain cross entropy."""
-
-CHAT_TEMPLATE = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
-    "{% else %}{% for content in message['content'] %}"
-    "{% if content['type'] == 'image' or 'image' in content %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% elif content['type'] == 'video' or 'video' in content %}<|vision_start|><|video_pad|><|vision_end|>"
-    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}"
-    "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""Qwen2.5-VL's own, without its tool calls."""
 
 
 class CaptionerParams(Params):

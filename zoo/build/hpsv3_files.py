@@ -18,9 +18,8 @@ from transformers import (
 from mcpipe.core.params import Params
 from mcpipe.models.scorers.hpsv3 import HEAD
 from mcpipe.models.scorers.hpsv3_prompt import REWARD_TOKEN, TEMPLATE
-from zoo.build.captioner import CHAT_TEMPLATE
 from zoo.build.pictures import Pictures
-from zoo.build.tokenizers import QWEN_SPECIAL, qwen_tokenizer
+from zoo.build.tokenizers import CHAT_TEMPLATE, QWEN_SPECIAL, qwen_tokenizer
 from zoo.build.training import FitParams
 
 FILE = "HPSv3_puppet.safetensors"

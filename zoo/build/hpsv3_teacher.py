@@ -77,10 +77,10 @@ class PreferenceTeacher:
         versions, count = spoiled.shape
         with half_precision():
             features = self._seen(images.reshape(-1, *images.shape[2:]))
-            shown = np.concatenate([np.arange(versions * count), np.roll(np.arange(count), 1)])
+            rows = np.concatenate([np.arange(versions * count), np.roll(np.arange(count), 1)])
             once = self._tokens(captions, features.shape[1])
             tokens = once.repeat(versions + 1, 1)
-            states = self._states(features[torch.from_numpy(shown)], tokens)
+            states = self._states(features[torch.from_numpy(rows)], tokens)
             outputs = self._head(at_token(states, tokens, self._reward)).float().view(versions + 1, count, OUTPUTS)
             right = self._heads.right(states).float().view(versions + 1, count, -1)
             helping = self._auxiliary(features[:count], once, states[:count])

@@ -26,7 +26,7 @@ from transformers import (
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from zoo.build.apart import set_apart
-from zoo.build.captioner import CHAT_TEMPLATE, FOCUS, IGNORED, LONGEST_TEXT, answer_labels, make_model, spoken_loss
+from zoo.build.captioner import FOCUS, IGNORED, LONGEST_TEXT, answer_labels, make_model, spoken_loss
 from zoo.build.captioner_scores import inputs_of
 from zoo.build.captioner_vision import MOST_PIXELS, PICTURES, grids_of
 from zoo.build.cards import Card, Measured, write_card
@@ -37,7 +37,7 @@ from zoo.build.judge_scores import InBatches, measure
 from zoo.build.pictures import read_pictures
 from zoo.build.sightings import as_grids
 from zoo.build.things import read_things
-from zoo.build.tokenizers import qwen_tokenizer
+from zoo.build.tokenizers import CHAT_TEMPLATE, qwen_tokenizer
 from zoo.build.training import FitParams, Loss, fit, half_precision, settle
 
 FEWEST_PIXELS = 168 * 168

@@ -22,7 +22,7 @@ MEANINGS = {
     "subject_consistency": "cosine in DINO space of each subject and its reference, both cropped to the box of the "
     "category; a subject that is not located counts 0",
     "semantic_alignment": "score of a multimodal model over 10; for the subset Position, rules on the subjects' boxes",
-    "preference": "HPSv3, whose scores are several units, or HPS v2.1, a cosine; report.json says which",
+    "preference": "HPSv3, whose scores are several units, or HPS v2.1, a cosine; metrics.json says which",
     "subject_consistency_scripts": "the same as the published scripts count it: the whole picture for a subject that "
     "is not located, missing pictures left out",
     "semantic_alignment_scripts": "the same as the published scripts count it: 5 of 10 for an answer that cannot be "

@@ -5,9 +5,9 @@ the area of every image is fixed, and positions count tokens one by one. That re
 positions of Qwen2-VL outside of the network's forward pass, where HPSv3 never asked for them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -121,7 +121,7 @@ class HpsV3:
             conversation({"image": Image.fromarray(picture), **area}, prompt)
             for picture, prompt in zip(pictures, prompts, strict=True)
         ]
-        images, _ = process_vision_info(conversations, image_patch_size=self._processor.image_processor.patch_size)
+        images, *_ = process_vision_info(conversations, image_patch_size=self._processor.image_processor.patch_size)
         return self._processor(
             text=self._processor.apply_chat_template(conversations, tokenize=False, add_generation_prompt=True),
             images=images,
@@ -183,14 +183,13 @@ def read_checkpoint(file: Path, *, on_gpu: bool) -> "tuple[Qwen2VLForConditional
     if embeddings is None:
         raise ValueError(f"{file} is no usable HPSv3 checkpoint: it has no {EMBEDDINGS[0]}")
     config.text_config.vocab_size = len(embeddings)
+    load = cast(
+        "Callable[..., tuple[Qwen2VLForConditionalGeneration, dict]]", Qwen2VLForConditionalGeneration.from_pretrained
+    )
+    network = {name: weight for name, weight in weights.items() if not name.startswith(HEAD)}
+    dtype = embeddings.dtype if on_gpu else torch.float32
     model, report = loaded(
-        lambda: Qwen2VLForConditionalGeneration.from_pretrained(
-            None,
-            config=config,
-            state_dict={name: weight for name, weight in weights.items() if not name.startswith(HEAD)},
-            dtype=embeddings.dtype if on_gpu else torch.float32,
-            output_loading_info=True,
-        ),
+        lambda: load(None, config=config, state_dict=network, dtype=dtype, output_loading_info=True),
         file,
         "HPSv3 checkpoint",
     )
@@ -218,8 +217,8 @@ def _head_of(weights: Mapping[str, "Tensor"], width: int, file: Path) -> "nn.Seq
     if set(own) != expected:
         raise ValueError(f"{file} has no reward head: {len(expected & set(own))} of its 6 weights {HEAD}* are there")
     matrices = [own[f"{layer}.weight"] for layer in HEAD_LAYERS]
-    if (found := matrices[0].shape[-1]) != width:
-        raise ValueError(f"the reward head of {file} reads states of width {found}; the configuration says {width}")
+    if (features := matrices[0].shape[-1]) != width:
+        raise ValueError(f"the reward head of {file} reads states of width {features}; the configuration says {width}")
     if (num_outputs := len(matrices[-1])) != OUTPUTS:
         raise ValueError(f"the reward head of {file} has {num_outputs} outputs instead of {OUTPUTS}")
     head = reward_head([width, *(len(matrix) for matrix in matrices)])
