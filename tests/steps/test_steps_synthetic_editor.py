@@ -13,6 +13,7 @@ from synthetic_fixtures import (
     CATEGORIES,
     CHECKS,
     PLACES,
+    likeness,
     load_boxes,
     load_writer,
     subject_models,
@@ -43,6 +44,8 @@ from mcpipe.steps.synthetic_targets import TargetsWork, write_targets
 from mcpipe.steps.synthetic_texts import TextsWork, seed_of, write_texts, written_text
 
 EDITED_TASKS = ("action", "attribute")
+SAME = 0.9999
+"""A cosine that noise does not reach."""
 EVERY = EditsParams(editor="editor", share=1.0)
 
 
@@ -80,9 +83,9 @@ def drawn_targets(folder, kind=SubjectModels):
     return models
 
 
-def redrawing(folder, models, editor):
+def redrawing(folder, models, editor, **changes):
     """With an adapter that is not there."""
-    params = synthetic_params(editor=str(editor))
+    params = synthetic_params(editor=str(editor), **changes)
     return RedrawWork(folder / "no_generator", folder / "no_adapter", "things", models, folder / "models", params,
                       editor=editor)  # fmt: skip
 
@@ -137,9 +140,13 @@ def test_an_interrupted_redrawing_by_kontext_ends_with_the_same_bytes(redrawn, m
 
 def test_the_checks_of_what_kontext_drew_are_those_of_the_adapter(tmp_path, kontext_folder):
     """The random one draws noise, in which a colour that is named may be found, but none like the crop's."""
-    work = redrawing(tmp_path, drawn_targets(tmp_path), kontext_folder)
-    with pytest.raises(ValueError, match=r"no row is usable: \{'other_subject': 6\}; see synthetic"):
+    strict = {kind: likeness(SAME) for kind in ("things", "people")}
+    work = redrawing(tmp_path, drawn_targets(tmp_path), kontext_folder, likeness=strict)
+    with pytest.raises(ValueError, match=r"no row is usable: .*; see synthetic in params.yaml") as caught:
         write_synthetic(work, tmp_path / "targets", tmp_path / "out")
+    reasons = dict(re.findall(r"'(\w+)': (\d)", str(caught.value)))
+    assert reasons.keys() <= {"not_in_reference", "other_subject", "empty_mask"}
+    assert sum(map(int, reasons.values())) == 6
 
 
 def test_without_an_editor_rows_have_no_further_columns(tmp_path):
@@ -303,7 +310,7 @@ def test_a_tiny_kontext_edits_targets_and_is_refused_by_the_finders_reasons(tmp_
     def load_kontext(_folder, params):
         return KontextEditor(kontext_folder, params)
 
-    write_people(tmp_path, load_kontext)
+    write_people(tmp_path, load_kontext, min_similarity={"people": SAME})
     facts = read_report(tmp_path / "targets")["facts"]
     assert facts["edited"] == 0
     assert sum(facts["edit_refused"].values()) == 3
