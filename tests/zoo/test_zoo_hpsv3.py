@@ -19,9 +19,8 @@ CAPTIONS = [
 @pytest.fixture(scope="module")
 def teacher(root):
     folder = root / "zoo" / "hpsv3"
-    config = Qwen2VLConfig.from_pretrained(folder)
-    model = Qwen2VLForConditionalGeneration(config)
-    width = config.text_config.hidden_size
+    model = Qwen2VLForConditionalGeneration(Qwen2VLConfig.from_pretrained(folder))
+    width = model.get_input_embeddings().embedding_dim
     head, heads = reward_head([width, 8, 4, OUTPUTS]), AuxiliaryHeads(width)
     return PreferenceTeacher(model, head, heads, AutoProcessor.from_pretrained(folder))
 
