@@ -20,7 +20,7 @@ CAPTIONS = [
 def teacher(root):
     folder = root / "zoo" / "hpsv3"
     model = Qwen2VLForConditionalGeneration(Qwen2VLConfig.from_pretrained(folder))
-    width = model.get_input_embeddings().embedding_dim
+    width = model.lm_head.in_features
     head, heads = reward_head([width, 8, 4, OUTPUTS]), AuxiliaryHeads(width)
     return PreferenceTeacher(model, head, heads, AutoProcessor.from_pretrained(folder))
 
