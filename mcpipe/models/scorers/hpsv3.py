@@ -83,7 +83,7 @@ class HpsV3:
         self._head.to(self._device)
 
     def scores(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, " B"]:
-        """Mean of the preference for each image with its own prompt: unbounded, a few units, about -5 to 15."""
+        """Mean of the preference for each image with its own prompt: unbounded, several units."""
         return self.estimates(pictures, prompts)[:, 0]
 
     def estimates(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float[np.ndarray, "B 2"]:
