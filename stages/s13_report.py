@@ -5,6 +5,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mcpipe.bench.results import read_scores
 from mcpipe.bench.tables import LABELS, PEOPLE, changes
 from mcpipe.core.report import Report
@@ -66,8 +68,6 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
 ) -> None:
     """Write ``index.html``, its figures to ``plots``, the numbers behind them to ``series``, and the report.
 
-    ``plots/benchmark.png`` has a row for each of the first prompts: its references, then the image of every arm.
-
     ``ablation`` is what `make ablation` wrote, some time and apart from this run; it may be empty.
 
     Raises:
@@ -99,11 +99,24 @@ def run(  # noqa: PLR0913  one argument per path in dvc.yaml
         study=study(read_ablation(ablation)),
         accounts=[*curation, *suite, *accounts((models, images, results), params.arms)],
     )
+    write(report, page, scores, drawn, read_overview(pairs, images, params.arms, NUM_OVERVIEW))
+
+
+def write(
+    report: Path,
+    page: Page,
+    scores: Scores,
+    drawn: Mapping[str, Sequence[AttentionMaps]],
+    overview: Sequence[Sequence[np.ndarray]],
+) -> None:
+    """Write the page, its plots and the numbers behind them.
+
+    ``overview`` has a row for each of the first prompts: its references, then the image of every arm.
+    """
     with whole_folder(report) as folder:
         write_page(folder, page)
         write_plots(folder / "plots", page, drawn)
-        overview = contact_sheet(read_overview(pairs, images, params.arms, NUM_OVERVIEW), OVERVIEW_PX, OVERVIEW_GAP_PX)
-        overview.save(folder / "plots" / "benchmark.png")
+        contact_sheet(overview, OVERVIEW_PX, OVERVIEW_GAP_PX).save(folder / "plots" / "benchmark.png")
         write_series(folder / "series", page, scores)
 
 

@@ -21,7 +21,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * mmap.PAGES
 
 def faulted_bytes(**environment):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=os.environ | environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT], env=os.environ | environment, capture_output=True, encoding="utf-8", check=True
     )
     return int(done.stdout)
 
