@@ -1,10 +1,10 @@
 """Freed memory stays with the process, unless the environment says otherwise."""
 
 import os
-import subprocess
 import sys
 
 import pytest
+from processes import output
 
 # Sixteen megabytes go back and forth twenty times; each time they are 4,096 new pages, unless they were kept.
 SCRIPT = """
@@ -20,10 +20,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * mmap.PAGES
 
 
 def faulted_bytes(**environment):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=os.environ | environment, capture_output=True, encoding="utf-8", check=True
-    )
-    return int(done.stdout)
+    return int(output([sys.executable, "-c", SCRIPT], env=os.environ | environment))
 
 
 @pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="an option of glibc")

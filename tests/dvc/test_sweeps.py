@@ -173,9 +173,9 @@ def test_the_metrics_of_all_arms_fit_a_terminal():
 
 
 def test_documented_overrides_name_settings_that_exist():
-    files = [ROOT / "params.yaml", ROOT / "objects" / "params.yaml"]
-    pipeline, objects = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
-    settings = objects | pipeline
+    files = [ROOT / folder / "params.yaml" for folder in ("psr", "objects", ".")]
+    psr, objects, pipeline = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+    settings = psr | objects | pipeline
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     keys = {
         key for page in pages for key in re.findall(r"-S '?([a-z_]+(?:\.[a-z_]+)+)=", page.read_text(encoding="utf-8"))
