@@ -12,7 +12,7 @@ from mcpipe.curate.psr_settings import EditChecks, EditsParams, KindParams, Numb
 from mcpipe.flux.kontext import EditorParams
 from mcpipe.flux.sampler import SampleParams
 from mcpipe.models.protocols import Faces, People
-from mcpipe.steps.synthetic_rows import LikenessParams, SyntheticParams
+from mcpipe.steps.synthetic_rows import LikenessParams, Redrawer, SyntheticParams
 from mcpipe.steps.synthetic_subjects import SubjectModels, ThingFinder
 from mcpipe.steps.synthetic_targets import TargetsParams
 
@@ -169,3 +169,17 @@ def load_joints(_file, _score):
 
 def load_colour_faces(_folder, _score, _size):
     return ColourFaces()
+
+
+def stop_at_the_third_row(monkeypatch):
+    """Interrupt redrawing when it begins its third row, once; returns the keys of the rows that it begins."""
+    row, calls = Redrawer.row, []
+
+    def stopping(self, target):
+        calls.append(target.key)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return row(self, target)
+
+    monkeypatch.setattr(Redrawer, "row", stopping)
+    return calls

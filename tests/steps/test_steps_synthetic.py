@@ -11,6 +11,7 @@ from synthetic_fixtures import (
     likeness,
     load_boxes,
     load_writer,
+    stop_at_the_third_row,
     subject_models,
     synthetic_params,
     targets_params,
@@ -177,15 +178,7 @@ def test_samples_of_mixed_numbers_come_out_and_nothing_is_lost(tmp_path):
 def test_an_interrupted_redrawing_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypatch):
     work = made(tmp_path)
     write_synthetic(work, tmp_path / "targets", tmp_path / "whole" / "synthetic")
-    row, calls = Redrawer.row, []
-
-    def stopping(self, target):
-        calls.append(target.key)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return row(self, target)
-
-    monkeypatch.setattr(Redrawer, "row", stopping)
+    calls = stop_at_the_third_row(monkeypatch)
     for stops in (True, False):
         try:
             write_synthetic(work, tmp_path / "targets", tmp_path / "twice" / "synthetic")

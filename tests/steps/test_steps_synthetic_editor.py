@@ -16,6 +16,7 @@ from synthetic_fixtures import (
     likeness,
     load_boxes,
     load_writer,
+    stop_at_the_third_row,
     subject_models,
     synthetic_params,
     targets_params,
@@ -38,7 +39,7 @@ from mcpipe.steps.door import branch_settings
 from mcpipe.steps.objects import picture_of, write_objects
 from mcpipe.steps.synthetic_edits import REDRAW, EditModels, TargetEditor
 from mcpipe.steps.synthetic_people import PeopleRowsWork, SourceParams
-from mcpipe.steps.synthetic_rows import Redrawer, RedrawWork, write_synthetic
+from mcpipe.steps.synthetic_rows import RedrawWork, write_synthetic
 from mcpipe.steps.synthetic_subjects import LocatedSubjects, SubjectModels
 from mcpipe.steps.synthetic_targets import TargetsWork, write_targets
 from mcpipe.steps.synthetic_texts import TextsWork, seed_of, write_texts, written_text
@@ -122,15 +123,7 @@ def test_kontext_redraws_every_crop_after_its_scene_and_the_record_says_so(redra
 
 def test_an_interrupted_redrawing_by_kontext_ends_with_the_same_bytes(redrawn, monkeypatch):
     folder, work = redrawn
-    row, calls = Redrawer.row, []
-
-    def stopping(self, target):
-        calls.append(target.key)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return row(self, target)
-
-    monkeypatch.setattr(Redrawer, "row", stopping)
+    calls = stop_at_the_third_row(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         write_synthetic(work, folder / "targets", folder / "twice" / "synthetic")
     write_synthetic(work, folder / "targets", folder / "twice" / "synthetic")
