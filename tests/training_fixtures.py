@@ -42,6 +42,19 @@ def outcome(folder):
     return curves, weights
 
 
+def divide_by_no_small_gradient(monkeypatch, trainer):
+    """Give the AdamW of a module an epsilon near the size of the gradients.
+
+    Adam divides by the gradient's size: one as small as its rounding error, which depends on processor and threads,
+    would move a weight by anything up to the learning rate in either direction.
+    """
+
+    def adamw(runtime, weights, learning_rate, weight_decay):
+        return torch.optim.AdamW(list(weights), lr=learning_rate, weight_decay=weight_decay, eps=1e-3)
+
+    monkeypatch.setattr(trainer, "adamw", adamw)
+
+
 class Ones:
     """Batches of a single 1; without a checkpoint to go on from."""
 

@@ -9,15 +9,20 @@ from functools import partial
 import numpy as np
 import pytest
 from processes import exit_code, forked
-from rl_fixtures import RL, BrightnessScorer, MemoryLog, learner_of, network_of, prompts_of
+from rl_fixtures import BrightnessScorer, MemoryLog, learner_of, network_of, prompts_of
 from torch.distributed.tensor import DTensor
-from training_fixtures import Killed
+from training_fixtures import Killed, divide_by_no_small_gradient
 
 from mcpipe.flux.backbone import load_generator
 from mcpipe.train.loop import checkpoint as checkpoints
 from mcpipe.train.loop.checkpoint import Checkpoint
 from mcpipe.train.loop.runtime import process_state
 from mcpipe.train.rl import trainer as rl
+
+
+@pytest.fixture(autouse=True)
+def even_steps(monkeypatch):
+    divide_by_no_small_gradient(monkeypatch, rl)
 
 
 class FailsFor:
@@ -97,26 +102,18 @@ def scores_of(logged):
 COUNTED = ("rollout", "update", "gradient")
 
 
-def assert_close_weights(weights, expected):
-    """Equal up to rounding, which depends on the number of threads, too.
-
-    Adam divides by the gradient's size: a gradient as small as its rounding error moves a weight by anything up to the
-    learning rate in either direction. So a few weights may differ by a step, and no more than a few.
-    """
-    off = ~np.isclose(weights, expected, rtol=1e-3, atol=1e-4)
-    assert off.mean() <= 1e-3
-    np.testing.assert_allclose(weights, expected, rtol=0, atol=2 * RL["update"]["learning_rate"])
-
-
 def assert_same(together, alone):
-    """Up to rounding in another order; what is counted exactly."""
+    """Up to rounding in another order; what is counted exactly.
+
+    A pixel that is rounded to the next of 256 levels changes a reward, and advantages divide it by a small spread.
+    """
     facts, seen, logged, kept, weights = together
     assert kept == alone[3]
     assert [len(rows) for rows in logged.values()] == [len(rows) for rows in alone[2].values()]
-    assert scores_of(logged) == pytest.approx(scores_of(alone[2]), abs=1e-3), "advantages divide by a small spread"
+    assert scores_of(logged) == pytest.approx(scores_of(alone[2]), abs=1e-2)
     for values, expected in zip(seen, alone[1], strict=True):
         assert values == pytest.approx(expected, rel=1e-3, abs=1e-5)
-    assert_close_weights(weights, alone[4])
+    np.testing.assert_allclose(weights, alone[4], rtol=1e-3, atol=1e-5)
     assert all(facts["forwards"][name] == alone[0]["forwards"][name] for name in COUNTED)
 
 
@@ -148,7 +145,7 @@ def test_a_group_without_scores_runs_along_and_changes_nothing(generator_folder,
         assert kept == alone[3]
         for values, expected in zip(seen, alone[1], strict=True):
             assert values == pytest.approx(expected, rel=1e-3, abs=1e-5)
-        assert_close_weights(weights, alone[4])
+        np.testing.assert_allclose(weights, alone[4], rtol=1e-3, atol=1e-5)
 
 
 def test_a_sharded_training_that_was_killed_goes_on_to_the_same_bit(generator_folder, people, tmp_path, monkeypatch):
