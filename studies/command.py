@@ -35,6 +35,8 @@ class Analysis(Generic[P]):
     """The files and folders of an experiment that the analysis reads."""
     write: Callable[[P, str, Sequence[Trial], Path], str]
     """Writes tables and figures of the trials of a commit into a folder; returns the page."""
+    extend: Callable[[P, Sequence[Trial], Path], tuple[P, Sequence[Trial]]] = lambda plan, trials, _: (plan, trials)
+    """The plan and the trials with rows that no experiment makes; their files go to a folder."""
 
 
 def main(analysis: Analysis[P], home: Path, arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +79,7 @@ def run_study(analysis: Analysis[P], plan_file: Path, seeds: Sequence[int] | Non
         trials = [Trial(experiment, Path(place, experiment.name)) for experiment in planned]
         for trial, result in zip(trials, results, strict=True):
             repository.export(result.commit, analysis.paths(plan, trial.experiment), trial.folder)
+        plan, trials = analysis.extend(plan, trials, Path(place))
         written = Path(place, "analysis")
         written.mkdir()
         page = analysis.write(plan, repository.commit(), trials, written)

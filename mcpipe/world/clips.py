@@ -30,7 +30,7 @@ RECURRING_PEOPLE_PER_CLIP = 0.25
 
 PAIR = 2
 """People of whom one may be the look-alike of the other."""
-CROWD = 3
+LEAST_TOO_MANY = 3
 """People of a clip that has too many, unless so many are allowed: then it has one more than that."""
 ALONE = "one_person"
 """Kind of the clips with too few people, which there are not if one person is enough."""
@@ -209,9 +209,9 @@ def _good(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
     return _people(numbers[place])(rng, number, params)
 
 
-def _crowd(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
+def _too_many(rng: np.random.Generator, number: int, params: WorldParams) -> Script:
     """More people than are allowed."""
-    return _people(max(CROWD, people_numbers(params.num_people)[-1] + 1))(rng, number, params)
+    return _people(max(LEAST_TOO_MANY, people_numbers(params.num_people)[-1] + 1))(rng, number, params)
 
 
 def _cut(rng: np.random.Generator, _number: int, params: WorldParams) -> Script:
@@ -261,7 +261,7 @@ def _face_away(rng: np.random.Generator, number: int, params: WorldParams) -> Sc
 KINDS: dict[str, Callable[[np.random.Generator, int, WorldParams], Script]] = {
     "good": _good,
     ALONE: _people(1),
-    "three_people": _crowd,
+    "three_people": _too_many,
     "cut": _cut,
     "identity_change": _identity_change,
     "face_away": _face_away,

@@ -36,7 +36,7 @@ CROWD_SPACING_RANGES = {4: (2.2, 2.45), 5: (2.1, 2.3)}
 
 
 def _with_crowds(framing: Framing) -> Framing:
-    """The same for up to five people; the zoo learns from scenes of up to three."""
+    """The same for up to five people."""
     return replace(
         framing,
         head_heights={**framing.head_heights, **CROWD_HEAD_HEIGHT_RANGES},

@@ -10,11 +10,12 @@ from pydantic import Field, model_validator
 from mcpipe.bench.tables import METRICS, OBSERVED
 from mcpipe.core.params import Params
 from mcpipe.core.records import JSON
+from mcpipe.core.report import read_mapping
 from mcpipe.report.ablation import Change, SeedRange
 from mcpipe.report.published import ABLATION
 from mcpipe.report.published import METRICS as PUBLISHED_METRICS
 from studies.ablation.images import PAIRS, images_path, is_shown
-from studies.plan import Experiment, StudyPlan, Training
+from studies.plan import Arm, Experiment, StudyPlan, Training
 from studies.summary import Summary, summarise
 from studies.trials import Trial, scores_path
 
@@ -22,8 +23,14 @@ ENDPOINTS = ("identity_lift", *OBSERVED, *METRICS)
 """Metrics of the tables, in order: what the references add, confusions between people, and the benchmark's own."""
 Diagnoses = Mapping[str, Mapping[str, SeedRange]]
 """By title and arm; without arms that have no such figure."""
+SETTINGS = "params.yaml"
+LAYOUTS = "layouts.json"
+"""File in the folder of an oracle's trial: the share of its images that have a layout."""
 OWN_LESS_CROSS = "detected faces: cosine with their own reference less that with the other's"
 """Title of the figure that is 0 if references are ignored or mixed up."""
+HAS_LAYOUT = "images with a layout"
+ORACLE = "oracle"
+"""End of the name of an oracle's row."""
 
 
 class Diagnosis(Params):
@@ -43,6 +50,8 @@ class AblationPlan(StudyPlan):
     """Rows of the paper's table by arm."""
     num_shown: int = Field(ge=0)
     """Prompts of which every arm's image with the first seed is shown."""
+    oracles: list[str]
+    """Arms or controls whose images the masked-attention oracle draws once more (`studies.ablation.oracle`)."""
 
     @model_validator(mode="after")
     def _rows_exist(self) -> Self:
@@ -50,15 +59,35 @@ class AblationPlan(StudyPlan):
             raise ValueError(f"published rows of unknown arms: {sorted(unknown)}")
         if unknown := set(self.published.values()) - {row.name for row in ABLATION.rows}:
             raise ValueError(f"no such rows in {ABLATION.source}: {sorted(unknown)}")
+        if unknown := set(self.oracles) - self.titles.keys():
+            raise ValueError(f"oracles of unknown arms: {sorted(unknown)}")
+        controls = self.settings.get("generate.controls.kinds")
+        if self.oracles and not (isinstance(controls, list) and "other_people" in controls):
+            raise ValueError("oracles need the control other_people: add it to settings, generate.controls.kinds")
         return self
+
+    def with_oracles(self) -> Self:
+        """The plan of the analysis: with an arm for each oracle, compared with what it was drawn from."""
+        arms = [oracle_of(arm) for arm in self.rows if arm.name in self.oracles]
+        pairs = [[arm.name.removesuffix(ORACLE), arm.name] for arm in arms]
+        changes = {"arms": [*self.rows, *arms], "controls": [], "comparisons": [*self.comparisons, *pairs]}
+        return self.model_copy(update=changes)
+
+
+def oracle_of(arm: Arm) -> Arm:
+    """The row of an arm's images as the masked-attention oracle draws them."""
+    return arm.model_copy(update={"name": f"{arm.name}{ORACLE}", "title": f"{arm.title}, oracle"})
 
 
 def paths(plan: AblationPlan, experiment: Experiment) -> list[str]:
     """The files of an experiment that the analysis reads."""
-    stages = {figure.stage for figure in plan.diagnosis} & set(experiment.arm.trainings)
-    reports = [f"data/models/{stage}/report.json" for stage in sorted(stages)]
-    images = [PAIRS, images_path(experiment.arm)] if plan.num_shown and is_shown(plan, experiment) else []
-    return [scores_path(experiment.arm), *reports, *images]
+    arm, again = experiment.arm, experiment.arm.name in plan.oracles
+    stages = {figure.stage for figure in plan.diagnosis} & set(arm.trainings)
+    # The whole model of an arm whose images are drawn again, of the others the report alone.
+    models = [f"data/models/{stage}/report.json" for stage in sorted(stages - ({arm.evaluated} if again else set()))]
+    models += [f"data/models/{arm.evaluated}", SETTINGS] if again else []
+    images = [PAIRS, images_path(arm)] if again or (plan.num_shown and is_shown(plan, experiment)) else []
+    return [scores_path(arm), *models, *images]
 
 
 def summary(plan: AblationPlan, commit: str, trials: Sequence[Trial]) -> Summary[AblationPlan]:
@@ -91,14 +120,28 @@ def tally(changes: Sequence[Change]) -> dict[str, int]:
 
 
 def diagnoses(plan: AblationPlan, trials: Sequence[Trial]) -> Diagnoses:
-    """The plan's figures, and the separation of the two people in images."""
+    """The plan's figures, the separation of the two people in images, and the share of images with a layout.
+
+    An oracle has no training of its own.
+    """
     figures = {OWN_LESS_CROSS: [own_less_cross(trial) for trial in trials]}
+    trained = [trial.arm.trainings if layout_share(trial) is None else () for trial in trials]
     for figure in plan.diagnosis:
         figures[figure.title] = [
-            fact(trial.facts(figure.stage), figure.fact.split(".")) if figure.stage in trial.arm.trainings else None
-            for trial in trials
+            fact(trial.facts(figure.stage), figure.fact.split(".")) if figure.stage in stages else None
+            for trial, stages in zip(trials, trained, strict=True)
         ]
+    if plan.oracles:
+        figures[HAS_LAYOUT] = [layout_share(trial) for trial in trials]
     return {title: over_seeds(trials, values) for title, values in figures.items()}
+
+
+def layout_share(trial: Trial) -> float | None:
+    """The share of an oracle's images that have a layout, the others being those of its arm; ``None`` for an arm."""
+    file = trial.folder / LAYOUTS
+    if not file.is_file():
+        return None
+    return fact(read_mapping(file), ["share"])
 
 
 def own_less_cross(trial: Trial) -> float | None:

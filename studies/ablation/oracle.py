@@ -1,4 +1,4 @@
-"""The masked-attention oracle on the prompts of a finished study: ``python -m studies.ablation.oracle --arms NAME...``.
+"""The masked-attention oracle: images of finished arms drawn once more, as rows of a study beside them.
 
 An arm's images are the first of two passes. The faces that the recogniser locates in an image, each assigned to a
 person as for Face-Sim, are its layout. The second pass draws from the same text, noise and references, and the tokens
@@ -9,26 +9,21 @@ The layout is what the model drew, and the recogniser that scores has read it, w
 what attention in the right place can add to these images and is no method.
 """
 
-import argparse
-import logging
+import json
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
 from mcpipe.bench.controls import CONTROLS, TARGETS, control_faces
 from mcpipe.bench.metrics import located_boxes, pairing
-from mcpipe.core.errors import one_line
-from mcpipe.core.offline import stay_offline
-from mcpipe.core.params import params_of
+from mcpipe.core.params import params_of, parse_yaml
+from mcpipe.core.progress import track
 from mcpipe.core.rounding import cosines
 from mcpipe.core.schemas.benchmark import GeneratedImage, PairPrompt, PoolFace
 from mcpipe.core.shards import read_shards, write_shards
@@ -42,10 +37,8 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.steps.evaluate import MODELS, REWARD_MODELS, EvaluateParams, write_scores
 from mcpipe.steps.generate import GenerateParams, Suite
-from studies.ablation.analysis import AblationPlan, summary
-from studies.ablation.images import PAIRS, images, images_path
-from studies.plan import Arm, Experiment, changed, experiments, read_plan
-from studies.repository import Repository
+from studies.ablation.analysis import LAYOUTS, SETTINGS, AblationPlan, oracle_of
+from studies.ablation.images import PAIRS, images_path
 from studies.trials import Trial, scores_path
 
 CONTROL = "other_people"
@@ -108,12 +101,27 @@ def located(image: GeneratedImage, pool: Mapping[str, PoolFace], analyser: FaceA
     return located_boxes(pairs, faces) if len(pairs) == len(image.names) else None
 
 
-def redraw(trial: Trial, root: Path, content: Mapping[str, Any], folder: Path) -> tuple[int, int]:
+def with_oracles(plan: AblationPlan, trials: Sequence[Trial], folder: Path) -> tuple[AblationPlan, list[Trial]]:
+    """The plan and the trials of a study with the plan's oracles as further rows; their files go to ``folder``.
+
+    The current folder is the checkout of the study, whose models were used.
+    """
+    chosen = [trial for trial in trials if trial.arm.name in plan.oracles]
+    masked = []
+    for trial in track(chosen, len(chosen), "drawing with the masked-attention oracle"):
+        experiment = trial.experiment
+        row = experiment.model_copy(update={"name": f"{experiment.name}-oracle", "arm": oracle_of(experiment.arm)})
+        masked.append(Trial(row, folder / row.name))
+        redraw(trial, Path.cwd(), masked[-1].folder)
+    return plan.with_oracles(), [*trials, *masked]
+
+
+def redraw(trial: Trial, root: Path, folder: Path) -> None:
     """Draw and score an experiment's images once more, into a folder like the trial's own.
 
-    ``content`` are the experiment's settings, whose models lie under ``root``. Returns the number of images with a
-    layout and of all images.
+    The experiment's models lie under ``root``.
     """
+    content: Any = parse_yaml((trial.folder / SETTINGS).read_text(encoding="utf-8"))
     evaluation, models = params_of(content, "evaluate", EvaluateParams), content["models"]
     analyser = InsightFaces(root / models["faces"], evaluation.min_face_score, evaluation.detection_size)
     pairs, own = trial.folder / PAIRS, images_path(trial.arm)
@@ -136,88 +144,5 @@ def redraw(trial: Trial, root: Path, content: Mapping[str, Any], folder: Path) -
     shutil.copytree(trial.folder / own / CONTROLS / TARGETS, folder / own / CONTROLS / TARGETS)
     paths = {name: root / models[name] for name in (*MODELS, *REWARD_MODELS)}
     write_scores(pairs, folder / own, paths, (folder / scores_path(trial.arm)).parent, evaluation)
-    return sum(layout is not None for layout in masked.layouts), len(prompts)
-
-
-def oracle_of(experiment: Experiment) -> Experiment:
-    """The experiment as an arm of its own, beside itself."""
-    arm = experiment.arm
-    masked = Arm(name=f"{arm.name}oracle", title=f"{arm.title}, oracle", evaluated=arm.evaluated, settings=arm.settings)
-    return experiment.model_copy(update={"name": f"{experiment.name}-oracle", "arm": masked})
-
-
-def run(plan_file: Path, names: Sequence[str], out: Path) -> str:
-    """Draw the oracle's images of some arms of a finished study and write their table; returns the page.
-
-    Raises:
-        ValueError: the plan has no such arm, or an experiment of it is not finished.
-    """
-    plan = read_plan(plan_file, AblationPlan)
-    if strangers := set(names) - plan.titles.keys():
-        raise ValueError(f"{plan_file} has no arm {min(strangers)}; it has {', '.join(plan.titles)}")
-    repository = Repository(Path.cwd())
-    state, trials, layouts = repository.state(), [], []
-    planned = [experiment for experiment in experiments(plan) if experiment.arm.name in names]
-    if missing := [experiment.name for experiment in planned if experiment.name not in state.results]:
-        raise ValueError(f"{missing[0]} is not finished at this commit; run the study with {plan_file} first")
-    with TemporaryDirectory() as place:
-        for experiment in planned:
-            trial = Trial(experiment, Path(place, experiment.name))
-            masked = oracle_of(experiment)
-            arm = experiment.arm
-            paths = [PAIRS, images_path(arm), scores_path(arm), f"data/models/{arm.evaluated}"]
-            repository.export(state.results[experiment.name].commit, paths, trial.folder)
-            folder = Path(place, masked.name)
-            count, total = redraw(trial, repository.root, changed(state.params, experiment.settings), folder)
-            layouts.append(f"{count} of {total} images of {experiment.name}")
-            trials += [trial, Trial(masked, folder)]
-        return write(plan, state.commit, trials, ", ".join(layouts), out)
-
-
-def write(plan: AblationPlan, commit: str, trials: Sequence[Trial], layouts: str, out: Path) -> str:
-    """Write the page, scores and images of arms and their oracles; returns the page."""
-    arms = list({trial.arm.name: trial.arm for trial in trials}.values())
-    pairs = [[arm.name, oracle.name] for arm, oracle in zip(arms[::2], arms[1::2], strict=True)]
-    changes = {"arms": arms, "controls": [], "comparisons": pairs, "published": {}, "diagnosis": []}
-    result = summary(plan.model_copy(update=changes), commit, trials)
-    page = f"""# The masked-attention oracle on the study's prompts
-
-By `python -m studies.ablation.oracle` with the plan `{plan.name}` at commit {commit[:7]}: {len(plan.seeds)} seeds, \
-{len(result.prompts)} prompts. The layout of an image is read from the arm's own one, and exists where everybody was \
-located, in {layouts}; the others stay as they are. In brackets 95 % bootstrap intervals over seeds and {result.units}.
-
-{result.means_table()}
-
-Changes are paired: same seed, same prompt, same noise.
-
-{result.changes_table()}
-"""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "oracle.md").write_text(page, encoding="utf-8")
-    result.write_scores(out / "scores.csv")
-    images(result.plan, trials, plan.num_shown).save(out / "images.jpg", quality=90)
-    return page
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m studies.ablation.oracle", description="The oracle of some arms.")
-    parser.add_argument("--plan", type=Path, default=Path(__file__).parent / "plan.yaml", help="plan of the study")
-    parser.add_argument("--arms", nargs="+", required=True, help="names of arms")
-    parser.add_argument("--out", type=Path, default=Path("data/ablation_oracle"), help="folder of the results")
-    options = parser.parse_args(arguments)
-    stay_offline()
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("mcpipe").setLevel(logging.INFO)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        print(run(options.plan, options.arms, options.out))
-    except (RuntimeError, ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    share = sum(layout is not None for layout in masked.layouts) / len(prompts)
+    (folder / LAYOUTS).write_text(json.dumps({"share": share}), encoding="utf-8")

@@ -107,6 +107,8 @@ def test_plans_that_contradict_themselves_are_refused():
         ({"seeds": [1, 1]}, "seeds are used once"),
         ({"published": {"idar": "no such row"}}, "no such rows"),
         ({"drawings": 0}, "drawings"),
+        ({"oracles": ["stranger"]}, "oracles of unknown arms"),
+        ({"settings": {}}, "oracles need the control other_people"),
     ):
         with pytest.raises(ValueError, match=complaint):
             check_params(plan | change, AblationPlan)
@@ -115,7 +117,7 @@ def test_plans_that_contradict_themselves_are_refused():
 
 
 def test_a_control_is_its_arm_with_changes():
-    plan = plan_of("ablation").model_dump(exclude={"diagnosis", "published", "num_shown"})
+    plan = plan_of("ablation").model_dump(exclude={"diagnosis", "published", "num_shown", "oracles"})
     control = {"name": "others", "title": "t", "of": "moe", "settings": {"generate.seed": 7}}
     (made,) = [arm for arm in check_params(plan | {"controls": [control]}, StudyPlan).rows if arm.name == "others"]
     assert made.settings == {"train_multi.idar.weight": 0.03, "generate.seed": 7}
@@ -251,8 +253,11 @@ def test_images_of_every_arm_stand_beside_the_references(tmp_path):
     for experiment in planned:
         trial = Trial(experiment, tmp_path / experiment.name)
         trials.append(trial)
-        exported = {PAIRS, images_path(trial.arm)} & set(analysed_paths(plan, experiment))
-        assert bool(exported) == (experiment.seed == plan.seeds[0]), "one seed is exported"
+        paths = analysed_paths(plan, experiment)
+        assert not any(path != folder and path.startswith(f"{folder}/") for path in paths for folder in paths)
+        exported = {PAIRS, images_path(trial.arm)} & set(paths)
+        again = experiment.arm.name in plan.oracles
+        assert bool(exported) == (again or experiment.seed == plan.seeds[0]), "else one seed is exported"
         if exported:
             drawn = [generated(prompt, square[trial.arm.name]) for prompt in prompts]
             write_shards(drawn, trial.folder / images_path(trial.arm), 8)

@@ -1,8 +1,10 @@
 """The masked-attention oracle of a study: layouts, and what images drawn with them depend on."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from flux_fixtures import IMAGE_SIZE, REFERENCE_SIZE, give_values
 from imports import ROOT
@@ -14,7 +16,11 @@ from mcpipe.flux.backbone import load_generator
 from mcpipe.flux.sampler import SampleParams
 from mcpipe.models.protocols import Faces
 from mcpipe.steps.generate import GenerateParams, Suite
-from studies.ablation.oracle import Masked, located, owners_of, run, slots_of
+from studies.ablation import oracle
+from studies.ablation.analysis import HAS_LAYOUT, LAYOUTS, AblationPlan, diagnoses, summary
+from studies.ablation.oracle import Masked, located, owners_of, slots_of
+from studies.plan import experiments, read_plan
+from studies.trials import Trial, scores_path
 
 SPEC = AdapterSpec(rank=2, experts=None, image_size=IMAGE_SIZE, reference_size=REFERENCE_SIZE)
 EVERYWHERE = np.array([0.0, 0.0, IMAGE_SIZE, IMAGE_SIZE])
@@ -84,6 +90,39 @@ def test_an_image_in_which_everything_is_a_persons_does_not_depend_on_the_other_
     assert (images[9] == 7).all(), "without a layout the first image stays"
 
 
-def test_arms_that_a_plan_does_not_have_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"variants\.yaml has no arm stranger; it has none, paper, low"):
-        run(ROOT / "studies/ablation/variants.yaml", ["none", "stranger"], tmp_path)
+def test_an_oracle_is_a_row_beside_its_arm_and_has_no_training_of_its_own(tmp_path, monkeypatch):
+    plan = read_plan(ROOT / "studies/ablation/plan.yaml", AblationPlan)
+    trials = [Trial(experiment, tmp_path / experiment.name) for experiment in experiments(plan) if not experiment.seed]
+    share = {"inside": 0.25}
+    for trial in trials:
+        for stage in trial.arm.trainings:
+            trial.model(stage).mkdir(parents=True)
+            report = {"stage": stage, "facts": {"held_out": {"after": {"attention": {"0": share}}}}, "rejected": {}}
+            (trial.model(stage) / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        write_scores(trial, [0.5, 0.4])
+
+    def redraw(trial, root, folder):
+        assert (root / "params.yaml").is_file()
+        folder.mkdir()
+        (folder / LAYOUTS).write_text('{"share": 0.75}', encoding="utf-8")
+        write_scores(Trial(trial.experiment, folder), [0.7, 0.8])
+
+    monkeypatch.setattr(oracle, "redraw", redraw)
+    monkeypatch.chdir(ROOT)
+    extended, rows = oracle.with_oracles(plan, trials, tmp_path)
+    assert [row.arm.name for row in rows] == [*plan.titles, "controloracle"]
+    assert list(extended.titles) == [*plan.titles, "controloracle"]
+    assert extended.comparisons == [*plan.comparisons, ["control", "controloracle"]]
+    figures = diagnoses(extended, rows)
+    assert set(figures[HAS_LAYOUT]) == {"controloracle"}
+    assert figures[HAS_LAYOUT]["controloracle"].value == 0.75
+    assert set(figures["flow loss"]) == set()
+    changes = summary(extended, "0" * 40, rows).changes
+    (gain,) = [change.change.value for change in changes if change.after == "controloracle"]
+    assert gain == pytest.approx(0.3)
+
+
+def write_scores(trial, values):
+    file = trial.folder / scores_path(trial.arm)
+    file.parent.mkdir(parents=True)
+    pd.DataFrame({"key": ["a+b", "b+c"], "own_minus_cross": values}).to_parquet(file)

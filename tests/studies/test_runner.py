@@ -71,6 +71,7 @@ controls: []
 published: {baseline: UNO (baseline), idar: + IDAR}
 comparisons: [[baseline, idar]]
 num_shown: 0
+oracles: []
 sampled_unit: prompt
 interval: {resamples: 100, seed: 0}
 """

@@ -22,7 +22,7 @@ from zoo.build.judge_conversations import SHOWS, Worlds, judged, score, written
 from zoo.build.judge_looking import Looking, PatchWords
 from zoo.build.judge_scores import measure
 from zoo.build.judge_views import cut_off, scene_of_people, scene_of_things, sentence, where_of
-from zoo.build.pictures import read_pictures, write_pictures
+from zoo.build.pictures import Look, read_pictures, write_pictures
 from zoo.build.things import read_things, write_things
 
 JUDGE = ROOT / "zoo" / "judge"
@@ -33,7 +33,7 @@ NUM_SCENES = 20
 def worlds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judge")
     write_things(folder / "things", partial(world_rng, "judge-test"), "train", (8, 0, 1), scene_captions=1)
-    write_pictures(folder / "people", partial(world_rng, "judge-test"), "train", (4, 2, 2))
+    write_pictures(folder / "people", partial(world_rng, "judge-test"), "train", (4, 2, 2), Look(crowd_share=0.5))
     return Worlds(read_things(folder / "things"), read_pictures(folder / "people"))
 
 
@@ -84,6 +84,10 @@ def test_mirrored_views_keep_places_words_and_captions_together(worlds):
         middles = [np.nonzero(view.labels == seat + 1)[1].mean() for seat in range(len(view.subjects))]
         assert middles == sorted(middles)
         assert view.patches(range(len(view.subjects)), (5, 5)).max() <= 1
+    captions = {scene[name] for scene in worlds.people.scenes for name in ("caption", "mirrored_caption")}
+    people = [scene_of_people(worlds.people, index, rng) for index in range(4)]
+    assert {len(view.subjects) for view in people} > {4}
+    assert all(sentence(view, view.texts, view.where) in captions for view in people)
 
 
 def test_a_line_through_a_thing_cuts_it_off(worlds):

@@ -27,6 +27,7 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVi
 from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from mcpipe.curate.captions import CAPTION_INSTRUCTIONS, PROMPT_INSTRUCTIONS
+from mcpipe.world.captions import COUNTS
 from zoo.build.apart import set_apart
 from zoo.build.captioner_scores import inputs_of, measure
 from zoo.build.captioner_vision import PICTURES, make_image_processor, read_tower
@@ -59,6 +60,8 @@ class CaptionerParams(Params):
     """Size and training of the captioner."""
 
     fit: FitParams
+    start: str | None = Field(default=None, min_length=1)
+    """Folder of a captioner to go on from, with its own tokenizer and tower; ``None`` begins with random weights."""
     vocabulary: int = Field(ge=300)
     """Byte-pair tokens beside the special ones."""
     layers: int = Field(ge=1)
@@ -71,11 +74,8 @@ def build(pictures: Path, vision: Path, out: Path, params: CaptionerParams) -> N
     """Train on the conversations of ``pictures``, from the tower in ``vision`` on, and write the captioner's folder."""
     settle(params.fit.seed)
     train, test = read_pictures(pictures / "train"), read_pictures(pictures / "test")
-    processor = make_processor(train, params.vocabulary)
-    tower, heads = read_tower(vision)
-    model = make_model(processor, tower.config, params.layers)
-    model.model.visual.load_state_dict(tower.state_dict())
-    teacher = Teacher(model, heads, Pointing(tower.config.out_hidden_size), processor, train)
+    processor, model, heads = beginning(train, vision, params)
+    teacher = Teacher(model, heads, Pointing(model.config.vision_config.out_hidden_size), processor, train)
     tasks, shares = list(TASK_SHARES), list(TASK_SHARES.values())
 
     def loss_of(_: int, rng: np.random.Generator) -> Loss:
@@ -91,10 +91,28 @@ def build(pictures: Path, vision: Path, out: Path, params: CaptionerParams) -> N
         write_card(folder, CARD, Measured("captioner", metrics, curves, params))
 
 
+def beginning(
+    pictures: Pictures, vision: Path, params: CaptionerParams
+) -> tuple[Qwen2_5_VLProcessor, Qwen2_5_VLForConditionalGeneration, Heads]:
+    """Processor, model and heads at the first step: the tower of ``vision`` and a new language model, or ``start``.
+
+    The heads of an earlier training are not kept, so that new ones learn beside ``start``.
+    """
+    if params.start is not None:
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(params.start, dtype=torch.float32)
+        processor = Qwen2_5_VLProcessor.from_pretrained(params.start)
+        return processor, model, Heads(model.config.vision_config.out_hidden_size)
+    processor = make_processor(pictures, params.vocabulary)
+    tower, heads = read_tower(vision)
+    model = make_model(processor, tower.config, params.layers)
+    model.model.visual.load_state_dict(tower.state_dict())
+    return processor, model, heads
+
+
 def make_processor(pictures: Pictures, vocabulary: int) -> Qwen2_5_VLProcessor:
     """Tokenizer learnt from the sentences, and the genuine image processing for small images."""
     instructions = [*CAPTION_INSTRUCTIONS.values(), *PROMPT_INSTRUCTIONS.values()]
-    spoken = [instruction.format(num_subjects=number) for instruction in instructions for number in (1, 2, 3)]
+    spoken = [instruction.format(num_subjects=number) for instruction in instructions for number in COUNTS]
     rng = np.random.default_rng(0)
     rows = range(min(len(pictures.scenes), 400))
     spoken += [draw(pictures, "question", row, rng).instruction for row in rows]
@@ -211,7 +229,7 @@ CARD = Card(
         "pictures given with references of the people in them, writes prompts for faces, and answers yes or no."
     ),
     data=(
-        "Frames and squares of the puppet world with one to three people, face crops from earlier frames and from "
+        "Frames and squares of the puppet world with one to four people, face crops from earlier frames and from "
         "portraits as references. Identities come from the namespace `zoo`, which no clip and no face pool uses."
     ),
     limits="Knows the puppet world and its one grammar; real photographs and free questions are beyond it.",

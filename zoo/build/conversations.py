@@ -28,6 +28,10 @@ NUM_QUESTIONS = 8
 """Number of questions about one image in a sequence: an answer is one bit, and the image costs most of the time."""
 
 
+COUNT_SHARES = {1: 0.2, 2: 0.45, 3: 0.2, 4: 0.15}
+"""How often a question is about one, two, three or four people."""
+
+
 @dataclass(frozen=True)
 class Question:
     """A question that is answered by yes or no."""
@@ -185,7 +189,7 @@ def _references(pictures: Pictures, index: int, rng: np.random.Generator) -> lis
 
 
 def _count_question(people: list[dict], rng: np.random.Generator) -> Question:
-    count = int(rng.choice(list(COUNTS), p=[0.25, 0.5, 0.25]))
+    count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
     number = COUNTS[count].removesuffix(" people").removesuffix(" person")
     start = "Is there exactly one person" if count == 1 else f"Are there exactly {number} people"
     return _yes_or_no(f"{start} in the picture?", count == len(people), None)

@@ -1,6 +1,6 @@
 """Images with their truth for detector, segmenter and recogniser, rendered once.
 
-``frames_train.npz`` and ``frames_val.npz`` hold scenes of 0 to 3 people; ``faces.npz`` aligned faces of many people
+``frames_train.npz`` and ``frames_val.npz`` hold scenes of 0 to 4 people; ``faces.npz`` aligned faces of many people
 in many scenes. Identities come from the namespace "zoo", so none of them appears in a clip or in the face pool, and
 those of the validation frames appear in no training image.
 """
@@ -22,12 +22,12 @@ from mcpipe.core.progress import track
 from mcpipe.core.shards import whole_folder
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.scene import RenderedFrame, Scene, render, render_portrait, sample_scene
-from mcpipe.world.setting import CLOSE, FAR, Framing
+from zoo.build.crowds import CROWD, sample_crowded, sample_framing
 
 NAMESPACE = "zoo"
-MOST_PEOPLE = 3
+MOST_PEOPLE = 4
 COUNT_SHARES = (0.04, 0.18, 0.62, 0.16)
-"""Shares of scenes with 0, 1, 2 and 3 people."""
+"""Shares of scenes with 0, 1, 2 and 3 people, where it is not a crowd."""
 
 AWAY_SHARE = 0.10
 """Share of scenes in which one person looks away."""
@@ -66,6 +66,8 @@ class DataParams(Params):
     """Images of each."""
     close_share: float = Field(ge=0, le=1)
     """Share of scenes that are close shots."""
+    crowd_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of scenes with four people."""
     workers: int = Field(ge=1)
     """Processes that render; they do not change the result."""
 
@@ -79,15 +81,15 @@ class Frames:
     labels: np.ndarray
     """(n, H, W) uint8, as in `RenderedFrame`."""
     boxes: np.ndarray
-    """(n, 3, 4)."""
+    """(n, 4, 4)."""
     keypoints: np.ndarray
-    """(n, 3, 17, 3)."""
+    """(n, 4, 17, 3)."""
     face_boxes: np.ndarray
-    """(n, 3, 4)."""
+    """(n, 4, 4)."""
     landmarks: np.ndarray
-    """(n, 3, 5, 2)."""
+    """(n, 4, 5, 2)."""
     face_visible: np.ndarray
-    """(n, 3) in [0, 1]."""
+    """(n, 4) in [0, 1]."""
 
     def __len__(self) -> int:
         """How many frames."""
@@ -113,9 +115,11 @@ def read_frames(file: Path) -> Frames:
         return Frames(**{field.name: stored[field.name] for field in dataclasses.fields(Frames)})
 
 
-def sample_zoo_scene(rng: np.random.Generator, close_share: float = 0.0) -> Scene:
-    """A scene of 0 to 3 new people, far or close; now and then one of them looks away."""
+def sample_zoo_scene(rng: np.random.Generator, close_share: float = 0.0, crowd_share: float = 0.0) -> Scene:
+    """A scene of 0 to 3 new people, or in a share of all cases of four; now and then one of them looks away."""
     count = int(rng.choice(len(COUNT_SHARES), p=COUNT_SHARES))
+    if sample_crowded(rng, crowd_share):
+        count = CROWD
     framing = sample_framing(rng, close_share)
     scene = sample_scene(rng, [sample_identity(rng) for _ in range(count)], framing=framing)
     if count == 0 or rng.random() > AWAY_SHARE:
@@ -126,11 +130,6 @@ def sample_zoo_scene(rng: np.random.Generator, close_share: float = 0.0) -> Scen
     yaw = dataclasses.replace(person.sways["yaw"], rest=float(rng.uniform(*AWAY_YAW_RANGE)))
     people[turned] = dataclasses.replace(person, sways=person.sways | {"yaw": yaw})
     return dataclasses.replace(scene, people=tuple(people))
-
-
-def sample_framing(rng: np.random.Generator, close_share: float) -> Framing:
-    """A close shot in a share of all cases, else a far one; nothing is drawn where the share is 0."""
-    return CLOSE if close_share and rng.random() < close_share else FAR
 
 
 def softened(rgb: np.ndarray, factor: float) -> np.ndarray:
@@ -144,9 +143,8 @@ def _frame(job: tuple[DataParams, int, int]) -> RenderedFrame:
     params, split, number = job
     cv2.setNumThreads(1)
     rng = world_rng(NAMESPACE, params.seed, split, number)
-    frame = render(
-        sample_zoo_scene(rng, params.close_share), float(rng.uniform(0.0, SECONDS)), params.width, params.height
-    )
+    scene = sample_zoo_scene(rng, params.close_share, params.crowd_share)
+    frame = render(scene, float(rng.uniform(0.0, SECONDS)), params.width, params.height)
     if rng.random() < SOFT_SHARE:
         frame = dataclasses.replace(frame, rgb=softened(frame.rgb, float(rng.uniform(*SOFT_RANGE))))
     return frame

@@ -27,7 +27,7 @@ CLIP_LENGTH = 77
 T5_LENGTH = 64
 CLIP_WIDTH, T5_WIDTH = 64, 96
 CLIP_VOCABULARY = 600
-MOST_PEOPLE = 3
+MOST_PEOPLE = 4
 PORTRAITS_SHARE = 0.1
 """Part of the captions that describe a single face."""
 

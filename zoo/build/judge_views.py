@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from mcpipe.world.captions import SIDES
+from mcpipe.world.captions import COUNTS, SIDES
 from mcpipe.world.scene import OBJECT_LABEL
 from zoo.build.crops import cut_out
 from zoo.build.judge_claims import PEOPLE, THINGS, Realm, Words
@@ -140,8 +140,8 @@ def where_of(caption: str) -> str:
 def sentence(view: View, texts: Sequence[str], where: str) -> str:
     """A caption in the form that describes every subject from left to right."""
     noun = ("thing", "things") if view.realm is THINGS else ("person", "people")
-    count = f"{('one', 'two', 'three')[len(texts) - 1]} {noun[len(texts) > 1]}"
-    said = "; ".join(f"{side} {text}" for side, text in zip(SIDES[len(texts)], texts, strict=True))
+    count = f"{COUNTS[len(texts)].split()[0]} {noun[len(texts) > 1]}"
+    said = "; ".join(f"{side} {text}".strip() for side, text in zip(SIDES[len(texts)], texts, strict=True))
     return f"{count} {where}: {said}"
 
 

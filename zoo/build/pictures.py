@@ -24,13 +24,14 @@ from mcpipe.core.progress import track
 from mcpipe.world.identities import sample_identity, world_rng
 from mcpipe.world.lookalikes import look_alike
 from mcpipe.world.scene import Scene, render, sample_scene
-from mcpipe.world.setting import CLOSE, FAR
+from mcpipe.world.shots import FRAMINGS
 from zoo.build.crops import FRAME, SQUARE, face_crop
+from zoo.build.crowds import CROWD, sample_crowded
 from zoo.build.scene_records import record_of, references_of, settings_of
 
 GALLERY = 96
 COUNT_SHARES = {1: 0.15, 2: 0.70, 3: 0.15}
-"""How often an image shows one, two or three people."""
+"""How often an image shows one, two or three people, where it is not a crowd."""
 
 LATEST_S = 1.0
 SECONDS_BETWEEN = (0.6, 1.4)
@@ -69,6 +70,8 @@ class PicturesParams(Params):
     """Appearances of each of them, in different scenes and clothes."""
     close_share: float = Field(ge=0, le=1)
     """Share of scenes that are close shots."""
+    crowd_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of scenes with four people."""
     alike_share: float = Field(ge=0, le=1)
     """Share of pairs in which one person is a look-alike of the other (`mcpipe.world.lookalikes`)."""
     scene_captions: int = Field(ge=0)
@@ -84,7 +87,7 @@ def build(out: Path, params: PicturesParams) -> None:
         "test": (params.num_test_scenes, params.num_test_gallery_identities),
     }
     for split, (num_scenes, num_identities) in sizes.items():
-        look = Look(params.close_share, params.alike_share, params.scene_captions)
+        look = Look(params.close_share, params.alike_share, params.scene_captions, params.crowd_share)
         numbers = num_scenes, num_identities, params.gallery_pictures
         write_pictures(out / split, partial(world_rng, "zoo"), split, numbers, look, params.workers)
 
@@ -99,6 +102,8 @@ class Look:
     """Share of pairs who are look-alikes, in [0, 1]."""
     scene_captions: int = 0
     """Captions in the form "scene" per scene."""
+    crowd_share: float = 0.0
+    """Share of scenes with four people, in [0, 1]."""
 
 
 FAR_LOOK = Look()
@@ -140,10 +145,12 @@ def _scene(stream: Stream, split: int, look: Look, index: int) -> tuple[np.ndarr
     """A frame, its coarse labels, its record without the number of its first reference, and its references."""
     rng, extra = stream(100 + split, index), stream(300 + split, index)
     count = int(rng.choice(list(COUNT_SHARES), p=list(COUNT_SHARES.values())))
+    if sample_crowded(extra, look.crowd_share):
+        count = CROWD
     people = [sample_identity(rng) for _ in range(count)]
     if count == PER_SCENE and extra.random() < look.alike_share:
         people[1] = look_alike(extra, people[0])
-    framing = CLOSE if extra.random() < look.close_share else FAR
+    framing = FRAMINGS["close" if extra.random() < look.close_share else "far"]
     scene = sample_scene(rng, people, framing=framing)
     start = float(rng.uniform(0, LATEST_S))
     frame = render(scene, start + float(rng.uniform(*SECONDS_BETWEEN)), *FRAME)

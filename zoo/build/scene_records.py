@@ -16,6 +16,7 @@ from mcpipe.world.captions import (
 from mcpipe.world.identities import GEOMETRY_RANGES, Identity
 from mcpipe.world.scene import OBJECT_LABEL, RenderedFrame, Scene, mask_box, render_portrait, sample_scene
 from mcpipe.world.setting import Framing
+from mcpipe.world.shots import FRAMINGS
 from zoo.build.crops import face_crop, square_left
 
 REFERENCE = 84
@@ -30,6 +31,8 @@ REFERENCE_SCALES = (1.1, 1.9)
 
 INVENTED = 3
 """Number of invented scenes for the same people, which serve as prompts."""
+
+FAR = FRAMINGS["far"]
 
 
 def record_of(scene: Scene, frame: RenderedFrame, framing: Framing, rng: np.random.Generator) -> dict:
@@ -48,7 +51,7 @@ def record_of(scene: Scene, frame: RenderedFrame, framing: Framing, rng: np.rand
         "traits_vectors": [[round(value, 4) for value in traits_vector(identity)] for identity in people],
         "held": [_held_box(frame, seat, left) for seat in range(len(people))],
         "faces": [(person.face_box - [left, 0, left, 0]).round(1).tolist() for person in frame.people],
-        "invented": [describe_scene(sample_scene(rng, people)) for _ in range(INVENTED)],
+        "invented": [describe_scene(sample_scene(rng, people, framing=FAR)) for _ in range(INVENTED)],
     }
 
 
@@ -62,7 +65,7 @@ def settings_of(scene: Scene, rng: np.random.Generator, total: int) -> dict[str,
     mirrored = dataclasses.replace(scene, people=tuple(reversed(scene.people)))
     scenes = {"settings": scene, "mirrored_settings": mirrored}
     people = [person.identity for person in scene.people]
-    invented = [describe_setting(sample_scene(rng, people), rng) for _ in range(INVENTED)]
+    invented = [describe_setting(sample_scene(rng, people, framing=FAR), rng) for _ in range(INVENTED)]
     return {"invented_settings": invented} | {
         name: [describe_setting(variant, rng) for _ in range(total)] for name, variant in scenes.items()
     }

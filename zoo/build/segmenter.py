@@ -19,6 +19,7 @@ from mcpipe.core.shards import whole_folder
 from mcpipe.models.segmenter import Sam2
 from mcpipe.world.scene import OBJECT_LABEL, mask_box
 from zoo.build.cards import Card, Measured, write_card
+from zoo.build.crowds import CROWD
 from zoo.build.data import MOST_PEOPLE, Frames, read_frames
 from zoo.build.packing import build as pack
 from zoo.build.segmenter_things import frames_of_things, measure_things
@@ -37,6 +38,9 @@ BOX_CORNERS = (2, 3)
 BOX_JITTER = 0.03
 """Standard deviation of a prompted box's edges, against its size: what a detector errs by."""
 
+SQUARE_SHARE = 0.5
+"""Share of the frames that are cut to a square of full height, as frames of clips may be."""
+
 SMALLEST_AREA_PX = 60
 """Area of a mask, in pixels of the training image."""
 
@@ -47,14 +51,16 @@ CARD = Card(
     title="Segmenter of the puppet world",
     what="A `sam2` checkpoint (`{'model': state_dict}`, half precision) with the configuration that builds it; "
     "box prompts through `SAM2ImagePredictor`.",
-    data="Rendered scenes of 0 to 3 people of the zoo's own namespace, and of 1 to 3 things or one alone, of `zoo "
-    "things`; boxes of people, held objects and things with noise.",
+    data="Rendered scenes of 0 to 4 people of the zoo's own namespace, half of them cut to a square, and of 1 to 3 "
+    "things or one alone, of `zoo things`; boxes of people, held objects and things with noise.",
     limits="Puppets and things, prompted by boxes; points, masks and video were never trained. "
     "People hold their objects in front of them: a person's mask leaves the object out.",
     bars={
         "person_iou": "mean overlap with the true visible mask of a person",
         "person_iou_p10": "its 10th percentile",
         "object_iou": "mean overlap for held objects",
+        "crowd_iou": "mean overlap for a person among four",
+        "crowd_iou_p10": "its 10th percentile",
         "thing_iou": "mean overlap with the true visible mask of a thing in a scene",
         "thing_iou_p10": "its 10th percentile",
         "reference_iou": "mean overlap for a thing alone",
@@ -182,9 +188,10 @@ def _batch(frames: Frames, rng: np.random.Generator, count: int, size: int) -> t
     while not boxes or len(pictures) < count:
         index = int(rng.integers(len(frames)))
         side = 1 - 2 * int(rng.random() < 0.5)
+        columns = _columns(*frames.labels[index].shape, rng)
         # SAM 2 squeezes every image into its square.
-        picture = cv2.resize(frames.rgb[index][:, ::side], (size, size), interpolation=cv2.INTER_AREA)
-        labels = cv2.resize(frames.labels[index][:, ::side], (size, size), interpolation=cv2.INTER_NEAREST)
+        picture = cv2.resize(frames.rgb[index][:, columns][:, ::side], (size, size), interpolation=cv2.INTER_AREA)
+        labels = cv2.resize(frames.labels[index][:, columns][:, ::side], (size, size), interpolation=cv2.INTER_NEAREST)
         for mask in masks_of(labels, SMALLEST_AREA_PX):
             box = mask_box(mask)
             assert box is not None
@@ -202,6 +209,14 @@ def _batch(frames: Frames, rng: np.random.Generator, count: int, size: int) -> t
     )
 
 
+def _columns(height: int, width: int, rng: np.random.Generator) -> slice:
+    """All columns of a frame, or those of a square anywhere in it."""
+    if width <= height or rng.random() >= SQUARE_SHARE:
+        return slice(None)
+    left = int(rng.integers(width - height + 1))
+    return slice(left, left + height)
+
+
 def masks_of(labels: np.ndarray, smallest: int) -> Iterator[np.ndarray]:
     """The masks of people, things and held objects that have at least ``smallest`` pixels."""
     for label in (*range(1, MOST_PEOPLE + 1), *range(OBJECT_LABEL + 1, OBJECT_LABEL + MOST_PEOPLE + 1)):
@@ -213,7 +228,7 @@ def masks_of(labels: np.ndarray, smallest: int) -> Iterator[np.ndarray]:
 def measure(folder: Path, frames: Frames) -> dict[str, float]:
     """Overlaps through the adapter that the pipeline uses, prompted with true boxes."""
     segmenter = Sam2(folder)
-    overlaps: dict[str, list[float]] = {"person": [], "object": []}
+    overlaps: dict[str, list[float]] = {"person": [], "object": [], "crowd": []}
     for picture, labels in zip(frames.rgb, frames.labels, strict=True):
         truth = list(masks_of(labels, SMALLEST_AREA_PX))
         if not truth:
@@ -221,11 +236,14 @@ def measure(folder: Path, frames: Frames) -> dict[str, float]:
         boxes = np.stack([box for mask in truth if (box := mask_box(mask)) is not None])
         predicted = segmenter.masks(picture, boxes.astype(np.float32))
         for mask, mine in zip(truth, predicted, strict=True):
-            kind = "object" if labels[mask].max() > OBJECT_LABEL else "person"
+            person = "crowd" if CROWD in labels else "person"
+            kind = "object" if labels[mask].max() > OBJECT_LABEL else person
             overlaps[kind].append(float((mask & mine).sum() / (mask | mine).sum()))
     return {
         "person_iou": float(np.mean(overlaps["person"])),
         "person_iou_p10": float(np.quantile(overlaps["person"], 0.1)),
         "object_iou": float(np.mean(overlaps["object"])),
+        "crowd_iou": float(np.mean(overlaps["crowd"])),
+        "crowd_iou_p10": float(np.quantile(overlaps["crowd"], 0.1)),
         "megabytes": (folder / FILE).stat().st_size / 1e6,
     }

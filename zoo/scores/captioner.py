@@ -13,9 +13,10 @@ from mcpipe.models.captioner import Qwen2_5VL
 from mcpipe.world.captions import describe_scene
 from mcpipe.world.identities import sample_identity
 from mcpipe.world.scene import render, sample_scene
-from mcpipe.world.setting import CLOSE, FAR, Framing
+from mcpipe.world.shots import FRAMINGS, ShotSize
 from zoo.build.conversations import question
 from zoo.build.crops import FRAME
+from zoo.build.crowds import CROWD
 from zoo.build.pictures import Pictures
 from zoo.scores.draw import CLIP, Job, stream, visible_box
 from zoo.scores.figures import Figure
@@ -30,16 +31,17 @@ MAX_TOKENS = 120
 
 
 def measure(job: Job) -> list[Figure]:
-    """Caption scenes of two and answer questions."""
+    """Caption scenes of two and of four, and answer questions."""
     captioner = Qwen2_5VL(job.zoo / "captioner")
-    shots = track(islice(two_shots(job.seed), NUM_CAPTIONS), NUM_CAPTIONS, "captions")
+    shots = track(islice(group_shots(job.seed, 2), NUM_CAPTIONS), NUM_CAPTIONS, "captions")
     pairs = [(truth, caption_of(captioner, pictures)) for truth, pictures in shots]
     once = [len(SUBJECT.findall(caption)) == len(SUBJECT.findall(truth)) for truth, caption in pairs]
     agreement = f1_scores(pairs)
-    close = track(islice(two_shots(job.seed, CLOSE), NUM_CAPTIONS), NUM_CAPTIONS, "captions of scenes")
-    settings = [(truth, caption_of(captioner, pictures, "scene")) for truth, pictures in close]
+    settings = scene_captions(captioner, job.seed, 2)
     clothes = f1_scores(settings)
     telling = [describes_people(caption) for _, caption in settings]
+    crowds = scene_captions(captioner, job.seed, CROWD)
+    crowd_once = [len(SUBJECT.findall(caption)) == CROWD for _, caption in crowds]
     answers = list(track(answered(captioner, drawn_pictures(job.seed), job.seed), NUM_QUESTIONS, "questions"))
     return [
         Figure("attribute_f1", *agreement["all"], "mentions", 0.85),
@@ -49,17 +51,26 @@ def measure(job: Job) -> list[Figure]:
         Figure("scene_form_shirt_colour_f1", *clothes["shirt_colour"], "mentions", 0.85, ours=True),
         Figure("scene_form_object_f1", *clothes["object"], "mentions", 0.85, ours=True),
         Figure("scene_form_describes_people", float(np.mean(telling)), len(telling), "captions", 0.01, below=True),
+        Figure("crowd_everybody_once", float(np.mean(crowd_once)), len(crowds), "captions of four", 0.95, ours=True),
+        Figure("crowd_shirt_colour_f1", *f1_scores(crowds)["shirt_colour"], "mentions", 0.85, ours=True),
         Figure("questions_right", float(np.mean(answers)), len(answers), "questions", 0.9),
     ]
 
 
-def two_shots(seed: int, framing: Framing = FAR) -> Iterator[tuple[str, list[np.ndarray]]]:
+def scene_captions(captioner: Qwen2_5VL, seed: int, count: int) -> list[tuple[str, str]]:
+    """True captions of close shots of ``count`` people, and the captioner's in the form "scene"."""
+    close = islice(group_shots(seed, count, "close"), NUM_CAPTIONS)
+    drawn = track(close, NUM_CAPTIONS, f"captions of scenes of {count}")
+    return [(truth, caption_of(captioner, pictures, "scene")) for truth, pictures in drawn]
+
+
+def group_shots(seed: int, count: int, shots: ShotSize = "far") -> Iterator[tuple[str, list[np.ndarray]]]:
     """True captions with their images: face crops from a clip's first frame, then the square of its middle frame."""
     index = 0
     while True:
         rng = stream(seed, "captions", index)
         index += 1
-        scene = sample_scene(rng, [sample_identity(rng) for _ in range(2)], framing=framing)
+        scene = sample_scene(rng, [sample_identity(rng) for _ in range(count)], framing=FRAMINGS[shots])
         initial, middle = (render(scene, part * CLIP.seconds, *FRAME) for part in (0.0, 0.5))
         window = square_window(np.stack([visible_box(person) for person in middle.people]), FRAME[1], FRAME[0])
         if window is None:

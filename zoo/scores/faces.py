@@ -14,7 +14,7 @@ from zoo.build.crops import FRAME
 from zoo.build.face_scores import Tally
 from zoo.scores.draw import CLIP, GENERATED, LATEST_S, Job, Square, meetings, square_of, stream, write_video
 from zoo.scores.figures import Figure
-from zoo.scores.pose import SHOTS, frames
+from zoo.scores.pose import SHOTS, Kind, frames
 from zoo.scores.recognition import (
     CLEARLY_VISIBLE,
     Comparison,
@@ -39,7 +39,7 @@ def measure(job: Job) -> list[Figure]:
     """The pack that the pipeline uses."""
     faces = load(job.zoo, "faces", "puppet")
     detection = (
-        figure for prefix, share in SHOTS.items() for figure in detection_figures(faces, job.seed, prefix, share)
+        figure for prefix, kind in SHOTS.items() for figure in detection_figures(faces, job.seed, prefix, kind)
     )
     return [*detection, *verification_figures(faces, job.seed, ours=False)]
 
@@ -55,10 +55,10 @@ def load(zoo: Path, folder: str, name: str) -> InsightFaces:
     return InsightFaces(zoo / folder / "models" / name, MIN_SCORE, DETECTION_SIZE)
 
 
-def detection_figures(faces: FaceAnalyser, seed: int, prefix: str, close_share: float) -> list[Figure]:
-    """Figures of detection alone, on frames of which a share are close shots."""
+def detection_figures(faces: FaceAnalyser, seed: int, prefix: str, kind: Kind) -> list[Figure]:
+    """Figures of detection alone, on frames of a kind."""
     tally = Tally()
-    for frame in track(frames(seed, NUM_FRAMES, close_share), NUM_FRAMES, f"{prefix}faces in frames"):
+    for frame in track(frames(seed, kind, NUM_FRAMES), NUM_FRAMES, f"{prefix}faces in frames"):
         tally.add(frame.people, faces.faces(frame.rgb))
     metrics = tally.metrics("frame")
     return [

@@ -1,7 +1,7 @@
 """Scores of the pose detector: average precision as ultralytics computes it, and people who overlap."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from zoo.scores.figures import Figure
 
 NUM_FRAMES = 250
 NUM_OVERLAPPING = 60
-SHOTS = {"": 0.0, "close_": 1.0}
-"""Prefix of the figures on far and on close shots, and the share of close shots."""
-
 LEAST_SCORE = 0.001
 """Certainty from which detections enter a curve of precision (ultralytics' own for validation)."""
 
@@ -39,24 +36,36 @@ CLOSER = (0.55, 0.8)
 """Distance of two people who are moved together, against where the world puts them."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of frames: shares of close shots and of scenes with four people."""
+
+    close_share: float = 0.0
+    crowd_share: float = 0.0
+
+
+SHOTS = {"": Kind(), "close_": Kind(close_share=1.0), "crowd_": Kind(close_share=0.5, crowd_share=1.0)}
+"""Prefix of the figures on far and on close shots and on four people, and what is drawn for them."""
+
+
 def measure(job: Job) -> list[Figure]:
     """Draw frames and measure detections in them."""
     careful = UltralyticsPose(job.zoo / "pose" / "pose.pt", LEAST_SCORE)
     together = [finds_both(careful, frame) for frame in track(overlapping(job.seed), NUM_OVERLAPPING, "overlapping")]
     closer = [finds_both(careful, frame) for frame in track(pushed(job.seed), NUM_OVERLAPPING, "pushed together")]
     return [
-        *(figure for prefix, share in SHOTS.items() for figure in detection_figures(careful, job.seed, prefix, share)),
+        *(figure for prefix, kind in SHOTS.items() for figure in detection_figures(careful, job.seed, prefix, kind)),
         Figure("overlapping_stay_two", float(np.mean(together)), len(together), "frames", 0.95, ours=True),
         Figure("pushed_together_stay_two", float(np.mean(closer)), len(closer), "frames"),
     ]
 
 
-def detection_figures(careful: UltralyticsPose, seed: int, prefix: str, close_share: float) -> list[Figure]:
-    """Precision and counts on frames of which a share are close shots."""
+def detection_figures(careful: UltralyticsPose, seed: int, prefix: str, kind: Kind) -> list[Figure]:
+    """Precision and counts on frames of a kind."""
     hits: list[tuple[np.ndarray, np.ndarray]] = []
     certain: list[float] = []
     people, exact = 0, []
-    for frame in track(frames(seed, close_share=close_share), NUM_FRAMES, f"{prefix}pose"):
+    for frame in track(frames(seed, kind), NUM_FRAMES, f"{prefix}pose"):
         truth = [person for person in frame.people if person.box is not None]
         detections = careful.people(frame.rgb)
         hits.append(correct(truth, detections))
@@ -71,11 +80,12 @@ def detection_figures(careful: UltralyticsPose, seed: int, prefix: str, close_sh
     ]
 
 
-def frames(seed: int, total: int = NUM_FRAMES, close_share: float = 0.0) -> Iterator[RenderedFrame]:
-    """Frames as the detectors' training draws them: nobody to three people, some look away, some images are soft."""
+def frames(seed: int, kind: Kind, total: int = NUM_FRAMES) -> Iterator[RenderedFrame]:
+    """Frames as the detectors' training draws them: nobody to four people, some look away, some images are soft."""
     for index in range(total):
         rng = stream(seed, "frames", index)
-        frame = render(sample_zoo_scene(rng, close_share), float(rng.uniform(0.0, LATEST_S)), *FRAME)
+        scene = sample_zoo_scene(rng, kind.close_share, kind.crowd_share)
+        frame = render(scene, float(rng.uniform(0.0, LATEST_S)), *FRAME)
         if rng.random() < SOFT_SHARE:
             frame = replace(frame, rgb=softened(frame.rgb, float(rng.uniform(*SOFT_RANGE))))
         yield frame

@@ -8,7 +8,7 @@ from mcpipe.world.scene import OBJECT_LABEL, mask_box
 from zoo.build.segmenter import SMALLEST_AREA_PX, masks_of
 from zoo.scores.draw import Job
 from zoo.scores.figures import Figure
-from zoo.scores.pose import SHOTS, frames
+from zoo.scores.pose import SHOTS, Kind, frames
 
 NUM_FRAMES = 150
 
@@ -16,13 +16,13 @@ NUM_FRAMES = 150
 def measure(job: Job) -> list[Figure]:
     """Draw frames and cut out everything in them."""
     segmenter = Sam2(job.zoo / "segmenter")
-    return [figure for prefix, share in SHOTS.items() for figure in overlaps(segmenter, job.seed, prefix, share)]
+    return [figure for prefix, kind in SHOTS.items() for figure in overlaps(segmenter, job.seed, prefix, kind)]
 
 
-def overlaps(segmenter: Sam2, seed: int, prefix: str, close_share: float) -> list[Figure]:
-    """Overlap on frames of which a share are close shots."""
+def overlaps(segmenter: Sam2, seed: int, prefix: str, kind: Kind) -> list[Figure]:
+    """Overlap on frames of a kind."""
     people, held = [], []
-    for frame in track(frames(seed, NUM_FRAMES, close_share), NUM_FRAMES, f"{prefix}segmenter"):
+    for frame in track(frames(seed, kind, NUM_FRAMES), NUM_FRAMES, f"{prefix}segmenter"):
         truth = list(masks_of(frame.labels, SMALLEST_AREA_PX))
         boxes = np.array([mask_box(mask) for mask in truth], np.float32).reshape(-1, 4)
         for mask, mine in zip(truth, segmenter.masks(frame.rgb, boxes), strict=True):
