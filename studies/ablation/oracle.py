@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -104,8 +105,10 @@ def located(image: GeneratedImage, pool: Mapping[str, PoolFace], analyser: FaceA
 def with_oracles(plan: AblationPlan, trials: Sequence[Trial], folder: Path) -> tuple[AblationPlan, list[Trial]]:
     """The plan and the trials of a study with the plan's oracles as further rows; their files go to ``folder``.
 
-    The current folder is the checkout of the study, whose models were used.
+    The current folder is the checkout of the study, whose models were used. One thread, as in the pipeline's stages.
     """
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     chosen = [trial for trial in trials if trial.arm.name in plan.oracles]
     masked = []
     for trial in track(chosen, len(chosen), "drawing with the masked-attention oracle"):
