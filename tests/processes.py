@@ -28,6 +28,16 @@ def output(command, **options):
     return done.stdout
 
 
+def started(command, **options):
+    """Run a command that leaves processes behind, which has to succeed.
+
+    It has no pipe: a process that goes on would keep its end open, for which `completed` waits.
+    """
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | options
+    done = subprocess.run([str(word) for word in command], check=False, timeout=PATIENCE_S, **options)
+    assert done.returncode == 0, " ".join(map(str, command))
+
+
 def forked(target, *arguments, daemon=None):
     """A process that is forked when it starts.
 

@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from imports import ROOT
-from processes import PATIENCE_S, completed, output
+from processes import PATIENCE_S, completed, output, started
 
 from mcpipe.bench.intervals import Interval
 from mcpipe.bench.tables import COLUMNS, ArmScores, as_headline
@@ -90,7 +91,10 @@ def project(tmp_path):
     dvc(folder, "repro -q")
     run(folder, "git", "add", ".")
     run(folder, "git", "commit", "-qm", "start")
-    return folder
+    yield folder
+    for process in psutil.process_iter(["cwd"]):
+        if process.info["cwd"] == str(folder):
+            process.kill()
 
 
 def finished(folder):
@@ -101,7 +105,11 @@ def finished(folder):
 
 def test_a_sweep_runs_side_by_side_and_its_best_run_is_applied_and_pushed(project):
     queued = "exp run -q --queue --name sweep -S train_multi.idar.weight=0.1,0.3,1.0"
-    dvc(project, queued, "queue start -q --jobs 2")
+    dvc(project, queued)
+    # A worker of DVC may wait for ever behind the last experiment.
+    started(
+        [sys.executable, "-m", "dvc", "queue", "start", "-q", "--jobs", "2"], cwd=project, env=environment_of(project)
+    )
     names = ["sweep-1", "sweep-2", "sweep-3"]
     start = time.monotonic()
     while finished(project) != names and time.monotonic() < start + PATIENCE_S:
