@@ -23,6 +23,8 @@ ENDPOINTS = ("identity_lift", *OBSERVED, *METRICS)
 """Metrics of the tables, in order: what the references add, confusions between people, and the benchmark's own."""
 Diagnoses = Mapping[str, Mapping[str, SeedRange]]
 """By title and arm; without arms that have no such figure."""
+CONTROL = "other_people"
+"""The control that the identity lift needs, of an oracle as well."""
 SETTINGS = "params.yaml"
 LAYOUTS = "layouts.json"
 """File in the folder of an oracle's trial: the share of its images that have a layout."""
@@ -62,8 +64,8 @@ class AblationPlan(StudyPlan):
         if unknown := set(self.oracles) - self.titles.keys():
             raise ValueError(f"oracles of unknown arms: {sorted(unknown)}")
         controls = self.settings.get("generate.controls.kinds")
-        if self.oracles and not (isinstance(controls, list) and "other_people" in controls):
-            raise ValueError("oracles need the control other_people: add it to settings, generate.controls.kinds")
+        if self.oracles and not (isinstance(controls, list) and CONTROL in controls):
+            raise ValueError(f"oracles need the control {CONTROL}: add it to settings, generate.controls.kinds")
         return self
 
     def with_oracles(self) -> Self:

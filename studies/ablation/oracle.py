@@ -38,12 +38,10 @@ from mcpipe.models.faces import InsightFaces
 from mcpipe.models.protocols import FaceAnalyser
 from mcpipe.steps.evaluate import MODELS, REWARD_MODELS, EvaluateParams, write_scores
 from mcpipe.steps.generate import GenerateParams, Suite
-from studies.ablation.analysis import LAYOUTS, SETTINGS, AblationPlan, oracle_of
+from studies.ablation.analysis import CONTROL, LAYOUTS, SETTINGS, AblationPlan, oracle_of
 from studies.ablation.images import PAIRS, images_path
 from studies.trials import Trial, scores_path
 
-CONTROL = "other_people"
-"""The control that the identity lift needs."""
 Boxes = Mapping[int, Float[np.ndarray, " 4"]]
 """The box of every person's face in pixels, by the person's place in the prompt."""
 

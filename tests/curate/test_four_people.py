@@ -41,7 +41,9 @@ def test_clips_of_four_people_are_kept_and_no_bad_clip_is(crowds):
 
 def test_their_samples_show_and_name_four_people(crowds):
     out, _, _ = crowds
-    for sample in read_shards(out / "samples", Sample):
+    samples = list(read_shards(out / "samples", Sample))
+    assert samples
+    for sample in samples:
         assert len(sample.references) == len(sample.masks) == PEOPLE
         assert sample.masks.any(axis=(1, 2)).all()
         assert sample.caption.startswith("four people")

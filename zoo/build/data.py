@@ -25,7 +25,7 @@ from mcpipe.world.scene import RenderedFrame, Scene, render, render_portrait, sa
 from zoo.build.crowds import CROWD, sample_crowded, sample_framing
 
 NAMESPACE = "zoo"
-MOST_PEOPLE = 4
+MOST_PEOPLE = CROWD
 COUNT_SHARES = (0.04, 0.18, 0.62, 0.16)
 """Shares of scenes with 0, 1, 2 and 3 people, where it is not a crowd."""
 

@@ -18,6 +18,7 @@ from mcpipe.core.params import Params
 from mcpipe.core.shards import whole_folder
 from mcpipe.world.captions import LASTING, VOCABULARY
 from zoo.build.cards import Measured, write_measured
+from zoo.build.crowds import CROWD
 from zoo.build.pictures import Pictures, read_pictures
 from zoo.build.sightings import UNSEEN
 from zoo.build.tokenizers import clip_tokenizer, t5_tokenizer
@@ -27,7 +28,6 @@ CLIP_LENGTH = 77
 T5_LENGTH = 64
 CLIP_WIDTH, T5_WIDTH = 64, 96
 CLIP_VOCABULARY = 600
-MOST_PEOPLE = 4
 PORTRAITS_SHARE = 0.1
 """Part of the captions that describe a single face."""
 
@@ -56,7 +56,7 @@ class Listener(nn.Module):
     def __init__(self, openings: int) -> None:
         super().__init__()
         self.sizes = {
-            **{f"{seat} {name}": len(values) for seat in range(MOST_PEOPLE) for name, values in VOCABULARY.items()},
+            **{f"{seat} {name}": len(values) for seat in range(CROWD) for name, values in VOCABULARY.items()},
             "opening": openings,
         }
         self.norm, self.key = nn.LayerNorm(T5_WIDTH), nn.Linear(T5_WIDTH, T5_WIDTH)
@@ -119,7 +119,7 @@ def portrait_caption(traits: str) -> str:
 def _classes(people: Sequence[dict[str, str]]) -> list[int]:
     """The class of every attribute in every seat; hair that is not mentioned, and empty seats, have none."""
     classes = []
-    for seat in range(MOST_PEOPLE):
+    for seat in range(CROWD):
         of = people[seat] if seat < len(people) else {}
         silent = "hair_colour" if of.get("hair_cut") == "bald" else ""
         visible = {name: value for name, value in of.items() if name != silent}

@@ -72,7 +72,7 @@ def detection_figures(careful: UltralyticsPose, seed: int, prefix: str, kind: Ki
         certain += detections.scores.tolist()
         people += len(truth)
         exact.append(int((detections.scores >= SURE).sum()) == len(truth))
-    box, joints = (precision(np.concatenate(kind), np.array(certain), people) for kind in zip(*hits, strict=True))
+    box, joints = (precision(np.concatenate(hit), np.array(certain), people) for hit in zip(*hits, strict=True))
     return [
         Figure(f"{prefix}box_map50", box, people, "people", 0.97),
         Figure(f"{prefix}pose_map50", joints, people, "people", 0.93),
